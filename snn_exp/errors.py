@@ -1,0 +1,48 @@
+"""Faults that lie in the user's hands.
+
+A `UserError` is one sentence: what was given, what is allowed, the nearest option, what to type.
+The command line prints it without a traceback and exits with code 2. A bug keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A fault the user can mend; its text is the whole message."""
+
+    exit_code = 2
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str | None:
+    """The allowed word that looks most like the given one, if any looks like it at all.
+
+    Example:
+        >>> nearest("lfi", ["if", "lif", "relu"])
+        'lif'
+        >>> nearest("transformer", ["if", "lif"]) is None
+        True
+    """
+    matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def unknown(what: str, given: str, allowed: Iterable[str], type_this: str = "{}") -> UserError:
+    """The error for a word that is not on a list.
+
+    Args:
+        what: what the word was meant to be, such as "neuron" or "key of norm".
+        given: the word.
+        allowed: the list.
+        type_this: what to type, with {} where the nearest word goes.
+
+    Example:
+        >>> print(unknown("neuron", "lfi", ["if", "lif"], "neuron={}"))
+        There is no neuron 'lfi'; allowed: if, lif; did you mean lif? Type neuron=lif
+    """
+    allowed = sorted(allowed)
+    guess = nearest(given, allowed)
+    hint = f"; did you mean {guess}? Type {type_this.format(guess)}" if guess else ""
+    return UserError(f"There is no {what} {given!r}; allowed: {', '.join(allowed) or 'none'}{hint}")

@@ -1,0 +1,263 @@
+"""One registry a kind of part: name -> class, with everything a config must know read off the class.
+
+A constructor's signature is the only place where a parameter, its type, its range and its default
+are written. Left of the `*` stand the arguments that the framework supplies at build time (a
+feature shape, a surrogate); right of it those that a person chooses, each with a default:
+
+    @NEURONS.register("lif")
+    class LIF(Neuron):
+        '''Leaky integrate-and-fire ...'''
+        def __init__(self, feature_shape=(), surrogate=None, *, tau: TimeConstant = 2.0): ...
+
+From that one line come the Hydra schema, the range check (here and in the config, in the same
+words), `snn-exp options`, and the contract tests. This file needs no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Generic, TypeVar, Union
+
+import docstring_parser
+from annotated_types import Ge, Gt, Interval, Le, Lt, Unit
+
+from snn_exp.errors import UserError, unknown
+
+Scalar = bool | int | float | str | None
+PartConfig = Mapping[str, Scalar]  # {"name": "lif", "tau": 2.0, ...}: one group of a resolved config
+
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+OpenFraction = Annotated[float, Interval(gt=0, lt=1)]
+TimeConstant = Annotated[float, Gt(1), Unit("steps")]
+Count = Annotated[int, Ge(1)]
+
+_SCALARS = {bool: "bool", int: "int", float: "float", str: "str"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One thing a person can choose about a part."""
+
+    name: str
+    type: str  # bool, int, float, str, or choice
+    default: Scalar
+    optional: bool = False
+    choices: tuple[str, ...] = ()
+    gt: float | None = None
+    ge: float | None = None
+    lt: float | None = None
+    le: float | None = None
+    unit: str = ""
+    doc: str = ""
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words, such as 'a float > 1 [steps]'."""
+        if self.type == "choice":
+            words = "one of " + ", ".join(self.choices)
+        else:
+            words = f"{'an' if self.type == 'int' else 'a'} {self.type}"
+            signs = ((">", self.gt), (">=", self.ge), ("<", self.lt), ("<=", self.le))
+            bounds = [f"{sign} {bound:g}" for sign, bound in signs if bound is not None]
+            words += " " + " and ".join(bounds) if bounds else ""
+        return words + (f" [{self.unit}]" if self.unit else "") + (" or null" if self.optional else "")
+
+    def checked(self, value: Any, where: str = "") -> Scalar:
+        """The value in its declared type, or a UserError that names the parameter.
+
+        Args:
+            value: what was given.
+            where: a prefix for the parameter's name in the message, such as "neuron.".
+        """
+        if value is None and self.optional:
+            return None
+        if self.type == "float" and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        fits = {
+            "bool": isinstance(value, bool),
+            "int": isinstance(value, int) and not isinstance(value, bool),
+            "float": isinstance(value, float),
+            "str": isinstance(value, str),
+            "choice": isinstance(value, str) and value in self.choices,
+        }[self.type]
+        if fits and self.type in ("int", "float"):
+            fits = (
+                (self.gt is None or value > self.gt)
+                and (self.ge is None or value >= self.ge)
+                and (self.lt is None or value < self.lt)
+                and (self.le is None or value <= self.le)
+            )
+        if not fits:
+            shown = "null" if value is None else value
+            name = f"{where}{self.name}"
+            default = "null" if self.default is None else self.default
+            raise UserError(
+                f"{name}={shown} is not allowed: {name} must be {self.allowed}; "
+                f"the default is {name}={default}"
+            )
+        return typing.cast(Scalar, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What a config, a help text and a test need to know of a registered class, without the class."""
+
+    kind: str
+    name: str
+    summary: str
+    parameters: tuple[Parameter, ...]
+    traits: Mapping[str, Any]
+    version: int = 1
+
+    def parameter(self, name: str) -> Parameter | None:
+        """The parameter of that name, or None."""
+        return next((p for p in self.parameters if p.name == name), None)
+
+
+def parameters_of(cls: type) -> tuple[Parameter, ...]:
+    """The keyword-only constructor arguments of a class, with type, range, unit, default and text.
+
+    A constructor that takes `**parent` passes it on to its parent's, whose parameters follow its own.
+    """
+    docs: dict[str, str] = {}
+    for ancestor in cls.__mro__:
+        for text in _docstring(ancestor).params:
+            docs.setdefault(text.arg_name, " ".join((text.description or "").split()))
+    found: dict[str, Parameter] = {}
+    for ancestor in cls.__mro__:
+        if "__init__" not in vars(ancestor):
+            continue
+        init = inspect.unwrap(vars(ancestor)["__init__"])
+        hints = typing.get_type_hints(init, include_extras=True)
+        arguments = inspect.signature(init).parameters.values()
+        for argument in arguments:
+            if argument.kind is inspect.Parameter.KEYWORD_ONLY:
+                found.setdefault(argument.name, _parameter(ancestor, argument, hints[argument.name]))
+        if all(argument.kind is not inspect.Parameter.VAR_KEYWORD for argument in arguments):
+            break
+    return tuple(dataclasses.replace(p, doc=docs.get(p.name, "")) for p in found.values())
+
+
+def _docstring(cls: type) -> docstring_parser.Docstring:
+    return docstring_parser.parse(inspect.cleandoc(cls.__doc__ or ""), docstring_parser.DocstringStyle.GOOGLE)
+
+
+def _parameter(cls: type, p: inspect.Parameter, hint: Any) -> Parameter:
+    if p.default is inspect.Parameter.empty:
+        raise TypeError(f"{cls.__name__}: keyword-only argument {p.name} needs a default")
+    metadata: list[Any] = []
+    if typing.get_origin(hint) is Annotated:
+        hint, *metadata = typing.get_args(hint)
+    optional = False
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        inner = [a for a in typing.get_args(hint) if a is not type(None)]
+        optional, hint = len(inner) < len(typing.get_args(hint)), inner[0]
+        if typing.get_origin(hint) is Annotated:
+            hint, *more = typing.get_args(hint)
+            metadata += more
+    if typing.get_origin(hint) is typing.Literal:
+        kind, choices = "choice", typing.get_args(hint)
+    elif hint in _SCALARS:
+        kind, choices = _SCALARS[hint], ()
+    else:
+        raise TypeError(f"{cls.__name__}.{p.name}: a config cannot hold a {hint}")
+    bounds: dict[str, Any] = {}
+    for mark in metadata:
+        for part in mark if isinstance(mark, Interval) else [mark]:
+            if isinstance(part, (Gt, Ge, Lt, Le)):
+                bounds[type(part).__name__.lower()] = getattr(part, type(part).__name__.lower())
+            elif isinstance(part, Unit):
+                bounds["unit"] = part.unit
+    default = float(p.default) if kind == "float" and p.default is not None else p.default
+    return Parameter(p.name, kind, default, optional, tuple(choices), **bounds)
+
+
+P = TypeVar("P")
+
+
+class Registry(Generic[P]):
+    """Name -> class for one kind of part.
+
+    Args:
+        kind: the kind, which is also the name of the config group ("neuron").
+        traits: class attributes that belong in the menu, so that configs can be checked without torch.
+
+    Example:
+        >>> COLOURS = Registry[object]("colour")
+        >>> @COLOURS.register("red")
+        ... class Red:
+        ...     'A warm colour.'
+        ...     def __init__(self, *, strength: Positive = 1.0): self.strength = strength
+        >>> COLOURS.make({"name": "red", "strength": 2}).strength
+        2.0
+    """
+
+    def __init__(self, kind: str, traits: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        self.traits = traits
+        self._classes: dict[str, type[P]] = {}
+
+    def register(self, name: str) -> Callable[[type[P]], type[P]]:
+        """Class decorator: files the class under a name and puts its range checks into its constructor.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+
+        def decorate(cls: type[P]) -> type[P]:
+            if name in self._classes:
+                raise ValueError(f"two classes want to be the {self.kind} {name!r}: {self._classes[name]}, {cls}")
+            _check_in_constructor(cls)
+            self._classes[name] = cls
+            return cls
+
+        return decorate
+
+    def __getitem__(self, name: str) -> type[P]:
+        if name not in self._classes:
+            raise unknown(self.kind, name, self._classes, f"{self.kind}={{}}")
+        return self._classes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def make(self, config: PartConfig, *supplied: Any) -> P:
+        """A new part from its group of the config and what the framework supplies."""
+        parameters = {key: value for key, value in config.items() if key != "name"}
+        return self[str(config["name"])](*supplied, **parameters)
+
+    def options(self) -> dict[str, Option]:
+        """What the menu says of each class."""
+        return {name: self._option(name, cls) for name, cls in self._classes.items()}
+
+    def _option(self, name: str, cls: type[P]) -> Option:
+        return Option(
+            kind=self.kind,
+            name=name,
+            summary=(_docstring(cls).short_description or "").strip(),
+            parameters=parameters_of(cls),
+            traits={trait: getattr(cls, trait) for trait in self.traits},
+            version=getattr(cls, "version", 1),
+        )
+
+
+def _check_in_constructor(cls: type) -> None:
+    """Wraps __init__ so that a value out of its declared range is refused however the part is built."""
+    parameters = parameters_of(cls)
+    init = cls.__init__  # type: ignore[misc]
+
+    @functools.wraps(init)
+    def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        for p in parameters:
+            if p.name in kwargs:
+                kwargs[p.name] = p.checked(kwargs[p.name])
+        init(self, *args, **kwargs)
+
+    cls.__init__ = checked_init  # type: ignore[misc]
