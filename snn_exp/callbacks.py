@@ -1,0 +1,197 @@
+"""What watches a run: the epoch table, the live line, warnings in words, the end of a diverging run."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
+
+Say = Callable[[str], None]
+SATURATED = 0.95  # a rate above this is one a neuron can hardly signal with
+
+
+class Diverged(Exception):
+    """The loss or a weight is no longer finite; the run ends, and that is its result."""
+
+
+def make_checkpoints(folder: Path) -> ModelCheckpoint:
+    """The best epoch by validation accuracy, and the last, for resuming."""
+    return ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor="val/score",
+        mode="max",
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+class Clock(pl.Callback):
+    """Wall and process CPU seconds of the fit, added up over the parts of an interrupted run."""
+
+    def __init__(self) -> None:
+        self._before = (0.0, 0.0)
+        self._start = (0.0, 0.0)
+        self._running = False
+
+    @property
+    def wall_s(self) -> float:
+        """Wall time so far."""
+        return round(self._before[0] + self._elapsed()[0], 3)
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of this process so far."""
+        return round(self._before[1] + self._elapsed()[1], 3)
+
+    def _elapsed(self) -> tuple[float, float]:
+        if not self._running:
+            return 0.0, 0.0
+        return time.monotonic() - self._start[0], time.process_time() - self._start[1]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts."""
+        self._start, self._running = (time.monotonic(), time.process_time()), True
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Stops, however the fit ended."""
+        self._before, self._running = (self.wall_s, self.cpu_s), False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"wall_s": self.wall_s, "cpu_s": self.cpu_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self._before = (state_dict["wall_s"], state_dict["cpu_s"])
+
+
+class EpochTable(pl.Callback):
+    """metrics.csv: a row an epoch; a resumed run goes on where its checkpoint stands."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drops rows of epochs that will be trained again."""
+        if self.path.exists():
+            rows = read_epochs(self.path)
+            self._write([row for row in rows if int(row["epoch"]) < trainer.current_epoch], "w")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Appends the epoch's row."""
+        metrics = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
+        self._write([{"epoch": trainer.current_epoch, **metrics}], "a")
+
+    def _write(self, rows: list[dict[str, Any]], mode: str) -> None:
+        with self.path.open(mode, newline="") as file:
+            if rows:
+                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+                if file.tell() == 0:
+                    writer.writeheader()
+                writer.writerows(rows)
+
+
+def read_epochs(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class EpochLine(pl.Callback):
+    """One line an epoch: loss, accuracy, firing rate, samples a second, time left."""
+
+    def __init__(self, say: Say, num_samples: int) -> None:
+        self.say = say
+        self.num_samples = num_samples
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self._start, self._first_epoch = time.monotonic(), trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Says the line."""
+        done = trainer.current_epoch + 1
+        seconds = (time.monotonic() - self._start) / (done - self._first_epoch)
+        metrics = trainer.callback_metrics
+        self.say(
+            f"epoch {done}/{trainer.max_epochs}  loss {metrics['train/loss']:.3f}  "
+            f"val acc {100 * metrics['val/acc']:.1f} %  firing rate {metrics['val/firing_rate']:.3f}  "
+            f"{self.num_samples / seconds:.0f} samples/s  {seconds * ((trainer.max_epochs or done) - done):.0f} s left"
+        )
+
+
+class FiringWarnings(pl.Callback):
+    """A sentence, once a layer, when a layer is silent or saturated on the validation set."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self._warned: set[str] = set()
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks at every layer's rate."""
+        if trainer.sanity_checking:
+            return
+        emits_signs = {
+            name for name, module in pl_module.network.named_modules() if getattr(module, "emits", "") == "signs"
+        }
+        for sentence in firing_sentences(pl_module.firing_rate.by_layer(), emits_signs):
+            if sentence not in self._warned:
+                self._warned.add(sentence)
+                self.say(f"warning, epoch {trainer.current_epoch + 1}: {sentence}")
+
+
+def firing_sentences(rates: Mapping[str, float], never_silent: set[str] | frozenset[str] = frozenset()) -> list[str]:
+    """What is wrong with a network's firing rates, in words.
+
+    Example:
+        >>> firing_sentences({"stem": 0.0, "1": 0.2})
+        ['layer stem is silent: no neuron fires, so nothing behind it can learn from it']
+    """
+    sentences = []
+    for layer, rate in rates.items():
+        if layer in never_silent:
+            continue
+        if rate == 0:
+            sentences.append(f"layer {layer} is silent: no neuron fires, so nothing behind it can learn from it")
+        elif rate > SATURATED:
+            sentences.append(f"layer {layer} is saturated: over {SATURATED:.0%} of its neurons fire at every step")
+    return sentences
+
+
+class StopOnDivergence(pl.Callback):
+    """Ends a run whose loss or weights are no longer finite, and keeps the batch that showed it.
+
+    A NaN membrane fires no spike and can leave the loss finite, so the weights are looked at as well,
+    once an epoch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks at the loss."""
+        loss: Tensor = outputs["loss"]
+        if not math.isfinite(loss.item()):
+            x_BCHW, y_B = batch
+            torch.save({"images": x_BCHW.cpu(), "labels": y_B.cpu()}, self.folder / "diverged_batch.pt")
+            raise Diverged(
+                f"the loss is {loss.item()} at step {trainer.global_step}; the batch is kept in diverged_batch.pt"
+            )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks at the weights."""
+        for name, parameter in pl_module.network.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise Diverged(f"the weight {name} is no longer finite after epoch {trainer.current_epoch + 1}")

@@ -1,0 +1,283 @@
+"""The command line: parse, call, print.
+
+Every cell of a sweep is composed and checked before Hydra launches any of them. A fault in the user's
+hands is one sentence and exit code 2; a run that crashed is exit code 1; otherwise 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+# Large tensors on fresh pages cost a CPU more time than computing on them; torch reads this when it loads.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+from rich.console import Console
+
+from snn_exp.errors import UserError, unknown
+
+if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
+    from omegaconf import DictConfig
+
+    from snn_exp.compose import Sweep
+    from snn_exp.config import ExperimentConfig
+
+HELP = """usage: snn-exp COMMAND ...
+
+Experiments on spiking neural networks: PSP normalization, single-step S2NN, and what they are compared with.
+
+  train [-m] [overrides]   train one run, or with -m every combination of a sweep
+  options [group]          what can be chosen: each option, its parameters, defaults and units
+  show [overrides]         the resolved config and the built network: shapes, parameters, MACs
+  doctor                   versions, devices, data, write access, W&B
+
+  snn-exp train neuron=s2nn norm=bn residual=bireal depth=d20 seed=0
+  snn-exp train -m neuron=lif,plif norm=bn,psp seed=0,1,2
+  snn-exp train experiment=quick
+
+SNN_EXP_OUTPUT moves outputs/, SNN_EXP_DATA the data. `snn-exp COMMAND --help` says more.
+"""
+
+# Flags that Hydra answers by itself
+HYDRA_FLAGS = ("--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--package", "-p", "--resolve")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line; the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    command, rest = given[0], given[1:]
+    try:
+        if command not in COMMANDS:
+            raise unknown("command", command, COMMANDS, "snn-exp {}")
+        return COMMANDS[command](rest)
+    except UserError as error:
+        print(f"snn-exp: {error}", file=sys.stderr)
+        return UserError.exit_code
+    except KeyboardInterrupt:
+        print("snn-exp: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 130
+
+
+def entry_point() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def train(arguments: Sequence[str]) -> int:
+    """snn-exp train."""
+    if any(argument.partition("=")[0] in HYDRA_FLAGS for argument in arguments):
+        return _ask_hydra(arguments)
+    parser = _parser("train", "Train one run, or every combination of a sweep.", overrides=True)
+    parser.add_argument("-m", "--multirun", action="store_true", help="train every combination of the values given")
+    parser.add_argument("--rerun", action="store_true", help="train again; the old folders are kept aside")
+    parser.add_argument("--skip-refused", action="store_true", help="train the cells that can be, name the others")
+    options = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import compose, results
+
+    sweep = compose.read_command(options.overrides, multirun=options.multirun, search=options.config_dir)
+    refused = [cell for cell in sweep.cells if cell.config is None]
+    if not sweep.multirun and refused:
+        raise UserError(refused[0].refusal)
+    for cell in refused:
+        print(f"snn-exp: refused {' '.join(cell.overrides)}: {cell.refusal}", file=sys.stderr)
+    if refused and not options.skip_refused:
+        raise UserError(f"{len(refused)} of {len(sweep.cells)} runs are refused, so none is trained; "
+                        f"mend them, or add --skip-refused to train the rest")  # fmt: skip
+    configs = list({cell.config.run_id: cell.config for cell in sweep.cells if cell.config}.values())
+    if not configs:
+        raise UserError("no run is left to train")
+    results.require_writable(results.output_root())
+    folders = {config.run_id: results.RunFolder.of(config) for config in configs}
+    if options.rerun:
+        for folder in folders.values():
+            folder.set_aside()
+    todo = [config for config in configs if not folders[config.run_id].is_complete(config)]
+    for config in configs:
+        if config not in todo and (note := folders[config.run_id].check_stored(config)):
+            print(note)
+    _require_data(todo)
+    if sweep.multirun:
+        return _train_many(sweep, configs, todo, options.config_dir)
+    return _train_one(configs[0], options.overrides, cached=not todo)
+
+
+def _train_one(config: ExperimentConfig, overrides: Sequence[str], *, cached: bool) -> int:
+    from snn_exp import report, results
+
+    folder = results.RunFolder.of(config)
+    result = folder.result() if cached else None
+    if result is None:
+        from snn_exp.train import run
+
+        print(f"run {config.run_id}: {config.label}, {config.num_steps} steps", flush=True)
+        result = run(config, live=config.trainer.progress and sys.stdout.isatty())
+    else:
+        print("done before; nothing to train")
+    print(report.summary(result, f"snn-exp train {shlex.join(overrides)}"))
+    return 0
+
+
+def _train_many(
+    sweep: Sweep, configs: list[ExperimentConfig], todo: list[ExperimentConfig], search: Sequence[str]
+) -> int:
+    from snn_exp import progress, report, results
+
+    console = Console(soft_wrap=True)
+    duplicates = sum(cell.config is not None for cell in sweep.cells) - len(configs)
+    note = f" ({duplicates} cells are the same as another)" if duplicates else ""
+    print(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train", flush=True)
+    if todo:
+        with progress.watching(todo, console):
+            _launch(sweep, search)
+    folders = {config.run_id: results.RunFolder.of(config) for config in configs}
+    finished = [result for folder in folders.values() if (result := folder.result())]
+    if finished:
+        Console(width=None if sys.stdout.isatty() else 160).print(report.comparison(finished))
+    print(f"results: {results.output_root() / 'runs'}")
+    failed = [config for config in configs if folders[config.run_id].result() is None]
+    for config in failed:
+        folder = folders[config.run_id]
+        reason = folder.failure() or "it was stopped before it ended"
+        print(f"snn-exp: failed {config.label}: {reason} (log: {folder.path / 'train.log'})", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _launch(sweep: Sweep, search: Sequence[str]) -> None:
+    """Hands the checked sweep over to Hydra and its launcher."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    # the experiment's own axes are among the overrides by now
+    overrides = [*sweep.overrides, "hydra.mode=MULTIRUN", "hydra.sweeper.params=null"]
+    GlobalHydra.instance().clear()
+    _run_hydra([*overrides, *(flag for folder in search for flag in ("--config-dir", folder))])
+
+
+def _ask_hydra(arguments: Sequence[str]) -> int:
+    from snn_exp import compose
+
+    compose.store_schemas()
+    _run_hydra(arguments)
+    return 0
+
+
+def _run_hydra(arguments: Sequence[str]) -> None:
+    import hydra
+
+    from snn_exp import compose
+
+    before = sys.argv
+    sys.argv = ["snn-exp train", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(compose.config_dir()), config_name=compose.CONFIG_NAME)(_job)()
+    finally:
+        sys.argv = before
+
+
+def _job(cfg: DictConfig) -> None:
+    """One run of a multirun; never ends the process."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from snn_exp import config as configs
+    from snn_exp import results
+
+    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    assert isinstance(plain, dict)
+    experiment = HydraConfig.get().runtime.choices.get("experiment")
+    try:
+        config = configs.resolve({**plain, "experiment": experiment})  # type: ignore[dict-item]
+    except UserError:
+        return  # a refused cell of --skip-refused: it was named before the launch
+    if not results.RunFolder.of(config).is_complete(config):
+        from snn_exp.train import run_or_store_failure
+
+        run_or_store_failure(config)
+
+
+def _require_data(configs: Sequence[ExperimentConfig]) -> None:
+    """Every data set is there, or is fetched, before anything is trained."""
+    from snn_exp import menu, results
+
+    names = dict.fromkeys(str(config.dataset["name"]) for config in configs)
+    for name in names:
+        if not menu.load()["dataset"][name].traits["embedded"]:
+            menu.registry_of("dataset")[name].prepare(results.data_root())
+
+
+def options(arguments: Sequence[str]) -> int:
+    """snn-exp options."""
+    parser = _parser("options", "What can be chosen, with parameters, defaults and units.")
+    parser.add_argument("group", nargs="?", help="one config group, such as neuron")
+    parser.add_argument("--json", action="store_true", help="group -> list of names")
+    given = parser.parse_args(arguments)
+
+    from snn_exp import catalogue
+
+    groups = catalogue.option_files(given.group)
+    if given.json:
+        print(json.dumps({group: list(names) for group, names in groups.items()}, indent=2))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 140)
+        for group, files in groups.items():
+            console.print(catalogue.table(group, files))
+    return 0
+
+
+def show(arguments: Sequence[str]) -> int:
+    """snn-exp show."""
+    parser = _parser("show", "The resolved config and the built network.", overrides=True)
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import compose
+
+    config = compose.compose(given.overrides, given.config_dir)
+    _require_data([config])
+
+    from snn_exp import inspection
+
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(inspection.config_text(config), highlight=False)
+    console.print(inspection.network_table(config))
+    return 0
+
+
+def doctor(arguments: Sequence[str]) -> int:
+    """snn-exp doctor."""
+    _parser("doctor", "Versions, devices, data, write access, W&B.").parse_args(arguments)
+
+    from snn_exp import diagnosis
+
+    checks = diagnosis.examine()
+    for check in checks:
+        print(f"{'ok ' if check.ok else 'BAD'}  {check.what:<14} {check.found}")
+    return 0 if all(check.ok for check in checks) else 1
+
+
+def _parser(command: str, text: str, overrides: bool = False) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(f"snn-exp {command}", description=text)
+    if overrides:
+        parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as neuron=lif neuron.tau=3")
+        parser.add_argument(
+            "--config-dir", "-cd", action="append", default=[], help="a further folder of configs; may be repeated"
+        )
+    return parser
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": train,
+    "options": options,
+    "show": show,
+    "doctor": doctor,
+}
+
+if __name__ == "__main__":
+    entry_point()

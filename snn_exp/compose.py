@@ -1,0 +1,268 @@
+"""From overrides to cells: Hydra composes, we check, before anything is trained or written.
+
+A *cell* is one run of a sweep: its overrides, and either a resolved config or the sentence that
+refuses it. Groups are composed by Hydra, once for each distinct choice; values are laid over them here,
+so that a wrong one meets our checks and their messages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from snn_exp import menu
+from snn_exp.config import GROUPS, SETTINGS, ExperimentConfig, resolve
+from snn_exp.errors import UserError, unknown
+from snn_exp.registry import Parameter, parameters_of
+
+CHOICES = (*GROUPS, "method", "experiment")  # every config folder a person can choose from
+CONFIG_NAME = "train"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a sweep: `config` is None where `refusal` says why not."""
+
+    overrides: tuple[str, ...]
+    config: ExperimentConfig | None
+    refusal: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What a command line asks for.
+
+    Args:
+        cells: one, or those of a multirun, in Hydra's order.
+        overrides: the command line in plain Hydra grammar, as handed over to Hydra.
+        multirun: more than a single run was asked for.
+        experiment: the name of the chosen experiment, if any.
+        axes: what varies between the cells, in order.
+    """
+
+    cells: tuple[Cell, ...]
+    overrides: tuple[str, ...]
+    multirun: bool
+    experiment: str | None
+    axes: tuple[str, ...]
+
+
+def config_dir() -> Path:
+    """The folder `configs`: beside the package in a checkout, inside it once installed."""
+    package = Path(__file__).resolve().parent
+    beside = package.parent / "configs"
+    return beside if (beside / f"{CONFIG_NAME}.yaml").exists() else package / "configs"
+
+
+def store_schemas() -> None:
+    """Puts a schema of every part into Hydra's ConfigStore, as schema/<group>/<name>."""
+    store = ConfigStore.instance()
+    for group, options in menu.load().items():
+        for name, option in options.items():
+            _store_schema(store, group, name, option.parameters)
+    for group, cls in SETTINGS.items():
+        _store_schema(store, group, "default", parameters_of(cls))
+
+
+def _store_schema(store: ConfigStore, group: str, name: str, parameters: Sequence[Parameter]) -> None:
+    fields: list[tuple[str, Any, Any]] = [("name", str, name)] if group not in SETTINGS else []
+    for p in parameters:
+        kind: Any = {"bool": bool, "int": int, "float": float, "str": str}.get(p.type)
+        default = p.default
+        if kind is None:
+            kind = enum.Enum(f"{p.name}_choice", {choice: choice for choice in p.choices})
+            default = None if p.default is None else kind[p.default]
+        fields.append((p.name, kind | None if p.optional else kind, default))
+    node = dataclasses.make_dataclass(f"{group}_{name}", [(n, t, dataclasses.field(default=d)) for n, t, d in fields])
+    store.store(group=f"schema/{group}", name=name, node=node)
+
+
+def compose(overrides: Sequence[str], search: Sequence[str] = ()) -> ExperimentConfig:
+    """One run's config.
+
+    Raises:
+        UserError: as `resolve`, or an override that asks for a sweep.
+
+    Example:
+        >>> compose(["neuron=lif", "norm=bn"]).norm["momentum"]
+        0.1
+    """
+    cell = read_command(overrides, multirun=False, search=search).cells[0]
+    if cell.config is None:
+        raise UserError(cell.refusal)
+    return cell.config
+
+
+def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[str] = ()) -> Sweep:
+    """All cells of a command line, each checked.
+
+    Args:
+        arguments: Hydra overrides.
+        multirun: whether -m was given; an experiment may ask for it as well.
+        search: further folders of configs.
+
+    Raises:
+        UserError: an override that cannot be read, an unknown group or option, a broken YAML file.
+    """
+    store_schemas()
+    with _hydra(search) as loader:
+        overrides = [_normalized(o, loader) for o in _parse(arguments)]
+        base = _compose_plain([o for o in overrides if not o.is_sweep_override()], with_hydra=True)
+        hydra = base["hydra"]
+        multirun = multirun or hydra["mode"] == "MULTIRUN"
+        if multirun:
+            params = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
+            overrides = _last_of_each([_normalized(o, loader) for o in _parse(params)] + overrides)
+        elif sweeping := [o for o in overrides if o.is_sweep_override()]:
+            raise UserError(f"{sweeping[0].input_line} is a sweep of several values; add -m to run each of them")
+        experiment = hydra["runtime"]["choices"].get("experiment")
+        composer = _Composer(experiment)
+        expanded = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
+        cells = tuple(composer.cell(tuple(cell)) for cell in expanded)
+    return Sweep(
+        cells=cells,
+        overrides=tuple(_text(o) for o in overrides),
+        multirun=multirun,
+        experiment=experiment,
+        axes=tuple(o.key_or_group for o in overrides if o.is_sweep_override()),
+    )
+
+
+class _Composer:
+    """Composes cells; each distinct choice of groups once."""
+
+    def __init__(self, experiment: str | None) -> None:
+        self.experiment = experiment
+        self._composed: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def cell(self, overrides: tuple[str, ...]) -> Cell:
+        parsed = _parse(overrides)
+        values = [o for o in parsed if _is_value(o)]
+        choices = tuple(_text(o) for o in parsed if not _is_value(o))
+        try:
+            if choices not in self._composed:
+                self._composed[choices] = _compose_plain(_parse(choices), with_hydra=False)
+            config = OmegaConf.create(self._composed[choices])
+            for o in values:
+                OmegaConf.update(config, o.key_or_group, o.value(), merge=False)
+            plain = OmegaConf.to_container(config, resolve=True)
+            assert isinstance(plain, dict)
+            return Cell(overrides, resolve({**plain, "experiment": self.experiment}))  # type: ignore[dict-item]
+        except UserError as refusal:
+            return Cell(overrides, None, str(refusal))
+        except OmegaConfBaseException as error:
+            return Cell(overrides, None, _first_line(error))
+
+
+@contextmanager
+def _hydra(search: Sequence[str]) -> Iterator[ConfigLoader]:
+    """Hydra, initialised on our configs, and left as it was."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="snn_exp"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        loader: ConfigLoader = hydra.config_loader
+        for folder in search:
+            loader.get_search_path().append("command line", f"file://{os.path.abspath(folder)}")
+        yield loader
+
+
+def _parse(arguments: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(arguments))
+    except HydraException as error:
+        raise UserError(f"{_first_line(error)}; an override looks like neuron=lif or neuron.tau=3") from None
+
+
+def _compose_plain(overrides: Sequence[Override], *, with_hydra: bool) -> dict[str, Any]:
+    """The composed config as plain data, choices as words, interpolations left in."""
+    try:
+        composed = hydra_compose(
+            CONFIG_NAME, [_text(o) for o in overrides if with_hydra or not _is_value(o)], return_hydra_config=with_hydra
+        )
+    except (HydraException, ConfigCompositionException, OmegaConfBaseException) as error:
+        raise UserError(f"the config cannot be composed: {_first_line(error)}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"a config file is broken YAML: {' '.join(str(error).split())}") from None
+    plain = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _is_value(override: Override) -> bool:
+    """A value (neuron.tau=3, seed=1) and not a choice of a group, nor a setting of Hydra's own."""
+    key = override.key_or_group
+    return key not in CHOICES and not key.startswith("hydra")
+
+
+def _text(override: Override) -> str:
+    assert override.input_line is not None
+    return override.input_line
+
+
+def _last_of_each(overrides: list[Override]) -> list[Override]:
+    return list({o.key_or_group: o for o in overrides}.values())
+
+
+def _normalized(override: Override, loader: ConfigLoader) -> Override:
+    """The override in plain form: no '+', depth=110 as d110, an unknown key or option refused here."""
+    key, line = override.key_or_group, _text(override)
+    head = key.partition("@")[0].partition(".")[0].partition("/")[0]
+    if head == "hydra":
+        return override
+    if head not in (*CHOICES, "seed"):
+        raise unknown("group or key", key, (*CHOICES, "seed"), f"{{}}{line[line.find('=') :] if '=' in line else ''}")
+    if override.is_delete():
+        raise UserError(f"{line} would leave a run without its {key}; choose {key}=none where there is one")
+    plain = line.lstrip("+")
+    if key in ("depth",):
+        prefix, _, values = plain.partition("=")
+        plain = f"{prefix}={','.join('d' + v if v.strip().isdigit() else v for v in values.split(','))}"
+    (override,) = _parse([plain])
+    if key in CHOICES:
+        _check_options(override, loader)
+    return override
+
+
+def _check_options(override: Override, loader: ConfigLoader) -> None:
+    """Every value of a choice must be one of the group's YAML files."""
+    group = override.key_or_group
+    options = loader.get_group_options(group, ObjectType.CONFIG)
+    values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
+    for value in itertools.islice(values, 10_000):
+        name = str(value) if value is not None else "null"
+        if name in options or (value is None and group in ("method", "experiment")):
+            continue
+        if group == "depth":
+            depths = sorted(int(option[1:]) for option in options)
+            given = int(name[1:]) if name[1:].isdigit() else depths[0]
+            closest = min(depths, key=lambda depth: abs(depth - given))
+            raise UserError(
+                f"There is no depth {name.removeprefix('d')}; allowed: {', '.join(map(str, depths))}; the nearest is "
+                f"{closest}: type depth=d{closest} (any other depth a network can have: depth.num_layers=N)"
+            )
+        raise unknown(group, name, options, f"{group}={{}}")

@@ -1,0 +1,329 @@
+"""One experiment as data: typed, resolved, validated, never mutated; and its identity.
+
+A composed config (plain dicts) becomes an `ExperimentConfig`. What says `auto` or null is resolved,
+what has no effect becomes `none`, what cannot work is refused in one sentence. No torch, no Hydra.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from snn_exp import menu
+from snn_exp.errors import UserError, unknown
+from snn_exp.registry import Count, PartConfig, Scalar, parameters_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DepthConfig:
+    """How deep the network is.
+
+    Args:
+        num_layers: weight layers of the longest path.
+    """
+
+    num_layers: Count = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How long, how precisely and where a run trains.
+
+    Args:
+        max_epochs: passes over the training set.
+        precision: of the computation, as in pytorch-lightning.
+        accelerator: cpu, gpu or auto.
+        devices: number of devices.
+        num_threads: threads of torch on a CPU; one is fastest for small networks and repeats exactly.
+        test: read the test set once training is done.
+        progress: show a live bar or a line an epoch.
+    """
+
+    max_epochs: Count = 12
+    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["cpu", "gpu", "auto"] = "auto"
+    devices: Count = 1
+    num_threads: Count = 1
+    test: bool = True
+    progress: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoggerConfig:
+    """What logs a run besides metrics.csv.
+
+    Args:
+        name: wandb or none.
+        project: the W&B project.
+    """
+
+    name: Literal["wandb", "none"] = "wandb"
+    project: str = "snn_exp"
+
+
+SETTINGS: dict[str, type] = {"depth": DepthConfig, "trainer": TrainerConfig, "logger": LoggerConfig}
+GROUPS = (*list(menu.REGISTRIES)[:3], "depth", *list(menu.REGISTRIES)[3:], "trainer", "logger")
+
+# Part of how a run is done and not of what comes out; recorded as `execution`, left out of the identity.
+EXECUTION = {"trainer": ("accelerator", "devices", "num_threads", "test", "progress")}
+
+# The value of a later field that reproduces the behaviour before it: with it, run ids stay as they were.
+NEUTRAL: dict[str, Scalar] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that decides a run, resolved. The parts are {"name": ..., parameter: value}."""
+
+    dataset: PartConfig
+    encoding: PartConfig
+    network: PartConfig
+    depth: DepthConfig
+    residual: PartConfig
+    neuron: PartConfig
+    surrogate: PartConfig
+    synapse: PartConfig
+    norm: PartConfig
+    weight_norm: PartConfig
+    weight_quant: PartConfig
+    optim: PartConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    seed: int
+    experiment: str | None = None
+
+    @property
+    def num_steps(self) -> int:
+        """T, resolved."""
+        return int(self.encoding["num_steps"])  # type: ignore[arg-type]
+
+    @property
+    def run_id(self) -> str:
+        """10 hex digits that name the run: the same wherever and whenever it is asked for."""
+        canonical = json.dumps(identity(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+    @property
+    def label(self) -> str:
+        """A run in a few words.
+
+        Example:
+            >>> from snn_exp.compose import compose
+            >>> compose(["neuron=s2nn", "depth=d20", "seed=3"]).label
+            's2nn+bn pre d20 digits seed=3'
+        """
+        return (
+            f"{self.neuron['name']}+{self.norm['name']} {self.residual['name']} d{self.depth.num_layers} "
+            f"{self.dataset['name']} seed={self.seed}"
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain dicts, as stored in a run's manifest; `resolve` reads them back."""
+        return {
+            field.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else _plain(value)
+            for field in dataclasses.fields(self)
+            for value in [getattr(self, field.name)]
+        }
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def identity(config: ExperimentConfig) -> dict[str, Any]:
+    """What the run id is the hash of: all that decides the result, with the parts' versions."""
+    plain = config.to_plain()
+    for group in ("logger", "experiment"):
+        del plain[group]
+    for group, fields in EXECUTION.items():
+        plain[group] = {key: value for key, value in plain[group].items() if key not in fields}
+    for group, options in menu.load().items():
+        name = plain[group]["name"]
+        plain[group] = {
+            key: value
+            for key, value in plain[group].items()
+            if f"{group}.{name}.{key}" not in NEUTRAL or NEUTRAL[f"{group}.{name}.{key}"] != value
+        }
+        plain[group]["version"] = options[name].version
+    return plain
+
+
+def execution(config: ExperimentConfig) -> dict[str, Any]:
+    """How the run is done: recorded, not part of the identity."""
+    plain = config.to_plain()
+    return {group: {key: plain[group][key] for key in fields} for group, fields in EXECUTION.items()}
+
+
+def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
+    """A composed config, checked and with every `auto` and null answered.
+
+    Args:
+        composed: group -> {"name": ..., parameter: value}, and seed.
+
+    Raises:
+        UserError: an unknown group, key or name; a value out of its range; parts that don't fit together.
+
+    Example:
+        >>> from snn_exp.compose import compose
+        >>> compose(["neuron=s2nn", "depth=d20"]).num_steps
+        1
+    """
+    c = {key: _plain(value) for key, value in composed.items()}
+    for key in c:
+        if key not in (*GROUPS, "seed", "experiment"):
+            raise unknown("group or key", key, (*GROUPS, "seed", "experiment"), "{}=...")
+    for rule in _RULES_BEFORE_CHECK:
+        rule(c)
+    for group in GROUPS:
+        c[group] = _checked_group(group, c[group])
+    seed = c["seed"]
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise UserError(f"seed={seed} is not allowed: seed must be an int >= 0; the default is seed=0")
+    for rule in _RULES:
+        rule(c)
+    settings = {group: cls(**c[group]) for group, cls in SETTINGS.items()}
+    return ExperimentConfig(**{**c, **settings})
+
+
+def _checked_group(group: str, given: Any) -> dict[str, Scalar]:
+    """Known keys only, every value in its type and range, defaults filled in."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"{group}={given} is not allowed: choose an option, such as {group}={_first(group)}")
+    if group in SETTINGS:
+        parameters, head = parameters_of(SETTINGS[group]), {}
+    else:
+        options = menu.load()[group]
+        name = str(given.get("name"))
+        if name not in options:
+            raise unknown(group, name, options, f"{group}={{}}")
+        parameters, head = options[name].parameters, {"name": name}
+    known = {p.name: p for p in parameters}
+    for key in given:
+        if key not in known and key not in head:
+            owner = f"{group}={head['name']}" if head else group
+            raise unknown(f"key of {owner}", key, known, f"{group}.{{}}=...")
+    return head | {p.name: p.checked(given.get(p.name, p.default), f"{group}.") for p in parameters}
+
+
+def _first(group: str) -> str:
+    return next(iter(menu.load().get(group, {"default": None})))
+
+
+def _option(c: dict[str, Any], group: str) -> menu.Option:
+    return menu.load()[group][c[group]["name"]]
+
+
+def _trait(c: dict[str, Any], group: str, trait: str) -> Any:
+    return _option(c, group).traits[trait]
+
+
+def _defaults(group: str, name: str) -> dict[str, Scalar]:
+    option = menu.load()[group][name]
+    return {"name": name} | {p.name: p.default for p in option.parameters}
+
+
+# Rules that answer `auto`: they run first, since `auto` is on no list.
+
+
+def _resolve_auto(c: dict[str, Any]) -> None:
+    neurons = menu.load()["neuron"]
+    neuron = c["neuron"].get("name") if isinstance(c["neuron"], dict) else None
+    if neuron not in neurons:
+        return  # the check that follows says so
+    traits = neurons[neuron].traits
+    answers = {
+        "surrogate": traits["default_surrogate"],
+        "synapse": traits["default_synapse"],
+        "weight_quant": "bnn" if traits["emits"] == "signs" else "none",
+    }
+    for group, answer in answers.items():
+        if isinstance(c[group], dict) and c[group].get("name") == "auto":
+            extra = [key for key in c[group] if key != "name"]
+            if extra:
+                raise UserError(
+                    f"{group}.{extra[0]} needs a {group} to belong to, and {group}=auto is {answer} here; "
+                    f"type {group}={answer} {group}.{extra[0]}=..."
+                )
+            c[group] = _defaults(group, answer)
+
+
+# Rules over checked values: what resolves, what has no effect, what is refused.
+
+
+def _resolve_num_steps(c: dict[str, Any]) -> None:
+    single_step, neuron = _trait(c, "neuron", "single_step"), c["neuron"]["name"]
+    num_steps = c["encoding"]["num_steps"]
+    if num_steps is None:
+        c["encoding"]["num_steps"] = 1 if single_step else 4
+    elif single_step and num_steps != 1:
+        raise UserError(
+            f"encoding.num_steps={num_steps} does not go with neuron={neuron}, which has a single step; "
+            f"leave encoding.num_steps out, or choose a neuron with time such as neuron=lif"
+        )
+    least = _trait(c, "encoding", "min_steps")
+    if c["encoding"]["num_steps"] < least:
+        raise UserError(
+            f"encoding={c['encoding']['name']} needs at least {least} steps and has "
+            f"{c['encoding']['num_steps']}; type encoding.num_steps=4 with a neuron that has time, "
+            f"or encoding=direct"
+        )
+
+
+def _drop_what_has_no_effect(c: dict[str, Any]) -> None:
+    if _trait(c, "neuron", "default_surrogate") == "none":
+        c["surrogate"] = _defaults("surrogate", "none")
+    elif c["surrogate"]["name"] == "none":
+        raise UserError(
+            f"surrogate=none gives neuron={c['neuron']['name']} no gradient; leave it out, or type "
+            f"surrogate={_trait(c, 'neuron', 'default_surrogate')}"
+        )
+    if c["synapse"]["name"] == "exponential" and c["encoding"]["num_steps"] == 1:
+        c["synapse"] = _defaults("synapse", "identity")
+    if not _trait(c, "network", "has_blocks"):
+        c["residual"] = _defaults("residual", "none")
+    if _trait(c, "residual", "stream") == "spikes" and "readout" in c["network"]:
+        c["network"]["readout"] = "spikes"
+
+
+def _refuse_depths(c: dict[str, Any]) -> None:
+    step, offset = _trait(c, "network", "layers_step"), _trait(c, "network", "layers_offset")
+    num_layers, network = c["depth"]["num_layers"], c["network"]["name"]
+    n = max(1, round((num_layers - offset) / step))
+    if num_layers != offset + n * step:
+        form = f"{step}n + {offset}" if step > 1 else f"at least {offset + 1}"
+        raise UserError(
+            f"depth={num_layers} is not a depth of network={network}, which has {form} layers; the nearest "
+            f"is {offset + n * step}: type depth=d{offset + n * step}"
+        )
+
+
+def _refuse_psp_of_signs(c: dict[str, Any]) -> None:
+    if c["norm"]["name"] == "psp" and _trait(c, "neuron", "emits") == "signs":
+        raise UserError(
+            f"norm=psp does nothing with neuron={c['neuron']['name']}: the second moment of -1 and +1 is 1; "
+            f"type norm=bn"
+        )
+
+
+def _refuse_outlasted_steps(c: dict[str, Any]) -> None:
+    if c["synapse"].get("sampling") == "slayer":
+        delay, num_steps = c["depth"]["num_layers"] - 1, c["encoding"]["num_steps"]
+        if delay >= num_steps:
+            raise UserError(
+                f"synapse.sampling=slayer delays the longest path by {delay} steps and encoding.num_steps is "
+                f"{num_steps}, so it carries nothing; type encoding.num_steps={delay + 1} or more, or "
+                f"synapse.sampling=immediate"
+            )
+
+
+_RULES_BEFORE_CHECK: tuple[Callable[[dict[str, Any]], None], ...] = (_resolve_auto,)
+_RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
+    _resolve_num_steps,
+    _drop_what_has_no_effect,
+    _refuse_depths,
+    _refuse_psp_of_signs,
+    _refuse_outlasted_steps,
+)

@@ -1,0 +1,67 @@
+"""`snn-exp show`: a run before anyone trains it."""
+
+from __future__ import annotations
+
+import torch
+import yaml
+from rich.table import Table
+from torch import Tensor, nn
+
+from snn_exp.config import ExperimentConfig
+from snn_exp.data import DataModule, make_dataset
+from snn_exp.energy import dense_macs
+from snn_exp.results import data_root
+from snn_exp.train import build_task
+
+
+def config_text(config: ExperimentConfig) -> str:
+    """The resolved config as YAML, headed by the run id."""
+    body = yaml.safe_dump(config.to_plain(), sort_keys=False, default_flow_style=None, width=120)
+    return f"# run {config.run_id}: {config.label}\n{body}"
+
+
+def network_table(config: ExperimentConfig) -> Table:
+    """A row a layer: its output [T, B, ...] for one sample, parameters, dense MACs over all steps."""
+    torch.manual_seed(config.seed)
+    data = DataModule(make_dataset(config.dataset, data_root(), config.seed), 1, config.seed)
+    task = build_task(config, data).eval()
+    x_TBCHW = task.encoding(torch.zeros(1, *data.dataset.in_shape))
+    macs = dense_macs(task.network, x_TBCHW)
+    shapes = _output_shapes(task.network, x_TBCHW)
+    table = Table(title=f"{type(task.network).__name__}, one sample", title_justify="left")
+    for heading in ("layer", "part", "output", "parameters", "MACs dense"):
+        table.add_column(heading, justify="right" if heading in ("parameters", "MACs dense") else "left")
+    for name, module in task.network.named_modules():
+        if name in shapes:
+            parameters = sum(p.numel() for p in module.parameters())
+            table.add_row(name, type(module).__name__, str(shapes[name]), f"{parameters:,}", f"{macs.get(name, 0):,}")
+    total = sum(p.numel() for p in task.network.parameters())
+    table.add_section()
+    table.add_row("total", "", "", f"{total:,}", f"{macs['']:,}")
+    return table
+
+
+def _output_shapes(network: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
+    """The output shape of every part that does something, in the order in which they are called."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def hook(name: str) -> object:
+        def record(module: nn.Module, inputs: object, output: Tensor) -> None:
+            shapes[name] = tuple(output.shape)
+
+        return record
+
+    # the weights' own modules (norm, quantization) and torch's inside ours are parts of a layer, not layers
+    layers = {
+        name: module
+        for name, module in network.named_modules()
+        if name and not name.endswith(("weight_norm", "weight_quant", ".bn", ".layer_norm", ".group_norm"))
+        and not isinstance(module, nn.Sequential)
+    }  # fmt: skip
+    outer = {name for name in layers if any(other.startswith(f"{name}.") for other in layers)}
+    handles = [m.register_forward_hook(hook(n)) for n, m in layers.items() if n not in outer]  # type: ignore[arg-type]
+    with torch.no_grad():
+        network(x)
+    for handle in handles:
+        handle.remove()
+    return shapes

@@ -1,0 +1,138 @@
+"""How the loss is minimised: an optimizer, its schedule over all steps, and what bounds a step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from snn_exp.registry import Count, Fraction, NonNegative, Positive, Registry
+
+OPTIMS: Registry[Optim] = Registry("optim")
+
+
+class Optim(ABC):
+    """What all optimizers share.
+
+    Weight decay acts on weights (two dimensions and more), not on gains, biases, thresholds or time
+    constants.
+
+    Args:
+        lr: the highest learning rate.
+        weight_decay: pull of the weights towards zero.
+        batch_size: samples a step, over all devices.
+        schedule: constant; cosine (linear warm-up, then a cosine to 0); onecycle (torch's OneCycleLR).
+        warmup: share of all steps spent on the warm-up of cosine.
+        clip_norm: largest norm of the gradient; 0 does not clip.
+        label_smoothing: share of the target spread over all classes.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        *,
+        lr: Positive = 5e-3,
+        weight_decay: NonNegative = 1e-3,
+        batch_size: Count = 32,
+        schedule: Literal["constant", "cosine", "onecycle"] = "onecycle",
+        warmup: Fraction = 0.1,
+        clip_norm: NonNegative = 5.0,
+        label_smoothing: Fraction = 0.0,
+    ) -> None:
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.schedule = schedule
+        self.warmup = warmup
+        self.clip_norm = clip_norm
+        self.label_smoothing = label_smoothing
+
+    @abstractmethod
+    def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The torch optimizer over parameter groups."""
+
+    def build(
+        self, network: nn.Module, num_steps: int
+    ) -> tuple[torch.optim.Optimizer, lr_scheduler.LRScheduler]:
+        """Optimizer and schedule for a network and a number of steps."""
+        weights = [p for p in network.parameters() if p.dim() >= 2]
+        others = [p for p in network.parameters() if p.dim() < 2]
+        optimizer = self.make_optimizer(
+            [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        )
+        return optimizer, self._make_schedule(optimizer, num_steps)
+
+    def _make_schedule(self, optimizer: torch.optim.Optimizer, num_steps: int) -> lr_scheduler.LRScheduler:
+        if self.schedule == "onecycle":
+            return lr_scheduler.OneCycleLR(optimizer, max_lr=self.lr, total_steps=num_steps + 1)
+        if self.schedule == "constant":
+            return lr_scheduler.ConstantLR(optimizer, factor=1.0)
+        num_warmup = max(1, round(self.warmup * num_steps))
+        warmup = lr_scheduler.LinearLR(optimizer, start_factor=1 / num_warmup, total_iters=num_warmup)
+        cosine = lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, num_steps - num_warmup))
+        return lr_scheduler.SequentialLR(optimizer, [warmup, cosine], milestones=[num_warmup])
+
+
+@OPTIMS.register("adamw")
+class AdamW(Optim):
+    """AdamW; torch's own.
+
+    Definition:
+        torch.optim.AdamW with decoupled weight decay
+
+    Args:
+        beta1: decay of the mean of gradients.
+        beta2: decay of the mean of squared gradients.
+
+    Raises:
+        UserError: a parameter out of its range.
+
+    Source: Loshchilov and Hutter 2019.
+
+    Example:
+        >>> optimizer, _ = AdamW(lr=0.01).build(nn.Linear(2, 2), num_steps=10)
+        >>> [group["weight_decay"] for group in optimizer.param_groups]
+        [0.001, 0.0]
+    """
+
+    def __init__(self, *, beta1: Fraction = 0.9, beta2: Fraction = 0.999, **common: Any) -> None:
+        super().__init__(**common)
+        self.betas = (beta1, beta2)
+
+    def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas)
+
+
+@OPTIMS.register("sgd")
+class SGD(Optim):
+    """Stochastic gradient descent with momentum; torch's own.
+
+    Definition:
+        torch.optim.SGD
+
+    Args:
+        momentum: decay of the velocity.
+        nesterov: look ahead along the velocity.
+
+    Raises:
+        UserError: a parameter out of its range.
+
+    Source: Sutskever et al. 2013.
+
+    Example:
+        >>> optimizer, _ = SGD(lr=0.1).build(nn.Linear(2, 2), num_steps=10)
+        >>> optimizer.param_groups[0]["nesterov"]
+        True
+    """
+
+    def __init__(self, *, momentum: Fraction = 0.9, nesterov: bool = True, **common: Any) -> None:
+        super().__init__(**common)
+        self.momentum = momentum
+        self.nesterov = nesterov
+
+    def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)

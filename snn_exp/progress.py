@@ -1,0 +1,80 @@
+"""What a person sees of a running sweep: read from the run folders, so it works with any launcher."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from snn_exp.config import ExperimentConfig
+from snn_exp.results import RunFolder
+
+POLL_S = 1.0
+
+
+@contextmanager
+def watching(configs: Sequence[ExperimentConfig], console: Console) -> Iterator[None]:
+    """Shows the sweep while the block runs: a live bar in a terminal, a line for each finished run elsewhere."""
+    watcher = _Watcher(configs, console)
+    thread = threading.Thread(target=watcher.follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        watcher.stop.set()
+        thread.join()
+
+
+class _Watcher:
+    def __init__(self, configs: Sequence[ExperimentConfig], console: Console) -> None:
+        self.configs = {config.run_id: config for config in configs}
+        self.console = console
+        self.stop = threading.Event()
+        self._open = dict(self.configs)
+
+    def follow(self) -> None:
+        epochs = sum(config.trainer.max_epochs for config in self.configs.values())
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
+                   TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
+        with Progress(*columns, console=self.console, disable=not sys.stdout.isatty()) as bar:
+            sweep = bar.add_task("sweep", total=epochs)
+            while True:
+                last = self.stop.is_set()
+                bar.update(sweep, completed=self._look(bar.console), description=self._state())
+                if last:
+                    return
+                self.stop.wait(POLL_S)
+
+    def _state(self) -> str:
+        running = sum(RunFolder.of(c).metrics_csv.exists() for c in self._open.values())
+        return f"{len(self.configs) - len(self._open)} of {len(self.configs)} runs done, {running} running"
+
+    def _look(self, console: Console) -> int:
+        """Says what has finished since the last look; the number of epochs done."""
+        epochs = 0
+        for run_id, config in self.configs.items():
+            if run_id not in self._open:
+                epochs += config.trainer.max_epochs
+                continue
+            folder = RunFolder.of(config)
+            result = folder.result()
+            if result is not None:
+                del self._open[run_id]
+                done = len(self.configs) - len(self._open)
+                accuracy = result.metrics.get("test/acc", result.metrics.get("val/acc"))
+                shown = result.status if accuracy is None else f"{100 * accuracy:.1f} %"
+                console.print(
+                    f"{time.strftime('%H:%M:%S')}  {done}/{len(self.configs)}  {config.label}  {shown}  "
+                    f"{result.duration_s:.1f} s",
+                    highlight=False,
+                )
+                epochs += config.trainer.max_epochs
+            elif folder.metrics_csv.exists():
+                epochs += max(0, folder.metrics_csv.read_bytes().count(b"\n") - 1)
+        return epochs
+

@@ -1,0 +1,131 @@
+"""Tables of results. Reads results only; never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from snn_exp.config import GROUPS
+from snn_exp.results import Result, RunFolder, output_root
+
+# Choices that make a row of a comparison, in the order in which they are shown.
+ROW_CHOICES = ("neuron", "norm", "weight_norm", "residual", "depth", "dataset", "encoding", "network", "optim")
+
+
+def choices(config: Mapping[str, Any]) -> dict[str, str]:
+    """A config, flat, without the seed and what does not decide the result: {"neuron": "lif", "neuron.tau": "2.0"}.
+
+    Example:
+        >>> choices({"neuron": {"name": "lif", "tau": 2.0}, "seed": 3})
+        {'neuron': 'lif', 'neuron.tau': '2.0'}
+    """
+    flat: dict[str, str] = {}
+    for group in GROUPS:
+        for key, value in (config.get(group) or {}).items():
+            if group == "logger" or (group, key) == ("trainer", "test"):
+                continue
+            flat[group if key == "name" else f"{group}.{key}"] = str(value)
+    return flat
+
+
+def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The choices in which configs differ; where an option differs, its parameters follow from it."""
+    flat = [choices(config) for config in configs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    differing = [key for key in keys if len({one.get(key) for one in flat}) > 1]
+    named = {key for key in differing if "." not in key}
+    return [key for key in differing if "." not in key or key.partition(".")[0] not in named]
+
+
+def frame(results: Iterable[Result]) -> pd.DataFrame:
+    """A row a run: its choices, its metrics, its cost."""
+    return pd.DataFrame(
+        [
+            {**choices(r.config), "seed": r.config["seed"], "run_id": r.run_id, "status": r.status, **r.metrics,
+             "duration_s": r.duration_s, "cpu_s": r.cpu_s}
+            for r in results
+        ]
+    )  # fmt: skip
+
+
+def comparison(results: Sequence[Result]) -> Table:
+    """Mean ± sd over seeds of what differs between the runs.
+
+    Accuracy in percent, firing rate in spikes a neuron and step, time in seconds of wall time of the fit.
+    """
+    by = varying([r.config for r in results])
+    # surrogate, synapse and weight_quant follow from the neuron unless they were chosen apart
+    rows = [key for key in ROW_CHOICES if key in by] + [key for key in by if "." in key or key == "weight_quant"]
+    rows = rows or ["neuron", "norm"]
+    runs = frame(results)
+    runs[rows] = runs[rows].fillna("-")
+    table = Table(title=None, caption=_CAPTION, caption_justify="left")
+    for name in rows:
+        table.add_column("depth" if name == "depth.num_layers" else name)
+    for heading in ("test acc %", "val acc %", "n", "firing rate", "MACs dense", "fit s"):
+        table.add_column(heading, justify="right")
+    for key, group in runs.groupby(rows, sort=False):
+        finished = group[group["status"] == "done"]
+        diverged = len(group) - len(finished)
+        name = key if isinstance(key, tuple) else (key,)
+        table.add_row(
+            *map(str, name),
+            mean_sd(finished, "test/acc", 100, 2),
+            mean_sd(finished, "val/acc", 100, 2),
+            f"{len(finished)}" + (f" ({diverged} of {len(group)} diverged)" if diverged else ""),
+            mean_sd(finished, "test/firing_rate" if "test/firing_rate" in group else "val/firing_rate", 1, 3),
+            f"{group['macs_dense'].iloc[0]:,.0f}",
+            mean_sd(group, "duration_s", 1, 1),
+        )
+    return table
+
+
+_CAPTION = (
+    "mean ± sd over n seeds (each draws its own training and validation set; the test set is fixed). Firing rate: "
+    "share of non-zero outputs a neuron and step (relu: positive values; sign is never zero)."
+)
+
+
+def mean_sd(runs: pd.DataFrame, column: str, factor: float, digits: int) -> str:
+    """Mean ± sd, or the one value, or a dash.
+
+    Example:
+        >>> mean_sd(pd.DataFrame({"x": [0.5, 0.7]}), "x", 100, 1)
+        '60.0 ± 14.1'
+    """
+    if column not in runs or runs[column].dropna().empty:
+        return "-"
+    values = runs[column].dropna() * factor
+    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
+def summary(result: Result, command: str) -> str:
+    """A run in a few lines, fit to be pasted into a message."""
+    m = result.metrics
+    seeds = frame([r for r in stored_results() if choices(r.config) == choices(result.config)])
+    lines = [
+        f"run {result.run_id}: {result.status}, {result.duration_s:.1f} s ({result.cpu_s:.1f} s CPU)",
+        *(f"  {name:<12} {100 * m[key]:.2f} %" for name, key in _ACCURACIES if key in m),
+        *(f"  {name:<12} {m[key]:.3f}" for name, key in _RATES if key in m),
+        f"  {'parameters':<12} {m['params']:,.0f}",
+        f"  {'MACs dense':<12} {m['macs_dense']:,.0f} a sample",
+    ]
+    if len(seeds) > 1:
+        lines.append(f"  {'over seeds':<12} test {mean_sd(seeds, 'test/acc', 100, 2)} %, n = {len(seeds)}")
+    folder = RunFolder(output_root() / "runs" / result.run_id)
+    return "\n".join([*lines, f"  {'folder':<12} {folder.path}", f"  {'again':<12} {command}"])
+
+
+_ACCURACIES = (("test acc", "test/acc"), ("val acc", "val/acc"))
+_RATES = (("firing rate", "test/firing_rate"),)
+
+
+def stored_results() -> list[Result]:
+    """Every finished run under the output root."""
+    folders = sorted((output_root() / "runs").glob("*/result.json"))
+    found = (RunFolder(path.parent).result() for path in folders if "." not in path.parent.name)
+    return [result for result in found if result is not None]

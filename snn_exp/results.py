@@ -1,0 +1,270 @@
+"""What is on disk of a run: one folder, named by the run's identity. No torch.
+
+    outputs/runs/<run_id>/
+        manifest.json         what was asked for and how it was done: written first
+        metrics.csv           a row an epoch
+        train.log             what would have been printed
+        weights.safetensors   the best weights
+        result.json           the result: written last, so that its presence means "done"
+        failure.json          instead, when the run crashed; the same command tries again
+        checkpoints/          while it is not done
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from snn_exp.config import ExperimentConfig, execution
+from snn_exp.errors import UserError
+
+SCHEMA_VERSION = 1
+RECORDED_PACKAGES = (
+    "snn-exp", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
+    "scikit-learn", "wandb",
+)  # fmt: skip
+
+
+def output_root() -> Path:
+    """Where results go: SNN_EXP_OUTPUT, or outputs/ here."""
+    return Path(os.environ.get("SNN_EXP_OUTPUT") or "outputs")
+
+
+def data_root() -> Path:
+    """Where data sets lie: SNN_EXP_DATA, or data/ in the output folder."""
+    return Path(os.environ.get("SNN_EXP_DATA") or output_root() / "data")
+
+
+def require_writable(folder: Path) -> None:
+    """Makes the folder, or says that it cannot be written.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write_check_{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"the output folder {folder} cannot be written ({error.strerror}); set SNN_EXP_OUTPUT to one that can"
+        ) from None
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a whole file or none: a scratch file beside it, then a rename."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(content, indent=2) + "\n")
+    scratch.replace(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A finished run, as stored in result.json.
+
+    Args:
+        status: done, or diverged (the loss or a weight was no longer finite).
+        metrics: flat, such as test/acc (a fraction) and test/firing_rate (spikes a neuron and step).
+        duration_s: wall time of training, summed over resumed parts.
+        cpu_s: process CPU time of training, summed likewise.
+    """
+
+    run_id: str
+    status: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    duration_s: float
+    cpu_s: float
+    finished_at: str
+    best_epoch: int | None
+    split_fingerprint: str
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: the folder; its name is the run id.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, config: ExperimentConfig) -> RunFolder:
+        """The folder of a config under the current output root."""
+        return cls(output_root() / "runs" / config.run_id)
+
+    @property
+    def weights(self) -> Path:
+        """The best weights, in safetensors form."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def metrics_csv(self) -> Path:
+        """A row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What an interrupted run resumes from."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint, if the run was interrupted after one."""
+        last = self.checkpoints / "last.ckpt"
+        return last if last.exists() else None
+
+    def result(self) -> Result | None:
+        """The result, or None if the run is not done.
+
+        Raises:
+            UserError: result.json is damaged.
+        """
+        path = self.path / "result.json"
+        try:
+            return Result(**json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError):
+            raise UserError(f"{path} is damaged; remove the folder {self.path} to train the run again") from None
+
+    def is_complete(self, config: ExperimentConfig) -> bool:
+        """Whether nothing is left to do: trained, and tested if that is asked for. A diverged run is done."""
+        result = self.result()
+        if result is None:
+            return False
+        return result.status == "diverged" or "test/acc" in result.metrics or not config.trainer.test
+
+    def failure(self) -> str | None:
+        """The last line of what crashed the run, if it did."""
+        try:
+            return str(json.loads((self.path / "failure.json").read_text())["error"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest; empty if there is none yet."""
+        try:
+            content: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
+            return content
+        except (OSError, ValueError):
+            return {}
+
+    def begin(self, config: ExperimentConfig, hardware: Mapping[str, Any]) -> None:
+        """Makes the folder and writes the manifest; clears an earlier failure."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "failure.json").unlink(missing_ok=True)
+        if self.last_checkpoint is None:
+            self.metrics_csv.unlink(missing_ok=True)
+        write_json(
+            self.path / "manifest.json",
+            {
+                "run_id": config.run_id,
+                "config": config.to_plain(),
+                "execution": execution(config),
+                "versions": _versions(),
+                "code": code_hash(),
+                "git": git_state(),
+                "hardware": {"machine": platform.machine(), "system": platform.system(), **hardware},
+                "started_at": now(),
+            },
+        )
+
+    def finish(self, result: Result) -> None:
+        """Writes result.json, then drops what only an unfinished run needs."""
+        write_json(self.path / "result.json", dataclasses.asdict(result))
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def fail(self, error: str, trace: str) -> None:
+        """Stores why the run crashed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / "failure.json", {"error": error, "traceback": trace, "failed_at": now()})
+
+    def set_aside(self) -> None:
+        """Renames the folder, so that the run is trained again and the old one kept."""
+        if self.path.exists():
+            stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+            self.path.rename(self.path.with_name(f"{self.path.name}.kept-{stamp}"))
+
+    def check_stored(self, config: ExperimentConfig) -> str | None:
+        """A line to print when the stored run was made by other code; None if it was not.
+
+        Raises:
+            UserError: the stored config is another one under the same run id.
+        """
+        manifest = self.manifest()
+        stored = manifest.get("config")
+        if stored is not None:
+            given = config.to_plain()
+            ours = {k: v for k, v in given.items() if k not in ("logger", "experiment", "trainer")}
+            theirs = {k: v for k, v in stored.items() if k not in ("logger", "experiment", "trainer")}
+            # keys added since are left out of the identity while neutral, so only shared keys can disagree
+            differing = [k for k in ours if k in theirs and not _agree(ours[k], theirs[k])]
+            if differing:
+                raise UserError(
+                    f"run {config.run_id} is stored with another {differing[0]}: {theirs[differing[0]]} and not "
+                    f"{ours[differing[0]]}; train it again with --rerun"
+                )
+        if manifest.get("code") != code_hash():
+            return f"run {config.run_id} was trained by other code than today's; --rerun trains it again"
+        return None
+
+
+def _agree(a: Any, b: Any) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return all(a[key] == b[key] for key in a.keys() & b.keys())
+    return bool(a == b)
+
+
+def now() -> str:
+    """The time, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@functools.cache
+def code_hash() -> str:
+    """16 hex digits of the package's source."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(f.name.encode() + f.read_bytes() for f in files)).hexdigest()[:16]
+
+
+@functools.cache
+def git_state() -> dict[str, Any]:
+    """Commit and whether the working tree differs from it; empty outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,121 @@
+"""The LightningModule: step, loss, metrics, optimizer. No files, no config tree.
+
+Shapes: T steps, B batch, C channels, H W space, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torchmetrics
+from torch import Tensor, nn
+from torch.nn import functional
+
+from snn_exp.encodings import Encoding
+from snn_exp.energy import FiringRate
+from snn_exp.networks import Network
+from snn_exp.optim import Optim
+
+Batch = tuple[Tensor, Tensor]
+TIE_BREAK = 1e-3  # small enough to decide between equal accuracies only, on some hundred validation samples
+
+
+class Classification(pl.LightningModule):
+    """A network that learns to name what it sees.
+
+    Randomness of a step (such as rate encoding) derives from (seed, global step), so that a resumed run
+    repeats the undisturbed one.
+
+    Args:
+        network: [T, B, C, H, W] -> logits [B, K].
+        encoding: pixels [B, C, H, W] -> [T, B, C, H, W].
+        optim: how the loss is minimised.
+        num_classes: K.
+        seed: of the run.
+    """
+
+    def __init__(self, network: Network, encoding: Encoding, optim: Optim, num_classes: int, seed: int) -> None:
+        super().__init__()
+        self.network = network
+        self.encoding = encoding
+        self.optim = optim
+        self.seed = seed
+        self.train_acc = _accuracy(num_classes)
+        self.eval_acc = nn.ModuleDict({split: _accuracy(num_classes) for split in ("val_", "test_")})
+        self.eval_loss = torchmetrics.MeanMetric()
+        self.firing_rate = FiringRate(network)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Logits [B, K] of pixels in [0, 1]."""
+        logits: Tensor = self.network(self.encoding(x_BCHW))
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch."""
+        x_BCHW, y_B = batch
+        torch.manual_seed(_mixed(self.seed, self.global_step))
+        logits_BK = self(x_BCHW)
+        loss = functional.cross_entropy(logits_BK, y_B, label_smoothing=self.optim.label_smoothing)
+        self.train_acc(logits_BK, y_B)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(y_B))
+        self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
+        return loss
+
+    def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:
+        x_BCHW, y_B = batch
+        torch.manual_seed(_mixed(self.seed, batch_idx))
+        with self.firing_rate.listening():
+            logits_BK = self(x_BCHW)
+        accuracy = self.eval_acc[f"{split}_"]
+        accuracy(logits_BK, y_B)
+        loss = functional.cross_entropy(logits_BK, y_B)
+        self.eval_loss(loss, weight=len(y_B))
+        self.log(f"{split}/loss", self.eval_loss, on_step=False, on_epoch=True)
+        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Accuracy, loss and firing of a validation batch."""
+        self._eval_step("val", batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Accuracy, loss and firing of a test batch."""
+        self._eval_step("test", batch, batch_idx)
+
+    def on_validation_epoch_start(self) -> None:
+        """A fresh count."""
+        self.firing_rate.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """A fresh count."""
+        self.firing_rate.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the firing rates and the score that selects the best epoch: accuracy, ties by loss."""
+        self._log_firing("val")
+        score = self.eval_acc["val_"].compute() - TIE_BREAK * self.eval_loss.compute()  # type: ignore[operator]
+        self.log("val/score", score)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the firing rates, mean and by layer."""
+        self._log_firing("test")
+
+    def _log_firing(self, split: str) -> None:
+        self.log(f"{split}/firing_rate", self.firing_rate.compute().float())
+        rates = self.firing_rate.by_layer()
+        self.log_dict({f"{split}/firing_rate/{layer}": rate for layer, rate in rates.items()})
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer and schedule, stepped once a batch."""
+        optimizer, schedule = self.optim.build(self.network, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _accuracy(num_classes: int) -> torchmetrics.Metric:
+    return torchmetrics.classification.MulticlassAccuracy(num_classes, average="micro")
+
+
+def _mixed(seed: int, index: int) -> int:
+    """One seed out of two numbers, without the collisions of a sum."""
+    return (seed * 1_000_003 + index * 7_919 + 12_345) % (2**63)

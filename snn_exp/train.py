@@ -1,0 +1,164 @@
+"""The way of one run, from config to result: the only function that sees the whole config."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks.progress import TQDMProgressBar
+from pytorch_lightning.loggers import Logger
+from safetensors.torch import load_file, save_file
+
+from snn_exp import callbacks, tracking
+from snn_exp.config import ExperimentConfig
+from snn_exp.data import DataModule, make_dataset
+from snn_exp.encodings import ENCODINGS
+from snn_exp.energy import dense_macs
+from snn_exp.layers import make_part_factories
+from snn_exp.networks import build_network
+from snn_exp.optim import OPTIMS
+from snn_exp.results import Result, RunFolder, data_root, now
+from snn_exp.task import Classification
+
+
+def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> Result:
+    """Trains what the config describes, or returns the stored result if that was done before.
+
+    Args:
+        config: the resolved config.
+        echo: print what happens, and not only log it.
+        live: show a live bar instead of a line an epoch.
+
+    Raises:
+        UserError: the stored run of this identity is damaged or of another config.
+    """
+    tracking.quiet_libraries()
+    folder = RunFolder.of(config)
+    stored = folder.result()
+    if stored is not None and folder.is_complete(config):
+        return stored
+    torch.set_num_threads(config.trainer.num_threads)
+    pl.seed_everything(config.seed, verbose=False)
+    data = DataModule(
+        make_dataset(config.dataset, data_root(), config.seed), int(config.optim["batch_size"] or 1), config.seed
+    )
+    task = build_task(config, data)
+    if stored is None:
+        folder.begin(config, hardware())
+    say = tracking.RunLog(folder.path / "train.log", echo)
+    clock, checkpoint = callbacks.Clock(), callbacks.make_checkpoints(folder.checkpoints)
+    loggers = tracking.make_loggers(config, folder.path, say) if stored is None else []
+    trainer = _make_trainer(config, folder, [clock, checkpoint, *_watchers(folder, data, say, live)], loggers, live)
+    if stored is not None:
+        result = dataclasses.replace(stored, metrics={**stored.metrics, **_test(trainer, task, data, folder)})
+        folder.finish(result)
+        return result
+    try:
+        trainer.fit(task, data, ckpt_path=_path(folder.last_checkpoint), weights_only=True)
+    except callbacks.Diverged as reason:
+        say(f"diverged: {reason}")
+        status, best_epoch, metrics = "diverged", None, {}
+    else:
+        status, best_epoch, metrics = "done", *_keep_best(task, checkpoint, folder)
+        if config.trainer.test:
+            metrics |= _test(trainer, task, data, folder)
+    metrics |= _size(task, data)
+    result = Result(
+        run_id=config.run_id, status=status, config=config.to_plain(), metrics=metrics, duration_s=clock.wall_s,
+        cpu_s=clock.cpu_s,
+        finished_at=now(), best_epoch=best_epoch, split_fingerprint=data.dataset.fingerprint,
+    )  # fmt: skip
+    tracking.close_loggers(loggers, {**metrics, "status": status})
+    folder.finish(result)
+    return result
+
+
+def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False) -> None:
+    """A run inside a multirun: a crash is stored, and the sweep goes on."""
+    try:
+        run(config, echo=echo)
+    except Exception as error:
+        RunFolder.of(config).fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def build_task(config: ExperimentConfig, data: DataModule) -> Classification:
+    """The network and its task, untrained."""
+    dataset = data.dataset
+    encoding = ENCODINGS.make(config.encoding, dataset.pixel_mean, dataset.pixel_std)
+    parts = make_part_factories(
+        neuron=config.neuron, surrogate=config.surrogate, synapse=config.synapse, norm=config.norm,
+        weight_norm=config.weight_norm, weight_quant=config.weight_quant, num_steps=config.num_steps,
+    )  # fmt: skip
+    network = build_network(
+        config.network, parts, in_shape=dataset.in_shape, num_classes=dataset.num_classes,
+        num_layers=config.depth.num_layers, residual=config.residual,
+    )  # fmt: skip
+    return Classification(network, encoding, OPTIMS.make(config.optim), dataset.num_classes, config.seed)
+
+
+def hardware() -> dict[str, Any]:
+    """What the run computes on."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cores": os.cpu_count(), "gpu": gpu}
+
+
+def _watchers(folder: RunFolder, data: DataModule, say: tracking.RunLog, live: bool) -> list[Callback]:
+    return [
+        callbacks.StopOnDivergence(folder.path),
+        callbacks.EpochTable(folder.metrics_csv),
+        callbacks.FiringWarnings(say),
+        TQDMProgressBar(leave=False) if live else callbacks.EpochLine(say, data.num_train),
+    ]
+
+
+def _make_trainer(
+    config: ExperimentConfig, folder: RunFolder, watchers: list[Callback], loggers: list[Logger], live: bool
+) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=config.trainer.max_epochs,
+        precision=config.trainer.precision,
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        gradient_clip_val=float(config.optim["clip_norm"] or 0) or None,
+        callbacks=watchers,
+        logger=loggers or False,
+        enable_progress_bar=live,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=folder.path,
+    )
+
+
+def _keep_best(task: Classification, checkpoint: ModelCheckpoint, folder: RunFolder) -> tuple[int, dict[str, float]]:
+    """Loads the best epoch's weights into the network and stores them; its number and its metrics."""
+    best = torch.load(checkpoint.best_model_path, weights_only=True, map_location="cpu")
+    task.load_state_dict(best["state_dict"])
+    save_file({name: tensor.contiguous() for name, tensor in task.network.state_dict().items()}, folder.weights)
+    row = callbacks.read_epochs(folder.metrics_csv)[int(best["epoch"])]
+    return int(best["epoch"]), {key: float(value) for key, value in row.items() if key != "epoch"}
+
+
+def _test(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder) -> dict[str, float]:
+    """The test set, with the stored best weights."""
+    task.network.load_state_dict(load_file(folder.weights))
+    (metrics,) = trainer.test(task, data, verbose=False)
+    return {key: float(value) for key, value in metrics.items()}
+
+
+def _size(task: Classification, data: DataModule) -> dict[str, float]:
+    """Parameters and dense multiply-accumulates of one sample."""
+    x_BCHW = torch.zeros(1, *data.dataset.in_shape, device=next(task.network.parameters()).device)
+    macs = dense_macs(task.network, task.encoding(x_BCHW))[""]
+    return {"params": sum(p.numel() for p in task.network.parameters()), "macs_dense": macs}
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
