@@ -1,0 +1,8 @@
+"""Runs `snn-exp options` from a checkout."""
+
+import sys
+
+from snn_exp.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["options", *sys.argv[1:]]))

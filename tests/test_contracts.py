@@ -1,0 +1,307 @@
+"""Every registered part keeps the contract of its kind, and each contract rejects a broken part."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from snn_exp.dynamics import State, Stepwise
+from snn_exp.neurons import IF, NEURONS
+from snn_exp.norms import NORMS, BatchNorm, RMSNorm
+from snn_exp.registry import Option, Positive, Registry
+from snn_exp.surrogates import SURROGATES, ATan
+from snn_exp.synapses import SYNAPSES, ExponentialSynapse, IdentitySynapse
+from snn_exp.weights import WEIGHT_NORMS, WEIGHT_QUANTS
+from tests import contracts
+
+T, B, C, H, W = 4, 3, 16, 2, 2
+REGISTRIES: dict[str, Registry[Any]] = {
+    r.kind: r for r in (NEURONS, SYNAPSES, NORMS, SURROGATES, WEIGHT_NORMS, WEIGHT_QUANTS)
+}
+IN_TIME = ("neuron", "synapse", "norm")
+MODULES = (*IN_TIME, "weight_norm", "weight_quant")
+
+
+def supplied(kind: str, num_steps: int = T) -> tuple[Any, ...]:
+    """What the framework gives a part of that kind."""
+    return {
+        "neuron": ((C, H, W), None),
+        "norm": ((C, H, W), num_steps),
+        "weight_norm": (5, 0.8),
+        "weight_quant": (0.8,),
+    }.get(kind, ())
+
+
+def build(kind: str, config: dict[str, Any], num_steps: int = T) -> Any:
+    return REGISTRIES[kind].make(config, *supplied(kind, num_steps))
+
+
+def input_for(kind: str) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    if kind.startswith("weight"):
+        return torch.randn(5, 4, 3, 3, generator=generator) * 0.4
+    x = torch.randn(T, B, C, H, W, generator=generator)
+    return x * 1.5 + 0.5 if kind != "synapse" else (x > 0.5).float()
+
+
+def names(*kinds: str) -> list[Any]:
+    return [pytest.param(k, n, id=f"{k}-{n}") for k in kinds for n in REGISTRIES[k]]
+
+
+def cases(*kinds: str) -> list[Any]:
+    """(kind, config) of every variant of every part."""
+    found = []
+    for kind in kinds:
+        for name, option in REGISTRIES[kind].options().items():
+            defaults = {p.name: p.default for p in option.parameters}
+            for parameters in contracts.variants(option):
+                other = [f"{k}={v}" for k, v in parameters.items() if defaults[k] != v]
+                found.append(
+                    pytest.param(kind, {"name": name, **parameters}, id="-".join([kind, name, *other]))
+                )
+    return found
+
+
+def option_of(kind: str, name: str) -> Option:
+    return REGISTRIES[kind].options()[name]
+
+
+# --- every part -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "name"), names(*REGISTRIES))
+def test_a_bad_value_is_refused_and_named(kind, name):
+    cls = REGISTRIES[kind][name]
+    option = option_of(kind, name)
+    contracts.refuses_bad_values(lambda **bad: cls(*supplied(kind), **bad), option)
+    assert all(contracts.bad_values(p) for p in option.parameters)
+
+
+@pytest.mark.parametrize(("kind", "name"), names(*REGISTRIES))
+def test_the_class_is_documented(kind, name):
+    contracts.is_documented(REGISTRIES[kind][name], option_of(kind, name))
+    assert option_of(kind, name).summary
+
+
+@pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
+def test_shape_dtype_and_device_are_kept(kind, config):
+    part = build(kind, config)
+    assert isinstance(part, REGISTRIES[kind][config["name"]])
+    contracts.keeps_shape_dtype_and_device(part, input_for(kind))
+    contracts.keeps_shape_dtype_and_device(part.eval(), input_for(kind))
+
+
+@pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
+def test_forward_twice_gives_the_same(kind, config):
+    part = build(kind, config)
+    contracts.forward_twice_is_the_same(part.train(), input_for(kind))
+    contracts.forward_twice_is_the_same(part.eval(), input_for(kind))
+
+
+@pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
+def test_in_eval_batch_items_do_not_influence_each_other_nor_do_units_of_a_weight(kind, config):
+    axis = 1 if kind in IN_TIME else 0
+    contracts.items_are_independent(build(kind, config).eval(), input_for(kind), axis)
+
+
+@pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
+def test_gradients_are_finite_and_reach_the_input_and_every_parameter(kind, config):
+    contracts.gradients_arrive(build(kind, config), input_for(kind))
+
+
+@pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
+def test_a_deepcopy_and_a_state_dict_hold_everything(kind, config):
+    contracts.copies_agree(build(kind, config), build(kind, config), input_for(kind))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
+def test_float64_and_bfloat16_work(kind, config, dtype):
+    contracts.works_in(dtype, build(kind, config), input_for(kind))
+
+
+# --- parts with time ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "config"), cases(*IN_TIME))
+def test_the_future_does_not_change_the_past(kind, config):
+    part = build(kind, config).eval()
+    assert kind != "neuron" or part.causal
+    contracts.is_causal(part, input_for(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        c
+        for c in cases("neuron", "synapse")
+        if issubclass(REGISTRIES[c.values[0]][c.values[1]["name"]], Stepwise)
+    ],
+)
+def test_splitting_time_with_carried_state_equals_one_pass(kind, config):
+    contracts.splits_in_time(build(kind, config), input_for(kind))
+
+
+@pytest.mark.parametrize(("kind", "config"), cases(*IN_TIME))
+def test_one_step_works(kind, config):
+    contracts.keeps_shape_dtype_and_device(build(kind, config, num_steps=1), input_for(kind)[:1])
+
+
+@pytest.mark.parametrize(("kind", "config"), cases("neuron"))
+def test_a_neuron_emits_what_its_traits_say(kind, config):
+    part = build(kind, config)
+    contracts.emits(part, input_for(kind), part.emits)
+    assert part.stepwise == isinstance(part, Stepwise)
+    assert part.default_surrogate in SURROGATES and part.default_synapse in SYNAPSES
+
+
+@pytest.mark.parametrize(("kind", "config"), cases("norm"))
+def test_statistics_are_over_the_axes_the_norm_names(kind, config):
+    norm = build(kind, config).double()
+    contracts.statistics_are_over_what_it_says(norm, input_for(kind).double())
+    assert set(norm.placements) <= {"psp", "current", "membrane", "spike"}
+
+
+# --- surrogates -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.3])
+@pytest.mark.parametrize("name", list(SURROGATES))
+def test_a_surrogate_derivative_belongs_to_its_primitive(name, factor):
+    parameters = {p.name: p.default * factor for p in option_of("surrogate", name).parameters}
+    surrogate = SURROGATES[name](**parameters)
+    contracts.derivative_belongs_to_primitive(surrogate)
+    assert surrogate.kernel(torch.zeros(())) == parameters.get("beta", 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", list(SURROGATES))
+def test_a_surrogate_steps_forward_and_differentiates_backward(name, dtype):
+    surrogate = SURROGATES[name]()
+    contracts.spikes_with_its_derivative(surrogate, input_for("neuron").to(dtype))
+    assert repr(copy.deepcopy(surrogate)) == repr(surrogate)
+
+
+# --- each contract rejects a broken part ----------------------------------------------------------
+
+
+class Broken(nn.Module):
+    """A part whose forward does one wrong thing."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.state: Any = 0.0
+        self.unused = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "keeps state between calls":
+            self.state = self.state + x.detach()
+            return x + self.state
+        return {
+            "drops a step": lambda: x[1:],
+            "changes dtype": lambda: x.float(),
+            "emits analog values": lambda: x,
+            "mixes batch items": lambda: x - x.mean(1, keepdim=True),
+            "mixes units": lambda: x - x.mean(0, keepdim=True),
+            "looks into the future": lambda: x.flip(0),
+            "has a NaN gradient": lambda: torch.where(x > 0, x, (x * 0).sqrt()) + self.unused,
+            "is cut off from its input": lambda: x.detach() + self.unused,
+            "leaves a parameter out": lambda: x,
+        }[self.how]()
+
+
+class WritesIntoItsState(ExponentialSynapse):
+    def step(self, x_BN: Tensor, state: State) -> tuple[Tensor, State]:
+        state[0].mul_(self.decay).add_(x_BN)
+        return state[0].clone(), state
+
+
+class ForgetsHalfItsState(ExponentialSynapse):
+    steps = 0
+
+    def step(self, x_BN: Tensor, state: State) -> tuple[Tensor, State]:
+        self.steps += 1
+        return super().step(x_BN + self.steps, state)
+
+
+class KeepsSomethingOutOfItsStateDict(IdentitySynapse):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, s_TBN: Tensor) -> Tensor:
+        self.calls += self.training
+        return s_TBN * self.calls
+
+
+class SaysItIsOverTheBatchOnly(BatchNorm):
+    @property
+    def statistics_over(self) -> str:
+        return "B"
+
+
+class SaysItIsOverEverything(RMSNorm):
+    @property
+    def statistics_over(self) -> str:
+        return "T,B,C,H,W"
+
+
+class AnotherDerivative(ATan):
+    def kernel(self, y: Tensor) -> Tensor:
+        return 1 / (1 + y.abs())
+
+
+class NotANumber(ATan):
+    def kernel(self, y: Tensor) -> Tensor:
+        return torch.where(y == -1 / self.width, torch.nan, super().kernel(y))
+
+
+class Unchecked:
+    def __init__(self, *, strength: Positive = 1.0) -> None:
+        pass
+
+
+def option_for(cls: type) -> Option:
+    return Registry[Any]("test")._option("test", cls)
+
+
+X = input_for("neuron")
+
+
+@pytest.mark.parametrize(
+    ("contract", "arguments"),
+    [
+        (contracts.keeps_shape_dtype_and_device, (Broken("drops a step"), X)),
+        (contracts.keeps_shape_dtype_and_device, (Broken("changes dtype"), X.double())),
+        (contracts.emits, (Broken("emits analog values"), X, "spikes")),
+        (contracts.emits, (IF(), X, "signs")),
+        (contracts.forward_twice_is_the_same, (Broken("keeps state between calls"), X)),
+        (contracts.items_are_independent, (Broken("mixes batch items"), X, 1)),
+        (contracts.items_are_independent, (Broken("mixes units"), input_for("weight_norm"), 0)),
+        (contracts.is_causal, (Broken("looks into the future"), X)),
+        (contracts.splits_in_time, (WritesIntoItsState(), X)),
+        (contracts.splits_in_time, (ForgetsHalfItsState(), X)),
+        (contracts.gradients_arrive, (Broken("has a NaN gradient"), X)),
+        (contracts.gradients_arrive, (Broken("is cut off from its input"), X)),
+        (contracts.gradients_arrive, (Broken("leaves a parameter out"), X)),
+        (contracts.gradients_arrive, (IF(surrogate=SURROGATES["none"]()), X)),
+        (contracts.copies_agree, (KeepsSomethingOutOfItsStateDict(), KeepsSomethingOutOfItsStateDict(), X)),
+        (contracts.works_in, (torch.float64, Broken("changes dtype"), X)),
+        (contracts.refuses_bad_values, (Unchecked, option_for(Unchecked))),
+        (contracts.is_documented, (Unchecked, option_for(Unchecked))),
+        (contracts.is_documented, (NotANumber, option_for(NotANumber))),
+        (contracts.statistics_are_over_what_it_says, (SaysItIsOverTheBatchOnly((C, H, W)), X)),
+        (contracts.statistics_are_over_what_it_says, (SaysItIsOverEverything((C, H, W)), X)),
+        (contracts.derivative_belongs_to_primitive, (AnotherDerivative(),)),
+        (contracts.spikes_with_its_derivative, (NotANumber(), X)),
+    ],
+)
+def test_a_contract_rejects_a_broken_part(contract, arguments):
+    with pytest.raises(AssertionError) as rejection:
+        contract(*arguments)
+    assert rejection.type is AssertionError

@@ -1,0 +1,92 @@
+"""Weight norms and quantizations against their equations."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from snn_exp.weights import BNNWeights, CentredWeights, StandardizedWeights, XNORWeights
+
+SHAPES = [(6, 50), (6, 4, 3, 3)]
+
+
+def weight(shape: tuple[int, ...], offset: float = 0.0) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, dtype=torch.float64, generator=generator) + offset
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_standardized_weights_have_mean_zero_and_variance_g_squared_over_fan_in(shape):
+    norm = StandardizedWeights(6, gain=1.7, eps=1e-9).double()
+    units = norm(weight(shape, offset=0.8)).flatten(1)
+    fan_in = units.shape[1]
+    torch.testing.assert_close(units.mean(1), torch.zeros(6).double(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(units.var(1, correction=0), (norm.g**2 / fan_in).detach())
+    assert norm.g.detach().tolist() == pytest.approx([1.7] * 6)
+
+
+def test_the_learned_gain_is_one_a_unit():
+    norm = StandardizedWeights(6).double()
+    with torch.no_grad():
+        norm.g.copy_(torch.arange(1, 7))
+    stds = norm(weight((6, 50))).std(1, correction=0) * math.sqrt(50)
+    assert stds.tolist() == pytest.approx([1, 2, 3, 4, 5, 6], rel=1e-4)
+
+
+def test_standardized_weights_do_not_know_the_scale_of_the_weight():
+    norm = StandardizedWeights(6, eps=1e-12).double()
+    torch.testing.assert_close(norm(weight((6, 50))), norm(10 * weight((6, 50)) + 3))
+    assert norm(torch.ones(6, 50).double()).isfinite().all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_centred_weights_have_mean_zero_and_keep_their_spread(shape):
+    w = weight(shape, offset=0.8)
+    units = CentredWeights()(w).flatten(1)
+    assert units.mean(1).abs().max() < 1e-12
+    torch.testing.assert_close(units.var(1), w.flatten(1).var(1))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_binary_weights_are_plus_and_minus_gain_over_root_fan_in(shape):
+    w = weight(shape)
+    w[0] = 0
+    scale = 1.7 / math.sqrt(w[0].numel())
+    found = BNNWeights(gain=1.7)(w)
+    torch.testing.assert_close(found, torch.where(w >= 0, scale, -scale).double())
+    assert (found[0] > 0).all()  # sign(0) = +1
+
+
+def test_the_gradient_of_binary_weights_goes_through_a_clamp():
+    w = torch.tensor([[-1.5, -1.0, 0.0, 0.5, 1.0, 2.0, -0.2, 0.1, 0.3]], requires_grad=True)
+    BNNWeights(gain=3.0)(w).sum().backward()
+    assert w.grad is not None and w.grad.tolist() == [[0, 1, 1, 1, 1, 0, 1, 1, 1]]
+
+
+def test_xnor_scales_signs_by_the_mean_magnitude_of_each_unit():
+    w = torch.tensor([[0.5, -0.25], [0.0, -2.0]])
+    assert XNORWeights()(w).tolist() == [[0.375, -0.375], [1.0, -1.0]]
+    filters = XNORWeights()(weight((6, 4, 3, 3)))
+    assert torch.equal(filters.sign(), weight((6, 4, 3, 3)).sign())
+    torch.testing.assert_close(filters.abs().amax((1, 2, 3)), weight((6, 4, 3, 3)).abs().mean((1, 2, 3)))
+
+
+def test_the_gradient_of_xnor_weights_is_that_of_both_factors():
+    w = torch.tensor([[0.5, -1.5]], dtype=torch.float64, requires_grad=True)
+    XNORWeights()(w)[0, 0].backward()
+    # y0 = m sign(w0), m = mean|w| = 1: dy0/dw0 = sign(w0) sign(w0) / 2 + m, dy0/dw1 = sign(w0) sign(w1) / 2
+    assert w.grad is not None and w.grad.tolist() == [[1.5, -0.5]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-3, 3, width=32), min_size=2, max_size=9))
+def test_quantizing_twice_is_quantizing_once(values):
+    w = torch.tensor([values])
+    for quant in (BNNWeights(), XNORWeights()):
+        once = quant(w)
+        torch.testing.assert_close(quant(once), once)
