@@ -46,15 +46,11 @@ def quiet_libraries() -> None:
 
 
 def wandb_is_offline() -> bool:
-    """Whether W&B runs offline: it was told to, or nobody is logged in."""
+    """Whether W&B runs offline: it was told to, or nobody is logged in (no WANDB_API_KEY, no entry in .netrc)."""
     mode = os.environ.get("WANDB_MODE")
     if mode:
         return mode != "online"
-    if os.environ.get("WANDB_API_KEY"):
-        return False
-    import wandb
-
-    return not wandb.Api.__module__ or wandb.setup().settings.api_key is None and not _netrc_has_wandb()
+    return not (os.environ.get("WANDB_API_KEY") or _netrc_has_wandb())
 
 
 def _netrc_has_wandb() -> bool:
@@ -69,8 +65,8 @@ def make_loggers(config: ExperimentConfig, folder: Path, say: RunLog) -> list[Lo
     """The chosen loggers of a run; W&B never asks and never waits."""
     if config.logger.name == "none":
         return []
-    if wandb_is_offline():
-        os.environ["WANDB_MODE"] = "offline"
+    offline = wandb_is_offline()
+    if offline:
         say("W&B is offline (not logged in): `wandb sync` sends the run later; logger=none leaves it out")
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
@@ -85,6 +81,7 @@ def make_loggers(config: ExperimentConfig, folder: Path, say: RunLog) -> list[Lo
             tags=[f"{group}={plain[group]['name']}" for group in GROUPS if "name" in plain[group]],
             config=plain,
             save_dir=str(folder),
+            offline=offline,
             resume="allow",
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True),
         )

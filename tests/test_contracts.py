@@ -221,7 +221,7 @@ class WritesIntoItsState(ExponentialSynapse):
         return state[0].clone(), state
 
 
-class ForgetsHalfItsState(ExponentialSynapse):
+class CountsItsSteps(ExponentialSynapse):
     steps = 0
 
     def step(self, x_BN: Tensor, state: State) -> tuple[Tensor, State]:
@@ -285,7 +285,7 @@ X = input_for("neuron")
         (contracts.items_are_independent, (Broken("mixes units"), input_for("weight_norm"), 0)),
         (contracts.is_causal, (Broken("looks into the future"), X)),
         (contracts.splits_in_time, (WritesIntoItsState(), X)),
-        (contracts.splits_in_time, (ForgetsHalfItsState(), X)),
+        (contracts.splits_in_time, (CountsItsSteps(), X)),
         (contracts.gradients_arrive, (Broken("has a NaN gradient"), X)),
         (contracts.gradients_arrive, (Broken("is cut off from its input"), X)),
         (contracts.gradients_arrive, (Broken("leaves a parameter out"), X)),

@@ -75,9 +75,10 @@ def test_a_keyword_without_a_default_is_a_type_error():
     class NoDefault:
         def __init__(self, *, tau: float) -> None: ...
 
+    toys = registry()
     with pytest.raises(TypeError, match="tau needs a default"):
-        registry().register("other")(NoDefault)
-    assert True
+        toys.register("other")(NoDefault)
+    assert list(toys) == ["child"]
 
 
 def test_a_parameter_that_no_config_can_hold_is_a_type_error():
