@@ -1,0 +1,1 @@
+"""Configs, as a package so that an installed snn_exp finds them."""

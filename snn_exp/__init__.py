@@ -1,0 +1,1 @@
+"""Experiments on spiking neural networks: PSP normalization, single-step S2NN, and their rivals."""

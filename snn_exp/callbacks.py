@@ -14,6 +14,8 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from snn_exp.task import Classification
+
 Say = Callable[[str], None]
 SATURATED = 0.95  # a rate above this is one a neuron can hardly signal with
 
@@ -141,6 +143,7 @@ class FiringWarnings(pl.Callback):
         """Looks at every layer's rate."""
         if trainer.sanity_checking:
             return
+        assert isinstance(pl_module, Classification)
         emits_signs = {
             name for name, module in pl_module.network.named_modules() if getattr(module, "emits", "") == "signs"
         }
@@ -192,6 +195,6 @@ class StopOnDivergence(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Looks at the weights."""
-        for name, parameter in pl_module.network.named_parameters():
+        for name, parameter in pl_module.named_parameters():
             if not torch.isfinite(parameter).all():
                 raise Diverged(f"the weight {name} is no longer finite after epoch {trainer.current_epoch + 1}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,11 +86,7 @@ def store_schemas() -> None:
 def _store_schema(store: ConfigStore, group: str, name: str, parameters: Sequence[Parameter]) -> None:
     fields: list[tuple[str, Any, Any]] = [("name", str, name)] if group not in SETTINGS else []
     for p in parameters:
-        kind: Any = {"bool": bool, "int": int, "float": float, "str": str}.get(p.type)
-        default = p.default
-        if kind is None:
-            kind = enum.Enum(f"{p.name}_choice", {choice: choice for choice in p.choices})
-            default = None if p.default is None else kind[p.default]
+        kind, default = _hydra_type(p)
         fields.append((p.name, kind | None if p.optional else kind, default))
     node = dataclasses.make_dataclass(f"{group}_{name}", [(n, t, dataclasses.field(default=d)) for n, t, d in fields])
     store.store(group=f"schema/{group}", name=name, node=node)
@@ -174,6 +169,14 @@ class _Composer:
             return Cell(overrides, None, _first_line(error))
 
 
+def _hydra_type(p: Parameter) -> tuple[Any, Any]:
+    """A parameter's type and default in Hydra's terms: an enum where the choice is one of some words."""
+    if p.type != "choice":
+        return {"bool": bool, "int": int, "float": float, "str": str}[p.type], p.default
+    words: Any = enum.Enum("Choice", {choice: choice for choice in p.choices})  # type: ignore[misc]
+    return words, None if p.default is None else words[str(p.default)]
+
+
 @contextmanager
 def _hydra(search: Sequence[str]) -> Iterator[ConfigLoader]:
     """Hydra, initialised on our configs, and left as it was."""
@@ -183,7 +186,7 @@ def _hydra(search: Sequence[str]) -> Iterator[ConfigLoader]:
         assert hydra is not None
         loader: ConfigLoader = hydra.config_loader
         for folder in search:
-            loader.get_search_path().append("command line", f"file://{os.path.abspath(folder)}")
+            loader.get_search_path().append("command line", f"file://{Path(folder).resolve()}")
         yield loader
 
 

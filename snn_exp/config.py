@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from snn_exp import menu
 from snn_exp.errors import UserError, unknown
-from snn_exp.registry import Count, PartConfig, Scalar, parameters_of
+from snn_exp.registry import Count, Option, PartConfig, Scalar, parameters_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,13 +123,13 @@ class ExperimentConfig:
     def to_plain(self) -> dict[str, Any]:
         """Plain dicts, as stored in a run's manifest; `resolve` reads them back."""
         return {
-            field.name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else _plain(value)
-            for field in dataclasses.fields(self)
-            for value in [getattr(self, field.name)]
+            field.name: _plain(value) for field in dataclasses.fields(self) for value in [getattr(self, field.name)]
         }
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, DepthConfig | TrainerConfig | LoggerConfig):
+        return dataclasses.asdict(value)
     return dict(value) if isinstance(value, Mapping) else value
 
 
@@ -212,7 +212,7 @@ def _first(group: str) -> str:
     return next(iter(menu.load().get(group, {"default": None})))
 
 
-def _option(c: dict[str, Any], group: str) -> menu.Option:
+def _option(c: dict[str, Any], group: str) -> Option:
     return menu.load()[group][c[group]["name"]]
 
 
@@ -230,7 +230,7 @@ def _defaults(group: str, name: str) -> dict[str, Scalar]:
 
 def _resolve_auto(c: dict[str, Any]) -> None:
     neurons = menu.load()["neuron"]
-    neuron = c["neuron"].get("name") if isinstance(c["neuron"], dict) else None
+    neuron = str(c["neuron"].get("name")) if isinstance(c["neuron"], dict) else ""
     if neuron not in neurons:
         return  # the check that follows says so
     traits = neurons[neuron].traits

@@ -14,19 +14,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from snn_exp.errors import UserError
-from snn_exp.registry import Annotated, Ge, OpenFraction, PartConfig, Registry
+from snn_exp.registry import OpenFraction, PartConfig, Registry
 
 EVAL_BATCH_SIZE = 256
 Indices = npt.NDArray[np.int64]
@@ -91,11 +92,12 @@ class ImageDataset(ABC):
 
     @classmethod
     def prepare(cls, root: Path) -> None:
-        """Makes sure that the files lie under root.
+        """Makes sure that the files lie under root; an embedded set has nothing to do.
 
         Raises:
             UserError: they do not, and cannot be fetched.
         """
+        return
 
     @property
     def in_shape(self) -> tuple[int, int, int]:
@@ -187,9 +189,7 @@ class Digits(ImageDataset):
         super().__init__(root, seed, max_shift=max_shift)
         bunch = load_digits()
         labels = bunch.target.astype(np.int64)
-        everything = Split(
-            torch.from_numpy(bunch.images[:, None].astype(np.float32) / 16), torch.from_numpy(labels)
-        )
+        everything = Split(torch.from_numpy(bunch.images[:, None].astype(np.float32) / 16), torch.from_numpy(labels))
         rest, self._test_indices = stratified(
             labels, np.arange(len(labels)), round(test_fraction * len(labels) + 0.5), split_seed
         )
@@ -278,7 +278,9 @@ class TorchvisionDataset(ImageDataset):
         return Split(torch.as_tensor(read.data).unsqueeze(1), torch.as_tensor(read.targets))
 
 
-_MNIST_FILES = "{}/raw/ with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
+_MNIST_FILES = (
+    "{}/raw/ with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
+)
 
 
 @DATASETS.register("mnist")

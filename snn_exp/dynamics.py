@@ -9,12 +9,24 @@ the state along by hand with `unroll`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 State = tuple[Tensor, ...]
+
+
+def over_time(function: Callable[[Tensor], Tensor], x_TBN: Tensor) -> Tensor:
+    """Applies what knows no time to all steps at once: time is folded into the batch and unfolded again.
+
+    Example:
+        >>> over_time(lambda x_BN: x_BN.sum(1), torch.ones(4, 2, 3)).shape
+        torch.Size([4, 2])
+    """
+    y = function(x_TBN.flatten(0, 1))
+    return y.view(*x_TBN.shape[:2], *y.shape[1:])
 
 
 class Stepwise(nn.Module, ABC):

@@ -59,7 +59,7 @@ def _output_shapes(network: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
         and not isinstance(module, nn.Sequential)
     }  # fmt: skip
     outer = {name for name in layers if any(other.startswith(f"{name}.") for other in layers)}
-    handles = [m.register_forward_hook(hook(n)) for n, m in layers.items() if n not in outer]  # type: ignore[arg-type]
+    handles = [m.register_forward_hook(hook(n)) for n, m in layers.items() if n not in outer]
     with torch.no_grad():
         network(x)
     for handle in handles:

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from snn_exp.dynamics import over_time
 from snn_exp.neurons import NEURONS, Neuron
 from snn_exp.norms import NORMS, Norm
 from snn_exp.registry import PartConfig, Registry
@@ -163,6 +163,7 @@ class Conv2d(_TimeFolded, nn.Conv2d):
         make_weight_quant: as in `PartFactories`; none by default.
 
     Example:
+        >>> import torch
         >>> Conv2d(3, 8, stride=2)(torch.zeros(4, 2, 3, 8, 8)).shape
         torch.Size([4, 2, 8, 4, 4])
     """
@@ -183,14 +184,15 @@ class Conv2d(_TimeFolded, nn.Conv2d):
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """All steps at once."""
-        y = functional.conv2d(x_TBCHW.flatten(0, 1), self.effective_weight(), None, self.stride, self.padding)
-        return y.unflatten(0, x_TBCHW.shape[:2])
+        weight = self.effective_weight()
+        return over_time(lambda x: functional.conv2d(x, weight, None, self.stride, self.padding), x_TBCHW)
 
 
 class Linear(_TimeFolded, nn.Linear):
     """A linear map of the last axis of [T, B, F], without bias; weights as in `Conv2d`.
 
     Example:
+        >>> import torch
         >>> Linear(3, 8)(torch.zeros(4, 2, 3)).shape
         torch.Size([4, 2, 8])
     """
@@ -218,6 +220,7 @@ class AvgPoolDup(nn.Module):
     Unlike padding with zeros it keeps the variance of every channel of the stream.
 
     Example:
+        >>> import torch
         >>> AvgPoolDup(stride=2, repeats=2)(torch.zeros(1, 2, 8, 5, 5)).shape
         torch.Size([1, 2, 16, 3, 3])
     """
@@ -229,8 +232,8 @@ class AvgPoolDup(nn.Module):
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """[T, B, C, H, W] -> [T, B, repeats C, ceil(H / stride), ceil(W / stride)]."""
-        y = functional.avg_pool2d(x_TBCHW.flatten(0, 1), self.stride, ceil_mode=True)
-        return y.repeat(1, self.repeats, 1, 1).unflatten(0, x_TBCHW.shape[:2])
+        pooled = over_time(lambda x: functional.avg_pool2d(x, self.stride, ceil_mode=True), x_TBCHW)
+        return pooled.repeat(1, 1, self.repeats, 1, 1)
 
 
 Shortcut = Literal["avgpool_dup", "conv"]
@@ -325,7 +328,7 @@ class PreActivationBlock(Block):
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.activation1(x_TBCHW)
-        branch = self.conv2(self.activation2(self.conv1(psp)))
+        branch: Tensor = self.conv2(self.activation2(self.conv1(psp)))
         return branch + _shortcut_value(self.shortcut, x_TBCHW, psp)
 
 
@@ -412,7 +415,8 @@ class _WeightsFirst(Block):
 
 
 def _maybe(module: nn.Module | None, x: Tensor) -> Tensor:
-    return x if module is None else module(x)
+    y: Tensor = x if module is None else module(x)
+    return y
 
 
 @RESIDUALS.register("post")

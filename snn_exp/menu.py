@@ -88,8 +88,7 @@ def _write_quietly(path: Path, content: object) -> None:
 
 def _to_plain(menu: Menu) -> dict[str, Any]:
     return {
-        kind: {name: dataclasses.asdict(option) for name, option in options.items()}
-        for kind, options in menu.items()
+        kind: {name: dataclasses.asdict(option) for name, option in options.items()} for kind, options in menu.items()
     }
 
 
@@ -98,6 +97,4 @@ def _from_plain(plain: dict[str, Any]) -> Menu:
         parameters = tuple(Parameter(**{**p, "choices": tuple(p["choices"])}) for p in o["parameters"])
         return Option(**{**o, "parameters": parameters})
 
-    return {
-        kind: {name: option(o) for name, o in options.items()} for kind, options in plain.items()
-    }
+    return {kind: {name: option(o) for name, o in options.items()} for kind, options in plain.items()}

@@ -15,9 +15,11 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from snn_exp.dynamics import over_time
 from snn_exp.errors import UserError
 from snn_exp.layers import RESIDUALS, Block, Conv2d, FeatureShape, Linear, PartFactories, named_chain
 from snn_exp.registry import Count, PartConfig, Registry
+from snn_exp.weights import NoWeightQuant
 
 MakeBlock = Callable[[PartFactories, FeatureShape, int, int, int], Block]
 
@@ -140,8 +142,7 @@ class MaxPool(nn.Module):
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """[T, B, C, H, W] -> [T, B, C, ceil(H / 2), ceil(W / 2)]."""
-        y = functional.max_pool2d(x_TBCHW.flatten(0, 1), 2, ceil_mode=True)
-        return y.unflatten(0, x_TBCHW.shape[:2])
+        return over_time(lambda x: functional.max_pool2d(x, 2, ceil_mode=True), x_TBCHW)
 
 
 @NETWORKS.register("vgg")
@@ -264,7 +265,7 @@ class MLP(Network):
                 num_features if first else width,
                 width,
                 make_weight_norm=parts.make_weight_norm,
-                **({} if first else {"make_weight_quant": parts.make_weight_quant}),
+                make_weight_quant=NoWeightQuant if first else parts.make_weight_quant,
             )
             layers.append(
                 named_chain(

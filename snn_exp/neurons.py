@@ -24,6 +24,7 @@ from annotated_types import Unit
 from torch import Tensor, nn
 
 from snn_exp.dynamics import State, Stepwise
+from snn_exp.errors import UserError
 from snn_exp.registry import Fraction, Positive, Registry, TimeConstant
 from snn_exp.surrogates import SURROGATES, Surrogate
 
@@ -65,7 +66,7 @@ class Neuron(nn.Module, ABC):
         learn_threshold: bool = False,
     ) -> None:
         super().__init__()
-        self.surrogate = surrogate or SURROGATES[self.default_surrogate]()
+        self.surrogate = surrogate or SURROGATES.make({"name": self.default_surrogate})
         if learn_threshold:
             shape = (feature_shape[0], *(1 for _ in feature_shape[1:])) if feature_shape else ()
             self.v_threshold = nn.Parameter(torch.full(shape, v_threshold))
@@ -74,7 +75,11 @@ class Neuron(nn.Module, ABC):
 
     def fire(self, h: Tensor) -> Tensor:
         """s = H(h - v_threshold)."""
-        return self.surrogate.spike(h - self.v_threshold)
+        return self.surrogate.spike(h - self.threshold_as(h))
+
+    def threshold_as(self, x: Tensor) -> Tensor:
+        """The threshold in the dtype of x: under mixed precision a learned one must not widen the spikes."""
+        return self.v_threshold.to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"surrogate={self.surrogate}"
@@ -107,6 +112,11 @@ class IntegratingNeuron(StepwiseNeuron):
         **threshold: Any,
     ) -> None:
         super().__init__(feature_shape, surrogate, **threshold)
+        if v_reset >= self.v_threshold.max():
+            raise UserError(
+                f"v_reset={v_reset:g} is not below v_threshold={self.v_threshold.max():g}, so a neuron at rest would "
+                f"fire at every step; type a smaller v_reset"
+            )
         self.v_reset = v_reset
         self.reset = reset
         self.detach_reset = detach_reset
@@ -126,7 +136,7 @@ class IntegratingNeuron(StepwiseNeuron):
         if self.reset == "hard":
             v = released * self.v_reset + (1 - released) * h
         else:
-            v = h - released * self.v_threshold
+            v = h - released * self.threshold_as(h)
         return s, (v,)
 
 
@@ -232,9 +242,7 @@ class PLIF(LIF):
         tensor(-0., requires_grad=True)
     """
 
-    def __init__(
-        self, feature_shape: FeatureShape = (), surrogate: Surrogate | None = None, **lif: Any
-    ) -> None:
+    def __init__(self, feature_shape: FeatureShape = (), surrogate: Surrogate | None = None, **lif: Any) -> None:
         super().__init__(feature_shape, surrogate, **lif)
         self.w = nn.Parameter(torch.tensor(-math.log(self.tau - 1)))
 
@@ -299,11 +307,11 @@ class SRM(StepwiseNeuron):
         if self.refractory == "exponential":
             (r,) = state
             s = self.fire(x_BN + r)
-            return s, (self.refractory_decay * r - self.v_threshold * s,)
+            return s, (self.refractory_decay * r - self.threshold_as(s) * s,)
         # p = sum d^k s[t-k] and q = sum k d^k s[t-k] over k >= 1 give the alpha-shaped nu exactly
         p, q = state
         d = math.exp(-1 / self.tau_r)
-        r = -2 * self.v_threshold * (math.e / self.tau_r) * q
+        r = -2 * self.threshold_as(q) * (math.e / self.tau_r) * q
         s = self.fire(x_BN + r)
         return s, (d * (p + s), d * (q + p + s))
 
@@ -368,7 +376,7 @@ class Sign(SingleStepNeuron):
         super().__init__(feature_shape, surrogate, v_threshold=0.0)
 
     def fire(self, h: Tensor) -> Tensor:
-        return self.surrogate.sign(h - self.v_threshold)
+        return self.surrogate.sign(h)
 
 
 @NEURONS.register("relu")

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from snn_exp.dynamics import over_time
 from snn_exp.errors import UserError
 from snn_exp.registry import Count, Fraction, Positive, Registry
 
@@ -117,8 +118,7 @@ class BatchNorm(Norm):
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Batch statistics in training, running ones in eval."""
-        y: Tensor = self.bn(x_TBN.flatten(0, 1))
-        return y.unflatten(0, x_TBN.shape[:2])
+        return over_time(self.bn, x_TBN)
 
 
 class _AnyDimBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -213,7 +213,7 @@ class PSPNorm(Norm):
                 self._update(moment.detach())
         else:
             moment = self.moment
-        return psp_TBN * torch.rsqrt(moment + self.eps)
+        return psp_TBN * torch.rsqrt(moment + self.eps).to(psp_TBN.dtype)
 
     @torch.no_grad()
     def _update(self, moment: Tensor) -> None:
@@ -301,8 +301,7 @@ class GroupNorm(Norm):
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """The same in training and eval."""
-        y: Tensor = self.group_norm(x_TBN.flatten(0, 1))
-        return y.unflatten(0, x_TBN.shape[:2])
+        return over_time(self.group_norm, x_TBN)
 
 
 @NORMS.register("rms")

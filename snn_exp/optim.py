@@ -55,9 +55,7 @@ class Optim(ABC):
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """The torch optimizer over parameter groups."""
 
-    def build(
-        self, network: nn.Module, num_steps: int
-    ) -> tuple[torch.optim.Optimizer, lr_scheduler.LRScheduler]:
+    def build(self, network: nn.Module, num_steps: int) -> tuple[torch.optim.Optimizer, lr_scheduler.LRScheduler]:
         """Optimizer and schedule for a network and a number of steps."""
         weights = [p for p in network.parameters() if p.dim() >= 2]
         others = [p for p in network.parameters() if p.dim() < 2]

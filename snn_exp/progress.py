@@ -77,4 +77,3 @@ class _Watcher:
             elif folder.metrics_csv.exists():
                 epochs += max(0, folder.metrics_csv.read_bytes().count(b"\n") - 1)
         return epochs
-

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -83,7 +84,7 @@ class Parameter:
         fits = {
             "bool": isinstance(value, bool),
             "int": isinstance(value, int) and not isinstance(value, bool),
-            "float": isinstance(value, float),
+            "float": isinstance(value, float) and math.isfinite(value),
             "str": isinstance(value, str),
             "choice": isinstance(value, str) and value in self.choices,
         }[self.type]
@@ -99,8 +100,7 @@ class Parameter:
             name = f"{where}{self.name}"
             default = "null" if self.default is None else self.default
             raise UserError(
-                f"{name}={shown} is not allowed: {name} must be {self.allowed}; "
-                f"the default is {name}={default}"
+                f"{name}={shown} is not allowed: {name} must be {self.allowed}; the default is {name}={default}"
             )
         return typing.cast(Scalar, value)
 

@@ -70,9 +70,9 @@ def comparison(results: Sequence[Result]) -> Table:
     for key, group in runs.groupby(rows, sort=False):
         finished = group[group["status"] == "done"]
         diverged = len(group) - len(finished)
-        name = key if isinstance(key, tuple) else (key,)
+        chosen = key if isinstance(key, tuple) else (key,)
         table.add_row(
-            *map(str, name),
+            *map(str, chosen),
             mean_sd(finished, "test/acc", 100, 2),
             mean_sd(finished, "val/acc", 100, 2),
             f"{len(finished)}" + (f" ({diverged} of {len(group)} diverged)" if diverged else ""),

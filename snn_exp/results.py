@@ -1,13 +1,13 @@
 """What is on disk of a run: one folder, named by the run's identity. No torch.
 
-    outputs/runs/<run_id>/
-        manifest.json         what was asked for and how it was done: written first
-        metrics.csv           a row an epoch
-        train.log             what would have been printed
-        weights.safetensors   the best weights
-        result.json           the result: written last, so that its presence means "done"
-        failure.json          instead, when the run crashed; the same command tries again
-        checkpoints/          while it is not done
+outputs/runs/<run_id>/
+    manifest.json         what was asked for and how it was done: written first
+    metrics.csv           a row an epoch
+    train.log             what would have been printed
+    weights.safetensors   the best weights
+    result.json           the result: written last, so that its presence means "done"
+    failure.json          instead, when the run crashed; the same command tries again
+    checkpoints/          while it is not done
 """
 
 from __future__ import annotations

@@ -53,11 +53,11 @@ class Surrogate(ABC):
 
     def spike(self, x: Tensor) -> Tensor:
         """H(x) in {0, 1} with H(0) = 1; its backward is `derivative`."""
-        return _Step.apply(x, self, False)  # type: ignore[no-untyped-call, no-any-return]
+        return _Step.apply(x, self, False)  # type: ignore[no-any-return]
 
     def sign(self, x: Tensor) -> Tensor:
         """sign(x) in {-1, +1} with sign(0) = +1; its backward is `derivative`."""
-        return _Step.apply(x, self, True)  # type: ignore[no-untyped-call, no-any-return]
+        return _Step.apply(x, self, True)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(peak={self.peak:g}, width={self.width:g})"

@@ -63,12 +63,17 @@ class Classification(pl.LightningModule):
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
         return loss
 
+    def _eval_acc(self, split: str) -> torchmetrics.Metric:
+        metric = self.eval_acc[f"{split}_"]  # 'test_' and not 'test': a ModuleDict has attributes of its own
+        assert isinstance(metric, torchmetrics.Metric)
+        return metric
+
     def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:
         x_BCHW, y_B = batch
         torch.manual_seed(_mixed(self.seed, batch_idx))
         with self.firing_rate.listening():
             logits_BK = self(x_BCHW)
-        accuracy = self.eval_acc[f"{split}_"]
+        accuracy = self._eval_acc(split)
         accuracy(logits_BK, y_B)
         loss = functional.cross_entropy(logits_BK, y_B)
         self.eval_loss(loss, weight=len(y_B))
@@ -94,7 +99,7 @@ class Classification(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the firing rates and the score that selects the best epoch: accuracy, ties by loss."""
         self._log_firing("val")
-        score = self.eval_acc["val_"].compute() - TIE_BREAK * self.eval_loss.compute()  # type: ignore[operator]
+        score = self._eval_acc("val").compute() - TIE_BREAK * self.eval_loss.compute()
         self.log("val/score", score)
 
     def on_test_epoch_end(self) -> None:

@@ -96,4 +96,3 @@ def close_loggers(loggers: list[Logger], summary: Mapping[str, Any]) -> None:
 
             logger.experiment.summary.update(dict(summary))
             wandb.finish()
-

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.callbacks.progress import TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file, save_file
 
@@ -161,4 +160,3 @@ def _size(task: Classification, data: DataModule) -> dict[str, float]:
 
 def _path(path: Path | None) -> str | None:
     return None if path is None else str(path)
-

@@ -213,12 +213,13 @@ class _ClampedSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (w,) = ctx.saved_tensors
-        return gradients[0] * (w.abs() <= 1)
+        gradient: Tensor = gradients[0] * (w.abs() <= 1)
+        return gradient
 
 
 def _clamped_sign(w: Tensor) -> Tensor:
     """sign(w) with sign(0) = +1, and the gradient of clamp(w, -1, 1)."""
-    return _ClampedSign.apply(w)  # type: ignore[no-untyped-call, no-any-return]
+    return _ClampedSign.apply(w)  # type: ignore[no-any-return]
 
 
 def _fan_in_axes(weight_ON: Tensor) -> tuple[int, ...]:

@@ -60,9 +60,7 @@ def cases(*kinds: str) -> list[Any]:
             defaults = {p.name: p.default for p in option.parameters}
             for parameters in contracts.variants(option):
                 other = [f"{k}={v}" for k, v in parameters.items() if defaults[k] != v]
-                found.append(
-                    pytest.param(kind, {"name": name, **parameters}, id="-".join([kind, name, *other]))
-                )
+                found.append(pytest.param(kind, {"name": name, **parameters}, id="-".join([kind, name, *other])))
     return found
 
 
@@ -136,11 +134,7 @@ def test_the_future_does_not_change_the_past(kind, config):
 
 @pytest.mark.parametrize(
     ("kind", "config"),
-    [
-        c
-        for c in cases("neuron", "synapse")
-        if issubclass(REGISTRIES[c.values[0]][c.values[1]["name"]], Stepwise)
-    ],
+    [c for c in cases("neuron", "synapse") if issubclass(REGISTRIES[c.values[0]][c.values[1]["name"]], Stepwise)],
 )
 def test_splitting_time_with_carried_state_equals_one_pass(kind, config):
     contracts.splits_in_time(build(kind, config), input_for(kind))

@@ -53,9 +53,7 @@ def test_peak_scales_the_height_and_width_the_reach(name):
     default = cls()
     wide = cls(peak=3 * default.peak, width=2 * default.width)
     torch.testing.assert_close(wide.derivative(2 * X), 3 * default.derivative(X))
-    assert wide.derivative(torch.zeros(())).item() == pytest.approx(
-        3 * default.derivative(torch.zeros(())).item()
-    )
+    assert wide.derivative(torch.zeros(())).item() == pytest.approx(3 * default.derivative(torch.zeros(())).item())
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
