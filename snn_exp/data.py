@@ -486,20 +486,23 @@ class EpochSampler(Sampler[BatchIndex]):
         """Chooses the order."""
         self.epoch = epoch
 
-    def _sizes_dropped(self) -> int:
+    def _num_dropped(self) -> int:
         lonely = self.seed is not None and self.num_samples > 1 and self.num_samples % self.batch_size == 1
         return 1 if lonely and self.batch_size > 1 else 0
 
     def __len__(self) -> int:
-        return -(-(self.num_samples - self._sizes_dropped()) // self.batch_size)
+        return -(-(self.num_samples - self._num_dropped()) // self.batch_size)
 
     def __iter__(self) -> Iterator[BatchIndex]:
+        # a generator, so that the order is drawn at the first batch: Lightning asks for the iterator of a
+        # resumed epoch before it sets that epoch
         if self.seed is None:
             order = torch.arange(self.num_samples)
         else:
             order = torch.randperm(self.num_samples, generator=_generator(self.seed, self.epoch, 0))
-        order = order[: self.num_samples - self._sizes_dropped()]
-        return (BatchIndex(self.epoch, indices) for indices in order.split(self.batch_size))
+        order = order[: self.num_samples - self._num_dropped()]
+        for start in range(0, len(order), self.batch_size):
+            yield BatchIndex(self.epoch, order[start : start + self.batch_size])
 
 
 class BatchedSplit(TorchDataset[tuple[Tensor, Tensor]]):

@@ -1,0 +1,235 @@
+"""The way of one run: training, caching, testing later, diverging, being killed and going on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from snn_exp import callbacks, train
+from snn_exp.cli import main
+from snn_exp.compose import compose
+from snn_exp.config import ExperimentConfig
+from snn_exp.results import RunFolder
+
+TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128")
+
+
+@pytest.fixture(autouse=True)
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
+    return tmp_path / "out"
+
+
+def tiny(*overrides: str) -> ExperimentConfig:
+    return compose([*TINY, "trainer.max_epochs=2", "neuron=s2nn", "residual=bireal", *overrides])
+
+
+def test_a_run_writes_all_that_it_promises() -> None:
+    config = tiny()
+    result = train.run(config, echo=False)
+    folder = RunFolder.of(config)
+    stored = json.loads((folder.path / "result.json").read_text())
+    assert stored["run_id"] == config.run_id == folder.path.name
+    assert {"run_id", "config", "metrics", "duration_s", "finished_at", "status", "schema_version"} <= stored.keys()
+    assert {"test/acc", "val/acc", "test/firing_rate", "params", "macs_dense"} <= stored["metrics"].keys()
+    assert stored["metrics"] == result.metrics
+    manifest = json.loads((folder.path / "manifest.json").read_text())
+    assert {"config", "versions", "git", "hardware", "execution", "code"} <= manifest.keys()
+    assert stored["split_fingerprint"]
+    with folder.metrics_csv.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert any(key.startswith("val/firing_rate/") for key in rows[0])
+    assert not folder.checkpoints.exists(), "only the best weights are kept"
+    assert folder.weights.exists()
+
+
+def test_the_stored_weights_give_the_stored_validation_accuracy() -> None:
+    config = tiny()
+    result = train.run(config, echo=False)
+    data = train.DataModule(train.make_dataset(config.dataset, Path(), config.seed), 128, config.seed)
+    task = train.build_task(config, data).eval()
+    task.network.load_state_dict(load_file(RunFolder.of(config).weights))
+    with torch.no_grad():
+        hits = [(task(x).argmax(1) == y).float() for x, y in data.val_dataloader()]
+    assert torch.cat(hits).mean().item() == pytest.approx(result.metrics["val/acc"])
+
+
+def test_a_finished_run_is_recognised_and_not_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train.run(tiny(), echo=False)
+    monkeypatch.setattr(train.pl, "Trainer", None)
+    assert train.run(tiny(), echo=False) == first
+
+
+def test_the_same_seed_gives_bitwise_the_same_weights_and_another_seed_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / name))
+        config = tiny(f"seed={seed}")
+        train.run(config, echo=False)
+        weights.append(RunFolder.of(config).weights.read_bytes())
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+def test_the_test_set_is_not_read_until_it_is_asked_for() -> None:
+    before = train.run(tiny("trainer.test=false"), echo=False)
+    assert not any(key.startswith("test/") for key in before.metrics)
+    weights = RunFolder.of(tiny()).weights.read_bytes()
+    after = train.run(tiny(), echo=False)
+    assert 0 < after.metrics["test/acc"] <= 1
+    assert {key: after.metrics[key] for key in before.metrics} == before.metrics
+    assert RunFolder.of(tiny()).weights.read_bytes() == weights, "asked later, the kept weights are evaluated"
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        train.Classification, "forward", lambda self, x: self.network(self.encoding(x)) * float("nan")
+    )
+    result = train.run(tiny(), echo=False)
+    assert result.status == "diverged"
+    kept = torch.load(RunFolder.of(tiny()).path / "diverged_batch.pt", weights_only=True)
+    assert kept["images"].shape == (128, 1, 8, 8)
+    monkeypatch.undo()
+
+
+def test_a_diverged_run_is_a_result_and_is_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    config = tiny()
+    folder = RunFolder.of(config)
+    finished = train.run(config, echo=False)
+    stored = json.loads((folder.path / "result.json").read_text())
+    (folder.path / "result.json").write_text(json.dumps({**stored, "status": "diverged", "metrics": {}}))
+    monkeypatch.setattr(train.pl, "Trainer", None)
+    assert train.run(config, echo=False).status == "diverged"
+    assert finished.status == "done"
+
+
+def test_a_crash_in_a_sweep_is_stored_and_the_same_command_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny()
+    with monkeypatch.context() as broken:
+        broken.setattr(train, "build_task", lambda *_: (_ for _ in ()).throw(RuntimeError("no memory")))
+        train.run_or_store_failure(config)
+    assert RunFolder.of(config).failure() == "RuntimeError: no memory"
+    assert RunFolder.of(config).result() is None
+    train.run_or_store_failure(config)
+    assert RunFolder.of(config).failure() is None
+    result = RunFolder.of(config).result()
+    assert result is not None and result.status == "done"
+
+
+def test_rerun_trains_again_and_keeps_the_old_folder_aside(output: Path) -> None:
+    command = ["train", *TINY, "trainer.max_epochs=1", "neuron=s2nn", "residual=bireal"]
+    assert main(command) == 0
+    assert main([*command, "--rerun"]) == 0
+    folders = sorted(path.name for path in (output / "runs").iterdir())
+    assert len(folders) == 2
+    assert folders[1].startswith(f"{folders[0]}.kept-")
+
+
+def test_a_cache_hit_says_when_the_code_has_changed(capsys: pytest.CaptureFixture[str], output: Path) -> None:
+    command = ["train", *TINY, "trainer.max_epochs=1", "neuron=s2nn", "residual=bireal"]
+    assert main(command) == 0
+    (manifest,) = (output / "runs").glob("*/manifest.json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "code": "another"}))
+    capsys.readouterr()
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "was trained by other code than today's" in said
+    assert "nothing to train" in said
+
+
+def test_a_cache_hit_on_another_config_is_refused(capsys: pytest.CaptureFixture[str], output: Path) -> None:
+    command = ["train", *TINY, "trainer.max_epochs=1", "neuron=s2nn", "residual=bireal"]
+    assert main(command) == 0
+    (manifest,) = (output / "runs").glob("*/manifest.json")
+    stored = json.loads(manifest.read_text())
+    stored["config"]["norm"]["momentum"] = 0.7
+    manifest.write_text(json.dumps(stored))
+    assert main(command) == 2
+    assert "is stored with another norm" in capsys.readouterr().err
+
+
+def test_a_multirun_trains_every_cell_and_prints_the_comparison(
+    capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    command = ["train", "-m", *TINY, "trainer.max_epochs=1", "method=relu_bn,s2nn_bn", "seed=0,1"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "4 runs: 0 done before, 4 to train" in said
+    assert len(list((output / "runs").glob("*/result.json"))) == 4
+    assert "relu" in said and "s2nn" in said and "±" in said
+    assert main(command) == 0
+    assert "4 runs: 4 done before, 0 to train" in capsys.readouterr().out
+
+
+def test_a_run_killed_in_mid_training_goes_on_to_bitwise_the_same_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    overrides = [*TINY, "trainer.max_epochs=5", "neuron=lif", "encoding=rate", "optim.batch_size=64"]
+    config = compose(overrides)
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "undisturbed"))
+    train.run(config, echo=False)
+    undisturbed = RunFolder.of(config)
+
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "killed"))
+    killed = RunFolder.of(config)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snn_exp.cli", "train", *overrides], stdout=subprocess.DEVNULL, env=dict(os.environ)
+    )
+    deadline = time.monotonic() + 120
+    while killed.last_checkpoint is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert killed.last_checkpoint is not None
+    assert killed.result() is None, "it was killed before its end"
+    result = train.run(config, echo=False)
+    assert result.status == "done"
+    assert killed.weights.read_bytes() == undisturbed.weights.read_bytes()
+    rows = callbacks.read_epochs(killed.metrics_csv)
+    assert rows == callbacks.read_epochs(undisturbed.metrics_csv)
+
+
+def test_silent_and_saturated_layers_are_named_in_words() -> None:
+    said = callbacks.firing_sentences({"stem": 0.0, "a": 0.2, "b": 0.99, "c": 1.0}, never_silent={"c"})
+    assert len(said) == 2
+    assert "stem is silent" in said[0]
+    assert "b is saturated" in said[1]
+
+
+def test_a_silent_layer_is_said_once_during_training(output: Path) -> None:
+    config = tiny("neuron.v_threshold=1000")
+    train.run(config, echo=False)
+    log = (RunFolder.of(config).path / "train.log").read_text()
+    first = "stages.0.0.activation1.neuron is silent"
+    assert log.count(first) == 1
+
+
+def test_wandb_runs_offline_with_the_run_id_and_without_a_question(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "nobody"))
+    config = tiny("logger=wandb", "trainer.max_epochs=1")
+    train.run(config, echo=False)
+    folder = RunFolder.of(config).path
+    (stored,) = folder.glob(f"wandb/offline-run-*/run-{config.run_id}.wandb")
+    content = stored.read_bytes()
+    assert content.startswith(b":W&B")
+    assert b"val/firing_rate" in content and b"neuron=s2nn" in content
+    assert (folder / "train.log").read_text().count("W&B is offline") == 1
