@@ -8,11 +8,14 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from snn_exp.config import GROUPS
+from snn_exp.config import EXECUTION, GROUPS
 from snn_exp.results import Result, RunFolder, output_root
 
 # Choices that make a row of a comparison, in the order in which they are shown.
-ROW_CHOICES = ("neuron", "norm", "weight_norm", "residual", "depth", "dataset", "encoding", "network", "optim")
+ROW_CHOICES = (
+    "neuron", "norm", "weight_norm", "residual", "depth.num_layers", "dataset", "encoding", "encoding.num_steps",
+    "network", "optim",
+)  # fmt: skip
 
 
 def choices(config: Mapping[str, Any]) -> dict[str, str]:
@@ -25,7 +28,7 @@ def choices(config: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for group in GROUPS:
         for key, value in (config.get(group) or {}).items():
-            if group == "logger" or (group, key) == ("trainer", "test"):
+            if group == "logger" or key in EXECUTION.get(group, ()):
                 continue
             flat[group if key == "name" else f"{group}.{key}"] = str(value)
     return flat
@@ -56,15 +59,12 @@ def comparison(results: Sequence[Result]) -> Table:
 
     Accuracy in percent, firing rate in spikes a neuron and step, time in seconds of wall time of the fit.
     """
-    by = varying([r.config for r in results])
-    # surrogate, synapse and weight_quant follow from the neuron unless they were chosen apart
-    rows = [key for key in ROW_CHOICES if key in by] + [key for key in by if "." in key or key == "weight_quant"]
-    rows = rows or ["neuron", "norm"]
+    rows = _rows([choices(r.config) for r in results], varying([r.config for r in results]))
     runs = frame(results)
     runs[rows] = runs[rows].fillna("-")
     table = Table(title=None, caption=_CAPTION, caption_justify="left")
     for name in rows:
-        table.add_column("depth" if name == "depth.num_layers" else name)
+        table.add_column(_HEADINGS.get(name, name))
     for heading in ("test acc %", "val acc %", "n", "firing rate", "MACs dense", "fit s"):
         table.add_column(heading, justify="right")
     for key, group in runs.groupby(rows, sort=False):
@@ -83,6 +83,26 @@ def comparison(results: Sequence[Result]) -> Table:
     return table
 
 
+def _rows(flat: Sequence[Mapping[str, str]], by: Sequence[str]) -> list[str]:
+    """The columns that name a row: the usual choices, and whatever else does not follow from them.
+
+    Two runs that differ in anything never share a row; a surrogate that is the neuron's own needs no column.
+    """
+    rows = [key for key in ROW_CHOICES if key in by]
+    for key in by:
+        follows = len({tuple(one.get(k) for k in rows) for one in flat}) == len(
+            {tuple(one.get(k) for k in (*rows, key)) for one in flat}
+        )
+        if key not in rows and not follows:
+            rows.append(key)
+    return rows or ["neuron", "norm"]
+
+
+_HEADINGS = {
+    "depth.num_layers": "layers",
+    "encoding.num_steps": "T",
+    "weight_norm": "weight norm",
+}
 _CAPTION = (
     "mean ± sd over n seeds (each draws its own training and validation set; the test set is fixed). Firing rate: "
     "share of non-zero outputs a neuron and step (relu: positive values; sign is never zero)."

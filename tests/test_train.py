@@ -95,9 +95,7 @@ def test_the_test_set_is_not_read_until_it_is_asked_for() -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        train.Classification, "forward", lambda self, x: self.network(self.encoding(x)) * float("nan")
-    )
+    monkeypatch.setattr(train.Classification, "forward", lambda self, x: self.network(self.encoding(x)) * float("nan"))
     result = train.run(tiny(), echo=False)
     assert result.status == "diverged"
     kept = torch.load(RunFolder.of(tiny()).path / "diverged_batch.pt", weights_only=True)

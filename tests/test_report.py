@@ -1,0 +1,75 @@
+"""Tables of results: what makes a row, what stands in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from snn_exp import report
+from snn_exp.compose import compose
+from snn_exp.results import Result
+
+
+def made(*overrides: str, acc: float = 0.9, status: str = "done") -> Result:
+    config = compose(overrides)
+    metrics = {"test/acc": acc, "val/acc": acc, "test/firing_rate": 0.1, "params": 10, "macs_dense": 1000}
+    return Result(config.run_id, status, config.to_plain(), metrics if status == "done" else {"macs_dense": 1000},
+                  1.0, 1.0, "now", 0, "f")  # fmt: skip
+
+
+def drawn(results: list[Result]) -> str:
+    console = Console(width=200, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
+    console.print(report.comparison(results))
+    console.file.close()
+    return console.export_text()
+
+
+def lines_with(text: str, word: str) -> list[str]:
+    return [line for line in text.splitlines() if word in line and "│" in line]
+
+
+def test_seeds_share_a_row_with_mean_sd_and_n() -> None:
+    text = drawn([made("neuron=lif", f"seed={s}", acc=a) for s, a in enumerate((0.8, 0.9, 1.0))])
+    (row,) = lines_with(text, "lif")
+    assert "90.00 ± 10.00" in row
+    assert " 3 " in row
+
+
+def test_what_differs_makes_a_row_and_what_does_not_is_not_shown() -> None:
+    text = drawn([made("neuron=lif"), made("neuron=s2nn")])
+    assert len(lines_with(text, "lif")) == len(lines_with(text, "s2nn")) == 1
+    assert "residual" not in text and "surrogate" not in text
+
+
+@pytest.mark.parametrize(
+    "axis", ["surrogate=atan,sigmoid", "synapse=identity,alpha", "neuron.tau=2,3", "optim.lr=0.1,0.2"]
+)
+def test_runs_that_differ_in_anything_never_share_a_row(axis: str) -> None:
+    key, _, values = axis.partition("=")
+    text = drawn(
+        [made("neuron=lif", f"{key}={value}", acc=a) for value, a in zip(values.split(","), (0.2, 0.6), strict=True)]
+    )
+    assert "20.00" in text and "60.00" in text
+    assert key in text
+
+
+def test_execution_makes_no_row() -> None:
+    text = drawn([made("neuron=lif"), made("neuron=lif", "seed=1", "trainer.num_threads=2", "logger=none")])
+    assert len(lines_with(text, "lif")) == 1
+
+
+def test_diverged_runs_are_counted_and_not_averaged() -> None:
+    text = drawn([made("neuron=lif", acc=0.9), made("neuron=lif", "seed=1", status="diverged")])
+    (row,) = lines_with(text, "lif")
+    assert "90.00" in row and "±" not in row.partition("90.00")[2].partition("│")[0]
+    assert "1 of 2 diverged" in row
+
+
+def test_the_summary_of_a_run_can_be_pasted_and_repeated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    result: Any = made("neuron=lif", acc=0.9)
+    text = report.summary(result, "snn-exp train neuron=lif")
+    assert "90.00 %" in text and "snn-exp train neuron=lif" in text and result.run_id in text
