@@ -1,0 +1,81 @@
+"""The README's commands run as they stand; those marked long are composed and planned only."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from snn_exp import cli, compose
+from snn_exp.neurons import NEURONS, StepwiseNeuron
+from snn_exp.registry import Registry
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+MAKEFILE = (Path(__file__).parent.parent / "Makefile").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+LINES = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
+COMMANDS = [(shlex.split(line, comments=True), "# long" in line) for line in LINES]
+
+
+def test_the_readme_has_commands_of_both_kinds() -> None:
+    assert sum(long for _, long in COMMANDS) >= 3
+    assert sum(not long for _, long in COMMANDS) >= 3
+
+
+@pytest.mark.parametrize("words", [words for words, long in COMMANDS if not long], ids=" ".join)
+def test_a_short_command_runs_as_it_stands(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
+    assert words[0] == "snn-exp"
+    assert cli.main(words[1:]) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [words for words, long in COMMANDS if long], ids=" ".join)
+def test_a_long_command_is_one_that_could_run(words: list[str]) -> None:
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", MAKEFILE, re.MULTILINE)
+        return
+    assert words[:2] == ["snn-exp", "train"]
+    overrides = [word for word in words[2:] if word != "-m"]
+    sweep = compose.read_command(overrides, multirun="-m" in words)
+    assert sweep.cells and all(cell.config for cell in sweep.cells)
+
+
+def test_make_run_trains_what_the_readme_says() -> None:
+    sweep = compose.read_command(["experiment=quick"], multirun=False)
+    found = {
+        (c.config.neuron["name"], c.config.norm["name"], c.config.residual["name"], c.config.depth.num_layers)
+        for c in sweep.cells
+        if c.config
+    }
+    assert found == {
+        ("relu", "bn", "bireal", 8),
+        ("s2nn", "bn", "bireal", 8),
+        ("lif", "bn", "pre", 8),
+        ("srm", "psp", "pre", 8),
+        ("sign", "bn", "bireal", 8),
+    }
+    assert sweep.multirun and len(sweep.cells) == 15
+    assert "snn-exp train experiment=quick" in MAKEFILE.replace("$(BIN)/", "")
+
+
+def test_the_neuron_of_the_readme_works_as_printed() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    scratch: Registry[object] = Registry("neuron", NEURONS.traits)
+    names: dict[str, object] = dict(vars(__import__("snn_exp.neurons", fromlist=["x"])))
+    names |= {"NEURONS": scratch, "StepwiseNeuron": StepwiseNeuron}
+    exec(compile(code, "README", "exec", dont_inherit=True), names)
+    torch = names["torch"]
+    neuron = scratch.make({"name": "leakless", "gain": 2.0})
+    assert neuron(torch.full((2, 1), 0.3)).flatten().tolist() == [0.0, 1.0]  # type: ignore[operator,attr-defined]
+    assert scratch.options()["leakless"].parameter("gain") is not None
+
+
+def test_every_file_of_the_package_is_on_the_map() -> None:
+    package = Path(__file__).parent.parent / "snn_exp"
+    missing = [f.name for f in package.glob("*.py") if f.name != "__init__.py" and f"`{f.name}`" not in README]
+    assert missing == []
