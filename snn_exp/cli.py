@@ -106,9 +106,9 @@ def train(arguments: Sequence[str]) -> int:
     configs = list({cell.config.run_id: cell.config for cell in sweep.cells if cell.config}.values())
     if not configs:
         raise UserError("no run is left to train")
-    results.require_writable(results.output_root())
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
     if options.rerun:
+        results.require_writable(results.output_root())
         for folder in folders.values():
             folder.set_aside()
     todo = [config for config in configs if not folders[config.run_id].is_complete(config)]
@@ -116,6 +116,7 @@ def train(arguments: Sequence[str]) -> int:
         if config not in todo and (note := folders[config.run_id].check_stored(config)):
             print(note)
     _require_data(todo)
+    results.require_writable(results.output_root())
     if sweep.multirun:
         return _train_many(sweep, configs, todo, options.config_dir)
     return _train_one(configs[0], options.overrides, cached=not todo)

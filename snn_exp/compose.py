@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
@@ -187,6 +188,7 @@ def _hydra(search: Sequence[str]) -> Iterator[ConfigLoader]:
         loader: ConfigLoader = hydra.config_loader
         for folder in search:
             loader.get_search_path().append("command line", f"file://{Path(folder).resolve()}")
+        loader.repository = ConfigRepository(loader.get_search_path())  # type: ignore[attr-defined]
         yield loader
 
 
@@ -201,7 +203,7 @@ def _compose_plain(overrides: Sequence[Override], *, with_hydra: bool) -> dict[s
     """The composed config as plain data, choices as words, interpolations left in."""
     try:
         composed = hydra_compose(
-            CONFIG_NAME, [_text(o) for o in overrides if with_hydra or not _is_value(o)], return_hydra_config=with_hydra
+            CONFIG_NAME, [_text(o) for o in overrides if not _is_value(o)], return_hydra_config=with_hydra
         )
     except (HydraException, ConfigCompositionException, OmegaConfBaseException) as error:
         raise UserError(f"the config cannot be composed: {_first_line(error)}") from None

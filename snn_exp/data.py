@@ -8,6 +8,7 @@ resumed run repeats the undisturbed one, whatever the batches were.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
@@ -263,6 +264,7 @@ class TorchvisionDataset(ImageDataset):
             for train in (True, False):
                 cls._open(root, train=train, download=True)
         except (RuntimeError, OSError) as error:
+            _remove_empty_folders(root)
             reason = " ".join(str(error).split())[:120]
             raise UserError(
                 f"the data set {cls.torchvision_name} is not in {root.resolve()} and could not be fetched ({reason}); "
@@ -276,6 +278,15 @@ class TorchvisionDataset(ImageDataset):
     def _as_split(self, read: Any) -> Split:
         """torchvision's arrays in our form."""
         return Split(torch.as_tensor(read.data).unsqueeze(1), torch.as_tensor(read.targets))
+
+
+def _remove_empty_folders(root: Path) -> None:
+    """What a failed download leaves behind."""
+    for folder in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
+    with contextlib.suppress(OSError):
+        root.rmdir()
 
 
 _MNIST_FILES = (
