@@ -1,0 +1,102 @@
+"""What a config resolves to, and the identity of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from snn_exp import config as configs
+from snn_exp.compose import compose
+from snn_exp.config import identity, resolve
+
+# Pinned: a change here makes every stored result a stranger. See CONTRIBUTING before touching one.
+GOLDEN = {
+    "": "5b0003bcd2",
+    "neuron=s2nn residual=bireal depth=d20 seed=3": "c15c69730d",
+    "neuron=srm norm=psp weight_norm=standardized": "edcf6ad11e",
+    "neuron=sign residual=bireal": "a443b5a5db",
+    "neuron=relu network=mlp optim=sgd optim.lr=0.1 dataset=cifar10": "be13722453",
+}
+
+
+@pytest.mark.parametrize("command", GOLDEN)
+def test_run_ids_stay_what_they_were(command: str) -> None:
+    assert compose(command.split()).run_id == GOLDEN[command]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "neuron.tau=3", "norm=none", "optim.lr=0.1", "trainer.max_epochs=3", "trainer.precision=64-true",
+     "dataset.split_seed=1", "encoding.num_steps=2", "network.width=8", "optim.batch_size=8", "residual=post",
+     "synapse=alpha", "weight_norm=centred", "weight_quant=xnor", "surrogate=rect", "surrogate.width=2 surrogate=rect"],
+)  # fmt: skip
+def test_what_decides_the_result_decides_the_run_id(override: str) -> None:
+    assert compose(override.split()).run_id != compose([]).run_id
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["trainer.num_threads=2", "trainer.test=false", "trainer.progress=false", "trainer.accelerator=cpu", "logger=none",
+     "logger.project=other", "neuron=lif norm=bn", "surrogate=atan", "weight_quant=none"],
+)  # fmt: skip
+def test_how_it_is_done_or_what_was_meant_anyway_does_not(override: str) -> None:
+    assert compose(override.split()).run_id == compose([]).run_id
+
+
+def test_a_later_field_is_left_out_of_the_identity_while_neutral(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(configs.NEUTRAL, "neuron.lif.detach_reset", False)
+    assert "detach_reset" not in identity(compose([]))["neuron"]
+    assert identity(compose(["neuron.detach_reset=true"]))["neuron"]["detach_reset"] is True
+
+
+def test_the_version_of_a_part_is_in_the_identity() -> None:
+    assert identity(compose([]))["neuron"]["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "group", "name"),
+    [
+        ("neuron=lif", "surrogate", "atan"),
+        ("neuron=srm", "surrogate", "slayer_exp"),
+        ("neuron=s2nn", "surrogate", "s2nn"),
+        ("neuron=relu surrogate=sigmoid", "surrogate", "none"),
+        ("neuron=srm", "synapse", "exponential"),
+        ("neuron=lif", "synapse", "identity"),
+        ("neuron=s2nn synapse=exponential", "synapse", "identity"),
+        ("neuron=sign", "weight_quant", "bnn"),
+        ("neuron=sign weight_quant=none", "weight_quant", "none"),
+        ("neuron=lif", "weight_quant", "none"),
+        ("network=vgg residual=pre", "residual", "none"),
+    ],
+)
+def test_what_is_left_open_resolves_itself(command: str, group: str, name: str) -> None:
+    assert getattr(compose(command.split()), group)["name"] == name
+
+
+@pytest.mark.parametrize(("command", "steps"), [("neuron=relu", 1), ("neuron=s2nn", 1), ("neuron=lif", 4), ("", 4)])
+def test_the_number_of_steps_follows_from_the_neuron(command: str, steps: int) -> None:
+    assert compose(command.split()).num_steps == steps
+
+
+def test_where_spikes_flow_between_blocks_they_are_read() -> None:
+    assert compose(["residual=post"]).network["readout"] == "spikes"
+    assert compose(["residual=pre"]).network["readout"] == "membrane"
+
+
+@pytest.mark.parametrize("command", GOLDEN)
+def test_a_stored_config_resolves_to_itself(command: str) -> None:
+    config = compose(command.split())
+    assert resolve(config.to_plain()) == config
+
+
+def test_a_config_cannot_be_changed() -> None:
+    config: Any = compose([])
+    with pytest.raises(AttributeError):
+        config.seed = 3
+
+
+def test_slayer_sampling_must_not_outlast_the_steps() -> None:
+    with pytest.raises(configs.UserError, match=r"delays the longest path by 7 steps.*encoding.num_steps=8"):
+        compose(["neuron=srm", "synapse=alpha", "synapse.sampling=slayer"])
+    assert compose(["neuron=srm", "synapse=alpha", "synapse.sampling=slayer", "encoding.num_steps=8"]).num_steps == 8
