@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from snn_exp import menu
@@ -36,7 +37,7 @@ def table(group: str, files: dict[str, Path]) -> Table:
     for heading in ("option", "what it is", "parameters"):
         drawn.add_column(heading, overflow="fold")
     for name, file in files.items():
-        drawn.add_row(name, comment(file), "\n".join(_describe(p) for p in parameters(group, name)) or "-")
+        drawn.add_row(name, comment(file), escape("\n".join(_describe(p) for p in parameters(group, name)) or "-"))
     return drawn
 
 

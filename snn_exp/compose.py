@@ -21,6 +21,7 @@ from hydra import initialize_config_dir
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathElement
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
@@ -187,7 +188,8 @@ def _hydra(search: Sequence[str]) -> Iterator[ConfigLoader]:
         assert hydra is not None
         loader: ConfigLoader = hydra.config_loader
         for folder in search:
-            loader.get_search_path().append("command line", f"file://{Path(folder).resolve()}")
+            element = SearchPathElement("command line", f"file://{Path(folder).resolve()}")
+            loader.get_search_path().get_path().insert(-1, element)  # Hydra wants its schemas to stay last
         loader.repository = ConfigRepository(loader.get_search_path())  # type: ignore[attr-defined]
         yield loader
 

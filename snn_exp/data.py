@@ -265,7 +265,7 @@ class TorchvisionDataset(ImageDataset):
                 cls._open(root, train=train, download=True)
         except (RuntimeError, OSError) as error:
             _remove_empty_folders(root)
-            reason = " ".join(str(error).split())[:120]
+            reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"the data set {cls.torchvision_name} is not in {root.resolve()} and could not be fetched ({reason}); "
                 f"place {cls.files} there by hand, or set SNN_EXP_DATA to the folder that holds it"

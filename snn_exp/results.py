@@ -141,7 +141,7 @@ class RunFolder:
         path = self.path / "result.json"
         try:
             return Result(**json.loads(path.read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError):
             raise UserError(f"{path} is damaged; remove the folder {self.path} to train the run again") from None

@@ -1,0 +1,195 @@
+"""The command line: error texts, exit codes, and that a refused command leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snn_exp import cli
+from snn_exp.compose import config_dir
+
+GROUPS = (
+    "dataset, depth, encoding, experiment, logger, method, network, neuron, norm, optim, residual, seed, surrogate, "
+    "synapse, trainer, weight_norm, weight_quant"
+)
+LIF = "decay_input, detach_reset, learn_threshold, reset, tau, v_reset, v_threshold"
+NEURONS = "if, lif, plif, relu, s2nn, sign, srm"
+
+ERRORS = {
+    "neuron=lfi": f"There is no neuron 'lfi'; allowed: {NEURONS}; did you mean lif? Type neuron=lif",
+    "neuron.tua=3": f"There is no key of neuron=lif 'tua'; allowed: {LIF}; did you mean tau? Type neuron.tau=...",
+    "+neuron.tua=3": f"There is no key of neuron=lif 'tua'; allowed: {LIF}; did you mean tau? Type neuron.tau=...",
+    "+foo=1": f"There is no group or key 'foo'; allowed: {GROUPS}",
+    "foo=1": f"There is no group or key 'foo'; allowed: {GROUPS}",
+    "neurn=lif": f"There is no group or key 'neurn'; allowed: {GROUPS}; did you mean neuron? Type neuron=lif",
+    "neuron.tau=abc": "neuron.tau=abc is not allowed: neuron.tau must be a float > 1 [steps]; the default is "
+    "neuron.tau=2.0",
+    "neuron.tau=1": "neuron.tau=1.0 is not allowed: neuron.tau must be a float > 1 [steps]; the default is neuron.tau=2.0",
+    "neuron.tau=null": "neuron.tau=null is not allowed: neuron.tau must be a float > 1 [steps]; the default is "
+    "neuron.tau=2.0",
+    "optim.lr=-1": "optim.lr=-1.0 is not allowed: optim.lr must be a float > 0; the default is optim.lr=0.005",
+    "neuron.reset=sfot": "neuron.reset=sfot is not allowed: neuron.reset must be one of hard, soft; the default is "
+    "neuron.reset=hard",
+    "seed=-1": "seed=-1 is not allowed: seed must be an int >= 0; the default is seed=0",
+    "depth=21": "There is no depth 21; allowed: 8, 14, 20, 32, 44, 56, 110; the nearest is 20: type depth=d20 (any other "
+    "depth a network can have: depth.num_layers=N)",
+    "depth.num_layers=21": "depth=21 is not a depth of network=resnet, which has 6n + 2 layers; the nearest is 20: type "
+    "depth=d20",
+    "encoding.num_steps=4 neuron=s2nn": "encoding.num_steps=4 does not go with neuron=s2nn, which has a single step; "
+    "leave encoding.num_steps out, or choose a neuron with time such as neuron=lif",
+    "norm=psp neuron=sign": "norm=psp does nothing with neuron=sign: the second moment of -1 and +1 is 1; type norm=bn",
+    "encoding=latency neuron=s2nn": "encoding=latency needs at least 2 steps and has 1; type encoding.num_steps=4 with a "
+    "neuron that has time, or encoding=direct",
+    "neuron=lif,plif": "neuron=lif,plif is a sweep of several values; add -m to run each of them",
+    "~neuron": "~neuron would leave a run without its neuron; choose neuron=none where there is one",
+}
+
+
+@pytest.fixture(autouse=True)
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("command", ERRORS)
+def test_a_fault_is_one_sentence_and_exit_code_2(
+    command: str, capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    assert cli.main(["train", *command.split()]) == 2
+    assert capsys.readouterr().err == f"snn-exp: {ERRORS[command]}\n"
+    assert not output.exists(), "nothing is written"
+
+
+def test_an_override_that_cannot_be_read_says_what_one_looks_like(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "neuron=["]) == 2
+    assert capsys.readouterr().err.endswith("; an override looks like neuron=lif or neuron.tau=3\n")
+
+
+def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["trian"]) == 2
+    assert "did you mean train? Type snn-exp train" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_written_is_said_before_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "file" / "below"))
+    assert cli.main(["train", "logger=none"]) == 2
+    error = capsys.readouterr().err
+    assert f"the output folder {tmp_path / 'file' / 'below'} cannot be written" in error
+    assert "set SNN_EXP_OUTPUT to one that can" in error
+
+
+def test_broken_yaml_is_one_sentence_that_names_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "broken.yaml").write_text("a: [\n")
+    assert cli.main(["train", "--config-dir", str(tmp_path), "experiment=broken"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("snn-exp: a config file is broken YAML: ") and "broken.yaml" in error
+    assert len(error.splitlines()) == 1
+    assert not output.exists()
+
+
+def test_data_that_is_not_there_without_a_network_says_where_to_place_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    from torchvision.datasets import mnist
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(mnist, "download_and_extract_archive", unreachable)
+    monkeypatch.setenv("SNN_EXP_DATA", str(tmp_path / "data"))
+    assert cli.main(["train", "dataset=mnist"]) == 2
+    error = capsys.readouterr().err
+    assert f"the data set MNIST is not in {tmp_path / 'data'}" in error
+    assert "train-images-idx3-ubyte" in error and "SNN_EXP_DATA" in error
+    assert not output.exists() and not (tmp_path / "data").exists()
+
+
+def test_a_sweep_with_a_refused_cell_trains_nothing_and_names_it(
+    capsys: pytest.CaptureFixture[str], output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_launch", lambda *_: pytest.fail("it was launched"))
+    assert cli.main(["train", "-m", "neuron=lif,sign", "norm=psp,bn"]) == 2
+    error = capsys.readouterr().err
+    assert "refused neuron=sign norm=psp: norm=psp does nothing with neuron=sign" in error
+    assert "1 of 4 runs are refused, so none is trained" in error
+    assert not output.exists()
+
+
+def test_skip_refused_hands_over_the_rest(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = []
+    monkeypatch.setattr(cli, "_launch", lambda sweep, search: launched.append(sweep))
+    cli.main(["train", "-m", "neuron=lif,sign", "norm=psp,bn", "--skip-refused"])
+    assert len(launched) == 1
+    assert sum(cell.config is not None for cell in launched[0].cells) == 3
+    assert "3 runs: 0 done before, 3 to train" in capsys.readouterr().out
+
+
+def test_runs_that_did_not_end_are_named_and_the_exit_code_is_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_launch", lambda *_: None)
+    assert cli.main(["train", "-m", "seed=0,1"]) == 1
+    assert capsys.readouterr().err.count("snn-exp: failed lif+bn pre d8 digits seed=") == 2
+
+
+def test_help_needs_no_torch_and_composing_needs_none_either() -> None:
+    code = (
+        "import sys; from snn_exp.cli import main; main(['--help']); assert 'torch' not in sys.modules\n"
+        "assert 'hydra' not in sys.modules\n"
+        "from snn_exp import compose, catalogue, report, progress, menu\n"
+        "menu.load(); before = 'torch' in sys.modules\n"
+        "compose.compose(['neuron=lif']); main(['options', 'neuron'])\n"
+        "assert before or 'torch' not in sys.modules\nprint('cold' if before else 'warm')"
+    )
+    for expected in ("", "warm"):  # the first run may have to write the menu
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "usage: snn-exp COMMAND" in done.stdout
+        assert done.stdout.strip().endswith(expected)
+
+
+def test_options_json_lists_what_lies_in_the_folders(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["options", "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)
+    assert set(groups["neuron"]) == set(NEURONS.split(", "))
+    assert groups["depth"] == ["d8", "d14", "d20", "d32", "d44", "d56", "d110"]
+    assert all(set(names) == {f.stem for f in (config_dir() / g).glob("*.yaml")} for g, names in groups.items())
+
+
+def test_options_prints_parameters_with_defaults_and_units(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["options", "neuron"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "tau=2 (a float > 1 [steps]) membrane time constant." in text
+
+
+def test_options_of_an_unknown_group_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["options", "neurons"]) == 2
+    assert "did you mean neuron?" in capsys.readouterr().err
+
+
+def test_show_prints_config_shapes_parameters_and_macs(capsys: pytest.CaptureFixture[str], output: Path) -> None:
+    assert cli.main(["show", "neuron=lif", "network.width=8"]) == 0
+    text = capsys.readouterr().out
+    assert "num_steps: 4" in text
+    assert "(4, 1, 8, 8, 8)" in text
+    # by hand: T (stem 8*9*64 + 3 stages of 2 convs), the classifier once, after the mean over time
+    stage = 2 * 8 * 8 * 9 * 64 + (8 + 16) * 16 * 9 * 16 + (16 + 32) * 32 * 9 * 4
+    assert f"{4 * (8 * 9 * 64 + stage) + 32 * 10:,}" in text
+    assert not output.exists(), "show writes nothing"
+
+
+def test_doctor_looks_at_versions_devices_data_output_and_wandb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("torch", "cpu", "gpu", "data digits", "data mnist", "outputs", "W&B"))

@@ -1,0 +1,130 @@
+"""Every YAML composes and trains; what Hydra and we make of a command line."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch.nn import functional
+
+from snn_exp import menu
+from snn_exp.compose import CHOICES, compose, config_dir, read_command
+from snn_exp.data import DataModule, make_dataset
+from snn_exp.registry import parameters_of
+from snn_exp.train import build_task
+
+OPTIONS = [(g, f.stem) for g in CHOICES for f in sorted((config_dir() / g).glob("*.yaml"))]
+NEEDS = {"surrogate=none": ["neuron=relu"], "norm=psp": ["neuron=srm"], "norm=group": ["network.width=8"]}
+MODEL = (
+    "neuron",
+    "surrogate",
+    "synapse",
+    "norm",
+    "weight_norm",
+    "weight_quant",
+    "residual",
+    "network",
+    "encoding",
+    "optim",
+)
+
+
+def overrides_of(group: str, name: str) -> list[str]:
+    choice = f"{group}={name}"
+    return [choice, *NEEDS.get(choice, [])]
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_yaml_composes(group: str, name: str) -> None:
+    sweep = read_command(overrides_of(group, name), multirun=False)
+    assert sweep.cells and all(cell.config for cell in sweep.cells), [cell.refusal for cell in sweep.cells]
+
+
+@cache
+def digits() -> DataModule:
+    return DataModule(make_dataset({"name": "digits"}, Path(), 0), 8, 0)
+
+
+@pytest.mark.parametrize(("group", "name"), [(g, n) for g, n in OPTIONS if g in MODEL])
+def test_every_yaml_of_a_part_takes_a_training_step(group: str, name: str) -> None:
+    torch.manual_seed(0)
+    config = compose(["network.width=4", *overrides_of(group, name)])
+    task = build_task(config, digits())
+    optimizer, _ = task.optim.build(task.network, 10)
+    x_BCHW, y_B = next(iter(digits().train_dataloader()))
+    before = [p.clone() for p in task.network.parameters()]
+    loss = functional.cross_entropy(task(x_BCHW), y_B)
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in task.network.parameters())
+    assert any(not torch.equal(p, b) for p, b in zip(task.network.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("group", ["neuron", "norm", "residual", "synapse", "weight_norm", "weight_quant", "network"])
+def test_the_options_of_a_model_group_give_different_modules(group: str) -> None:
+    trees = {}
+    for name in menu.load()[group]:
+        task = build_task(compose(["network.width=8", "neuron=srm", *overrides_of(group, name)]), digits())
+        trees[name] = repr(task.network)
+    assert len(set(trees.values())) == len(trees)
+
+
+@pytest.mark.parametrize("group", list(menu.REGISTRIES))
+def test_the_registry_and_the_yaml_files_hold_the_same_names(group: str) -> None:
+    files = {f.stem for f in (config_dir() / group).glob("*.yaml")}
+    resolved_by_themselves = {"auto"} if group in ("surrogate", "synapse", "weight_quant") else set()
+    assert files == set(menu.load()[group]) | resolved_by_themselves
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_a_yaml_has_a_line_on_what_it_is_and_repeats_no_default(group: str, name: str) -> None:
+    text = (config_dir() / group / f"{name}.yaml").read_text()
+    assert any(line.startswith("# ") and "@package" not in line for line in text.splitlines())
+    content: dict[str, Any] = yaml.safe_load(text)
+    option = menu.load().get(group, {}).get(name)
+    parameters = option.parameters if option else ()
+    if group in ("depth", "trainer", "logger"):
+        from snn_exp.config import SETTINGS
+
+        parameters = parameters_of(SETTINGS[group])
+    defaults = {p.name: p.default for p in parameters}
+    assert [key for key, value in content.items() if key in defaults and defaults[key] == value] == []
+
+
+def test_an_experiment_can_set_the_root_seed_and_the_command_line_still_wins(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    assert compose(["experiment=mine"], [str(tmp_path)]).seed == 7
+    assert compose(["experiment=mine", "seed=3"], [str(tmp_path)]).seed == 3
+    assert compose(["experiment=mine"], [str(tmp_path)]).experiment == "mine"
+
+
+def test_a_depth_may_be_typed_as_a_number() -> None:
+    assert compose(["depth=110"]).depth.num_layers == 110
+    depths = [c.config.depth.num_layers for c in read_command(["depth=8,d20"], multirun=True).cells if c.config]
+    assert depths == [8, 20]
+
+
+def test_a_sweep_expands_as_hydra_expands_it() -> None:
+    sweep = read_command(["seed=range(3)", "neuron=lif,s2nn", "norm=bn"], multirun=True)
+    found = [(c.config.seed, c.config.neuron["name"]) for c in sweep.cells if c.config]
+    assert found == [(s, n) for s in range(3) for n in ("lif", "s2nn")]
+    assert sweep.axes == ("seed", "neuron")
+
+
+def test_the_command_line_wins_over_the_axes_of_an_experiment() -> None:
+    sweep = read_command(["experiment=quick", "seed=5"], multirun=False)
+    assert [c.config.seed for c in sweep.cells if c.config] == [5] * 5
+
+
+def test_a_choice_on_the_command_line_wins_over_a_method() -> None:
+    assert compose(["method=lif_bn", "norm=none"]).norm["name"] == "none"
+
+
+def test_an_interpolation_is_resolved() -> None:
+    assert compose(["seed=4", "dataset.split_seed=${seed}"]).dataset["split_seed"] == 4

@@ -1,0 +1,458 @@
+"""Data sets: the splits, what an epoch shows, and the real files of each set in miniature."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.io
+import torch
+import torchvision
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from snn_exp.data import (
+    CIFAR10,
+    CIFAR100,
+    DATASETS,
+    MNIST,
+    SVHN,
+    BatchedSplit,
+    BatchIndex,
+    DataModule,
+    Digits,
+    EpochSampler,
+    FashionMNIST,
+    ImageDataset,
+    Split,
+    TorchvisionDataset,
+    shifted,
+)
+from snn_exp.errors import UserError
+
+Pixels = npt.NDArray[np.uint8]
+Part = tuple[Pixels, npt.NDArray[np.int64]]  # images [N, C, H, W], labels [N]
+
+
+def keys(images: Tensor | Pixels) -> list[bytes]:
+    """What tells the images apart."""
+    return [np.asarray(image).tobytes() for image in images]
+
+
+def digits(seed: int = 0, split_seed: int = 0) -> Digits:
+    return Digits(Path(), seed, split_seed=split_seed)
+
+
+def same(one: Split, other: Split) -> bool:
+    return torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+
+
+# digits ---------------------------------------------------------------------------------------------------
+
+
+def test_the_digits_are_split_60_15_25():
+    data = digits()
+    sizes = [len(data.train), len(data.val), len(data.test)]
+    assert sum(sizes) == 1797
+    assert [size / 1797 for size in sizes] == pytest.approx([0.6, 0.15, 0.25], abs=0.001)
+    assert data.in_shape == (1, 8, 8)
+    assert data.num_classes == 10
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_part_of_the_digits_has_every_class_in_proportion(seed):
+    data = digits(seed)
+    overall = np.bincount(load_digits().target) / 1797
+    for part in (data.train, data.val, data.test):
+        counts = torch.bincount(part.labels, minlength=10).numpy()
+        assert np.abs(counts - overall * len(part)).max() <= 1.5
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_parts_of_the_digits_are_the_whole_and_share_no_sample(seed):
+    data = digits(seed)
+    found = [key for part in (data.train, data.val, data.test) for key in keys(part.images)]
+    everything = keys((load_digits().images[:, None] / 16).astype(np.float32))
+    assert len(set(everything)) == 1797, "no digit occurs twice, so that a key is a sample"
+    assert sorted(found) == sorted(everything)
+
+
+def test_the_digits_keep_their_own_labels():
+    data = digits(3)
+    bunch = load_digits()
+    labels = dict(zip(keys((bunch.images[:, None] / 16).astype(np.float32)), bunch.target, strict=True))
+    for part in (data.train, data.val, data.test):
+        assert [labels[key] for key in keys(part.images)] == part.labels.tolist()
+
+
+def test_the_test_part_stays_whatever_the_seed_while_the_rest_is_redrawn():
+    one, other = digits(0), digits(1)
+    assert same(one.test, other.test)
+    assert not torch.equal(one.train.images, other.train.images)
+    assert set(keys(one.val.images)) != set(keys(other.val.images))
+    assert one.fingerprint != other.fingerprint
+
+
+def test_the_same_seed_gives_the_same_parts_and_fingerprint():
+    one, other = digits(5), digits(5)
+    assert same(one.train, other.train) and same(one.val, other.val) and same(one.test, other.test)
+    assert one.fingerprint == other.fingerprint
+    assert len(one.fingerprint) == 16 and int(one.fingerprint, 16) >= 0
+
+
+def test_another_split_seed_gives_another_test_part_and_fingerprint():
+    one, other = digits(0, split_seed=0), digits(0, split_seed=1)
+    assert set(keys(one.test.images)) != set(keys(other.test.images))
+    assert one.fingerprint != other.fingerprint
+
+
+def test_fractions_that_leave_nothing_to_train_on_are_refused():
+    with pytest.raises(UserError, match="leave nothing to train on"):
+        Digits(Path(), 0, val_fraction=0.5, test_fraction=0.5)
+
+
+def test_the_pixel_statistics_are_those_of_the_training_part():
+    data = digits()
+    assert data.pixel_mean == pytest.approx(data.train.images.mean().item())
+    assert data.pixel_std == pytest.approx(data.train.images.std().item())
+
+
+# augmentation ---------------------------------------------------------------------------------------------
+
+
+def augmented(seed: int = 0) -> BatchedSplit:
+    return BatchedSplit(digits().train, seed, max_shift=2, flip=True)
+
+
+def test_the_augmentation_of_a_sample_does_not_know_its_batch():
+    indices = torch.tensor([7, 3, 500, 1000])
+    together, labels = augmented()[BatchIndex(2, indices)]
+    data = augmented()
+    data[BatchIndex(0, torch.arange(50))]  # an epoch before leaves no trace
+    for place, index in enumerate(indices):
+        alone, label = data[BatchIndex(2, index.view(1))]
+        assert torch.equal(alone[0], together[place])
+        assert label.item() == labels[place] == digits().train.labels[index]
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 1), (1, 0)])
+def test_another_epoch_or_seed_augments_otherwise(seed, epoch):
+    indices = torch.arange(100)
+    first, _ = augmented()[BatchIndex(0, indices)]
+    other, _ = augmented(seed)[BatchIndex(epoch, indices)]
+    differ = (first != other).flatten(1).any(1)
+    assert differ.float().mean() > 0.8
+
+
+def test_an_augmented_image_is_a_shift_of_the_image_or_its_mirror_and_all_occur():
+    image = torch.arange(1.0, 26.0).view(1, 1, 5, 5)
+    split = Split(image.expand(2000, 1, 5, 5), torch.zeros(2000, dtype=torch.int64))
+    found, _ = BatchedSplit(split, 0, max_shift=1, flip=True)[BatchIndex(0, torch.arange(2000))]
+    allowed = {
+        shifted(turned, torch.tensor([[down, right]]), 1)[0].numpy().tobytes()
+        for turned in (image, image.flip(-1))
+        for down in (-1, 0, 1)
+        for right in (-1, 0, 1)
+    }
+    assert len(allowed) == 18
+    assert set(keys(found)) == allowed
+
+
+def test_no_augmentation_leaves_the_images_as_they_are():
+    data = digits()
+    x, labels = BatchedSplit(data.train)[BatchIndex(4, torch.arange(20))]
+    assert torch.equal(x, data.train.images[:20])
+    assert torch.equal(labels, data.train.labels[:20])
+
+
+@pytest.mark.parametrize("down", [-3, -2, 0, 1, 3])
+@pytest.mark.parametrize("right", [-3, -1, 0, 2, 3])
+def test_a_shift_moves_in_zeros_and_never_wraps(down, right):
+    x = torch.arange(1.0, 1 + 2 * 3 * 4 * 5).view(2, 3, 4, 5)
+    expected = torch.zeros_like(x)
+    for row in range(4):
+        for column in range(5):
+            if 0 <= row - down < 4 and 0 <= column - right < 5:
+                expected[..., row, column] = x[..., row - down, column - right]
+    assert torch.equal(shifted(x, torch.tensor([[down, right]] * 2), 3), expected)
+
+
+def test_each_image_is_moved_by_its_own_shift():
+    x = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    shifts = torch.tensor([[1, 0], [0, -2], [0, 0]])
+    together = shifted(x, shifts, 2)
+    for place in range(3):
+        assert torch.equal(together[place], shifted(x[place : place + 1], shifts[place : place + 1], 2)[0])
+    assert torch.equal(together[2], x[2])
+
+
+def test_validation_and_test_are_in_order_and_not_augmented():
+    data = digits()
+    module = DataModule(data, 64, 0)
+    for loader, part in ((module.val_dataloader(), data.val), (module.test_dataloader(), data.test)):
+        for _ in range(2):
+            batches = list(loader)
+            assert torch.equal(torch.cat([x for x, _ in batches]), part.images)
+            assert torch.equal(torch.cat([y for _, y in batches]), part.labels)
+
+
+def test_training_batches_are_augmented_shuffled_and_complete():
+    data = digits()
+    module = DataModule(data, 64, 0)
+    batches = list(module.train_dataloader())
+    labels = torch.cat([y for _, y in batches])
+    assert [len(y) for _, y in batches] == [64] * 16 + [54]
+    assert module.num_train == len(labels) == 1078
+    assert torch.equal(torch.bincount(labels), torch.bincount(data.train.labels))
+    assert not torch.equal(labels, data.train.labels)
+    assert set(keys(torch.cat([x for x, _ in batches]))) != set(keys(data.train.images))
+
+
+# order ----------------------------------------------------------------------------------------------------
+
+
+def order(sampler: EpochSampler, epoch: int = 0) -> list[int]:
+    sampler.set_epoch(epoch)
+    return [index for batch in sampler for index in batch.indices.tolist()]
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 7])
+@pytest.mark.parametrize(("num_samples", "batch_size"), [(10, 5), (10, 4), (10, 20), (1, 4), (7, 1), (8, 7)])
+def test_an_epoch_shows_every_sample_once_but_a_lone_last_one(num_samples, batch_size, epoch):
+    sampler = EpochSampler(num_samples, batch_size, seed=0)
+    found = order(sampler, epoch)
+    shown = 7 if (num_samples, batch_size) == (8, 7) else num_samples
+    assert len(set(found)) == len(found) == shown
+    assert set(found) <= set(range(num_samples))
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    assert {batch.epoch for batch in batches} == {epoch}
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_order_derives_from_seed_and_epoch_alone(seed):
+    sampler = EpochSampler(100, 8, seed)
+    orders = [order(sampler, epoch) for epoch in range(4)]
+    assert len({tuple(found) for found in orders}) == 4
+    assert order(EpochSampler(100, 32, seed), 2) == orders[2] == order(sampler, 2)
+    assert order(EpochSampler(100, 8, seed + 1), 2) != orders[2]
+
+
+def test_without_a_seed_the_order_is_that_of_the_data_and_no_sample_is_dropped():
+    sampler = EpochSampler(9, 4, None)
+    assert order(sampler, 0) == order(sampler, 5) == list(range(9))
+    assert [len(batch.indices) for batch in sampler] == [4, 4, 1]
+    assert len(sampler) == 3
+
+
+def test_the_order_is_drawn_at_the_first_batch():
+    sampler = EpochSampler(50, 8, 0)
+    asked_early = iter(sampler)
+    sampler.set_epoch(6)
+    batches = list(asked_early)
+    assert {batch.epoch for batch in batches} == {6}
+    assert [index for batch in batches for index in batch.indices.tolist()] == order(EpochSampler(50, 8, 0), 6)
+
+
+# the real files in miniature ------------------------------------------------------------------------------
+
+
+def made(per_class: int, num_classes: int, shape: tuple[int, int, int], seed: int) -> Part:
+    """Random images, classes mixed."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(num_classes), per_class)).astype(np.int64)
+    images = rng.integers(0, 256, (len(labels), *shape), dtype=np.uint8)
+    images[0], images[1, ..., 0] = 255, 0
+    return images, labels
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def idx(array: npt.NDArray[np.uint8]) -> bytes:
+    """The idx format: two zeros, the type (8: unsigned byte), the rank, big-endian sizes, the bytes."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+
+
+def write_idx(name: str) -> Callable[[Path, Part, Part, pytest.MonkeyPatch], None]:
+    def write(root: Path, train: Part, test: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = root / name / "raw"
+        folder.mkdir(parents=True)
+        for prefix, (images, labels) in (("train", train), ("t10k", test)):
+            (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx(images[:, 0]))
+            (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(labels.astype(np.uint8)))
+
+    return write
+
+
+def write_cifar(name: str, label_key: str, num_files: int) -> Callable[[Path, Part, Part, pytest.MonkeyPatch], None]:
+    def write(root: Path, train: Part, test: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = getattr(torchvision.datasets, name)
+        folder = root / real.base_folder
+        folder.mkdir(parents=True)
+
+        def pickled(file: str, content: dict[str, object]) -> list[str]:
+            # the official files are of Python 2 and an old numpy: protocol 2, a dtype's flags are the numbers 0 and 1
+            new = pickle.dumps(content, protocol=2)
+            (folder / file).write_bytes(new.replace(b"\x89\x88\x87", b"K\x00K\x01\x87"))
+            return [file, md5(folder / file)]
+
+        def batch(images: Pixels, labels: npt.NDArray[np.int64]) -> dict[str, object]:
+            return {"data": images.reshape(len(images), -1), label_key: labels.tolist()}
+
+        parts = zip(np.array_split(train[0], num_files), np.array_split(train[1], num_files), strict=True)
+        names = [file for file, _ in real.train_list]
+        train_list = [pickled(file, batch(*part)) for file, part in zip(names, parts, strict=True)]
+        test_list = [pickled(real.test_list[0][0], batch(*test))]
+        _, meta_md5 = pickled(
+            real.meta["filename"], {real.meta["key"]: [str(k) for k in range(int(test[1].max()) + 1)]}
+        )
+        monkeypatch.setattr(real, "train_list", train_list)
+        monkeypatch.setattr(real, "test_list", test_list)
+        monkeypatch.setattr(real, "meta", {**real.meta, "md5": meta_md5})
+
+    return write
+
+
+def write_svhn(root: Path, train: Part, test: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    root.mkdir(parents=True)
+    split_list = dict(torchvision.datasets.SVHN.split_list)
+    for name, (images, labels) in (("train", train), ("test", test)):
+        path = root / f"{name}_32x32.mat"
+        ten_for_zero = np.where(labels == 0, 10, labels).astype(np.uint8)[:, None]
+        scipy.io.savemat(path, {"X": images.transpose(2, 3, 1, 0), "y": ten_for_zero})
+        url, file, _ = split_list[name]
+        split_list[name] = [url, file, md5(path)]
+    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", split_list)
+
+
+REAL = {
+    "mnist": (MNIST, (1, 28, 28), 10, write_idx("MNIST")),
+    "fashion_mnist": (FashionMNIST, (1, 28, 28), 10, write_idx("FashionMNIST")),
+    "cifar10": (CIFAR10, (3, 32, 32), 10, write_cifar("CIFAR10", "labels", 5)),
+    "cifar100": (CIFAR100, (3, 32, 32), 100, write_cifar("CIFAR100", "fine_labels", 1)),
+    "svhn": (SVHN, (3, 32, 32), 10, write_svhn),
+}
+
+
+def no_network(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", refuse)
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", refuse)
+    monkeypatch.setattr("torchvision.datasets.svhn.download_url", refuse)
+
+
+@pytest.fixture(params=REAL)
+def real(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[type[TorchvisionDataset], Path, Part, Part]:
+    """A data set's class, its folder, and what was written there as training and test set."""
+    cls, shape, num_classes, write = REAL[request.param]
+    train, test = made(5, num_classes, shape, seed=1), made(2, num_classes, shape, seed=2)
+    no_network(monkeypatch, AssertionError("nothing is to be fetched"))
+    write(tmp_path / "data", train, test, monkeypatch)
+    return cls, tmp_path / "data", train, test
+
+
+def test_every_data_set_that_is_not_embedded_is_read_here_from_real_files():
+    assert set(REAL) == {name for name in DATASETS if not DATASETS[name].embedded}
+
+
+def test_pixels_and_labels_come_through_exactly(real):
+    cls, root, train, test = real
+    data = cls(root, 0, val_fraction=0.2)
+    num_classes = int(test[1].max()) + 1
+    assert data.is_present(root)
+    assert data.num_classes == num_classes
+    assert data.in_shape == train[0].shape[1:]
+    assert (len(data.train), len(data.val), len(data.test)) == (4 * num_classes, num_classes, 2 * num_classes)
+    for part in (data.train, data.val, data.test):
+        assert part.images.dtype == torch.uint8 and part.labels.dtype == torch.int64
+    assert torch.equal(data.test.images, torch.from_numpy(test[0]))
+    assert torch.equal(data.test.labels, torch.from_numpy(test[1]))
+    found = list(zip(keys(data.train.images) + keys(data.val.images),
+                     data.train.labels.tolist() + data.val.labels.tolist(), strict=True))  # fmt: skip
+    assert sorted(found) == sorted(zip(keys(train[0]), train[1].tolist(), strict=True))
+    assert torch.bincount(data.val.labels).tolist() == [1] * num_classes, "stratified"
+
+
+def test_a_training_batch_is_float_in_zero_to_one_and_evaluation_shows_the_pixels(real):
+    cls, root, _, test = real
+    module = DataModule(cls(root, 0, val_fraction=0.2), 16, 0)
+    x, labels = next(iter(module.train_dataloader()))
+    assert x.shape == (16, *test[0].shape[1:]) and x.dtype == torch.float32
+    assert labels.shape == (16,) and labels.dtype == torch.int64
+    assert x.min() == 0 and 0.9 < x.max() <= 1
+    shown = torch.cat([x for x, _ in module.test_dataloader()])
+    assert shown.max() == 1
+    torch.testing.assert_close(shown, torch.from_numpy(test[0]).float() / 255, rtol=0, atol=0)
+
+
+def test_the_seed_redraws_validation_of_an_official_training_set(real):
+    cls, root, _, _ = real
+
+    def drawn(seed: int) -> ImageDataset:
+        return cls(root, seed, val_fraction=0.2)
+
+    one, again, other = drawn(0), drawn(0), drawn(1)
+    assert same(one.train, again.train) and same(one.val, again.val)
+    assert one.fingerprint == again.fingerprint != other.fingerprint
+    assert set(keys(one.val.images)) != set(keys(other.val.images))
+    assert same(one.test, other.test)
+
+
+def test_the_pixel_statistics_of_bytes_are_in_zero_to_one(real):
+    cls, root, _, _ = real
+    data = cls(root, 0, val_fraction=0.2)
+    pixels = data.train.images.double() / 255
+    assert data.pixel_mean == pytest.approx(pixels.mean().item(), rel=1e-4)
+    assert data.pixel_std == pytest.approx(pixels.std().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("error", [URLError("no route to host"), RuntimeError("no route to host")], ids=repr)
+@pytest.mark.parametrize("name", REAL)
+def test_a_data_set_that_is_nowhere_is_named_with_the_folder_and_the_files(name, error, tmp_path, monkeypatch):
+    cls = REAL[name][0]
+    no_network(monkeypatch, error)
+    root = tmp_path / "nowhere"
+    assert not cls.is_present(root)
+    with pytest.raises(UserError) as caught:
+        cls(root, 0)
+    text = str(caught.value)
+    assert f"data set {cls.torchvision_name} " in text
+    assert str(root) in text
+    files = {
+        "mnist": ["MNIST/raw/", "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"],
+        "fashion_mnist": ["FashionMNIST/raw/", "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"],
+        "cifar10": ["cifar-10-batches-py/"],
+        "cifar100": ["cifar-100-python/"],
+        "svhn": ["train_32x32.mat", "test_32x32.mat"],
+    }[name]
+    assert all(file in text for file in files)
+    assert "\n" not in text
+    assert not root.exists(), "a failed download leaves no folder behind"
+
+
+def test_a_failed_download_leaves_the_files_of_others_alone(tmp_path, monkeypatch):
+    no_network(monkeypatch, URLError("no route to host"))
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="no route to host"):
+        MNIST.prepare(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_half_of_a_data_set_is_not_present(real):
+    cls, root, _, _ = real
+    victim = next(path for path in sorted(root.rglob("*")) if path.is_file() and path.name.startswith("t"))
+    victim.unlink()
+    assert not cls.is_present(root)
