@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -75,6 +76,7 @@ def config_dir() -> Path:
     return beside if (beside / f"{CONFIG_NAME}.yaml").exists() else package / "configs"
 
 
+@functools.cache
 def store_schemas() -> None:
     """Puts a schema of every part into Hydra's ConfigStore, as schema/<group>/<name>."""
     store = ConfigStore.instance()
@@ -123,18 +125,23 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
     """
     store_schemas()
     with _hydra(search) as loader:
-        overrides = [_normalized(o, loader) for o in _parse(arguments)]
+        overrides = [_normalized(o, loader) for o in _parse(arguments, loader)]
         base = _compose_plain([o for o in overrides if not o.is_sweep_override()], with_hydra=True)
         hydra = base["hydra"]
         multirun = multirun or hydra["mode"] == "MULTIRUN"
         if multirun:
             params = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
-            overrides = _last_of_each([_normalized(o, loader) for o in _parse(params)] + overrides)
+            overrides = _last_of_each([_normalized(o, loader) for o in _parse(params, loader)] + overrides)
         elif sweeping := [o for o in overrides if o.is_sweep_override()]:
             raise UserError(f"{sweeping[0].input_line} is a sweep of several values; add -m to run each of them")
         experiment = hydra["runtime"]["choices"].get("experiment")
         composer = _Composer(experiment)
-        expanded = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
+        try:
+            expanded = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
+        except HydraException as error:  # such as interval(0,1)
+            raise UserError(f"the sweep cannot be expanded: {_first_line(error)}") from None
+        if not multirun:
+            composer.remember(tuple(expanded[0]), base)
         cells = tuple(composer.cell(tuple(cell)) for cell in expanded)
     return Sweep(
         cells=cells,
@@ -151,6 +158,11 @@ class _Composer:
     def __init__(self, experiment: str | None) -> None:
         self.experiment = experiment
         self._composed: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def remember(self, overrides: tuple[str, ...], base: dict[str, Any]) -> None:
+        """The groups of these overrides are composed already."""
+        choices = tuple(_text(o) for o in _parse(overrides) if not _is_value(o))
+        self._composed[choices] = {key: value for key, value in base.items() if key != "hydra"}
 
     def cell(self, overrides: tuple[str, ...]) -> Cell:
         parsed = _parse(overrides)
@@ -182,6 +194,9 @@ def _hydra_type(p: Parameter) -> tuple[Any, Any]:
 @contextmanager
 def _hydra(search: Sequence[str]) -> Iterator[ConfigLoader]:
     """Hydra, initialised on our configs, and left as it was."""
+    for folder in search:
+        if not Path(folder).is_dir():
+            raise UserError(f"--config-dir {folder} is not a folder; it must hold folders such as experiment/")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="snn_exp"):
         hydra = GlobalHydra.instance().hydra
@@ -194,9 +209,9 @@ def _hydra(search: Sequence[str]) -> Iterator[ConfigLoader]:
         yield loader
 
 
-def _parse(arguments: Sequence[str]) -> list[Override]:
+def _parse(arguments: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
     try:
-        return OverridesParser.create().parse_overrides(list(arguments))
+        return OverridesParser.create(loader).parse_overrides(list(arguments))
     except HydraException as error:
         raise UserError(f"{_first_line(error)}; an override looks like neuron=lif or neuron.tau=3") from None
 
@@ -246,10 +261,11 @@ def _normalized(override: Override, loader: ConfigLoader) -> Override:
     if override.is_delete():
         raise UserError(f"{line} would leave a run without its {key}; choose {key}=none where there is one")
     plain = line.lstrip("+")
-    if key in ("depth",):
-        prefix, _, values = plain.partition("=")
-        plain = f"{prefix}={','.join('d' + v if v.strip().isdigit() else v for v in values.split(','))}"
-    (override,) = _parse([plain])
+    (override,) = _parse([plain], loader)
+    if key == "depth":
+        sweeping = override.is_sweep_override()
+        values = list(override.sweep_string_iterator()) if sweeping else [plain.partition("=")[2]]
+        (override,) = _parse([f"depth={','.join('d' + v if v.strip().isdigit() else v for v in values)}"])
     if key in CHOICES:
         _check_options(override, loader)
     return override
@@ -262,7 +278,7 @@ def _check_options(override: Override, loader: ConfigLoader) -> None:
     values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
     for value in itertools.islice(values, 10_000):
         name = str(value) if value is not None else "null"
-        if name in options or (value is None and group in ("method", "experiment")):
+        if name in options:
             continue
         if group == "depth":
             depths = sorted(int(option[1:]) for option in options)

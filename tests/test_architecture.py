@@ -45,7 +45,7 @@ TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "results", "rep
 def imports(source: str) -> list[tuple[str, int]]:
     """Modules imported when the file is loaded; those inside functions or for types only do not count."""
     found = []
-    pending: list[ast.stmt] = list(ast.parse(source).body)
+    pending: list[ast.stmt | ast.ExceptHandler] = list(ast.parse(source).body)
     while pending:
         node = pending.pop()
         if isinstance(node, ast.Import):
@@ -55,8 +55,13 @@ def imports(source: str) -> list[tuple[str, int]]:
                 found += [(f"snn_exp.{alias.name}", node.lineno) for alias in node.names]
             else:
                 found.append((node.module or "", node.lineno))
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test):
-            pending += node.body
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for_types_only = isinstance(node, ast.If) and ast.unparse(node.test) in (
+                "TYPE_CHECKING",
+                "typing.TYPE_CHECKING",
+            )
+            below = node.orelse if isinstance(node, ast.If) and for_types_only else ast.iter_child_nodes(node)
+            pending += [child for child in below if isinstance(child, ast.stmt | ast.ExceptHandler)]
     return found
 
 
@@ -95,6 +100,10 @@ def test_a_wrong_import_is_found() -> None:
     ]
     assert wrong_directions("norms", "from snn_exp import train") == ["norms.py imports snn_exp.train, line 1"]
     assert torch_imports("report", "import os\nimport torch.nn") == ["report.py imports torch.nn, line 2"]
+    hidden = "try:\n    pass\nexcept OSError:\n    import torch\nif TYPE_CHECKING:\n    import torch\nelse:\n    import wandb"
+    assert torch_imports("report", hidden) == ["report.py imports wandb, line 8", "report.py imports torch, line 4"]
+    assert torch_imports("report", "if not TYPE_CHECKING:\n    import torch") == ["report.py imports torch, line 2"]
+    assert torch_imports("report", "def f():\n    import torch") == []
 
 
 def test_nothing_is_called_by_name_from_a_config() -> None:

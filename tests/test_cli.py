@@ -193,3 +193,21 @@ def test_doctor_looks_at_versions_devices_data_output_and_wandb(capsys: pytest.C
     assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("torch", "cpu", "gpu", "data digits", "data mnist", "outputs", "W&B"))
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("experiment=null", "There is no experiment 'null'; allowed: quick"),
+        ("--config-dir /nowhere", "--config-dir /nowhere is not a folder; it must hold folders such as experiment/"),
+        ("-m optim.lr=interval(1,2)", "the sweep cannot be expanded: BasicSweeper does not support sweep type : INTERVAL_SWEEP"),
+        ("neuron.tau.x=3", "neuron.tau={'x': 3} is not allowed: neuron.tau must be a float > 1 [steps]; the default is neuron.tau=2.0"),
+        ("hydra/launcher=nope", "the config cannot be composed: In 'hydra/config': Could not find 'hydra/launcher/nope'"),
+    ],
+)  # fmt: skip
+def test_what_hydra_trips_over_is_one_sentence_as_well(
+    command: str, sentence: str, capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    assert cli.main(["train", *command.split()]) == 2
+    assert capsys.readouterr().err == f"snn-exp: {sentence}\n"
+    assert not output.exists()

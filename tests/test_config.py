@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -20,6 +21,11 @@ GOLDEN = {
 }
 
 
+@cache
+def default_run_id() -> str:
+    return compose([]).run_id
+
+
 @pytest.mark.parametrize("command", GOLDEN)
 def test_run_ids_stay_what_they_were(command: str) -> None:
     assert compose(command.split()).run_id == GOLDEN[command]
@@ -32,16 +38,17 @@ def test_run_ids_stay_what_they_were(command: str) -> None:
      "synapse=alpha", "weight_norm=centred", "weight_quant=xnor", "surrogate=rect", "surrogate.width=2 surrogate=rect"],
 )  # fmt: skip
 def test_what_decides_the_result_decides_the_run_id(override: str) -> None:
-    assert compose(override.split()).run_id != compose([]).run_id
+    assert compose(override.split()).run_id != default_run_id()
 
 
 @pytest.mark.parametrize(
     "override",
-    ["trainer.num_threads=2", "trainer.test=false", "trainer.progress=false", "trainer.accelerator=cpu", "logger=none",
+    ["trainer.num_threads=2", "trainer.test=false", "trainer.progress=false", "trainer.accelerator=cpu",
+     "trainer.devices=2", "logger=none",
      "logger.project=other", "neuron=lif norm=bn", "surrogate=atan", "weight_quant=none"],
 )  # fmt: skip
 def test_how_it_is_done_or_what_was_meant_anyway_does_not(override: str) -> None:
-    assert compose(override.split()).run_id == compose([]).run_id
+    assert compose(override.split()).run_id == default_run_id()
 
 
 def test_a_later_field_is_left_out_of_the_identity_while_neutral(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +107,17 @@ def test_slayer_sampling_must_not_outlast_the_steps() -> None:
     with pytest.raises(configs.UserError, match=r"delays the longest path by 7 steps.*encoding.num_steps=8"):
         compose(["neuron=srm", "synapse=alpha", "synapse.sampling=slayer"])
     assert compose(["neuron=srm", "synapse=alpha", "synapse.sampling=slayer", "encoding.num_steps=8"]).num_steps == 8
+
+
+def test_the_experiment_a_run_belongs_to_is_not_in_its_identity() -> None:
+    plain = compose([]).to_plain()
+    assert resolve({**plain, "experiment": "mine"}).run_id == resolve({**plain, "experiment": None}).run_id
+
+
+@pytest.mark.parametrize(
+    "commands",
+    ["neuron=if neuron=srm", "norm=rms norm=layer", "residual=bireal residual=post", "synapse=alpha synapse=exponential",
+     "weight_norm=centred weight_norm=standardized", "weight_quant=bnn weight_quant=xnor", "network=vgg network=mlp"],
+)  # fmt: skip
+def test_two_options_of_a_group_are_two_runs(commands: str) -> None:
+    assert len({default_run_id(), *(compose([command]).run_id for command in commands.split())}) == 3
