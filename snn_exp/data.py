@@ -136,10 +136,20 @@ def as_pixels(images: Tensor) -> Tensor:
 
 
 def stratified(labels: Indices, indices: Indices, size: int, seed: int) -> tuple[Indices, Indices]:
-    """Splits indices in two, the second of a given size, every class in proportion; both sorted."""
+    """Splits indices in two, the second of a given size, every class in proportion; both sorted.
+
+    Raises:
+        UserError: a part is too small to hold every class.
+    """
     from sklearn.model_selection import train_test_split
 
-    first, second = train_test_split(indices, test_size=size, stratify=labels[indices], random_state=seed)
+    try:
+        first, second = train_test_split(indices, test_size=size, stratify=labels[indices], random_state=seed)
+    except ValueError:
+        raise UserError(
+            f"{len(indices)} samples cannot be split into {len(indices) - size} and {size} with every class in both; "
+            f"change dataset.val_fraction (and dataset.test_fraction, where there is one)"
+        ) from None
     return np.sort(first), np.sort(second)
 
 
@@ -251,7 +261,7 @@ class TorchvisionDataset(ImageDataset):
         try:
             for train in (True, False):
                 cls._open(root, train=train, download=False)
-        except (RuntimeError, OSError):
+        except Exception:  # missing, or a damaged file, which each reader reports in its own way
             return False
         return True
 
@@ -259,16 +269,17 @@ class TorchvisionDataset(ImageDataset):
     def prepare(cls, root: Path) -> None:
         if cls.is_present(root):
             return
+        before = {root, *root.rglob("*")} if root.exists() else set()
         try:
             root.mkdir(parents=True, exist_ok=True)
             for train in (True, False):
                 cls._open(root, train=train, download=True)
-        except (RuntimeError, OSError) as error:
-            _remove_empty_folders(root)
-            reason = " ".join(str(error).split())[:200]
+        except Exception as error:  # the network, an archive cut short, a damaged file
+            _remove_empty_folders(root, before)
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(
-                f"the data set {cls.torchvision_name} is not in {root.resolve()} and could not be fetched ({reason}); "
-                f"place {cls.files} there by hand, or set SNN_EXP_DATA to the folder that holds it"
+                f"the data set {cls.torchvision_name} is not in {root.resolve()}, or is damaged there, and could not "
+                f"be fetched ({reason}); place {cls.files} there by hand, or set SNN_EXP_DATA to the folder with it"
             ) from None
 
     def _read(self, *, train: bool) -> Split:
@@ -280,13 +291,11 @@ class TorchvisionDataset(ImageDataset):
         return Split(torch.as_tensor(read.data).unsqueeze(1), torch.as_tensor(read.targets))
 
 
-def _remove_empty_folders(root: Path) -> None:
-    """What a failed download leaves behind."""
-    for folder in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
+def _remove_empty_folders(root: Path, before: set[Path]) -> None:
+    """What a failed download leaves behind, and nothing that was there before."""
+    for folder in sorted((path for path in {root, *root.rglob("*")} - before if path.is_dir()), reverse=True):
         with contextlib.suppress(OSError):  # not empty
             folder.rmdir()
-    with contextlib.suppress(OSError):
-        root.rmdir()
 
 
 _MNIST_FILES = (

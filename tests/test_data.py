@@ -125,6 +125,12 @@ def test_the_pixel_statistics_are_those_of_the_training_part():
     assert data.pixel_std == pytest.approx(data.train.images.std().item())
 
 
+@pytest.mark.parametrize("fractions", [{"val_fraction": 0.001}, {"test_fraction": 0.001}], ids=str)
+def test_a_part_too_small_for_every_class_is_refused(fractions):
+    with pytest.raises(UserError, match="every class in both"):
+        Digits(Path(), 0, **fractions)
+
+
 # augmentation ---------------------------------------------------------------------------------------------
 
 
@@ -448,9 +454,24 @@ def test_a_data_set_that_is_nowhere_is_named_with_the_folder_and_the_files(name,
 def test_a_failed_download_leaves_the_files_of_others_alone(tmp_path, monkeypatch):
     no_network(monkeypatch, URLError("no route to host"))
     (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no route to host"):
         MNIST.prepare(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine.txt"]
+
+
+def test_a_download_cut_short_is_a_fault_in_words(tmp_path, monkeypatch):
+    no_network(monkeypatch, EOFError())
+    with pytest.raises(UserError, match="EOFError"):
+        MNIST.prepare(tmp_path)
+
+
+def test_a_damaged_file_is_a_fault_in_words(real):
+    cls, root, _, _ = real
+    victim = next(path for path in sorted(root.rglob("*")) if path.is_file() and path.name.startswith("t"))
+    victim.write_bytes(victim.read_bytes()[:6])
+    with pytest.raises(UserError, match="damaged"):
+        cls(root, 0)
 
 
 def test_half_of_a_data_set_is_not_present(real):
