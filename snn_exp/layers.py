@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from snn_exp.dynamics import over_time
 from snn_exp.neurons import NEURONS, Neuron
-from snn_exp.norms import NORMS, Norm
+from snn_exp.norms import NORMS, Norm, Site
 from snn_exp.registry import PartConfig, Registry
 from snn_exp.surrogates import SURROGATES
 from snn_exp.synapses import SYNAPSES, IdentitySynapse, Synapse
@@ -37,23 +37,35 @@ class PartFactories:
 
     Args:
         make_neuron: feature shape -> neuron.
-        make_norm: feature shape -> norm.
+        make_norm: site -> norm.
         make_synapse: -> synapse.
         make_weight_norm: number of output units, gain -> weight norm.
         make_weight_quant: gain -> weight quantization.
-        placement: where the norm sits.
+        placements: where the norm stands.
+        num_steps: T.
+        v_threshold: of the neurons; 1 where they have none.
     """
 
     make_neuron: Callable[[FeatureShape], Neuron]
-    make_norm: Callable[[FeatureShape], Norm]
+    make_norm: Callable[[Site], Norm]
     make_synapse: Callable[[], Synapse]
     make_weight_norm: Callable[[int, float], WeightNorm]
     make_weight_quant: Callable[[float], WeightQuant]
-    placement: str
+    placements: tuple[str, ...]
+    num_steps: int
+    v_threshold: float
 
-    def norm_at(self, placement: str, shape: FeatureShape) -> nn.Module | None:
-        """The norm if this is its place, else None."""
-        return self.make_norm(shape) if placement == self.placement else None
+    def norm_at(self, placement: str, shape: FeatureShape, *, num_summands: int = 1) -> Norm | None:
+        """The norm if it stands there, else None."""
+        if placement not in self.placements:
+            return None
+        return self.make_norm(Site(shape, self.num_steps, placement, self.v_threshold, num_summands))
+
+    def neuron(self, shape: FeatureShape) -> Neuron:
+        """A neuron, with a norm on its membrane if that is where the norm stands."""
+        neuron = self.make_neuron(shape)
+        neuron.membrane_norm = self.norm_at("membrane", shape)
+        return neuron
 
     def filter(self, shape: FeatureShape) -> nn.Module:
         """What stands between spikes and the weights that read them: spike norm, synapse, psp norm."""
@@ -67,7 +79,7 @@ class PartFactories:
         """Current norm, neuron and filter: what stands before the weights of a pre-activation block."""
         return named_chain(
             norm=self.norm_at("current", shape),
-            neuron=self.make_neuron(shape),
+            neuron=self.neuron(shape),
             filter=self.filter(shape),
         )
 
@@ -103,11 +115,13 @@ def make_part_factories(
     """
     return PartFactories(
         make_neuron=lambda shape: NEURONS.make(neuron, shape, SURROGATES.make(surrogate)),
-        make_norm=lambda shape: NORMS.make(norm, shape, num_steps),
+        make_norm=lambda site: NORMS.make(norm, site),
         make_synapse=lambda: SYNAPSES.make(synapse),
         make_weight_norm=lambda num_units, gain: WEIGHT_NORMS.make(weight_norm, num_units, gain),
         make_weight_quant=lambda gain: WEIGHT_QUANTS.make(weight_quant, gain),
-        placement=NORMS[str(norm["name"])].placements[0],
+        placements=NORMS[str(norm["name"])].placements,
+        num_steps=num_steps,
+        v_threshold=float(neuron.get("v_threshold") or 1.0),
     )
 
 
@@ -402,11 +416,11 @@ class _WeightsFirst(Block):
         self.filter1 = parts.filter(in_shape)
         self.conv1 = parts.conv(in_shape, out_channels, stride=stride)
         self.norm1 = parts.norm_at("current", self.out_shape)
-        self.neuron1 = parts.make_neuron(self.out_shape)
+        self.neuron1 = parts.neuron(self.out_shape)
         self.filter2 = parts.filter(self.out_shape)
         self.conv2 = parts.conv(self.out_shape, out_channels)
         self.norm2 = parts.norm_at("current", self.out_shape)
-        self.neuron2 = parts.make_neuron(self.out_shape)
+        self.neuron2 = parts.neuron(self.out_shape)
 
     def _current(self, psp_TBCHW: Tensor) -> Tensor:
         """The input of the second neuron, without a shortcut."""

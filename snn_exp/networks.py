@@ -105,7 +105,7 @@ class ResNet(Network):
         self.stem = named_chain(
             conv=Conv2d(in_shape[0], width, make_weight_norm=parts.make_weight_norm),
             norm=None if real_stream else parts.norm_at("current", shape),
-            neuron=None if real_stream else parts.make_neuron(shape),
+            neuron=None if real_stream else parts.neuron(shape),
         )
         stages = []
         for stage, channels in enumerate((width, 2 * width, 4 * width)):
@@ -203,7 +203,7 @@ class VGG(Network):
                     if first
                     else parts.conv(shape, channels),
                     norm=parts.norm_at("current", out_shape),
-                    neuron=parts.make_neuron(out_shape),
+                    neuron=parts.neuron(out_shape),
                 )
             )
             shape = out_shape
@@ -272,7 +272,7 @@ class MLP(Network):
                     filter=None if first else parts.filter(shape),
                     linear=linear,
                     norm=parts.norm_at("current", shape),
-                    neuron=parts.make_neuron(shape),
+                    neuron=parts.neuron(shape),
                 )
             )
         self.layers = nn.Sequential(*layers)

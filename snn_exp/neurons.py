@@ -56,6 +56,7 @@ class Neuron(nn.Module, ABC):
     version: ClassVar[int] = 1
 
     v_threshold: Tensor
+    membrane_norm: nn.Module | None  # on the membrane just before it fires, if a network puts one there
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Neuron(nn.Module, ABC):
         learn_threshold: bool = False,
     ) -> None:
         super().__init__()
+        self.membrane_norm = None
         self.surrogate = surrogate or SURROGATES.make({"name": self.default_surrogate})
         if learn_threshold:
             shape = (feature_shape[0], *(1 for _ in feature_shape[1:])) if feature_shape else ()
@@ -74,7 +76,9 @@ class Neuron(nn.Module, ABC):
             self.register_buffer("v_threshold", torch.tensor(v_threshold), persistent=False)
 
     def fire(self, h: Tensor) -> Tensor:
-        """s = H(h - v_threshold)."""
+        """s = H(norm(h) - v_threshold), where norm is the membrane's, if there is one."""
+        if self.membrane_norm is not None:
+            h = self.membrane_norm(h)
         return self.surrogate.spike(h - self.threshold_as(h))
 
     def threshold_as(self, x: Tensor) -> Tensor:

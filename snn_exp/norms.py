@@ -2,12 +2,12 @@
 
 Shapes: T steps, B batch, C channels, H W space, N any feature dimensions (C alone, or C, H, W).
 
-Placements, the word for where a norm stands in a layer:
+Placements, the word for where a norm stands in a layer; a norm names one or more and stands at each of them:
 
     psp       on the filtered spikes, before the weights
     current   around the weights, before the neuron
-    membrane  inside the neuron, just before it fires
-    spike     on the spikes
+    membrane  inside the neuron, just before it fires, step by step
+    spike     on the spikes, before the synapse
 
 `statistics_over` names the axes of the sum, such as "T,B,H,W": the values that share one statistic.
 """
@@ -15,6 +15,7 @@ Placements, the word for where a norm stands in a layer:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -30,21 +31,39 @@ FeatureShape = tuple[int, ...]
 NORMS: Registry[Norm] = Registry("norm", traits=("placements",))
 
 
-class Norm(nn.Module, ABC):
-    """What all normalizations share: [T, B, N] -> [T, B, N].
+@dataclass(frozen=True)
+class Site:
+    """Where one norm stands: what the framework knows and no config says.
 
     Args:
-        feature_shape: (C, ...) of one sample at one step.
+        shape: (C, ...) of one sample at one step.
         num_steps: T, for norms that keep statistics step by step.
+        placement: one of the placements that the norm names.
+        v_threshold: threshold of the neurons, for norms that scale to it.
+        num_summands: branches whose sum the norm's output is a part of before the next neuron fires.
+    """
+
+    shape: FeatureShape
+    num_steps: int = 1
+    placement: str = "current"
+    v_threshold: float = 1.0
+    num_summands: int = 1
+
+
+class Norm(nn.Module, ABC):
+    """What all normalizations share: [T, B, N] -> [T, B, N], or [B, N] -> [B, N] at the placement `membrane`.
+
+    Args:
+        site: where the norm stands.
     """
 
     placements: ClassVar[tuple[str, ...]] = ("current",)
     version: ClassVar[int] = 1
 
-    def __init__(self, feature_shape: FeatureShape, num_steps: int = 1) -> None:
+    def __init__(self, site: Site) -> None:
         super().__init__()
-        self.feature_shape = feature_shape
-        self.num_steps = num_steps
+        self.feature_shape = site.shape
+        self.num_steps = site.num_steps
 
     @property
     @abstractmethod
@@ -68,7 +87,7 @@ class NoNorm(Norm):
     Source: the control.
 
     Example:
-        >>> NoNorm((3,))(torch.ones(1, 1, 3))
+        >>> NoNorm(Site((3,)))(torch.ones(1, 1, 3))
         tensor([[[1., 1., 1.]]])
     """
 
@@ -101,16 +120,14 @@ class BatchNorm(Norm):
     Source: Ioffe and Szegedy 2015; torch.nn.BatchNorm2d.
 
     Example:
-        >>> y = BatchNorm((3,))(torch.randn(4, 32, 3) * 5 + 1)
+        >>> y = BatchNorm(Site((3,)))(torch.randn(4, 32, 3) * 5 + 1)
         >>> bool(y.mean().abs() < 1e-5)
         True
     """
 
-    def __init__(
-        self, feature_shape: FeatureShape, num_steps: int = 1, *, eps: Positive = 1e-5, momentum: Fraction = 0.1
-    ) -> None:
-        super().__init__(feature_shape, num_steps)
-        self.bn = _AnyDimBatchNorm(feature_shape[0], eps=eps, momentum=momentum)
+    def __init__(self, site: Site, *, eps: Positive = 1e-5, momentum: Fraction = 0.1) -> None:
+        super().__init__(site)
+        self.bn = _AnyDimBatchNorm(site.shape[0], eps=eps, momentum=momentum)
 
     @property
     def statistics_over(self) -> str:
@@ -158,7 +175,7 @@ class PSPNorm(Norm):
 
     Example:
         >>> psp = torch.tensor([[[0.0, 2.0]], [[4.0, 2.0]]])
-        >>> PSPNorm((2,), num_steps=2)(psp)[:, 0]
+        >>> PSPNorm(Site((2,), num_steps=2))(psp)[:, 0]
         tensor([[0.0000, 1.0000],
                 [1.4142, 1.0000]])
     """
@@ -169,24 +186,23 @@ class PSPNorm(Norm):
 
     def __init__(
         self,
-        feature_shape: FeatureShape,
-        num_steps: int = 1,
+        site: Site,
         *,
         over: Literal["channel", "neuron", "channel_step", "sample"] = "channel",
         eps: Positive = 1e-5,
         momentum: Fraction = 0.1,
     ) -> None:
-        super().__init__(feature_shape, num_steps)
+        super().__init__(site)
         self.over = over
         self.eps = eps
         self.momentum = momentum
-        space = tuple(range(3, 2 + len(feature_shape)))
+        space = tuple(range(3, 2 + len(site.shape)))
         ones = (1,) * len(space)
         # the axes of the mean over [T, B, C, ...], and the shape of what is kept of it
         axes, kept = {
-            "channel": ((0, 1, *space), (1, 1, feature_shape[0], *ones)),
-            "neuron": ((0, 1), (1, 1, *feature_shape)),
-            "channel_step": ((1, *space), (num_steps, 1, feature_shape[0], *ones)),
+            "channel": ((0, 1, *space), (1, 1, site.shape[0], *ones)),
+            "neuron": ((0, 1), (1, 1, *site.shape)),
+            "channel_step": ((1, *space), (site.num_steps, 1, site.shape[0], *ones)),
             "sample": ((2, *space), ()),
         }[over]
         self._axes = axes
@@ -242,13 +258,13 @@ class LayerNorm(Norm):
     Source: Ba et al. 2016; torch.nn.LayerNorm.
 
     Example:
-        >>> LayerNorm((2,))(torch.tensor([[[1.0, 3.0]]]))
+        >>> LayerNorm(Site((2,)))(torch.tensor([[[1.0, 3.0]]]))
         tensor([[[-1.0000,  1.0000]]], grad_fn=<NativeLayerNormBackward0>)
     """
 
-    def __init__(self, feature_shape: FeatureShape, num_steps: int = 1, *, eps: Positive = 1e-5) -> None:
-        super().__init__(feature_shape, num_steps)
-        self.layer_norm = nn.LayerNorm(feature_shape, eps=eps)
+    def __init__(self, site: Site, *, eps: Positive = 1e-5) -> None:
+        super().__init__(site)
+        self.layer_norm = nn.LayerNorm(site.shape, eps=eps)
 
     @property
     def statistics_over(self) -> str:
@@ -280,20 +296,18 @@ class GroupNorm(Norm):
     Source: Wu and He 2018; torch.nn.GroupNorm.
 
     Example:
-        >>> GroupNorm((4,), num_groups=2)(torch.tensor([[[1.0, 3.0, 5.0, 7.0]]])).detach()
+        >>> GroupNorm(Site((4,)), num_groups=2)(torch.tensor([[[1.0, 3.0, 5.0, 7.0]]])).detach()
         tensor([[[-1.0000,  1.0000, -1.0000,  1.0000]]])
     """
 
-    def __init__(
-        self, feature_shape: FeatureShape, num_steps: int = 1, *, num_groups: Count = 8, eps: Positive = 1e-5
-    ) -> None:
-        super().__init__(feature_shape, num_steps)
-        if feature_shape[0] % num_groups:
+    def __init__(self, site: Site, *, num_groups: Count = 8, eps: Positive = 1e-5) -> None:
+        super().__init__(site)
+        if site.shape[0] % num_groups:
             raise UserError(
-                f"norm.num_groups={num_groups} does not divide {feature_shape[0]} channels; "
+                f"norm.num_groups={num_groups} does not divide {site.shape[0]} channels; "
                 f"type a divisor, such as norm.num_groups=1"
             )
-        self.group_norm = nn.GroupNorm(num_groups, feature_shape[0], eps=eps)
+        self.group_norm = nn.GroupNorm(num_groups, site.shape[0], eps=eps)
 
     @property
     def statistics_over(self) -> str:
@@ -323,13 +337,13 @@ class RMSNorm(Norm):
     Source: Zhang and Sennrich 2019; torch.nn.RMSNorm.
 
     Example:
-        >>> RMSNorm((2,))(torch.tensor([[[3.0, 3.0]]])).detach()
+        >>> RMSNorm(Site((2,)))(torch.tensor([[[3.0, 3.0]]])).detach()
         tensor([[[1.0000, 1.0000]]])
     """
 
-    def __init__(self, feature_shape: FeatureShape, num_steps: int = 1, *, eps: Positive = 1e-5) -> None:
-        super().__init__(feature_shape, num_steps)
-        self.weight = nn.Parameter(torch.ones(feature_shape))
+    def __init__(self, site: Site, *, eps: Positive = 1e-5) -> None:
+        super().__init__(site)
+        self.weight = nn.Parameter(torch.ones(site.shape))
         self.eps = eps
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snn_exp.dynamics import State, Stepwise
 from snn_exp.neurons import IF, NEURONS
-from snn_exp.norms import NORMS, BatchNorm, RMSNorm
+from snn_exp.norms import NORMS, BatchNorm, RMSNorm, Site
 from snn_exp.registry import Option, Positive, Registry
 from snn_exp.surrogates import SURROGATES, ATan
 from snn_exp.synapses import SYNAPSES, ExponentialSynapse, IdentitySynapse
@@ -30,7 +30,7 @@ def supplied(kind: str, num_steps: int = T) -> tuple[Any, ...]:
     """What the framework gives a part of that kind."""
     return {
         "neuron": ((C, H, W), None),
-        "norm": ((C, H, W), num_steps),
+        "norm": (Site((C, H, W), num_steps),),
         "weight_norm": (5, 0.8),
         "weight_quant": (0.8,),
     }.get(kind, ())
@@ -289,8 +289,8 @@ X = input_for("neuron")
         (contracts.refuses_bad_values, (Unchecked, option_for(Unchecked))),
         (contracts.is_documented, (Unchecked, option_for(Unchecked))),
         (contracts.is_documented, (NotANumber, option_for(NotANumber))),
-        (contracts.statistics_are_over_what_it_says, (SaysItIsOverTheBatchOnly((C, H, W)), X)),
-        (contracts.statistics_are_over_what_it_says, (SaysItIsOverEverything((C, H, W)), X)),
+        (contracts.statistics_are_over_what_it_says, (SaysItIsOverTheBatchOnly(Site((C, H, W))), X)),
+        (contracts.statistics_are_over_what_it_says, (SaysItIsOverEverything(Site((C, H, W))), X)),
         (contracts.derivative_belongs_to_primitive, (AnotherDerivative(),)),
         (contracts.spikes_with_its_derivative, (NotANumber(), X)),
     ],

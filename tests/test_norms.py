@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_exp.errors import UserError
-from snn_exp.norms import BatchNorm, GroupNorm, LayerNorm, PSPNorm, RMSNorm
+from snn_exp.norms import BatchNorm, GroupNorm, LayerNorm, PSPNorm, RMSNorm, Site
 from snn_exp.synapses import AlphaSynapse
 
 SHAPE = (4, 3, 2)  # C, H, W
@@ -22,7 +22,7 @@ def psp_like(seed: int = 0, scale: float = 1.0) -> Tensor:
 
 
 def test_bn_is_torch_batch_norm_with_time_folded_into_the_batch():
-    ours, theirs = BatchNorm(SHAPE).double(), nn.BatchNorm2d(4).double()
+    ours, theirs = BatchNorm(Site(SHAPE)).double(), nn.BatchNorm2d(4).double()
     with torch.no_grad():
         for part in (ours.bn, theirs):
             part.weight.copy_(torch.arange(1, 5))
@@ -44,8 +44,8 @@ def test_bn_is_torch_batch_norm_with_time_folded_into_the_batch():
 def test_bn_takes_features_without_space():
     x = torch.randn(4, 8, 3, dtype=torch.float64)
     expected = nn.BatchNorm1d(3).double()(x.flatten(0, 1)).unflatten(0, (4, 8))
-    torch.testing.assert_close(BatchNorm((3,)).double()(x), expected)
-    assert BatchNorm((3,)).statistics_over == "T,B"
+    torch.testing.assert_close(BatchNorm(Site((3,))).double()(x), expected)
+    assert BatchNorm(Site((3,))).statistics_over == "T,B"
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_bn_takes_features_without_space():
     ],
 )
 def test_sample_norms_follow_their_equations(norm, formula):
-    torch.testing.assert_close(norm(SHAPE).double()(psp_like()), formula(psp_like()))
-    assert norm(SHAPE).statistics_over == "C,H,W"
+    torch.testing.assert_close(norm(Site(SHAPE)).double()(psp_like()), formula(psp_like()))
+    assert norm(Site(SHAPE)).statistics_over == "C,H,W"
 
 
 def test_group_norm_refuses_channels_that_do_not_divide():
     with pytest.raises(UserError, match=r"num_groups=3 does not divide 4 channels") as error:
-        GroupNorm(SHAPE, num_groups=3)
+        GroupNorm(Site(SHAPE), num_groups=3)
     assert "num_groups=1" in str(error.value)
 
 
@@ -76,7 +76,7 @@ def test_group_norm_refuses_channels_that_do_not_divide():
 def test_psp_divides_by_the_root_of_the_second_moment_over_its_axes(over):
     x = psp_like()
     moment = x.square().mean(AXES[over], keepdim=True)
-    norm = PSPNorm(SHAPE, num_steps=5, over=over, eps=1e-3).double()
+    norm = PSPNorm(Site(SHAPE, num_steps=5), over=over, eps=1e-3).double()
     torch.testing.assert_close(norm(x), x / (moment + 1e-3).sqrt())
     if over == "sample":
         assert torch.equal(norm(x), norm.eval()(x)) and norm.moment.numel() == 1
@@ -85,7 +85,7 @@ def test_psp_divides_by_the_root_of_the_second_moment_over_its_axes(over):
 
 
 def test_the_running_moment_starts_from_the_first_batch_and_then_moves():
-    norm = PSPNorm(SHAPE, momentum=0.25).double()
+    norm = PSPNorm(Site(SHAPE), momentum=0.25).double()
     first, second, third = (psp_like(seed, 1.0 + seed) for seed in range(3))
     m1, m2, m3 = (x.square().mean(AXES["channel"], keepdim=True) for x in (first, second, third))
     norm(first)
@@ -106,21 +106,21 @@ def test_silence_stays_zero_and_a_potential_stays_non_negative(over):
     x = psp_like().clone()
     x[:, :, 1] = 0
     x[0] = 0
-    norm = PSPNorm(SHAPE, num_steps=5, over=over).double()
+    norm = PSPNorm(Site(SHAPE, num_steps=5), over=over).double()
     for y in (norm(x), norm.eval()(x)):
         assert torch.equal(y == 0, x == 0) and (y >= 0).all() and y.isfinite().all()
-    assert not PSPNorm(SHAPE, num_steps=5, over=over)(torch.zeros(5, 3, *SHAPE)).any()
+    assert not PSPNorm(Site(SHAPE, num_steps=5), over=over)(torch.zeros(5, 3, *SHAPE)).any()
 
 
 def test_silence_has_a_finite_gradient():
     x = torch.zeros(2, 2, 3, requires_grad=True)
-    PSPNorm((3,), num_steps=2)(x).sum().backward()
+    PSPNorm(Site((3,), num_steps=2))(x).sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_moments_per_step_refuse_another_number_of_steps(training):
-    norm = PSPNorm(SHAPE, num_steps=4, over="channel_step").double().train(training)
+    norm = PSPNorm(Site(SHAPE, num_steps=4), over="channel_step").double().train(training)
     with pytest.raises(UserError, match="4 steps and was given 5") as error:
         norm(psp_like())
     assert "norm.over=channel" in str(error.value)
@@ -136,6 +136,6 @@ def test_the_membrane_variance_is_n_sigma_squared_whatever_the_firing_rate():
         spikes = (torch.rand(num_steps, batch, num_inputs, generator=generator) < rate).float()
         psp = AlphaSynapse(tau_s=10.0)(spikes)
         plain.append((psp @ weight.T).var().item())
-        normed.append((PSPNorm((num_inputs,))(psp) @ weight.T).var().item())
+        normed.append((PSPNorm(Site((num_inputs,)))(psp) @ weight.T).var().item())
     assert plain == sorted(plain) and plain[-1] > 100 * plain[0]
     assert all(0.85 <= variance <= 1.15 for variance in normed), normed
