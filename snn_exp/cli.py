@@ -22,8 +22,6 @@ from rich.console import Console
 from snn_exp.errors import UserError, unknown
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
-    from omegaconf import DictConfig
-
     from snn_exp.compose import Sweep
     from snn_exp.config import ExperimentConfig
 
@@ -141,78 +139,29 @@ def _train_one(config: ExperimentConfig, overrides: Sequence[str], *, cached: bo
 def _train_many(
     sweep: Sweep, configs: list[ExperimentConfig], todo: list[ExperimentConfig], search: Sequence[str]
 ) -> int:
-    from snn_exp import progress, report, results
+    from snn_exp import launch, report, results
 
     console = Console(soft_wrap=True)
     duplicates = sum(cell.config is not None for cell in sweep.cells) - len(configs)
     note = f" ({duplicates} cells are the same as another)" if duplicates else ""
     print(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train", flush=True)
-    if todo:
-        with progress.watching(todo, console):
-            _launch(sweep, search)
+    failures = launch.train_all(todo, console, sweep.hydra_overrides, search)
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
     finished = [result for folder in folders.values() if (result := folder.result())]
     if finished:
         Console(width=None if sys.stdout.isatty() else 160).print(report.comparison(finished))
     print(f"results: {results.output_root() / 'runs'}")
-    failed = [config for config in configs if folders[config.run_id].result() is None]
-    for config in failed:
-        folder = folders[config.run_id]
-        reason = folder.failure() or "it was stopped before it ended"
-        print(f"snn-exp: failed {config.label}: {reason} (log: {folder.path / 'train.log'})", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def _launch(sweep: Sweep, search: Sequence[str]) -> None:
-    """Hands the checked sweep over to Hydra and its launcher."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    # the experiment's own axes are among the overrides by now
-    overrides = [*sweep.overrides, "hydra.mode=MULTIRUN", "hydra.sweeper.params=null"]
-    GlobalHydra.instance().clear()
-    _run_hydra([*overrides, *(flag for folder in search for flag in ("--config-dir", folder))])
+    for failure in failures:
+        print(f"snn-exp: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _ask_hydra(arguments: Sequence[str]) -> int:
-    from snn_exp import compose
+    from snn_exp import compose, launch
 
     compose.store_schemas()
-    _run_hydra(arguments)
+    launch.run_hydra(arguments)
     return 0
-
-
-def _run_hydra(arguments: Sequence[str]) -> None:
-    import hydra
-
-    from snn_exp import compose
-
-    before = sys.argv
-    sys.argv = ["snn-exp train", *arguments]
-    try:
-        hydra.main(version_base="1.3", config_path=str(compose.config_dir()), config_name=compose.CONFIG_NAME)(_job)()
-    finally:
-        sys.argv = before
-
-
-def _job(cfg: DictConfig) -> None:
-    """One run of a multirun; never ends the process."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    from snn_exp import config as configs
-    from snn_exp import results
-
-    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    assert isinstance(plain, dict)
-    experiment = HydraConfig.get().runtime.choices.get("experiment")
-    try:
-        config = configs.resolve({**plain, "experiment": experiment})  # type: ignore[dict-item]
-    except UserError:
-        return  # a refused cell of --skip-refused: it was named before the launch
-    if not results.RunFolder.of(config).is_complete(config):
-        from snn_exp.train import run_or_store_failure
-
-        run_or_store_failure(config)
 
 
 def _require_data(configs: Sequence[ExperimentConfig]) -> None:

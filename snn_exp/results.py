@@ -73,6 +73,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     scratch.replace(path)
 
 
+def read_json(path: str | Path) -> dict[str, Any]:
+    """What `write_json` wrote."""
+    content: dict[str, Any] = json.loads(Path(path).read_text())
+    return content
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """A finished run, as stored in result.json.
@@ -82,6 +88,7 @@ class Result:
         metrics: flat, such as test/acc (a fraction) and test/firing_rate (spikes a neuron and step).
         duration_s: wall time of training, summed over resumed parts.
         cpu_s: process CPU time of training, summed likewise.
+        layers: curves over the layers, before ("init") and after ("trained") training: see probe.py.
     """
 
     run_id: str
@@ -93,6 +100,7 @@ class Result:
     finished_at: str
     best_epoch: int | None
     split_fingerprint: str
+    layers: Mapping[str, Mapping[str, list[float]]] = dataclasses.field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
 

@@ -109,6 +109,7 @@ class Classification(pl.LightningModule):
     def _log_firing(self, split: str) -> None:
         self.log(f"{split}/firing_rate", self.firing_rate.compute().float())
         rates = self.firing_rate.by_layer()
+        self.log(f"{split}/firing_rate_max", max(rates.values(), default=0.0))
         self.log_dict({f"{split}/firing_rate/{layer}": rate for layer, rate in rates.items()})
 
     def configure_optimizers(self) -> Any:

@@ -22,6 +22,7 @@ from snn_exp.energy import dense_macs
 from snn_exp.layers import make_part_factories
 from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
+from snn_exp.probe import NUM_SAMPLES, Layers, probe
 from snn_exp.results import Result, RunFolder, data_root, now
 from snn_exp.task import Classification
 
@@ -50,6 +51,7 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> R
     task = build_task(config, data)
     if stored is None:
         folder.begin(config, hardware())
+        layers = {"init": _probe(task, data)}
     say = tracking.RunLog(folder.path / "train.log", echo)
     clock, checkpoint = callbacks.Clock(), callbacks.make_checkpoints(folder.checkpoints)
     loggers = tracking.make_loggers(config, folder.path, say) if stored is None else []
@@ -65,13 +67,14 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> R
         status, best_epoch, metrics = "diverged", None, {}
     else:
         status, best_epoch, metrics = "done", *_keep_best(task, checkpoint, folder)
+        layers["trained"] = _probe(task, data, trained=True)
         if config.trainer.test:
             metrics |= _test(trainer, task, data, folder)
     metrics |= _size(task, data)
     result = Result(
         run_id=config.run_id, status=status, config=config.to_plain(), metrics=metrics, duration_s=clock.wall_s,
         cpu_s=clock.cpu_s,
-        finished_at=now(), best_epoch=best_epoch, split_fingerprint=data.dataset.fingerprint,
+        finished_at=now(), best_epoch=best_epoch, split_fingerprint=data.dataset.fingerprint, layers=layers,
     )  # fmt: skip
     tracking.close_loggers(loggers, {**metrics, "status": status})
     folder.finish(result)
@@ -149,6 +152,12 @@ def _test(trainer: pl.Trainer, task: Classification, data: DataModule, folder: R
     task.network.load_state_dict(load_file(folder.weights))
     (metrics,) = trainer.test(task, data, verbose=False)
     return {key: float(value) for key, value in metrics.items()}
+
+
+def _probe(task: Classification, data: DataModule, *, trained: bool = False) -> Layers:
+    """What the first validation samples show of every layer."""
+    x_BCHW, y_B = data.some_validation_samples(NUM_SAMPLES)
+    return probe(task.cpu(), x_BCHW, y_B, trained=trained)
 
 
 def _size(task: Classification, data: DataModule) -> dict[str, float]:

@@ -26,11 +26,14 @@ ORDER = [
     "config",
     "compose",
     "results",
+    "stats",
     "report",
     "progress",
+    "launch",
     "catalogue",
     "energy",
     "task",
+    "probe",
     "tracking",
     "callbacks",
     "train",
@@ -39,7 +42,8 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "results", "report", "progress", "catalogue"]
+TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "results", "stats", "report", "progress",
+              "launch", "catalogue"]  # fmt: skip
 
 
 def imports(source: str) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from snn_exp import cli
+from snn_exp import cli, launch
 from snn_exp.compose import config_dir
 
 GROUPS = (
@@ -36,6 +36,10 @@ ERRORS = {
     "optim.lr=-1": "optim.lr=-1.0 is not allowed: optim.lr must be a float > 0; the default is optim.lr=0.005",
     "neuron.reset=sfot": "neuron.reset=sfot is not allowed: neuron.reset must be one of hard, soft; the default is "
     "neuron.reset=hard",
+    "~seed": "~seed would leave a run without its seed; leave it out for seed=0",
+    "~norm": "~norm would leave a run without its norm; type norm=none",
+    "~optim": "~optim would leave a run without its optim; leave it out for optim=adamw",
+    "neuron.tau=2 neuron.tau=3": "neuron.tau is given twice, as neuron.tau=2 and neuron.tau=3; give it once",
     "seed=-1": "seed=-1 is not allowed: seed must be an int >= 0; the default is seed=0",
     "depth=21": "There is no depth 21; allowed: 8, 14, 20, 32, 44, 56, 110; the nearest is 20: type depth=d20 (any other "
     "depth a network can have: depth.num_layers=N)",
@@ -47,7 +51,7 @@ ERRORS = {
     "encoding=latency neuron=s2nn": "encoding=latency needs at least 2 steps and has 1; type encoding.num_steps=4 with a "
     "neuron that has time, or encoding=direct",
     "neuron=lif,plif": "neuron=lif,plif is a sweep of several values; add -m to run each of them",
-    "~neuron": "~neuron would leave a run without its neuron; choose neuron=none where there is one",
+    "~neuron": "~neuron would leave a run without its neuron; leave it out for neuron=lif",
 }
 
 
@@ -119,7 +123,7 @@ def test_data_that_is_not_there_without_a_network_says_where_to_place_it(
 def test_a_sweep_with_a_refused_cell_trains_nothing_and_names_it(
     capsys: pytest.CaptureFixture[str], output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_launch", lambda *_: pytest.fail("it was launched"))
+    monkeypatch.setattr(launch, "run_hydra", lambda *_: pytest.fail("it was launched"))
     assert cli.main(["train", "-m", "neuron=lif,sign", "norm=psp,bn"]) == 2
     error = capsys.readouterr().err
     assert "refused neuron=sign norm=psp: norm=psp does nothing with neuron=sign" in error
@@ -129,17 +133,17 @@ def test_a_sweep_with_a_refused_cell_trains_nothing_and_names_it(
 
 def test_skip_refused_hands_over_the_rest(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     launched = []
-    monkeypatch.setattr(cli, "_launch", lambda sweep, search: launched.append(sweep))
+    monkeypatch.setattr(launch, "train_all", lambda configs, *_: launched.append(configs) or [])
     cli.main(["train", "-m", "neuron=lif,sign", "norm=psp,bn", "--skip-refused"])
     assert len(launched) == 1
-    assert sum(cell.config is not None for cell in launched[0].cells) == 3
+    assert len(launched[0]) == 3
     assert "3 runs: 0 done before, 3 to train" in capsys.readouterr().out
 
 
 def test_runs_that_did_not_end_are_named_and_the_exit_code_is_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_launch", lambda *_: None)
+    monkeypatch.setattr(launch, "run_hydra", lambda *_: None)
     assert cli.main(["train", "-m", "seed=0,1"]) == 1
     assert capsys.readouterr().err.count("snn-exp: failed lif+bn pre d8 digits seed=") == 2
 

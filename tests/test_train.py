@@ -177,7 +177,7 @@ def test_a_multirun_trains_every_cell_and_prints_the_comparison(
 def test_a_run_killed_in_mid_training_goes_on_to_bitwise_the_same_weights(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    overrides = [*TINY, "trainer.max_epochs=5", "neuron=lif", "encoding=rate", "optim.batch_size=64"]
+    overrides = [*TINY[:-1], "trainer.max_epochs=5", "neuron=lif", "encoding=rate", "optim.batch_size=64"]
     config = compose(overrides)
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "undisturbed"))
     train.run(config, echo=False)
