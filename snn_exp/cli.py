@@ -30,6 +30,8 @@ HELP = """usage: snn-exp COMMAND ...
 Experiments on spiking neural networks: PSP normalization, single-step S2NN, and what they are compared with.
 
   train [-m] [overrides]   train one run, or with -m every combination of a sweep
+  study [NAME] [overrides] tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs
+  report NAME              the answer of a study, from its finished runs
   options [group]          what can be chosen: each option, its parameters, defaults and units
   show [overrides]         the resolved config and the built network: shapes, parameters, MACs
   doctor                   versions, devices, data, write access, W&B
@@ -37,6 +39,7 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
   snn-exp train neuron=s2nn norm=bn residual=bireal depth=d20 seed=0
   snn-exp train -m neuron=lif,plif norm=bn,psp seed=0,1,2
   snn-exp train experiment=quick
+  snn-exp study psp_depth --plan
 
 SNN_EXP_OUTPUT moves outputs/, SNN_EXP_DATA the data. `snn-exp COMMAND --help` says more.
 """
@@ -164,6 +167,69 @@ def _ask_hydra(arguments: Sequence[str]) -> int:
     return 0
 
 
+def study(arguments: Sequence[str]) -> int:
+    """snn-exp study."""
+    parser = _parser("study", "Tune and compare methods, as studies/NAME/study.yaml says.")
+    parser.add_argument("name", nargs="?", help="a folder of studies/; without it, they are listed")
+    parser.add_argument("overrides", nargs="*", help="of every run; hydra/launcher=joblib hydra.launcher.n_jobs=2")
+    parser.add_argument("--plan", action="store_true", help="list what would be run, and how long; run nothing")
+    parser.add_argument("--only", default="*", metavar="SETTING/METHOD", help="a pattern, such as 'd20/*'")
+    parser.add_argument("--verify", type=int, default=0, metavar="N", help="do N stored runs again and compare")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import campaign, launch, results, study_report
+    from snn_exp.study import load, names
+
+    if given.name is None:
+        print("\n".join(f"{name:<16} {load(name).question}" for name in names()) or "there is no study yet")
+        return 0
+    asked = load(given.name)
+    console = Console(soft_wrap=True)
+    hydra = tuple(o for o in given.overrides if o.startswith("hydra"))
+    overrides = tuple(o for o in given.overrides if o not in hydra)
+    progress = campaign.survey(asked, overrides)
+    print(study_report.plan(progress, given.only))
+    progress.require_budget(given.only)
+    if given.plan:
+        return 0
+    _require_data([run.config for run in progress.todo(given.only)])
+    results.require_writable(results.output_root())
+    if given.verify:
+        again = campaign.sample_of_finished(progress, given.verify)
+        failures = launch.train_all([run.config for run in again], console, hydra)
+    else:
+        progress, failures = campaign.advance(
+            asked,
+            lambda configs, keep: launch.train_all(configs, console, hydra, on_finish=keep),
+            overrides,
+            given.only,
+        )
+    wide = Console(width=None if sys.stdout.isatty() else 200)
+    for table in study_report.tables(progress):
+        wide.print(table)
+    for line in study_report.answers(progress):
+        console.print(line, highlight=False)
+    for sentence in campaign.contradictions(progress):
+        print(f"snn-exp: warning: {sentence}", file=sys.stderr)
+    for failure in failures:
+        print(f"snn-exp: {failure}", file=sys.stderr)
+    print(f"written: {study_report.write(progress)}" if progress.is_standard else f"rows: {progress.ledger.path}")
+    return 1 if failures else 0
+
+
+def report(arguments: Sequence[str]) -> int:
+    """snn-exp report."""
+    parser = _parser("report", "Write the answer of a study from its finished runs; train nothing.")
+    parser.add_argument("name", help="a folder of studies/")
+    given = parser.parse_args(arguments)
+
+    from snn_exp import campaign, study_report
+    from snn_exp.study import load
+
+    print(f"written: {study_report.write(campaign.survey(load(given.name)))}")
+    return 0
+
+
 def _require_data(configs: Sequence[ExperimentConfig]) -> None:
     """Every data set is there, or is fetched, before anything is trained."""
     from snn_exp import menu, results
@@ -235,6 +301,8 @@ def _parser(command: str, text: str, overrides: bool = False) -> argparse.Argume
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
+    "study": study,
+    "report": report,
     "options": options,
     "show": show,
     "doctor": doctor,

@@ -134,7 +134,7 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
             overrides = _last_of_each([_normalized(o, loader) for o in _parse(params, loader)] + overrides)
         elif sweeping := [o for o in overrides if o.is_sweep_override()]:
             raise UserError(f"{sweeping[0].input_line} is a sweep of several values; add -m to run each of them")
-        composer = _Composer()
+        composer = _Composer(search)
         try:
             expanded = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
         except HydraException as error:  # such as interval(0,1)
@@ -158,7 +158,7 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
     """
     store_schemas()
     with _hydra(search) as loader:
-        composer, cells = _Composer(), []
+        composer, cells = _Composer(search), []
         for command in commands:
             overrides = [_normalized(o, loader) for o in _parse(command, loader)]
             if sweeping := [o for o in overrides if o.is_sweep_override()]:
@@ -167,11 +167,17 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
     return tuple(cells)
 
 
-class _Composer:
-    """Composes cells; each distinct choice of groups once."""
+@functools.cache
+def _composed_in(search: tuple[str, ...]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """choices -> composed groups: what this process has composed already with these folders."""
+    return {}
 
-    def __init__(self) -> None:
-        self._composed: dict[tuple[str, ...], dict[str, Any]] = {}
+
+class _Composer:
+    """Composes cells; each distinct choice of groups once a process."""
+
+    def __init__(self, search: Sequence[str] = ()) -> None:
+        self._composed = _composed_in(tuple(search))
 
     def remember(self, overrides: tuple[str, ...], base: dict[str, Any]) -> None:
         """The groups of these overrides are composed already."""

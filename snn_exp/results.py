@@ -12,6 +12,7 @@ outputs/runs/<run_id>/
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import datetime
 import functools
@@ -67,9 +68,14 @@ def require_writable(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a whole file or none."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     """Writes a whole file or none: a scratch file beside it, then a rename."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(content, indent=2) + "\n")
+    scratch.write_text(text)
     scratch.replace(path)
 
 
@@ -77,6 +83,14 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """What `write_json` wrote."""
     content: dict[str, Any] = json.loads(Path(path).read_text())
     return content
+
+
+def read_epochs(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv; none if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +189,10 @@ class RunFolder:
             return content
         except (OSError, ValueError):
             return {}
+
+    def epochs(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv."""
+        return read_epochs(self.metrics_csv)
 
     def begin(self, config: ExperimentConfig, hardware: Mapping[str, Any]) -> None:
         """Makes the folder and writes the manifest; clears an earlier failure."""

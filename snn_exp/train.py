@@ -143,7 +143,7 @@ def _keep_best(task: Classification, checkpoint: ModelCheckpoint, folder: RunFol
     best = torch.load(checkpoint.best_model_path, weights_only=True, map_location="cpu")
     task.load_state_dict(best["state_dict"])
     save_file({name: tensor.contiguous() for name, tensor in task.network.state_dict().items()}, folder.weights)
-    row = callbacks.read_epochs(folder.metrics_csv)[int(best["epoch"])]
+    row = folder.epochs()[int(best["epoch"])]
     return int(best["epoch"]), {key: float(value) for key, value in row.items() if key != "epoch"}
 
 

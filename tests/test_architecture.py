@@ -30,6 +30,12 @@ ORDER = [
     "report",
     "progress",
     "launch",
+    "study",
+    "ledger",
+    "campaign",
+    "claims",
+    "figures",
+    "study_report",
     "catalogue",
     "energy",
     "task",
@@ -43,7 +49,7 @@ ORDER = [
 ]
 
 TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "results", "stats", "report", "progress",
-              "launch", "catalogue"]  # fmt: skip
+              "launch", "catalogue", "study", "ledger", "campaign", "claims", "figures", "study_report"]  # fmt: skip
 
 
 def imports(source: str) -> list[tuple[str, int]]:

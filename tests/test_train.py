@@ -198,8 +198,8 @@ def test_a_run_killed_in_mid_training_goes_on_to_bitwise_the_same_weights(
     result = train.run(config, echo=False)
     assert result.status == "done"
     assert killed.weights.read_bytes() == undisturbed.weights.read_bytes()
-    rows = callbacks.read_epochs(killed.metrics_csv)
-    assert rows == callbacks.read_epochs(undisturbed.metrics_csv)
+    rows = killed.epochs()
+    assert rows == undisturbed.epochs()
 
 
 def test_silent_and_saturated_layers_are_named_in_words() -> None:
