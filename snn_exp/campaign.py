@@ -117,6 +117,11 @@ def choose(study: Study, tried: Sequence[StudyRun], rows: Mapping[str, Row]) -> 
     return chosen
 
 
+def first_points(study: Study, pairs: Sequence[Key]) -> dict[Key, Overrides]:
+    """A point of the grid for each setting and method, where only the cost matters and not which."""
+    return {(s, m): study.settings[study.settings[s].tuned_in].points()[0] for s, m in pairs}
+
+
 def _merit(rows: Sequence[Row]) -> tuple[int, float, float]:
     done = [row.result.metrics for row in rows if row.done]
     if not done:
@@ -185,10 +190,8 @@ class Progress:
         hours = dict.fromkeys(self.study.settings, 0.0)
         for run in self.todo(only):
             hours[run.setting] += self.seconds(run.config) / 3600
-        for setting, method in self.undecided(only):
-            point = self.study.settings[self.study.settings[setting].tuned_in].points()[0]
-            runs = finals(self.study, {(setting, method): point})
-            hours[setting] += sum(self.seconds(run.config) for run in runs) / 3600
+        for run in finals(self.study, first_points(self.study, self.undecided(only))):
+            hours[run.setting] += self.seconds(run.config) / 3600
         return hours
 
     def require_budget(self, only: str = "*") -> None:
@@ -232,8 +235,7 @@ def survey(study: Study, overrides: Overrides = ()) -> Progress:
 
 
 def _first_finals(study: Study, overrides: Overrides = ()) -> list[StudyRun]:
-    first = {(s, m): study.settings[study.settings[s].tuned_in].points()[0] for s, m in study.pairs()}
-    return finals(study, first, overrides)
+    return finals(study, first_points(study, study.pairs()), overrides)
 
 
 def _ids(runs: Sequence[StudyRun]) -> list[str]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +159,11 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
     store_schemas()
     with _hydra(search) as loader:
         composer, cells = _Composer(search), []
+        read = {
+            line: _normalized(o, loader) for line in dict.fromkeys(chain(*commands)) for o in _parse([line], loader)
+        }
         for command in commands:
-            overrides = [_normalized(o, loader) for o in _parse(command, loader)]
+            overrides = [read[line] for line in command]
             if sweeping := [o for o in overrides if o.is_sweep_override()]:
                 raise UserError(f"{_text(sweeping[0])} is a sweep of several values; give one value")
             cells.append(composer.cell(tuple(_text(o) for o in _last_of_each(overrides))))
@@ -296,7 +299,7 @@ def _normalized(override: Override, loader: ConfigLoader) -> Override:
         raise unknown("group or key", key, (*CHOICES, "seed"), f"{{}}{line[line.find('=') :] if '=' in line else ''}")
     if override.is_delete():
         choice = loader.load_configuration(CONFIG_NAME, [], RunMode.RUN).hydra.runtime.choices.get(key, 0)
-        has_none = "none" in loader.get_group_options(key, ObjectType.CONFIG)
+        has_none = "none" in _options(loader, key)
         instead = f"type {key}=none" if has_none else f"leave it out for {key}={choice}"
         raise UserError(f"{line} would leave a run without its {key}; {instead}")
     plain = line.lstrip("+")
@@ -310,12 +313,18 @@ def _normalized(override: Override, loader: ConfigLoader) -> Override:
     return override
 
 
+@functools.lru_cache(maxsize=128)
+def _options(loader: ConfigLoader, group: str) -> list[str]:
+    """The YAML files of a group; Hydra copies its whole repository to list them."""
+    return loader.get_group_options(group, ObjectType.CONFIG)
+
+
 def _check_options(override: Override, loader: ConfigLoader) -> None:
     """Every value of a choice must be one of the group's YAML files."""
     group = override.key_or_group
-    options = loader.get_group_options(group, ObjectType.CONFIG)
+    options = _options(loader, group)
     values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
-    for value in itertools.islice(values, 10_000):
+    for value in islice(values, 10_000):
         name = str(value) if value is not None else "null"
         if name in options:
             continue

@@ -115,9 +115,9 @@ def _results(progress: Progress) -> str:
             parts.append(f"### {setting}\n\n`{overrides}`\n\n{_markdown(headings, cells)}")
     caption = (
         "Mean ± sd of n seeds; each seed draws its own training and validation set, the test set is fixed. "
-        f"Difference: mean paired difference to {study.reference} with its 95 % interval, p of the paired t-test, "
-        "Holm-corrected within the table. Firing rate: share of non-zero outputs a neuron and step, all layers, and in the layer that "
-        "fires most."
+        f"Difference: mean paired difference to {study.reference} with its 95 % interval; p of the paired t-test, "
+        "Holm-corrected within the table. Firing rate: share of non-zero outputs a neuron and step, over all layers "
+        "and in the layer that fires most."
     )
     return "\n\n".join([*parts, caption])
 
