@@ -205,9 +205,9 @@ class Progress:
         if total > self.study.budget_core_hours:
             longest = max(hours, key=lambda setting: hours[setting])
             raise UserError(
-                f"study {self.study.name} would take {total:.1f} core hours, {self.spent_hours():.1f} of them spent, "
+                f"study {self.study.name} would take {total:.2g} core hours, {self.spent_hours():.2g} of them spent, "
                 f"and its budget_core_hours is {self.study.budget_core_hours:g}; drop the setting {longest} "
-                f"({hours[longest]:.1f} core hours), or fewer seeds, or raise the budget in study.yaml"
+                f"({hours[longest]:.2g} core hours), or fewer seeds, or raise the budget in study.yaml"
             )
 
 

@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Large tensors on fresh pages cost a CPU more time than computing on them; torch reads this when it loads.
@@ -33,7 +34,7 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
   study [NAME] [overrides] tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs
   report NAME              the answer of a study, from its finished runs
   options [group]          what can be chosen: each option, its parameters, defaults and units
-  show [overrides]         the resolved config and the built network: shapes, parameters, MACs
+  show [overrides]         the resolved config, the built network, and its layers before training
   doctor                   versions, devices, data, write access, W&B
 
   snn-exp train neuron=s2nn norm=bn residual=bireal depth=d20 seed=0
@@ -261,7 +262,8 @@ def options(arguments: Sequence[str]) -> int:
 
 def show(arguments: Sequence[str]) -> int:
     """snn-exp show."""
-    parser = _parser("show", "The resolved config and the built network.", overrides=True)
+    parser = _parser("show", "The resolved config, the built network, and its layers before training.", overrides=True)
+    parser.add_argument("--picture", metavar="FILE", help="draw the layers' curves as well, into a .png")
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp import compose
@@ -269,11 +271,16 @@ def show(arguments: Sequence[str]) -> int:
     config = compose.compose(given.overrides, given.config_dir)
     _require_data([config])
 
-    from snn_exp import inspection
+    from snn_exp import figures, inspection
 
+    task, data = inspection.build(config)
+    layers = inspection.untrained_layers(task, data)
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(inspection.config_text(config), highlight=False)
-    console.print(inspection.network_table(config))
+    console.print(inspection.network_table(task, data))
+    console.print(inspection.layers_table(layers))
+    if given.picture:
+        print(f"written: {figures.draw_curves({config.label: {'init': layers}}, config.label, Path(given.picture))}")
     return 0
 
 

@@ -190,7 +190,14 @@ def test_show_prints_config_shapes_parameters_and_macs(capsys: pytest.CaptureFix
     # by hand: T (stem 8*9*64 + 3 stages of 2 convs), the classifier once, after the mean over time
     stage = 2 * 8 * 8 * 9 * 64 + (8 + 16) * 16 * 9 * 16 + (16 + 32) * 32 * 9 * 4
     assert f"{4 * (8 * 9 * 64 + stage) + 32 * 10:,}" in text
+    assert "Var(u)" in text and "dead channels" in text
     assert not output.exists(), "show writes nothing"
+
+
+def test_show_draws_the_untrained_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show", "network.width=4", "--picture", str(tmp_path / "layers.png")]) == 0
+    assert f"written: {tmp_path / 'layers.png'}" in capsys.readouterr().out
+    assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_doctor_looks_at_versions_devices_data_output_and_wandb(capsys: pytest.CaptureFixture[str]) -> None:
