@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # quantity -> its axis, and whether it is drawn on a logarithmic one
 QUANTITIES = {
     "firing_rate": ("firing rate", False),
-    "variance": ("Var(u)", True),
+    "variance": ("Var(u) / theory", True),
     "gradient_norm": ("|dL/dW|", True),
     "dead_channels": ("dead channels", False),
 }
@@ -55,23 +55,31 @@ def draw_curves(layers: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]
 
     times = [when for when in WHEN if any(of.get(when) for of in layers.values())]
     figure, grid = pyplot.subplots(
-        len(times), len(QUANTITIES), figsize=(3.4 * len(QUANTITIES), 2.7 * len(times)), squeeze=False, sharex=True
+        len(times),
+        len(QUANTITIES),
+        figsize=(3.4 * len(QUANTITIES), 2.7 * len(times)),
+        squeeze=False,
+        sharex=True,
+        layout="constrained",
     )
     for row, when in zip(grid, times, strict=True):
         for axes, (quantity, (label, logarithmic)) in zip(row, QUANTITIES.items(), strict=True):
-            for number, (method, of) in enumerate(layers.items()):
-                _curve(axes, of.get(when, {}).get(quantity, ()), logarithmic, color=f"C{number}", label=method)
+            for method, of in layers.items():
+                curve = of.get(when, {}).get(quantity, ())
                 if quantity == "variance":
                     theory = of.get(when, {}).get("variance_theory", ())
-                    _curve(axes, theory, logarithmic, color=f"C{number}", linestyle=":", linewidth=0.8)
+                    curve = [v / t if t else 0.0 for v, t in zip(curve, theory, strict=True)]
+                _curve(axes, curve, logarithmic, label=method)
+            if quantity == "variance":
+                axes.axhline(1.0, color="black", linestyle=":", linewidth=0.8)
             axes.set_title(f"{label}, {WHEN[when]}", fontsize=9)
             axes.tick_params(labelsize=7)
             if logarithmic:
                 axes.set_yscale("log")
     for axes in grid[-1]:
         axes.set_xlabel("depth, input to output", fontsize=8)
-    grid[0][0].legend(fontsize=7)
-    figure.suptitle(f"{title}; dotted: theory of Var(u)", fontsize=10)
+    figure.suptitle(f"{title}; dotted: the variance law of PSP normalization", fontsize=10)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(layers), fontsize=8)
     return _saved(figure, path)
 
 
@@ -109,7 +117,11 @@ def _draw_depth(progress: Progress, path: Path) -> Path | None:
     from matplotlib import pyplot
 
     figure, grid = pyplot.subplots(
-        len(metrics), len(families), figsize=(3.8 * len(families), 2.7 * len(metrics)), squeeze=False
+        len(metrics),
+        len(families),
+        figsize=(3.8 * len(families), 2.7 * len(metrics)),
+        squeeze=False,
+        layout="constrained",
     )
     for column, family in enumerate(families):
         for row, metric in enumerate(metrics):
@@ -146,7 +158,6 @@ def _against_depth(
 def _saved(figure: Any, path: Path) -> Path:
     from matplotlib import pyplot
 
-    figure.tight_layout()
     figure.savefig(path, dpi=90, metadata={"Software": None})
     pyplot.close(figure)
     return path

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import stdev
+from statistics import fmean, stdev
 from typing import Any
 
 from snn_exp.errors import UserError
@@ -18,7 +19,7 @@ from snn_exp.results import Result, RunFolder
 
 CURVES = ("train/loss", "val/acc", "val/firing_rate")
 DIGITS = 6  # significant, of a stored number
-MOST_LAYERS = 40  # points that are kept of a curve over the layers
+MOST_LAYERS = 60  # points that are kept of a curve over the layers
 TOLERANCE_SD = 3.0
 
 
@@ -152,13 +153,14 @@ def disagreement(stored: Row, again: Row, metric: str, spread: Sequence[float]) 
     return f"{run} gives {metric} {now:.4f}, which was {was:.4f}: more than {TOLERANCE_SD:g} sd ({sd:.4f}) away"
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
+def _rounded(value: float, digits: int = DIGITS) -> float:
+    return float(f"{value:.{digits}g}")
 
 
 def _thinned(curve: list[float]) -> list[float]:
-    """At most MOST_LAYERS points, evenly, the first and the last among them."""
-    if len(curve) <= MOST_LAYERS:
-        return curve
-    step = (len(curve) - 1) / (MOST_LAYERS - 1)
-    return [curve[round(i * step)] for i in range(MOST_LAYERS)]
+    """At most MOST_LAYERS points: means over windows of an even number of layers.
+
+    Even, since the first and the second weights of a block differ by design.
+    """
+    window = 2 * math.ceil(len(curve) / MOST_LAYERS / 2) if len(curve) > MOST_LAYERS else 1
+    return [_rounded(fmean(curve[i : i + window]), 4) for i in range(0, len(curve), window)]

@@ -57,7 +57,7 @@ def test_a_row_holds_a_runs_curves_and_leaves_out_what_belongs_to_single_layers(
     assert found.result.metrics == {"test/acc": 0.971235}
     assert found.curves == {"val/acc": [0.25, 0.5]}
     variance = found.result.layers["init"]["variance"]
-    assert len(variance) == MOST_LAYERS and variance[0] == 0 and variance[-1] == 99
+    assert variance == [0.5 + 2 * i for i in range(50)] and len(variance) <= MOST_LAYERS
     assert Row.from_plain(json.loads(json.dumps(found.to_plain()))) == found
 
 
