@@ -138,7 +138,8 @@ class IntegratingNeuron(StepwiseNeuron):
         s = self.fire(h)
         released = s.detach() if self.detach_reset else s
         if self.reset == "hard":
-            v = released * self.v_reset + (1 - released) * h
+            # one pass; equal, since spikes are 0 or 1
+            v = torch.lerp(h, h.new_full((), self.v_reset), released.to(h.dtype))
         else:
             v = h - released * self.threshold_as(h)
         return s, (v,)

@@ -83,7 +83,7 @@ class ExponentialSynapse(Synapse, Stepwise):
         return (torch.zeros_like(x_BN),)
 
     def step(self, x_BN: Tensor, state: State) -> tuple[Tensor, State]:
-        psp = self.decay * state[0] + x_BN
+        psp = torch.add(x_BN, state[0], alpha=self.decay)
         return psp, (psp,)
 
 

@@ -55,10 +55,10 @@ class Classification(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch."""
         x_BCHW, y_B = batch
-        torch.manual_seed(_mixed(self.seed, self.global_step))
+        _seed_all_draws(self.device, _mixed(self.seed, self.global_step))
         logits_BK = self(x_BCHW)
         loss = functional.cross_entropy(logits_BK, y_B, label_smoothing=self.optim.label_smoothing)
-        self.train_acc(logits_BK, y_B)
+        self.train_acc.update(logits_BK, y_B)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(y_B))
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
         return loss
@@ -70,13 +70,13 @@ class Classification(pl.LightningModule):
 
     def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:
         x_BCHW, y_B = batch
-        torch.manual_seed(_mixed(self.seed, batch_idx))
+        _seed_all_draws(self.device, _mixed(self.seed, batch_idx))
         with self.firing_rate.listening():
             logits_BK = self(x_BCHW)
         accuracy = self._eval_acc(split)
-        accuracy(logits_BK, y_B)
+        accuracy.update(logits_BK, y_B)
         loss = functional.cross_entropy(logits_BK, y_B)
-        self.eval_loss(loss, weight=len(y_B))
+        self.eval_loss.update(loss, weight=len(y_B))
         self.log(f"{split}/loss", self.eval_loss, on_step=False, on_epoch=True)
         self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)
 
@@ -120,6 +120,14 @@ class Classification(pl.LightningModule):
 
 def _accuracy(num_classes: int) -> torchmetrics.Metric:
     return torchmetrics.classification.MulticlassAccuracy(num_classes, average="micro")
+
+
+def _seed_all_draws(device: torch.device, seed: int) -> None:
+    """torch.manual_seed, which on a CPU would also format a stack trace for each kind of device not in use."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _mixed(seed: int, index: int) -> int:
