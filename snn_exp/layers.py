@@ -114,7 +114,7 @@ def make_part_factories(
         ['norm', 'neuron']
     """
     return PartFactories(
-        make_neuron=lambda shape: NEURONS.make(neuron, shape, SURROGATES.make(surrogate)),
+        make_neuron=lambda shape: NEURONS.make(neuron, shape, SURROGATES.make(surrogate), num_steps),
         make_norm=lambda site: NORMS.make(norm, site),
         make_synapse=lambda: SYNAPSES.make(synapse),
         make_weight_norm=lambda num_units, gain: WEIGHT_NORMS.make(weight_norm, num_units, gain),

@@ -19,7 +19,7 @@ GROUPS = (
     "synapse, trainer, weight_norm, weight_quant"
 )
 LIF = "decay_input, detach_reset, learn_threshold, reset, tau, v_reset, v_threshold"
-NEURONS = "if, lif, plif, relu, s2nn, sign, srm"
+NEURONS = "clif, cuba_lif, glif, if, klif, lif, plif, psn, relu, s2nn, sign, sliding_psn, srm"
 
 ERRORS = {
     "neuron=lfi": f"There is no neuron 'lfi'; allowed: {NEURONS}; did you mean lif? Type neuron=lif",
