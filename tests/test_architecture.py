@@ -25,6 +25,7 @@ ORDER = [
     "norms",
     "weights",
     "layers",
+    "blocks",
     "networks",
     "encodings",
     "data",
