@@ -284,8 +284,9 @@ def _drop_what_has_no_effect(c: dict[str, Any]) -> None:
         c["synapse"] = _defaults("synapse", "identity")
     if not _trait(c, "network", "has_blocks"):
         c["residual"] = _defaults("residual", "none")
-    if _trait(c, "residual", "stream") == "spikes" and "readout" in c["network"]:
-        c["network"]["readout"] = "spikes"
+    real_stream = _trait(c, "residual", "stream") == "real"
+    if "readout" in c["network"] and (c["network"]["readout"] is None or not real_stream):
+        c["network"]["readout"] = _trait(c, "residual", "default_readout")
 
 
 def _refuse_depths(c: dict[str, Any]) -> None:
@@ -308,6 +309,16 @@ def _refuse_psp_of_signs(c: dict[str, Any]) -> None:
         )
 
 
+def _refuse_blocks_without_spikes(c: dict[str, Any]) -> None:
+    emits, neuron, residual = _trait(c, "neuron", "emits"), c["neuron"]["name"], c["residual"]["name"]
+    if _trait(c, "residual", "needs_spikes") and emits != "spikes":
+        found = {"signs": "-1 and +1", "real": "real values"}[emits]
+        raise UserError(
+            f"residual={residual} combines spikes, and neuron={neuron} emits {found}; type residual=bireal, or a "
+            f"neuron that spikes such as neuron=lif"
+        )
+
+
 def _refuse_outlasted_steps(c: dict[str, Any]) -> None:
     if c["synapse"].get("sampling") == "slayer":
         delay, num_steps = c["depth"]["num_layers"] - 1, c["encoding"]["num_steps"]
@@ -325,5 +336,6 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _drop_what_has_no_effect,
     _refuse_depths,
     _refuse_psp_of_signs,
+    _refuse_blocks_without_spikes,
     _refuse_outlasted_steps,
 )

@@ -19,7 +19,7 @@ GROUPS = (
     "synapse, trainer, weight_norm, weight_quant"
 )
 LIF = "decay_input, detach_reset, learn_threshold, reset, tau, v_reset, v_threshold"
-NEURONS = "if, lif, plif, relu, s2nn, sign, srm"
+NEURONS = "clif, cuba_lif, glif, if, klif, lif, plif, psn, relu, s2nn, sign, sliding_psn, srm"
 
 ERRORS = {
     "neuron=lfi": f"There is no neuron 'lfi'; allowed: {NEURONS}; did you mean lif? Type neuron=lif",
@@ -48,6 +48,12 @@ ERRORS = {
     "encoding.num_steps=4 neuron=s2nn": "encoding.num_steps=4 does not go with neuron=s2nn, which has a single step; "
     "leave encoding.num_steps out, or choose a neuron with time such as neuron=lif",
     "norm=psp neuron=sign": "norm=psp does nothing with neuron=sign: the second moment of -1 and +1 is 1; type norm=bn",
+    "residual=sew_add neuron=relu": "residual=sew_add combines spikes, and neuron=relu emits real values; type "
+    "residual=bireal, or a neuron that spikes such as neuron=lif",
+    "residual=sew_iand neuron=sign": "residual=sew_iand combines spikes, and neuron=sign emits -1 and +1; type "
+    "residual=bireal, or a neuron that spikes such as neuron=lif",
+    "residual=sew_and residual.shortcut=avgpool_dup": "residual.shortcut=avgpool_dup is not allowed: residual.shortcut "
+    "must be one of conv, maxpool_dup; the default is residual.shortcut=conv",
     "encoding=latency neuron=s2nn": "encoding=latency needs at least 2 steps and has 1; type encoding.num_steps=4 with a "
     "neuron that has time, or encoding=direct",
     "neuron=lif,plif": "neuron=lif,plif is a sweep of several values; add -m to run each of them",

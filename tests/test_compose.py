@@ -136,7 +136,7 @@ def test_every_form_of_a_sweep_over_choices_expands() -> None:
 
     assert [d.num_layers for d in cells("depth=range(8,21,6)", "depth")] == [8, 14, 20]
     assert [d.num_layers for d in cells("depth=choice(8,d14)", "depth")] == [8, 14]
-    assert [n["name"] for n in cells("neuron=glob(*lif)", "neuron")] == ["lif", "plif"]
+    assert [n["name"] for n in cells("neuron=glob(p*)", "neuron")] == ["plif", "psn"]
 
 
 def test_an_axis_of_an_experiment_can_be_overridden_by_its_key() -> None:

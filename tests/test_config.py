@@ -88,7 +88,13 @@ def test_the_number_of_steps_follows_from_the_neuron(command: str, steps: int) -
 
 def test_where_spikes_flow_between_blocks_they_are_read() -> None:
     assert compose(["residual=post"]).network["readout"] == "spikes"
+    assert compose(["residual=sew_add", "network.readout=membrane"]).network["readout"] == "spikes"
+
+
+def test_a_real_stream_is_read_as_its_block_prefers_or_as_is_asked() -> None:
     assert compose(["residual=pre"]).network["readout"] == "membrane"
+    assert compose(["residual=ms"]).network["readout"] == "spikes"
+    assert compose(["residual=ms", "network.readout=membrane"]).network["readout"] == "membrane"
 
 
 @pytest.mark.parametrize("command", GOLDEN)
