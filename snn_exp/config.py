@@ -308,6 +308,21 @@ def _refuse_psp_of_signs(c: dict[str, Any]) -> None:
         )
 
 
+def _refuse_placements(c: dict[str, Any]) -> None:
+    norm, neuron = c["norm"]["name"], c["neuron"]["name"]
+    placements, emits = _trait(c, "norm", "placements"), _trait(c, "neuron", "emits")
+    if "membrane" in placements and not _trait(c, "neuron", "has_membrane"):
+        raise UserError(
+            f"norm={norm} stands on the membrane and neuron={neuron} has none that lasts from step to step; type "
+            f"norm=bn, or choose a neuron with a membrane such as neuron=lif"
+        )
+    if "spike" in placements and emits != "spikes":
+        raise UserError(
+            f"norm={norm} counts spikes and neuron={neuron} emits {emits if emits == 'signs' else 'real values'}; type "
+            f"norm=bn, or choose a neuron that spikes such as neuron=lif"
+        )
+
+
 def _refuse_outlasted_steps(c: dict[str, Any]) -> None:
     if c["synapse"].get("sampling") == "slayer":
         delay, num_steps = c["depth"]["num_layers"] - 1, c["encoding"]["num_steps"]
@@ -325,5 +340,6 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _drop_what_has_no_effect,
     _refuse_depths,
     _refuse_psp_of_signs,
+    _refuse_placements,
     _refuse_outlasted_steps,
 )

@@ -408,6 +408,7 @@ class _WeightsFirst(Block):
     """The course of post and none: filter, weights, norm, neuron, twice; spikes flow between blocks."""
 
     stream = "spikes"
+    num_summands: ClassVar[int] = 1  # of the sum that the second neuron reads
 
     def __init__(
         self, parts: PartFactories, in_shape: FeatureShape, out_channels: int, stride: int, num_blocks: int
@@ -419,7 +420,7 @@ class _WeightsFirst(Block):
         self.neuron1 = parts.neuron(self.out_shape)
         self.filter2 = parts.filter(self.out_shape)
         self.conv2 = parts.conv(self.out_shape, out_channels)
-        self.norm2 = parts.norm_at("current", self.out_shape)
+        self.norm2 = parts.norm_at("current", self.out_shape, num_summands=self.num_summands)
         self.neuron2 = parts.neuron(self.out_shape)
 
     def _current(self, psp_TBCHW: Tensor) -> Tensor:
@@ -457,6 +458,8 @@ class PostActivationBlock(_WeightsFirst):
         'spikes'
     """
 
+    num_summands = 2
+
     def __init__(
         self,
         parts: PartFactories,
@@ -470,7 +473,9 @@ class PostActivationBlock(_WeightsFirst):
         super().__init__(parts, in_shape, out_channels, stride, num_blocks)
         self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
         is_conv = isinstance(self.shortcut, Conv2d)
-        self.shortcut_norm = parts.norm_at("current", self.out_shape) if is_conv else None
+        self.shortcut_norm = (
+            parts.norm_at("current", self.out_shape, num_summands=self.num_summands) if is_conv else None
+        )
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.filter1(x_TBCHW)

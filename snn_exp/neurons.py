@@ -7,6 +7,7 @@ A neuron's traits say what it promises and what a config may combine it with:
 
     emits              "spikes" {0, 1}, "signs" {-1, +1} or "real"
     single_step        has no dynamics: one time step is all it can use
+    has_membrane       moves a membrane from step to step, on which a norm can stand just before it fires
     stepwise           has a pure `step` and a state that can be carried
     causal             the future does not change the past
     default_surrogate  what surrogate=auto means
@@ -33,7 +34,7 @@ MembraneVoltage = Annotated[float, Unit("membrane units")]
 
 NEURONS: Registry[Neuron] = Registry(
     "neuron",
-    traits=("emits", "single_step", "stepwise", "causal", "default_surrogate", "default_synapse"),
+    traits=("emits", "single_step", "has_membrane", "stepwise", "causal", "default_surrogate", "default_synapse"),
 )
 
 
@@ -49,6 +50,7 @@ class Neuron(nn.Module, ABC):
 
     emits: ClassVar[str] = "spikes"
     single_step: ClassVar[bool] = False
+    has_membrane: ClassVar[bool] = True
     stepwise: ClassVar[bool] = True
     causal: ClassVar[bool] = True
     default_surrogate: ClassVar[str] = "atan"
@@ -324,6 +326,7 @@ class SingleStepNeuron(Neuron):
     """An activation without dynamics: every step is treated alike, and one step is all it can use."""
 
     single_step = True
+    has_membrane = False
     stepwise = False
 
     def forward(self, x_TBN: Tensor) -> Tensor:

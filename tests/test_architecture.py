@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "snn_exp"
 
-# A file imports only files above it.
+# A file imports only files above it; a folder's own files stand above the folder.
 ORDER = [
     "errors",
     "registry",
@@ -15,6 +15,10 @@ ORDER = [
     "surrogates",
     "neurons",
     "synapses",
+    "norms.norm",
+    "norms.standard",
+    "norms.psp",
+    "norms.spiking",
     "norms",
     "weights",
     "layers",
@@ -65,11 +69,16 @@ def imports(source: str) -> list[tuple[str, int]]:
     return found
 
 
+def path_of(name: str) -> Path:
+    path = PACKAGE / name.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
 def wrong_directions(name: str, source: str) -> list[str]:
     return [
         f"{name}.py imports {module}, line {line}"
         for module, line in imports(source)
-        if module.startswith("snn_exp.") and ORDER.index(module.split(".")[1]) >= ORDER.index(name)
+        if module.startswith("snn_exp.") and ORDER.index(module.removeprefix("snn_exp.")) >= ORDER.index(name)
     ]
 
 
@@ -79,16 +88,17 @@ def torch_imports(name: str, source: str) -> list[str]:
 
 
 def test_every_file_has_its_place_in_the_order() -> None:
-    assert sorted(f.stem for f in PACKAGE.glob("*.py") if f.stem != "__init__") == sorted(ORDER)
+    assert set(PACKAGE.rglob("*.py")) == {PACKAGE / "__init__.py", *map(path_of, ORDER)}
+    assert len(set(ORDER)) == len(ORDER)
 
 
 def test_a_file_imports_only_files_above_it() -> None:
-    assert [w for name in ORDER for w in wrong_directions(name, (PACKAGE / f"{name}.py").read_text())] == []
+    assert [w for name in ORDER for w in wrong_directions(name, path_of(name).read_text())] == []
 
 
 def test_the_reading_side_imports_no_torch_by_itself_or_through_others() -> None:
     for name in TORCH_FREE:
-        source = (PACKAGE / f"{name}.py").read_text()
+        source = path_of(name).read_text()
         assert torch_imports(name, source) == []
         ours = {module.split(".")[1] for module, _ in imports(source) if module.startswith("snn_exp.")}
         assert ours <= set(TORCH_FREE), f"{name} reads {ours - set(TORCH_FREE)}"
@@ -97,6 +107,9 @@ def test_the_reading_side_imports_no_torch_by_itself_or_through_others() -> None
 def test_a_wrong_import_is_found() -> None:
     assert wrong_directions("norms", "from snn_exp.networks import ResNet") == [
         "norms.py imports snn_exp.networks, line 1"
+    ]
+    assert wrong_directions("norms.psp", "from snn_exp.norms import Site") == [
+        "norms.psp.py imports snn_exp.norms, line 1"
     ]
     assert wrong_directions("norms", "from snn_exp import train") == ["norms.py imports snn_exp.train, line 1"]
     assert torch_imports("report", "import os\nimport torch.nn") == ["report.py imports torch.nn, line 2"]
