@@ -292,6 +292,7 @@ class _WeightsFirst(Block):
     stream = "spikes"
     default_readout = "spikes"
     normalizes_stream = False
+    num_summands: ClassVar[int] = 1  # of the sum that the second neuron reads
 
     def __init__(
         self, parts: PartFactories, in_shape: FeatureShape, out_channels: int, stride: int, num_blocks: int
@@ -303,7 +304,7 @@ class _WeightsFirst(Block):
         self.neuron1 = parts.neuron(self.out_shape)
         self.filter2 = parts.filter(self.out_shape)
         self.conv2 = parts.conv(self.out_shape, out_channels)
-        self.norm2 = parts.norm_at("current", self.out_shape)
+        self.norm2 = parts.norm_at("current", self.out_shape, num_summands=self.num_summands)
         self.neuron2 = parts.neuron(self.out_shape)
 
     def _current(self, psp_TBCHW: Tensor) -> Tensor:
@@ -341,6 +342,8 @@ class PostActivationBlock(_WeightsFirst):
         'spikes'
     """
 
+    num_summands = 2
+
     def __init__(
         self,
         parts: PartFactories,
@@ -354,7 +357,9 @@ class PostActivationBlock(_WeightsFirst):
         super().__init__(parts, in_shape, out_channels, stride, num_blocks)
         self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
         is_conv = isinstance(self.shortcut, Conv2d)
-        self.shortcut_norm = parts.norm_at("current", self.out_shape) if is_conv else None
+        self.shortcut_norm = (
+            parts.norm_at("current", self.out_shape, num_summands=self.num_summands) if is_conv else None
+        )
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.filter1(x_TBCHW)

@@ -309,13 +309,30 @@ def _refuse_psp_of_signs(c: dict[str, Any]) -> None:
         )
 
 
+_EMITTED = {"signs": "-1 and +1", "real": "real values"}
+
+
 def _refuse_blocks_without_spikes(c: dict[str, Any]) -> None:
     emits, neuron, residual = _trait(c, "neuron", "emits"), c["neuron"]["name"], c["residual"]["name"]
     if _trait(c, "residual", "needs_spikes") and emits != "spikes":
-        found = {"signs": "-1 and +1", "real": "real values"}[emits]
         raise UserError(
-            f"residual={residual} combines spikes, and neuron={neuron} emits {found}; type residual=bireal, or a "
+            f"residual={residual} combines spikes and neuron={neuron} emits {_EMITTED[emits]}; type residual=bireal, or a "
             f"neuron that spikes such as neuron=lif"
+        )
+
+
+def _refuse_placements(c: dict[str, Any]) -> None:
+    norm, neuron = c["norm"]["name"], c["neuron"]["name"]
+    placements, emits = _trait(c, "norm", "placements"), _trait(c, "neuron", "emits")
+    if "membrane" in placements and not _trait(c, "neuron", "has_membrane"):
+        raise UserError(
+            f"norm={norm} stands on the membrane and neuron={neuron} has none that lasts from step to step; type "
+            f"norm=bn, or choose a neuron with a membrane such as neuron=lif"
+        )
+    if "spike" in placements and emits != "spikes":
+        raise UserError(
+            f"norm={norm} counts spikes and neuron={neuron} emits {_EMITTED[emits]}; type "
+            f"norm=bn, or choose a neuron that spikes such as neuron=lif"
         )
 
 
@@ -337,5 +354,6 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_depths,
     _refuse_psp_of_signs,
     _refuse_blocks_without_spikes,
+    _refuse_placements,
     _refuse_outlasted_steps,
 )

@@ -48,12 +48,18 @@ ERRORS = {
     "encoding.num_steps=4 neuron=s2nn": "encoding.num_steps=4 does not go with neuron=s2nn, which has a single step; "
     "leave encoding.num_steps out, or choose a neuron with time such as neuron=lif",
     "norm=psp neuron=sign": "norm=psp does nothing with neuron=sign: the second moment of -1 and +1 is 1; type norm=bn",
-    "residual=sew_add neuron=relu": "residual=sew_add combines spikes, and neuron=relu emits real values; type "
+    "residual=sew_add neuron=relu": "residual=sew_add combines spikes and neuron=relu emits real values; type "
     "residual=bireal, or a neuron that spikes such as neuron=lif",
-    "residual=sew_iand neuron=sign": "residual=sew_iand combines spikes, and neuron=sign emits -1 and +1; type "
+    "residual=sew_iand neuron=sign": "residual=sew_iand combines spikes and neuron=sign emits -1 and +1; type "
     "residual=bireal, or a neuron that spikes such as neuron=lif",
     "residual=sew_and residual.shortcut=avgpool_dup": "residual.shortcut=avgpool_dup is not allowed: residual.shortcut "
     "must be one of conv, maxpool_dup; the default is residual.shortcut=conv",
+    "norm=mpbn neuron=s2nn": "norm=mpbn stands on the membrane and neuron=s2nn has none that lasts from step to step; type "
+    "norm=bn, or choose a neuron with a membrane such as neuron=lif",
+    "norm=neunorm neuron=sign": "norm=neunorm counts spikes and neuron=sign emits -1 and +1; type norm=bn, or choose a neuron that "
+    "spikes such as neuron=lif",
+    "norm=neunorm neuron=relu": "norm=neunorm counts spikes and neuron=relu emits real values; type norm=bn, or choose a "
+    "neuron that spikes such as neuron=lif",
     "encoding=latency neuron=s2nn": "encoding=latency needs at least 2 steps and has 1; type encoding.num_steps=4 with a "
     "neuron that has time, or encoding=direct",
     "neuron=lif,plif": "neuron=lif,plif is a sweep of several values; add -m to run each of them",
