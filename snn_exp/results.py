@@ -26,8 +26,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from snn_exp.config import ExperimentConfig, execution
+from snn_exp.config import ASIDE, ExperimentConfig, execution
 from snn_exp.errors import UserError
+
+Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations a sample
 
 SCHEMA_VERSION = 1
 RECORDED_PACKAGES = (
@@ -82,6 +84,8 @@ class Result:
         metrics: flat, such as test/acc (a fraction) and test/firing_rate (spikes a neuron and step).
         duration_s: wall time of training, summed over resumed parts.
         cpu_s: process CPU time of training, summed likewise.
+        operations: split -> part -> what it counts a sample, see `energy.SynapticOperations`; the totals are
+            among the metrics as test/synops_ac and so on. Empty for a diverged run.
     """
 
     run_id: str
@@ -94,6 +98,7 @@ class Result:
     best_epoch: int | None
     split_fingerprint: str
     schema_version: int = SCHEMA_VERSION
+    operations: Mapping[str, Operations] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,8 +219,8 @@ class RunFolder:
         stored = manifest.get("config")
         if stored is not None:
             given = config.to_plain()
-            ours = {k: v for k, v in given.items() if k not in ("logger", "experiment", "trainer")}
-            theirs = {k: v for k, v in stored.items() if k not in ("logger", "experiment", "trainer")}
+            ours = {k: v for k, v in given.items() if k not in (*ASIDE, "trainer")}
+            theirs = {k: v for k, v in stored.items() if k not in (*ASIDE, "trainer")}
             # keys added since are left out of the identity while neutral, so only shared keys can disagree
             differing = [k for k in ours if k in theirs and not _agree(ours[k], theirs[k])]
             if differing:
