@@ -1,23 +1,73 @@
-"""What a network spends: firing rates, and the dense count of multiplications.
+"""What a network spends: firing rates, effective operations, and the dense count of multiplications.
 
 Fractions stay fractions. A firing rate is the share of non-zero outputs a neuron and step: the share of
 ones for spikes, of positive values for relu; for signs it is 1, since -1 is never silent.
+
+Operations are counted here and priced where they are printed (`report.price`).
+
+Shapes: T steps, B batch, C channels, H W space, N what one input of a weight layer has (C, H, W or F).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 import torchmetrics
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
+from snn_exp.layers import Block, Conv2d, Linear
 from snn_exp.neurons import Neuron
+from snn_exp.norms import Norm
+from snn_exp.synapses import Synapse
 
 
-class FiringRate(torchmetrics.Metric):
+class _NetworkMetric(torchmetrics.Metric, ABC):
+    """A metric that listens to parts of a network.
+
+    Args:
+        parts: name -> part; the metric's layers. They stay the network's own.
+    """
+
+    full_state_update = False
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self._parts = dict(parts)  # a plain dict, and so none of the metric's submodules
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the layers, in order."""
+        return list(self._parts)
+
+    @abstractmethod
+    def update(self, layer: int, x: Tensor, y: Tensor) -> None:
+        """Counts what one layer read and gave in one batch."""
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Counts whatever the network does inside the block."""
+
+        def hook(layer: int) -> object:
+            return lambda module, inputs, y: self.update(layer, inputs[0], y)
+
+        handles = [
+            part.register_forward_hook(hook(layer))  # type: ignore[arg-type]
+            for layer, part in enumerate(self._parts.values())
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class FiringRate(_NetworkMetric):
     """Share of non-zero outputs a neuron and step, by layer; unit: spikes a neuron and step.
 
     Definition:
@@ -36,31 +86,16 @@ class FiringRate(torchmetrics.Metric):
         {'0': 0.5}
     """
 
-    full_state_update = False
     spikes: Tensor
     values: Tensor
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        # names only: the metric must neither own nor copy the network
-        self._neurons = {name: module for name, module in network.named_modules() if isinstance(module, Neuron)}
-        zeros = torch.zeros(len(self._neurons), dtype=torch.float64)
+        super().__init__({name: module for name, module in network.named_modules() if isinstance(module, Neuron)})
+        zeros = torch.zeros(len(self.layers), dtype=torch.float64)
         self.add_state("spikes", zeros, dist_reduce_fx="sum")
         self.add_state("values", zeros.clone(), dist_reduce_fx="sum")
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == "_neurons":
-            object.__setattr__(self, name, value)  # not a submodule: it belongs to the network
-        else:
-            super().__setattr__(name, value)
-
-    @property
-    def layers(self) -> list[str]:
-        """The names of the layers, in order."""
-        return list(self._neurons)
-
-    def update(self, layer: int, s: Tensor) -> None:
-        """Counts one layer's outputs of one batch."""
+    def update(self, layer: int, x: Tensor, s: Tensor) -> None:
         self.spikes[layer] += torch.count_nonzero(s).to(self.spikes)
         self.values[layer] += s.numel()
 
@@ -73,22 +108,176 @@ class FiringRate(torchmetrics.Metric):
         rates = (self.spikes / self.values.clamp(min=1)).tolist()
         return dict(zip(self.layers, rates, strict=True))
 
+
+# Of a weight layer in both forms, of a weight layer, of the other parts in both forms, of a neuron.
+COUNTS = (
+    "ac", "mac", "xnor", "ac_trained", "mac_trained", "xnor_trained", "dense",
+    "filter_mac", "filter_mac_trained", "norm_mac", "norm_mac_trained", "neuron_updates",
+)  # fmt: skip
+
+
+class SynapticOperations(_NetworkMetric):
+    """Effective operations of one sample over all its steps, by part of a network in eval.
+
+    An operation is effective where its input and its weight are both non-zero. A layer's operations are
+    additions (ACs) in a batch in which all its inputs are in {-1, 0, 1}, else multiplications (MACs).
+
+    Definition:
+        effective = sum_N [x_N != 0] fan_out_N,  fan_out_N = number of non-zero weights that read x_N
+
+        ac, mac            effective operations of a weight layer
+        xnor               those of the ac with inputs in {-1, 1} and one absolute weight an output unit
+        dense              all operations of a weight layer, zeros and padding included
+        filter_mac         num_multiplications of a synapse, a neuron and step
+        norm_mac           of a norm, 1 a value; 2 where the statistics are the sample's own
+        neuron_updates     1 a neuron and step of a neuron that has dynamics
+
+    These are counts of the inference form: a norm that folds costs nothing, and a synapse stands behind
+    the weights that read it, W (eps * s) = eps * (W s), so that the weights read spikes and the filter is
+    paid a neuron and step of their output, once for all weights whose outputs add up. A synapse whose
+    output meets no weights (a readout's, pooled) stays where it is. What ends in `_trained` counts the
+    network as it was trained, each part where it stands.
+
+    Not counted: biases, pooling, sums of streams, thresholds. A first layer that reads the same pixels at
+    every step is counted at every step.
+
+    Args:
+        network: it reads [T, B, ...].
+
+    Source: NeuroBench (Yik et al. 2025) for effective ACs and MACs; the inference form is ours.
+
+    Example:
+        >>> network = nn.Sequential(Linear(2, 3))
+        >>> metric = SynapticOperations(network)
+        >>> with metric.listening():
+        ...     _ = network(torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]))
+        >>> metric.by_layer()["0"]
+        {'ac': 9.0, 'mac': 0.0, 'ac_trained': 9.0, 'dense': 12.0}
+    """
+
+    counts: Tensor
+    samples: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        kinds = (Conv2d, nn.Linear, Synapse, Norm, Neuron)
+        # the network itself is the first: with it a pass ends
+        super().__init__({n: m for n, m in network.named_modules() if not n or isinstance(m, kinds)})
+        self.add_state("counts", torch.zeros(len(self.layers), len(COUNTS), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
+        blocks = [module for module in network.modules() if isinstance(module, Block)]
+        self._served_by_another_filter = {getattr(block, "shortcut", None) for block in blocks if block.shares_filter}
+        self._fan_out: dict[tuple[int, torch.Size], tuple[Tensor, Tensor]] = {}
+        # a filtered or normalized value -> what it is a linear image of, and the synapses in between
+        self._origin = WeakTensorKeyDictionary()
+        self._standing: dict[int, int] = {}  # synapse -> what it costs where it stands, until weights read it
+
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Counts whatever the network fires inside the block."""
-
-        def hook(layer: int) -> object:
-            return lambda module, inputs, s: self.update(layer, s.detach())
-
-        handles = [
-            neuron.register_forward_hook(hook(layer))  # type: ignore[arg-type]
-            for layer, neuron in enumerate(self._neurons.values())
-        ]
-        try:
+        """Counts whatever the network does inside the block; its weights must not change there."""
+        self._fan_out.clear()
+        self._standing.clear()
+        with super().listening():
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
+
+    def update(self, layer: int, x: Tensor, y: Tensor) -> None:
+        part = self.part(layer)
+        if isinstance(part, Conv2d | nn.Linear):
+            self._count_weights(layer, part, x, y)
+        elif isinstance(part, Synapse):
+            self._standing[layer] = part.num_multiplications * y.numel()
+            self._add(layer, filter_mac_trained=self._standing[layer])
+            self._pass_on(x, y, {layer: part.num_multiplications})
+        elif isinstance(part, Norm):
+            cost = _cost_a_value(part) * y.numel()
+            self._add(layer, norm_mac=0 if part.folds else cost, norm_mac_trained=cost)
+            if part.folds:
+                self._pass_on(x, y, {})
+        elif isinstance(part, Neuron) and not part.single_step:
+            self._add(layer, neuron_updates=y.numel())
+        if layer == 0:
+            self.samples += x.shape[1]
+            for synapse, cost in self._standing.items():
+                self._add(synapse, filter_mac=cost)
+            self._standing.clear()
+
+    def part(self, layer: int) -> nn.Module:
+        """The part that a layer's number belongs to."""
+        return self._parts[self.layers[layer]]
+
+    def _count_weights(self, layer: int, weights: Conv2d | nn.Linear, x: Tensor, y: Tensor) -> None:
+        key = (layer, x.shape[2:])
+        if key not in self._fan_out:
+            self._fan_out[key] = _fan_out(weights, x, y)
+        origin, synapses = self._origin.get(x, (x, {}))
+        trained = _effective(x, *self._fan_out[key])
+        self.counts[layer, :3] += trained if origin is x else _effective(origin, *self._fan_out[key])
+        self.counts[layer, 3:6] += trained
+        self._add(layer, dense=weights.weight[0].numel() * y.numel())
+        for synapse, num_multiplications in synapses.items():
+            self._standing.pop(synapse, None)
+            if weights not in self._served_by_another_filter:
+                self._add(layer, filter_mac=num_multiplications * y.numel())
+
+    def _pass_on(self, x: Tensor, y: Tensor, synapse: Mapping[int, int]) -> None:
+        """Weights that read y could read what x comes from."""
+        if y is not x:
+            origin, before = self._origin.get(x, (x, {}))
+            self._origin[y] = origin, {**before, **synapse}
+
+    def _add(self, layer: int, **counts: int) -> None:
+        for name, count in counts.items():
+            self.counts[layer, COUNTS.index(name)] += count
+
+    def compute(self) -> dict[str, Tensor]:
+        """The sum of each count over the network, a sample."""
+        return dict(zip(COUNTS, self._a_sample().sum(0), strict=True))
+
+    def by_layer(self) -> dict[str, dict[str, float]]:
+        """The counts of each part that has any, a sample; those that are 0 are left out, save ac, mac and dense."""
+        found = {}
+        for layer, row in enumerate(self._a_sample().tolist()):
+            kept = ("ac", "mac", "dense") if isinstance(self.part(layer), Conv2d | nn.Linear) else ()
+            counts = {name: count for name, count in zip(COUNTS, row, strict=True) if count or name in kept}
+            if counts:
+                found[self.layers[layer]] = counts
+        return found
+
+    def _a_sample(self) -> Tensor:
+        return self.counts / self.samples.clamp(min=1)
+
+
+def _cost_a_value(norm: Norm) -> int:
+    """Multiplications a value in eval: scaling, and squaring where no running statistics are kept."""
+    if not norm.statistics_over:
+        return 0
+    return 1 if "B" in norm.statistics_over.split(",") else 2
+
+
+def _effective(x: Tensor, fan_out_N: Tensor, binary: Tensor) -> Tensor:
+    """Effective ACs, MACs, and XNORs among the ACs, of a batch [..., N]."""
+    nonzero = x != 0
+    times_N = nonzero.flatten(0, -fan_out_N.dim() - 1).sum(0)
+    operations = (times_N * fan_out_N).sum()
+    no_mac = (nonzero == x.abs()).all()
+    no_zero = nonzero.all()
+    return (operations * torch.stack([no_mac, ~no_mac, no_mac & no_zero & binary])).double()
+
+
+def _fan_out(weights: Conv2d | nn.Linear, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """How many non-zero weights read each value of an input, and whether each unit's weights have one size."""
+    used = weights.effective_weight() if isinstance(weights, Conv2d | Linear) else weights.weight
+    readers_N = used.count_nonzero(0)
+    if isinstance(weights, Conv2d):
+        # the transpose of the convolution takes every output back to the inputs that it reads
+        assert isinstance(weights.padding, tuple)
+        (s1, s2), (p1, p2), (k1, k2), (h, w) = weights.stride, weights.padding, weights.kernel_size, x.shape[-2:]
+        ones = torch.ones(1, 1, *y.shape[-2:], dtype=torch.float64, device=x.device)
+        rest = ((h + 2 * p1 - k1) % s1, (w + 2 * p2 - k2) % s2)
+        readers_N = functional.conv_transpose2d(
+            ones, readers_N[None].double(), None, weights.stride, weights.padding, rest
+        )[0].long()
+    size_ON = used.abs()
+    return readers_N, (size_ON == size_ON.flatten(1)[:, :1].view(-1, *(1 for _ in used.shape[1:]))).all()
 
 
 def dense_macs(network: nn.Module, x_TBCHW: Tensor) -> dict[str, int]:

@@ -274,6 +274,14 @@ class Block(nn.Module, ABC):
         super().__init__()
         self.out_shape = (out_channels, *(math.ceil(size / stride) for size in in_shape[1:]))
 
+    @property
+    def shares_filter(self) -> bool:
+        """Whether a convolution in the shortcut adds straight to another weight layer's output.
+
+        Then one filter on the sum serves both: W1 (eps * s1) + W2 (eps * s2) = eps * (W1 s1 + W2 s2).
+        """
+        return True
+
     @abstractmethod
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """The stream after the block."""
@@ -471,6 +479,10 @@ class PostActivationBlock(_WeightsFirst):
         self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
         is_conv = isinstance(self.shortcut, Conv2d)
         self.shortcut_norm = parts.norm_at("current", self.out_shape) if is_conv else None
+
+    @property
+    def shares_filter(self) -> bool:
+        return self.shortcut_norm is None or self.shortcut_norm.folds
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.filter1(x_TBCHW)

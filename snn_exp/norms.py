@@ -70,6 +70,11 @@ class Norm(nn.Module, ABC):
     def statistics_over(self) -> str:
         """The axes whose values share one statistic, such as "T,B,H,W"."""
 
+    @property
+    def folds(self) -> bool:
+        """Whether, in eval, neighbouring weights or thresholds can absorb it, so that inference pays nothing."""
+        return False
+
     def extra_repr(self) -> str:
         return f"{tuple(self.feature_shape)}, statistics over {self.statistics_over or 'nothing'}"
 
@@ -94,6 +99,10 @@ class NoNorm(Norm):
     @property
     def statistics_over(self) -> str:
         return ""
+
+    @property
+    def folds(self) -> bool:
+        return True
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """The input."""
@@ -132,6 +141,10 @@ class BatchNorm(Norm):
     @property
     def statistics_over(self) -> str:
         return "T,B" + _space(self.feature_shape)
+
+    @property
+    def folds(self) -> bool:
+        return True
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Batch statistics in training, running ones in eval."""
@@ -215,6 +228,11 @@ class PSPNorm(Norm):
         return {"channel": "T,B" + space, "neuron": "T,B", "channel_step": "B" + space, "sample": "C" + space}[
             self.over
         ]
+
+    @property
+    def folds(self) -> bool:
+        # weights shared in space and time can absorb one running moment a channel
+        return self.over != "sample" and self.moment.numel() == self.feature_shape[0]
 
     def forward(self, psp_TBN: Tensor) -> Tensor:
         """Batch moments in training, running ones in eval (over=sample: always the sample's own)."""
