@@ -38,12 +38,8 @@ class _NetworkMetric(torchmetrics.Metric, ABC):
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self._parts = dict(parts)  # a plain dict, and so none of the metric's submodules
-
-    @property
-    def layers(self) -> list[str]:
-        """The names of the layers, in order."""
-        return list(self._parts)
+        self.layers = list(parts)
+        self.parts = list(parts.values())  # a plain list, and so none of the metric's submodules
 
     @abstractmethod
     def update(self, layer: int, x: Tensor, y: Tensor) -> None:
@@ -58,7 +54,7 @@ class _NetworkMetric(torchmetrics.Metric, ABC):
 
         handles = [
             part.register_forward_hook(hook(layer))  # type: ignore[arg-type]
-            for layer, part in enumerate(self._parts.values())
+            for layer, part in enumerate(self.parts)
         ]
         try:
             yield
@@ -109,7 +105,6 @@ class FiringRate(_NetworkMetric):
         return dict(zip(self.layers, rates, strict=True))
 
 
-# Of a weight layer in both forms, of a weight layer, of the other parts in both forms, of a neuron.
 COUNTS = (
     "ac", "mac", "xnor", "ac_trained", "mac_trained", "xnor_trained", "dense",
     "filter_mac", "filter_mac_trained", "norm_mac", "norm_mac_trained", "neuron_updates",
@@ -166,43 +161,50 @@ class SynapticOperations(_NetworkMetric):
         self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
         blocks = [module for module in network.modules() if isinstance(module, Block)]
         self._served_by_another_filter = {getattr(block, "shortcut", None) for block in blocks if block.shares_filter}
-        self._fan_out: dict[tuple[int, torch.Size], tuple[Tensor, Tensor]] = {}
+        self._fan_out: dict[tuple[int, torch.Size], tuple[Tensor, bool]] = {}
         # a filtered or normalized value -> what it is a linear image of, and the synapses in between
         self._origin = WeakTensorKeyDictionary()
+        self._start_pass()
+
+    def _start_pass(self) -> None:
+        self._pass = [dict.fromkeys(COUNTS, 0.0) for _ in self.layers]
         self._standing: dict[int, int] = {}  # synapse -> what it costs where it stands, until weights read it
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Counts whatever the network does inside the block; its weights must not change there."""
         self._fan_out.clear()
-        self._standing.clear()
+        self._start_pass()
         with super().listening():
             yield
 
     def update(self, layer: int, x: Tensor, y: Tensor) -> None:
-        part = self.part(layer)
+        part, counts = self.parts[layer], self._pass[layer]
         if isinstance(part, Conv2d | nn.Linear):
             self._count_weights(layer, part, x, y)
         elif isinstance(part, Synapse):
             self._standing[layer] = part.num_multiplications * y.numel()
-            self._add(layer, filter_mac_trained=self._standing[layer])
+            counts["filter_mac_trained"] += self._standing[layer]
             self._pass_on(x, y, {layer: part.num_multiplications})
         elif isinstance(part, Norm):
             cost = _cost_a_value(part) * y.numel()
-            self._add(layer, norm_mac=0 if part.folds else cost, norm_mac_trained=cost)
+            counts["norm_mac_trained"] += cost
             if part.folds:
                 self._pass_on(x, y, {})
+            else:
+                counts["norm_mac"] += cost
         elif isinstance(part, Neuron) and not part.single_step:
-            self._add(layer, neuron_updates=y.numel())
+            counts["neuron_updates"] += y.numel()
         if layer == 0:
-            self.samples += x.shape[1]
-            for synapse, cost in self._standing.items():
-                self._add(synapse, filter_mac=cost)
-            self._standing.clear()
+            self._end_pass(x.shape[1])
 
-    def part(self, layer: int) -> nn.Module:
-        """The part that a layer's number belongs to."""
-        return self._parts[self.layers[layer]]
+    def _end_pass(self, num_samples: int) -> None:
+        for synapse, cost in self._standing.items():
+            self._pass[synapse]["filter_mac"] += cost
+        counted = [list(counts.values()) for counts in self._pass]
+        self.counts += torch.tensor(counted, dtype=self.counts.dtype, device=self.counts.device)
+        self.samples += num_samples
+        self._start_pass()
 
     def _count_weights(self, layer: int, weights: Conv2d | nn.Linear, x: Tensor, y: Tensor) -> None:
         key = (layer, x.shape[2:])
@@ -210,23 +212,21 @@ class SynapticOperations(_NetworkMetric):
             self._fan_out[key] = _fan_out(weights, x, y)
         origin, synapses = self._origin.get(x, (x, {}))
         trained = _effective(x, *self._fan_out[key])
-        self.counts[layer, :3] += trained if origin is x else _effective(origin, *self._fan_out[key])
-        self.counts[layer, 3:6] += trained
-        self._add(layer, dense=weights.weight[0].numel() * y.numel())
+        counts = self._pass[layer]
+        for name, count in (trained if origin is x else _effective(origin, *self._fan_out[key])).items():
+            counts[name] += count
+            counts[f"{name}_trained"] += trained[name]
+        counts["dense"] += weights.weight[0].numel() * y.numel()
         for synapse, num_multiplications in synapses.items():
             self._standing.pop(synapse, None)
             if weights not in self._served_by_another_filter:
-                self._add(layer, filter_mac=num_multiplications * y.numel())
+                counts["filter_mac"] += num_multiplications * y.numel()
 
     def _pass_on(self, x: Tensor, y: Tensor, synapse: Mapping[int, int]) -> None:
         """Weights that read y could read what x comes from."""
         if y is not x:
             origin, before = self._origin.get(x, (x, {}))
             self._origin[y] = origin, {**before, **synapse}
-
-    def _add(self, layer: int, **counts: int) -> None:
-        for name, count in counts.items():
-            self.counts[layer, COUNTS.index(name)] += count
 
     def compute(self) -> dict[str, Tensor]:
         """The sum of each count over the network, a sample."""
@@ -236,7 +236,7 @@ class SynapticOperations(_NetworkMetric):
         """The counts of each part that has any, a sample; those that are 0 are left out, save ac, mac and dense."""
         found = {}
         for layer, row in enumerate(self._a_sample().tolist()):
-            kept = ("ac", "mac", "dense") if isinstance(self.part(layer), Conv2d | nn.Linear) else ()
+            kept = ("ac", "mac", "dense") if isinstance(self.parts[layer], Conv2d | nn.Linear) else ()
             counts = {name: count for name, count in zip(COUNTS, row, strict=True) if count or name in kept}
             if counts:
                 found[self.layers[layer]] = counts
@@ -253,31 +253,30 @@ def _cost_a_value(norm: Norm) -> int:
     return 1 if "B" in norm.statistics_over.split(",") else 2
 
 
-def _effective(x: Tensor, fan_out_N: Tensor, binary: Tensor) -> Tensor:
+def _effective(x: Tensor, fan_out_N: Tensor, binary: bool) -> dict[str, float]:
     """Effective ACs, MACs, and XNORs among the ACs, of a batch [..., N]."""
-    nonzero = x != 0
-    times_N = nonzero.flatten(0, -fan_out_N.dim() - 1).sum(0)
-    operations = (times_N * fan_out_N).sum()
-    no_mac = (nonzero == x.abs()).all()
-    no_zero = nonzero.all()
-    return (operations * torch.stack([no_mac, ~no_mac, no_mac & no_zero & binary])).double()
+    present = x.sign().square_()  # 1 where the input is not 0
+    times_N = present.flatten(0, -fan_out_N.dim() - 1).sum(0, dtype=torch.float32)
+    effective = torch.dot(times_N.flatten().double(), fan_out_N.flatten()).item()
+    if not torch.equal(present, x.abs()):
+        return {"ac": 0.0, "mac": effective, "xnor": 0.0}
+    signs = binary and bool((times_N == x.numel() / times_N.numel()).all())
+    return {"ac": effective, "mac": 0.0, "xnor": effective if signs else 0.0}
 
 
-def _fan_out(weights: Conv2d | nn.Linear, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _fan_out(weights: Conv2d | nn.Linear, x: Tensor, y: Tensor) -> tuple[Tensor, bool]:
     """How many non-zero weights read each value of an input, and whether each unit's weights have one size."""
     used = weights.effective_weight() if isinstance(weights, Conv2d | Linear) else weights.weight
-    readers_N = used.count_nonzero(0)
+    readers_N = used.count_nonzero(0).double()
     if isinstance(weights, Conv2d):
         # the transpose of the convolution takes every output back to the inputs that it reads
         assert isinstance(weights.padding, tuple)
         (s1, s2), (p1, p2), (k1, k2), (h, w) = weights.stride, weights.padding, weights.kernel_size, x.shape[-2:]
         ones = torch.ones(1, 1, *y.shape[-2:], dtype=torch.float64, device=x.device)
         rest = ((h + 2 * p1 - k1) % s1, (w + 2 * p2 - k2) % s2)
-        readers_N = functional.conv_transpose2d(
-            ones, readers_N[None].double(), None, weights.stride, weights.padding, rest
-        )[0].long()
-    size_ON = used.abs()
-    return readers_N, (size_ON == size_ON.flatten(1)[:, :1].view(-1, *(1 for _ in used.shape[1:]))).all()
+        readers_N = functional.conv_transpose2d(ones, readers_N[None], None, weights.stride, weights.padding, rest)[0]
+    size_ON = used.abs().flatten(1)
+    return readers_N, torch.equal(size_ON, size_ON[:, :1].expand_as(size_ON))
 
 
 def dense_macs(network: nn.Module, x_TBCHW: Tensor) -> dict[str, int]:

@@ -101,6 +101,11 @@ def test_an_xnor_needs_signs_without_a_zero_and_binary_weights(
     assert counted(chain(linear=linear), torch.tensor([[x]]))["linear"].get("xnor", 0) == xnor
 
 
+def test_large_counts_are_exact() -> None:
+    x = torch.ones(1, 2**24 // 3 + 2, 1)  # three operations a sample, more than a 32-bit float can count
+    assert counted(chain(linear=Linear(1, 3)), x)["linear"]["ac"] == 3
+
+
 def test_signs_are_additions_and_never_skipped() -> None:
     counts = counted(chain(neuron=Sign(), linear=Linear(2, 3)), torch.tensor([[[-0.3, 0.7]]]))["linear"]
     assert (counts["ac"], counts["mac"], counts["dense"]) == (6, 0, 6)
