@@ -3,7 +3,7 @@
 Fractions stay fractions. A firing rate is the share of non-zero outputs a neuron and step: the share of
 ones for spikes, of positive values for relu; for signs it is 1, since -1 is never silent.
 
-Operations are counted here and priced where they are printed (`report.price`).
+Operations are counted here and priced where they are printed (`report.energy_pj`).
 
 Shapes: T steps, B batch, C channels, H W space, N what one input of a weight layer has (C, H, W or F).
 """
@@ -127,11 +127,11 @@ class SynapticOperations(_NetworkMetric):
         norm_mac           of a norm, 1 a value; 2 where the statistics are the sample's own
         neuron_updates     1 a neuron and step of a neuron that has dynamics
 
-    These are counts of the inference form: a norm that folds costs nothing, and a synapse stands behind
-    the weights that read it, W (eps * s) = eps * (W s), so that the weights read spikes and the filter is
-    paid a neuron and step of their output, once for all weights whose outputs add up. A synapse whose
-    output meets no weights (a readout's, pooled) stays where it is. What ends in `_trained` counts the
-    network as it was trained, each part where it stands.
+    These are counts of the inference form: a norm that folds costs nothing (before relu neither: the next
+    weights take its scale), and a synapse stands behind the weights that read it, W (eps * s) = eps * (W s),
+    so that they read spikes and the filter is paid a neuron and step of their output, once for all weights
+    whose outputs add up. A synapse whose output meets no weights (a readout's, pooled) stays where it is.
+    What ends in `_trained` counts the network as it was trained, each part where it stands.
 
     Not counted: biases, pooling, sums of streams, thresholds. A first layer that reads the same pixels at
     every step is counted at every step.
