@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from snn_exp.dynamics import over_time
 from snn_exp.layers import Conv2d, FeatureShape, PartFactories
+from snn_exp.neurons import Neuron
 from snn_exp.norms import Norm
 from snn_exp.registry import Registry
 
@@ -88,6 +89,16 @@ class Block(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.out_shape = (out_channels, *(math.ceil(size / stride) for size in in_shape[1:]))
+        self.shortcut_norm: Norm | None = None
+        self.shortcut_neuron: Neuron | None = None
+
+    @property
+    def shares_filter(self) -> bool:
+        """Whether a convolution in the shortcut adds straight to another weight layer's output.
+
+        Then one filter on the sum serves both: W1 (eps * s1) + W2 (eps * s2) = eps * (W1 s1 + W2 s2).
+        """
+        return self.shortcut_neuron is None and (self.shortcut_norm is None or self.shortcut_norm.folds)
 
     @abstractmethod
     def forward(self, x_TBCHW: Tensor) -> Tensor:

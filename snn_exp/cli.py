@@ -136,7 +136,7 @@ def _train_one(config: ExperimentConfig, overrides: Sequence[str], *, cached: bo
         result = run(config, live=config.trainer.progress and sys.stdout.isatty())
     else:
         print("done before; nothing to train")
-    print(report.summary(result, f"snn-exp train {shlex.join(overrides)}"))
+    print(report.summary(result, f"snn-exp train {shlex.join(overrides)}", config.energy))
     return 0
 
 
@@ -153,7 +153,7 @@ def _train_many(
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
     finished = [result for folder in folders.values() if (result := folder.result())]
     if finished:
-        Console(width=None if sys.stdout.isatty() else 160).print(report.comparison(finished))
+        Console(width=None if sys.stdout.isatty() else 160).print(report.comparison(finished, configs[0].energy))
     print(f"results: {results.output_root() / 'runs'}")
     for failure in failures:
         print(f"snn-exp: {failure}", file=sys.stderr)

@@ -27,8 +27,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from snn_exp.config import ExperimentConfig, execution
+from snn_exp.config import ASIDE, ExperimentConfig, execution
 from snn_exp.errors import UserError
+
+Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations a sample
 
 SCHEMA_VERSION = 1
 RECORDED_PACKAGES = (
@@ -103,6 +105,8 @@ class Result:
         duration_s: wall time of training, summed over resumed parts.
         cpu_s: process CPU time of training, summed likewise.
         layers: curves over the layers, before ("init") and after ("trained") training: see probe.py.
+        operations: split -> part -> what it counts a sample, see `energy.SynapticOperations`; the totals are
+            among the metrics as test/synops_ac and so on. Empty for a diverged run.
     """
 
     run_id: str
@@ -116,6 +120,7 @@ class Result:
     split_fingerprint: str
     layers: Mapping[str, Mapping[str, list[float]]] = dataclasses.field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    operations: Mapping[str, Operations] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,8 +245,8 @@ class RunFolder:
         stored = manifest.get("config")
         if stored is not None:
             given = config.to_plain()
-            ours = {k: v for k, v in given.items() if k not in ("logger", "experiment", "trainer")}
-            theirs = {k: v for k, v in stored.items() if k not in ("logger", "experiment", "trainer")}
+            ours = {k: v for k, v in given.items() if k not in (*ASIDE, "trainer")}
+            theirs = {k: v for k, v in stored.items() if k not in (*ASIDE, "trainer")}
             # keys added since are left out of the identity while neutral, so only shared keys can disagree
             differing = [k for k in ours if k in theirs and not _agree(ours[k], theirs[k])]
             if differing:

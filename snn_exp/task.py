@@ -68,11 +68,16 @@ class Classification(pl.LightningModule):
         assert isinstance(metric, torchmetrics.Metric)
         return metric
 
-    def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:
-        x_BCHW, y_B = batch
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Logits [B, K] of a batch, the same whenever it is asked for."""
         _seed_all_draws(self.device, _mixed(self.seed, batch_idx))
+        logits_BK: Tensor = self(batch[0])
+        return logits_BK
+
+    def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:
+        y_B = batch[1]
         with self.firing_rate.listening():
-            logits_BK = self(x_BCHW)
+            logits_BK = self.predict_step(batch, batch_idx)
         accuracy = self._eval_acc(split)
         accuracy.update(logits_BK, y_B)
         loss = functional.cross_entropy(logits_BK, y_B)

@@ -15,7 +15,7 @@ from snn_exp import cli, launch
 from snn_exp.compose import config_dir
 
 GROUPS = (
-    "dataset, depth, encoding, experiment, logger, method, network, neuron, norm, optim, residual, seed, surrogate, "
+    "dataset, depth, encoding, energy, experiment, logger, method, network, neuron, norm, optim, residual, seed, surrogate, "
     "synapse, trainer, weight_norm, weight_quant"
 )
 LIF = "decay_input, detach_reset, learn_threshold, reset, tau, v_reset, v_threshold"
@@ -40,6 +40,12 @@ ERRORS = {
     "~norm": "~norm would leave a run without its norm; type norm=none",
     "~optim": "~optim would leave a run without its optim; leave it out for optim=adamw",
     "neuron.tau=2 neuron.tau=3": "neuron.tau is given twice, as neuron.tau=2 and neuron.tau=3; give it once",
+    "energy.mac_pj=-1": "energy.mac_pj=-1.0 is not allowed: energy.mac_pj must be a float > 0 [pJ]; the default is "
+    "energy.mac_pj=4.6",
+    "energy.xnor_fj=null": "energy.xnor_fj=null is not allowed: energy.xnor_fj must be a float > 0 [fJ]; the default is "
+    "energy.xnor_fj=20.0",
+    "energy=h45_fp23": "There is no energy 'h45_fp23'; allowed: h45_fp16, h45_fp32, h45_int8; did you mean h45_fp32? Type "
+    "energy=h45_fp32",
     "seed=-1": "seed=-1 is not allowed: seed must be an int >= 0; the default is seed=0",
     "depth=21": "There is no depth 21; allowed: 8, 14, 20, 32, 44, 56, 110; the nearest is 20: type depth=d20 (any other "
     "depth a network can have: depth.num_layers=N)",

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from snn_exp import menu
 from snn_exp.compose import CHOICES, compose, config_dir, read_command
+from snn_exp.config import SETTINGS
 from snn_exp.data import DataModule, make_dataset
 from snn_exp.registry import parameters_of
 from snn_exp.train import build_task
@@ -88,9 +89,7 @@ def test_a_yaml_has_a_line_on_what_it_is_and_repeats_no_default(group: str, name
     content: dict[str, Any] = yaml.safe_load(text)
     option = menu.load().get(group, {}).get(name)
     parameters = option.parameters if option else ()
-    if group in ("depth", "trainer", "logger"):
-        from snn_exp.config import SETTINGS
-
+    if group in SETTINGS:
         parameters = parameters_of(SETTINGS[group])
     defaults = {p.name: p.default for p in parameters}
     assert [key for key, value in content.items() if key in defaults and defaults[key] == value] == []

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from snn_exp.blocks import RESIDUALS
 from snn_exp.errors import UserError
-from snn_exp.layers import RESIDUALS, make_part_factories
+from snn_exp.layers import make_part_factories
 from snn_exp.neurons import LIF
 from snn_exp.norms import (
     BatchNorm,

@@ -59,6 +59,11 @@ class Norm(nn.Module, ABC):
     def statistics_over(self) -> str:
         """The axes whose values share one statistic, such as "T,B,H,W"; "T<=t" is the steps up to a value's own."""
 
+    @property
+    def folds(self) -> bool:
+        """Whether, in eval, neighbouring weights or thresholds can absorb it, so that inference pays nothing."""
+        return False
+
     def with_space(self, axes: str) -> str:
         """The axes, and H and W where the features have them."""
         return axes + ",H,W" if len(self.feature_shape) == 3 else axes

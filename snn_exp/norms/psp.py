@@ -87,6 +87,11 @@ class PSPNorm(Norm):
             "sample": self.with_space("C"),
         }[self.over]
 
+    @property
+    def folds(self) -> bool:
+        # weights shared in space and time can absorb one running moment a channel
+        return self.over != "sample" and self.moment.numel() == self.feature_shape[0]
+
     def forward(self, psp_TBN: Tensor) -> Tensor:
         """Batch moments in training, running ones in eval (over=sample: always the sample's own)."""
         if self.over == "channel_step":

@@ -121,6 +121,10 @@ class TemporalEffectiveBatchNorm(BatchNorm):
         super().__init__(site, **batch_norm)
         self.p = nn.Parameter(torch.ones(site.num_steps))
 
+    @property
+    def folds(self) -> bool:
+        return False  # a factor for each step
+
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Batch statistics in training, running ones in eval."""
         self.refuse_other_num_steps(x_TBN, instead="norm=bn")
@@ -341,6 +345,10 @@ class OnlineRenorm(Norm):
     @property
     def statistics_over(self) -> str:
         return self.with_space("T<=t,B")
+
+    @property
+    def folds(self) -> bool:
+        return True
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Running statistics; in training they move first, and the gradient is a batch normalization's."""

@@ -36,6 +36,10 @@ class NoNorm(Norm):
     def statistics_over(self) -> str:
         return ""
 
+    @property
+    def folds(self) -> bool:
+        return True
+
     def forward(self, x_TBN: Tensor) -> Tensor:
         """The input."""
         return x_TBN
@@ -73,6 +77,10 @@ class BatchNorm(Norm):
     @property
     def statistics_over(self) -> str:
         return self.with_space("T,B")
+
+    @property
+    def folds(self) -> bool:
+        return True
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Batch statistics in training, running ones in eval."""
