@@ -23,7 +23,7 @@ from snn_exp.dynamics import over_time
 from snn_exp.layers import Conv2d, FeatureShape, PartFactories
 from snn_exp.neurons import Neuron
 from snn_exp.norms import Norm
-from snn_exp.registry import Registry
+from snn_exp.registry import Fraction, Registry
 
 
 class PoolDup(nn.Module):
@@ -128,7 +128,7 @@ class PreActivationBlock(Block):
     """Pre-activation: the identity path carries a real, membrane-like stream, untouched.
 
     Equation:
-        x + W2 psp(n(norm(W1 psp(n(norm(x))))))
+        stream_decay x + W2 psp(n(norm(W1 psp(n(norm(x))))))
 
     Shapes:
         x: [T, B, C, H, W] -> [T, B, C', H', W']
@@ -137,11 +137,12 @@ class PreActivationBlock(Block):
         shortcut: where the size changes, avgpool_dup carries x, pooled, its channels repeated; conv is a
             strided 1x1 convolution of the same filtered spikes that W1 reads.
         branch_scaling: inverse_sqrt starts W2 smaller by 1 / sqrt(number of branches in the network).
+        stream_decay: factor on what the shortcut carries; below 1 the stream stops growing with depth.
 
     Raises:
-        UserError: an unknown shortcut or branch_scaling.
+        UserError: an unknown shortcut or branch_scaling, or stream_decay outside [0, 1].
 
-    Source: He et al. 2016, in spiking form as in Ikegawa et al. 2022; the scaling is our choice.
+    Source: He et al. 2016, in spiking form as in Ikegawa et al. 2022; scaling and decay are our choice.
 
     Example:
         >>> RESIDUALS["pre"].stream
@@ -158,8 +159,10 @@ class PreActivationBlock(Block):
         *,
         shortcut: Shortcut = "avgpool_dup",
         branch_scaling: BranchScaling = "inverse_sqrt",
+        stream_decay: Fraction = 1.0,
     ) -> None:
         super().__init__(parts, in_shape, out_channels, stride, num_blocks)
+        self.stream_decay = stream_decay
         self.activation1 = parts.activation(in_shape)
         self.conv1 = parts.conv(in_shape, out_channels, stride=stride)
         self.activation2 = parts.activation(self.out_shape)
@@ -169,7 +172,8 @@ class PreActivationBlock(Block):
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.activation1(x_TBCHW)
         branch: Tensor = self.conv2(self.activation2(self.conv1(psp)))
-        return branch + _shortcut_value(self.shortcut, x_TBCHW, psp)
+        around = _shortcut_value(self.shortcut, x_TBCHW, psp)
+        return branch + (around if self.stream_decay == 1 else self.stream_decay * around)
 
 
 def _shortcut_value(shortcut: nn.Module | None, stream: Tensor, weights_input: Tensor) -> Tensor:

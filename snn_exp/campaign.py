@@ -217,7 +217,7 @@ def _size(config: Mapping[str, Any]) -> float:
 
 
 def survey(study: Study, overrides: Overrides = ()) -> Progress:
-    """How far a study is, with what lies in outputs/ taken into its file.
+    """How far a study is, with what lies in outputs/ and in the files of other studies taken into its own.
 
     Overrides that decide what comes out make it another study, kept in outputs/studies/<name>/.
     """
@@ -227,10 +227,11 @@ def survey(study: Study, overrides: Overrides = ()) -> Progress:
         trials(study) or _first_finals(study)
     )
     ledger = Ledger(theirs if standard else output_root() / "studies" / study.name / "results.jsonl")
-    _take_in(tuning, ledger)
+    others = _rows_of_other_studies(study)
+    _take_in(tuning, ledger, others)
     chosen = choose(study, tuning, ledger.rows)
     answering = finals(study, chosen, overrides)
-    _take_in(answering, ledger)
+    _take_in(answering, ledger, others)
     return Progress(study, ledger, tuning, answering, chosen, standard)
 
 
@@ -242,10 +243,18 @@ def _ids(runs: Sequence[StudyRun]) -> list[str]:
     return [run.config.run_id for run in runs]
 
 
-def _take_in(runs: Sequence[StudyRun], ledger: Ledger) -> None:
+def _rows_of_other_studies(study: Study) -> dict[str, Row]:
+    files = (path for path in study.folder.parent.glob("*/results.jsonl") if path.parent != study.folder)
+    return {run_id: row for path in files for run_id, row in Ledger(path).rows.items()}
+
+
+def _take_in(runs: Sequence[StudyRun], ledger: Ledger, others: Mapping[str, Row]) -> None:
     for run in runs:
-        folder = RunFolder.of(run.config)
-        if folder.is_complete(run.config) and (row := Row.of(folder)):
+        run_id, folder = run.config.run_id, RunFolder.of(run.config)
+        if run_id in ledger.rows:
+            continue
+        row = Row.of(folder) if folder.is_complete(run.config) else others.get(run_id)
+        if row is not None and (run.is_trial or not row.done or "test/acc" in row.result.metrics):
             ledger.add(row)
 
 

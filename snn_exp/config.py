@@ -98,7 +98,11 @@ ASIDE = ("logger", "energy", "experiment")
 EXECUTION = {"trainer": ("accelerator", "devices", "num_threads", "test", "progress")}
 
 # The value of a later field that reproduces the behaviour before it: with it, run ids stay as they were.
-NEUTRAL: dict[str, Scalar] = {}
+NEUTRAL: dict[str, Scalar] = {
+    "optim.adamw.rate_penalty": 0.0,
+    "optim.sgd.rate_penalty": 0.0,
+    "residual.pre.stream_decay": 1.0,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,8 @@ counting every weight layer of the longest path.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -303,3 +304,28 @@ def build_network(
         UserError: no such network, or a depth that it cannot have.
     """
     return NETWORKS.make(network, parts, in_shape, num_classes, num_layers, residual)
+
+
+@contextmanager
+def outputs_of(modules: Iterable[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
+    """The latest output of each module inside the block, as part of the graph.
+
+    Example:
+        >>> import torch
+        >>> pool = MeanOverTimeAndSpace()
+        >>> with outputs_of([pool]) as outputs:
+        ...     _ = pool(torch.ones(2, 1, 3))
+        >>> outputs[pool]
+        tensor([[1., 1., 1.]])
+    """
+    outputs: dict[nn.Module, Tensor] = {}
+
+    def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+        outputs[module] = output
+
+    handles = [module.register_forward_hook(keep) for module in modules]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()

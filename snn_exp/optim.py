@@ -28,6 +28,7 @@ class Optim(ABC):
         warmup: share of all steps spent on the warm-up of cosine.
         clip_norm: largest norm of the gradient; 0 does not clip.
         label_smoothing: share of the target spread over all classes.
+        rate_penalty: weight, in the loss, of the mean output of the neuron layers (their firing rate).
     """
 
     version: ClassVar[int] = 1
@@ -42,6 +43,7 @@ class Optim(ABC):
         warmup: Fraction = 0.1,
         clip_norm: NonNegative = 5.0,
         label_smoothing: Fraction = 0.0,
+        rate_penalty: NonNegative = 0.0,
     ) -> None:
         self.lr = lr
         self.weight_decay = weight_decay
@@ -50,6 +52,7 @@ class Optim(ABC):
         self.warmup = warmup
         self.clip_norm = clip_norm
         self.label_smoothing = label_smoothing
+        self.rate_penalty = rate_penalty
 
     @abstractmethod
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

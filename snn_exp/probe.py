@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from snn_exp.layers import Conv2d, Linear
+from snn_exp.networks import outputs_of
 from snn_exp.neurons import Neuron
 from snn_exp.task import Classification
 
@@ -48,13 +47,13 @@ def probe(task: Classification, x_BCHW: Tensor, y_B: Tensor, *, trained: bool) -
     neurons = [module for module in task.network.modules() if isinstance(module, Neuron)]
     task.zero_grad()
     torch.manual_seed(task.seed)  # of a random encoding
-    with _outputs([*weight_layers, *neurons]) as outputs:
+    with outputs_of([*weight_layers, *neurons]) as outputs:
         functional.cross_entropy(task(x_BCHW), y_B).backward()
     weights = [layer.effective_weight().detach().flatten(1) for layer in weight_layers]
     return {
-        "firing_rate": _rounded(_share(outputs[n] != 0) for n in neurons),
+        "firing_rate": _rounded(_share(outputs[n].detach() != 0) for n in neurons),
         "dead_channels": _rounded(_share(_by_channel(outputs[n] == 0).all(1)) for n in neurons),
-        "variance": _rounded(float(outputs[layer].var()) for layer in weight_layers),
+        "variance": _rounded(float(outputs[layer].detach().var()) for layer in weight_layers),
         "variance_theory": _rounded(float(w.square().sum(1).mean()) for w in weights),
         "gradient_norm": _rounded(float(_gradient(layer).norm()) for layer in weight_layers),
     }
@@ -63,22 +62,6 @@ def probe(task: Classification, x_BCHW: Tensor, y_B: Tensor, *, trained: bool) -
 def hidden_weight_layers(network: nn.Module) -> list[Conv2d | Linear]:
     """The weight layers that read spikes, in order: all of ours but the first, which reads pixels."""
     return [module for module in network.modules() if isinstance(module, Conv2d | Linear)][1:]
-
-
-@contextmanager
-def _outputs(modules: list[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
-    """The latest output of each module inside the block."""
-    outputs: dict[nn.Module, Tensor] = {}
-
-    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        outputs[module] = output.detach()
-
-    handles = [module.register_forward_hook(keep) for module in modules]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _by_channel(x_TBN: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from snn_exp.encodings import Encoding
 from snn_exp.energy import FiringRate
-from snn_exp.networks import Network
+from snn_exp.networks import Network, outputs_of
+from snn_exp.neurons import Neuron
 from snn_exp.optim import Optim
 
 Batch = tuple[Tensor, Tensor]
@@ -46,6 +47,8 @@ class Classification(pl.LightningModule):
         self.eval_acc = nn.ModuleDict({split: _accuracy(num_classes) for split in ("val_", "test_")})
         self.eval_loss = torchmetrics.MeanMetric()
         self.firing_rate = FiringRate(network)
+        neurons = [module for module in network.modules() if isinstance(module, Neuron)]
+        self._penalized = neurons if optim.rate_penalty else []
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Logits [B, K] of pixels in [0, 1]."""
@@ -53,11 +56,14 @@ class Classification(pl.LightningModule):
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch."""
+        """Cross-entropy of a batch, and the penalty on the mean output of the neuron layers, if there is one."""
         x_BCHW, y_B = batch
         _seed_all_draws(self.device, _mixed(self.seed, self.global_step))
-        logits_BK = self(x_BCHW)
+        with outputs_of(self._penalized) as outputs:
+            logits_BK = self(x_BCHW)
         loss = functional.cross_entropy(logits_BK, y_B, label_smoothing=self.optim.label_smoothing)
+        if outputs:
+            loss = loss + self.optim.rate_penalty * torch.stack([s.mean() for s in outputs.values()]).mean()
         self.train_acc.update(logits_BK, y_B)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(y_B))
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)

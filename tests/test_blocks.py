@@ -149,6 +149,12 @@ def test_a_block_is_its_equation(name: str) -> None:
     assert not torch.equal(y, x) and y.any()
 
 
+def test_the_stream_of_a_pre_block_decays() -> None:
+    x = stream_of("real")
+    whole, decayed = (make_block({"name": "pre", "stream_decay": decay})(x) for decay in (1.0, 0.75))
+    torch.testing.assert_close(whole - decayed, 0.25 * x, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(("name", "shortcut"), SHORTCUTS)
 def test_a_block_that_halves_the_size_is_its_equation_with_its_shortcut(name: str, shortcut: str | None) -> None:
     config = {"name": name, "shortcut": shortcut} if shortcut else {"name": name}

@@ -184,6 +184,16 @@ def test_a_study_goes_on_where_it_was_stopped_and_its_rows_outlive_the_runs(
     assert (study.folder / "figures" / "depth.png").exists()
 
 
+def test_what_another_study_has_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = write(tmp_path, settings=None, tuning=None, seeds=[0])
+    campaign.advance(study, in_process())
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "elsewhere"))
+    twin = tmp_path / "studies" / "twin"
+    twin.mkdir()
+    (twin / "study.yaml").write_text((study.folder / "study.yaml").read_text())
+    assert campaign.survey(load("twin")).todo() == []
+
+
 def test_a_stored_run_that_is_done_again_and_differs_is_named(tmp_path: Path) -> None:
     study = write(tmp_path, settings={"net_d8": {"overrides": ["depth=d8"]}}, tuning=None, seeds=[0])
     progress, _ = campaign.advance(study, in_process())

@@ -248,3 +248,9 @@ def test_wandb_runs_offline_with_the_run_id_and_without_a_question(
     assert content.startswith(b":W&B")
     assert b"val/firing_rate" in content and b"neuron=s2nn" in content
     assert (folder / "train.log").read_text().count("W&B is offline") == 1
+
+
+def test_a_rate_penalty_lowers_the_firing_rate() -> None:
+    free = train.run(tiny("neuron=lif", "residual=pre"), echo=False)
+    penalized = train.run(tiny("neuron=lif", "residual=pre", "optim.rate_penalty=20"), echo=False)
+    assert penalized.metrics["val/firing_rate"] < 0.8 * free.metrics["val/firing_rate"]
