@@ -48,7 +48,7 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {**choices(r.config), "seed": r.config["seed"], "run_id": r.run_id, "status": r.status, **r.metrics,
-             "duration_s": r.duration_s, "cpu_s": r.cpu_s}
+             "duration_s": r.duration_s, "cpu_s": r.cpu_s, "peak_memory_mib": r.peak_memory_mib}
             for r in results
         ]
     )  # fmt: skip
@@ -134,6 +134,8 @@ def summary(result: Result, command: str) -> str:
         f"  {'parameters':<12} {m['params']:,.0f}",
         f"  {'MACs dense':<12} {m['macs_dense']:,.0f} a sample",
     ]
+    if result.peak_memory_mib is not None:
+        lines.append(f"  {'peak memory':<12} {result.peak_memory_mib:,.0f} MiB")
     if len(seeds) > 1:
         lines.append(f"  {'over seeds':<12} test {mean_sd(seeds, 'test/acc', 100, 2)} %, n = {len(seeds)}")
     folder = RunFolder(output_root() / "runs" / result.run_id)

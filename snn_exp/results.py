@@ -82,6 +82,8 @@ class Result:
         metrics: flat, such as test/acc (a fraction) and test/firing_rate (spikes a neuron and step).
         duration_s: wall time of training, summed over resumed parts.
         cpu_s: process CPU time of training, summed likewise.
+        peak_memory_mib: highest memory of training: allocated on a GPU, else resident of the process; None
+            where it was not measured.
     """
 
     run_id: str
@@ -93,6 +95,7 @@ class Result:
     finished_at: str
     best_epoch: int | None
     split_fingerprint: str
+    peak_memory_mib: float | None = None
     schema_version: int = SCHEMA_VERSION
 
 

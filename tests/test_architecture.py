@@ -19,6 +19,7 @@ ORDER = [
     "weights",
     "layers",
     "networks",
+    "checkpointing",
     "encodings",
     "data",
     "optim",
