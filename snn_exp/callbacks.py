@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -76,6 +77,50 @@ class Clock(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
         self._before = (state_dict["wall_s"], state_dict["cpu_s"])
+
+
+class PeakMemory(pl.Callback):
+    """The highest memory of the fit, over the parts of an interrupted run.
+
+    On a GPU, what torch had allocated. Elsewhere the memory of the process, read where it is highest: before
+    the backward pass, when every activation is there, and after it, when every gradient is. The highest that
+    the system itself counts would be that of all runs of the process.
+    """
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._peak_bytes = 0
+
+    @property
+    def peak_mib(self) -> float | None:
+        """So far; None before the first step."""
+        return round(self._peak_bytes / 2**20, 1) if self._peak_bytes else None
+
+    def _read(self, device: torch.device) -> None:
+        on_gpu = device.type == "cuda"
+        now = torch.cuda.max_memory_allocated(device) if on_gpu else self._process.memory_info().rss
+        self._peak_bytes = max(self._peak_bytes, now)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forgets what was before."""
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Reads."""
+        self._read(pl_module.device)
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reads."""
+        self._read(pl_module.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"peak_bytes": self._peak_bytes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self._peak_bytes = max(self._peak_bytes, state_dict["peak_bytes"])
 
 
 class EpochTable(pl.Callback):

@@ -42,6 +42,8 @@ class TrainerConfig:
         num_threads: threads of torch on a CPU; one is fastest for small networks and repeats exactly.
         test: read the test set once training is done.
         progress: show a live bar or a line an epoch.
+        checkpoint_activations: keep only what goes into each block or layer and compute the rest again in the
+            backward pass: less memory, more time, the same result.
     """
 
     max_epochs: Count = 12
@@ -51,6 +53,7 @@ class TrainerConfig:
     num_threads: Count = 1
     test: bool = True
     progress: bool = True
+    checkpoint_activations: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,7 @@ GROUPS = (*list(menu.REGISTRIES)[:3], "depth", *list(menu.REGISTRIES)[3:], "trai
 ASIDE = ("logger", "energy", "experiment")
 
 # Part of how a run is done and not of what comes out; recorded as `execution`, left out of the identity.
-EXECUTION = {"trainer": ("accelerator", "devices", "num_threads", "test", "progress")}
+EXECUTION = {"trainer": ("accelerator", "devices", "num_threads", "test", "progress", "checkpoint_activations")}
 
 # The value of a later field that reproduces the behaviour before it: with it, run ids stay as they were.
 NEUTRAL: dict[str, Scalar] = {

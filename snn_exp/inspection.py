@@ -83,7 +83,7 @@ def _output_shapes(network: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
         if name and not name.endswith(("weight_norm", "weight_quant", ".bn", ".layer_norm", ".group_norm"))
         and not isinstance(module, nn.Sequential)
     }  # fmt: skip
-    outer = {name for name in layers if any(other.startswith(f"{name}.") for other in layers)}
+    outer = {name[:index] for name in layers for index, letter in enumerate(name) if letter == "."}
     handles = [m.register_forward_hook(hook(n)) for n, m in layers.items() if n not in outer]
     with torch.no_grad():
         network(x)

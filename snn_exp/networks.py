@@ -46,6 +46,10 @@ class Network(nn.Module, ABC):
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """Logits [B, K]."""
 
+    @abstractmethod
+    def segments(self) -> list[nn.Module]:
+        """The modules in a row that make up the depth: between them a single tensor flows."""
+
 
 NETWORKS: Registry[Network] = Registry("network", traits=("layers_step", "layers_offset", "has_blocks"))
 
@@ -134,6 +138,9 @@ class ResNet(Network):
         logits: Tensor = self.classifier(self.pool(self.readout(self.stages(self.stem(x_TBCHW)))))
         return logits
 
+    def segments(self) -> list[nn.Module]:
+        return [block for stage in self.stages.children() for block in stage.children()]
+
 
 class MaxPool(nn.Module):
     """Max pooling in space, step by step: spikes stay spikes.
@@ -220,6 +227,9 @@ class VGG(Network):
         logits: Tensor = self.classifier(self.pool(self.readout(self.layers(x_TBCHW))))
         return logits
 
+    def segments(self) -> list[nn.Module]:
+        return list(self.layers)
+
 
 @NETWORKS.register("mlp")
 class MLP(Network):
@@ -287,6 +297,9 @@ class MLP(Network):
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.pool(self.readout(self.layers(x_TBCHW.flatten(2)))))
         return logits
+
+    def segments(self) -> list[nn.Module]:
+        return list(self.layers)
 
 
 def build_network(

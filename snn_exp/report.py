@@ -50,7 +50,7 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {**choices(r.config), "seed": r.config["seed"], "run_id": r.run_id, "status": r.status, **r.metrics,
-             "duration_s": r.duration_s, "cpu_s": r.cpu_s}
+             "duration_s": r.duration_s, "cpu_s": r.cpu_s, "peak_memory_mib": r.peak_memory_mib}
             for r in results
         ]
     )  # fmt: skip
@@ -213,6 +213,8 @@ def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFIL
     ]
     if split := _counted_split([m]):
         lines += [_energy_line(m, split, profile, name, form) for name, form in _FORMS]
+    if result.peak_memory_mib is not None:
+        lines.append(f"  {'peak memory':<12} {result.peak_memory_mib:,.0f} MiB")
     if len(seeds) > 1:
         lines.append(f"  {'over seeds':<12} test {mean_sd(seeds, 'test/acc', 100, 2)} %, n = {len(seeds)}")
     folder = RunFolder(output_root() / "runs" / result.run_id)

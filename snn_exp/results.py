@@ -107,6 +107,8 @@ class Result:
         layers: curves over the layers, before ("init") and after ("trained") training: see probe.py.
         operations: split -> part -> what it counts a sample, see `energy.SynapticOperations`; the totals are
             among the metrics as test/synops_ac and so on. Empty for a diverged run.
+        peak_memory_mib: highest memory of training: allocated on a GPU, else resident of the process; None
+            where it was not measured.
     """
 
     run_id: str
@@ -119,6 +121,7 @@ class Result:
     best_epoch: int | None
     split_fingerprint: str
     layers: Mapping[str, Mapping[str, list[float]]] = dataclasses.field(default_factory=dict)
+    peak_memory_mib: float | None = None
     schema_version: int = SCHEMA_VERSION
     operations: Mapping[str, Operations] = dataclasses.field(default_factory=dict)
 

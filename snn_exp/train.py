@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file, save_file
 
 from snn_exp import callbacks, tracking
+from snn_exp.checkpointing import checkpoint_activations
 from snn_exp.config import ExperimentConfig
 from snn_exp.data import DataModule, make_dataset
 from snn_exp.encodings import ENCODINGS
@@ -55,9 +56,11 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> R
         folder.begin(config, hardware())
         layers = {"init": _probe(task, data)}
     say = tracking.RunLog(folder.path / "train.log", echo)
-    clock, checkpoint = callbacks.Clock(), callbacks.make_checkpoints(folder.checkpoints)
+    clock, memory = callbacks.Clock(), callbacks.PeakMemory()
+    checkpoint = callbacks.make_checkpoints(folder.checkpoints)
     loggers = tracking.make_loggers(config, folder.path, say) if stored is None else []
-    trainer = _make_trainer(config, folder, [clock, checkpoint, *_watchers(folder, data, say, live)], loggers, live)
+    watchers = [clock, memory, checkpoint, *_watchers(folder, data, say, live)]
+    trainer = _make_trainer(config, folder, watchers, loggers, live)
     if stored is not None:
         tested, counts = _test(trainer, task, data, folder)
         result = dataclasses.replace(
@@ -82,9 +85,8 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> R
     metrics |= _size(task, data)
     result = Result(
         run_id=config.run_id, status=status, config=config.to_plain(), metrics=metrics, duration_s=clock.wall_s,
-        cpu_s=clock.cpu_s,
-        finished_at=now(), best_epoch=best_epoch, split_fingerprint=data.dataset.fingerprint, layers=layers,
-        operations=operations,
+        cpu_s=clock.cpu_s, peak_memory_mib=memory.peak_mib, finished_at=now(), best_epoch=best_epoch,
+        split_fingerprint=data.dataset.fingerprint, layers=layers, operations=operations,
     )  # fmt: skip
     tracking.close_loggers(loggers, {**metrics, "status": status})
     folder.finish(result)
@@ -111,6 +113,8 @@ def build_task(config: ExperimentConfig, data: DataModule) -> Classification:
         config.network, parts, in_shape=dataset.in_shape, num_classes=dataset.num_classes,
         num_layers=config.depth.num_layers, residual=config.residual,
     )  # fmt: skip
+    if config.trainer.checkpoint_activations:
+        checkpoint_activations(network.segments())
     return Classification(network, encoding, OPTIMS.make(config.optim), dataset.num_classes, config.seed)
 
 

@@ -31,6 +31,7 @@ ORDER = [
     "layers",
     "blocks",
     "networks",
+    "checkpointing",
     "encodings",
     "data",
     "optim",

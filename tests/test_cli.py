@@ -47,7 +47,7 @@ ERRORS = {
     "energy=h45_fp23": "There is no energy 'h45_fp23'; allowed: h45_fp16, h45_fp32, h45_int8; did you mean h45_fp32? Type "
     "energy=h45_fp32",
     "seed=-1": "seed=-1 is not allowed: seed must be an int >= 0; the default is seed=0",
-    "depth=21": "There is no depth 21; allowed: 8, 14, 20, 32, 44, 56, 110; the nearest is 20: type depth=d20 (any other "
+    "depth=21": "There is no depth 21; allowed: 8, 14, 20, 32, 44, 56, 110, 206, 1202; the nearest is 20: type depth=d20 (any other "
     "depth a network can have: depth.num_layers=N)",
     "depth.num_layers=21": "depth=21 is not a depth of network=resnet, which has 6n + 2 layers; the nearest is 20: type "
     "depth=d20",
@@ -185,7 +185,7 @@ def test_options_json_lists_what_lies_in_the_folders(capsys: pytest.CaptureFixtu
     assert cli.main(["options", "--json"]) == 0
     groups = json.loads(capsys.readouterr().out)
     assert set(groups["neuron"]) == set(NEURONS.split(", "))
-    assert groups["depth"] == ["d8", "d14", "d20", "d32", "d44", "d56", "d110"]
+    assert groups["depth"] == ["d8", "d14", "d20", "d32", "d44", "d56", "d110", "d206", "d1202"]
     assert all(set(names) == {f.stem for f in (config_dir() / g).glob("*.yaml")} for g, names in groups.items())
 
 

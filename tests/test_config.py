@@ -44,7 +44,7 @@ def test_what_decides_the_result_decides_the_run_id(override: str) -> None:
 @pytest.mark.parametrize(
     "override",
     ["trainer.num_threads=2", "trainer.test=false", "trainer.progress=false", "trainer.accelerator=cpu",
-     "trainer.devices=2", "logger=none",
+     "trainer.devices=2", "trainer.checkpoint_activations=true", "logger=none",
      "logger.project=other", "energy=h45_int8", "energy.mac_pj=3", "neuron=lif norm=bn", "surrogate=atan", "weight_quant=none"],
 )  # fmt: skip
 def test_how_it_is_done_or_what_was_meant_anyway_does_not(override: str) -> None:
