@@ -65,6 +65,10 @@ class Norm(nn.Module, ABC):
         self.feature_shape = site.shape
         self.num_steps = site.num_steps
 
+    def affine_C(self) -> tuple[Tensor, Tensor] | None:
+        """(scale, shift) where in eval y = scale x + shift per channel; None where it does something else."""
+        return None
+
     @property
     @abstractmethod
     def statistics_over(self) -> str:
@@ -136,6 +140,12 @@ class BatchNorm(Norm):
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Batch statistics in training, running ones in eval."""
         return over_time(self.bn, x_TBN)
+
+    def affine_C(self) -> tuple[Tensor, Tensor]:
+        mean_C, var_C = self.bn.running_mean, self.bn.running_var
+        assert mean_C is not None and var_C is not None
+        scale_C = self.bn.weight * torch.rsqrt(var_C + self.bn.eps)
+        return scale_C, self.bn.bias - mean_C * scale_C
 
 
 class _AnyDimBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -230,6 +240,13 @@ class PSPNorm(Norm):
         else:
             moment = self.moment
         return psp_TBN * torch.rsqrt(moment + self.eps).to(psp_TBN.dtype)
+
+    def affine_C(self) -> tuple[Tensor, Tensor] | None:
+        # per neuron or per step there are more moments than channels, unless there is one neuron or one step
+        if self.over == "sample" or self.moment.numel() != self.feature_shape[0]:
+            return None
+        scale_C = torch.rsqrt(self.moment + self.eps).flatten()
+        return scale_C, torch.zeros_like(scale_C)
 
     @torch.no_grad()
     def _update(self, moment: Tensor) -> None:

@@ -55,7 +55,7 @@ class Classification(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch."""
         x_BCHW, y_B = batch
-        torch.manual_seed(_mixed(self.seed, self.global_step))
+        torch.manual_seed(mixed_seed(self.seed, self.global_step))
         logits_BK = self(x_BCHW)
         loss = functional.cross_entropy(logits_BK, y_B, label_smoothing=self.optim.label_smoothing)
         self.train_acc(logits_BK, y_B)
@@ -70,7 +70,7 @@ class Classification(pl.LightningModule):
 
     def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:
         x_BCHW, y_B = batch
-        torch.manual_seed(_mixed(self.seed, batch_idx))
+        torch.manual_seed(mixed_seed(self.seed, batch_idx))
         with self.firing_rate.listening():
             logits_BK = self(x_BCHW)
         accuracy = self._eval_acc(split)
@@ -121,6 +121,6 @@ def _accuracy(num_classes: int) -> torchmetrics.Metric:
     return torchmetrics.classification.MulticlassAccuracy(num_classes, average="micro")
 
 
-def _mixed(seed: int, index: int) -> int:
+def mixed_seed(seed: int, index: int) -> int:
     """One seed out of two numbers, without the collisions of a sum."""
     return (seed * 1_000_003 + index * 7_919 + 12_345) % (2**63)

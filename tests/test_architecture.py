@@ -34,6 +34,7 @@ ORDER = [
     "tracking",
     "callbacks",
     "train",
+    "fold",
     "inspection",
     "diagnosis",
     "cli",
