@@ -256,13 +256,15 @@ class Comparison:
 
     Args:
         num_outputs: outputs of all neurons at all steps.
-        num_flipped: those that are silent in one network and fire in the other.
+        num_spikes: those that fire in the network.
+        num_flipped: those that fire in one network and not in the other.
         logit_error: largest difference of a logit, relative to the largest logit where that is above 1.
         acc: accuracy of the network, a fraction.
         acc_folded: accuracy of the folded network, a fraction.
     """
 
     num_outputs: int
+    num_spikes: int
     num_flipped: int
     logit_error: float
     acc: float
@@ -270,32 +272,30 @@ class Comparison:
 
 
 @torch.no_grad()
-def compare(
-    network: Network, folded: Folded, batches: Iterable[tuple[Tensor, Tensor]], dtype: torch.dtype
-) -> Comparison:
-    """Runs both, computing in dtype.
+def compare(network: Network, folded: Folded, batches: Iterable[tuple[Tensor, Tensor]]) -> Comparison:
+    """Runs both, in the precision of their parameters.
 
     Args:
-        network: the network.
+        network: the network, in eval.
         folded: the folded one.
         batches: encoded input [T, B, C, H, W] and labels [B].
-        dtype: of the computation.
     """
-    network, folded = copy.deepcopy(network).eval().to(dtype), copy.deepcopy(folded).to(dtype)
-    outputs = flipped = samples = hits = hits_folded = 0
+    outputs = spikes = flipped = samples = hits = hits_folded = 0
     error, largest = 0.0, 1.0
     for batch_TBCHW, labels_B in batches:
-        for x, y in zip(batch_TBCHW.to(dtype).split(CHUNK, 1), labels_B.split(CHUNK), strict=True):
+        batch_TBCHW = batch_TBCHW.to(next(network.parameters()).dtype)
+        for x, y in zip(batch_TBCHW.split(CHUNK, 1), labels_B.split(CHUNK), strict=True):
             logits, fired = _fired(network, x)
             logits_folded, fired_folded = _fired(folded.network, x)
             outputs += sum(f.numel() for f in fired.values())
+            spikes += sum(int(f.sum()) for f in fired.values())
             flipped += sum(int((f != fired_folded[name]).sum()) for name, f in fired.items())
             samples += len(y)
             hits += int((logits.argmax(1) == y).sum())
             hits_folded += int((logits_folded.argmax(1) == y).sum())
             error = max(error, float((logits - logits_folded).abs().max()))
             largest = max(largest, float(logits.abs().max()))
-    return Comparison(outputs, flipped, error / largest, hits / samples, hits_folded / samples)
+    return Comparison(outputs, spikes, flipped, error / largest, hits / samples, hits_folded / samples)
 
 
 def _fired(network: Network, x_TBCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -340,10 +340,10 @@ class FoldResult:
             (
                 f"{count['weights']} norms folded into weights, {count['threshold']} into thresholds; "
                 f"{count['plain']} weights made plain",
-                f"float64, val set:  logits equal to {exact.logit_error:.1e}, {exact.num_flipped} of "
-                f"{exact.num_outputs:,} outputs flipped",
-                f"float32, {self.split} set: {rounded.num_flipped:,} of {rounded.num_outputs:,} outputs flipped "
-                f"({rounded.num_flipped / rounded.num_outputs:.1e}); accuracy {100 * rounded.acc:.2f} %, "
+                f"float64, val set: logits equal to {exact.logit_error:.1e}, {exact.num_flipped} of "
+                f"{exact.num_spikes:,} spikes flipped",
+                f"float32, {self.split} set: {rounded.num_flipped:,} of {rounded.num_spikes:,} spikes flipped "
+                f"({rounded.num_flipped / max(1, rounded.num_spikes):.1e}); accuracy {100 * rounded.acc:.2f} %, "
                 f"folded {100 * rounded.acc_folded:.2f} %",
             )
         )
@@ -360,18 +360,19 @@ def fold_run(folder: results.RunFolder, config: ExperimentConfig) -> FoldResult:
     data, task = _build(config)
     task.network.load_state_dict(load_file(folder.weights))
     task.eval()
-    folded = fold(copy.deepcopy(task.network).double())
-    exact = compare(task.network, folded, _encoded(task, data.val_dataloader()), torch.float64)
+    network = copy.deepcopy(task.network).double()
+    folded = fold(network)
+    exact = compare(network, folded, _encoded(task, data.val_dataloader()))
     if exact.num_flipped or exact.logit_error > TOLERANCE:
         raise RuntimeError(f"the folded network of run {folder.path.name} is another one: {exact}")
     # a run that has not read the test set yet does not read it here either
     split = "test" if "test/acc" in trained.metrics else "val"
     loader = data.test_dataloader() if split == "test" else data.val_dataloader()
-    rounded = compare(task.network, folded, _encoded(task, loader), torch.float32)
+    rounded = compare(task.network, folded.float(), _encoded(task, loader))
     result = FoldResult(trained.run_id, folded.folds, exact, rounded, split, results.now())
     try:
         with results.whole_file(folder.folded) as scratch:
-            save_file({name: t.contiguous() for name, t in folded.float().state_dict().items()}, scratch)
+            save_file({name: t.contiguous() for name, t in folded.state_dict().items()}, scratch)
         results.write_json(folder.folded.with_suffix(".json"), dataclasses.asdict(result))
     except OSError as error:
         raise UserError(f"the folded network cannot be written to {folder.path} ({error.strerror})") from None

@@ -52,6 +52,10 @@ class Classification(pl.LightningModule):
         logits: Tensor = self.network(self.encoding(x_BCHW))
         return logits
 
+    def on_fit_start(self) -> None:
+        """Lightning trains a network in the mode in which it finds it; a folded one refuses here."""
+        self.network.train()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch."""
         x_BCHW, y_B = batch
