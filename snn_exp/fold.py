@@ -338,8 +338,8 @@ class FoldResult:
         exact, rounded = self.float64, self.float32
         return "\n".join(
             (
-                f"{count['weights']} norms folded into weights, {count['threshold']} into thresholds; "
-                f"{count['plain']} weights made plain",
+                f"norms folded into weights: {count['weights']}, into thresholds: {count['threshold']}; "
+                f"weights made plain: {count['plain']}",
                 f"float64, val set: logits equal to {exact.logit_error:.1e}, {exact.num_flipped} of "
                 f"{exact.num_spikes:,} spikes flipped",
                 f"float32, {self.split} set: {rounded.num_flipped:,} of {rounded.num_spikes:,} spikes flipped "

@@ -288,7 +288,7 @@ def test_the_command_writes_the_folded_network_which_loads_back(capsys: pytest.C
     trained = train.run(config, echo=False)
     assert main(["fold", config.run_id[:5]]) == 0
     said = capsys.readouterr().out
-    assert "1 norms folded into weights, 6 into thresholds; 0 weights made plain" in said
+    assert "norms folded into weights: 1, into thresholds: 6; weights made plain: 0" in said
     assert "float64, val set: logits equal to" in said and "float32, test set: " in said
     folder = RunFolder.of(config)
     stored = json.loads((folder.path / "folded.json").read_text())
