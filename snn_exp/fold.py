@@ -281,7 +281,7 @@ def compare(network: Network, folded: Folded, batches: Iterable[tuple[Tensor, Te
         batches: encoded input [T, B, C, H, W] and labels [B].
     """
     outputs = spikes = flipped = samples = hits = hits_folded = 0
-    error, largest = 0.0, 1.0
+    error, largest = torch.zeros(()), torch.ones(())
     for batch_TBCHW, labels_B in batches:
         batch_TBCHW = batch_TBCHW.to(next(network.parameters()).dtype)
         for x, y in zip(batch_TBCHW.split(CHUNK, 1), labels_B.split(CHUNK), strict=True):
@@ -293,9 +293,9 @@ def compare(network: Network, folded: Folded, batches: Iterable[tuple[Tensor, Te
             samples += len(y)
             hits += int((logits.argmax(1) == y).sum())
             hits_folded += int((logits_folded.argmax(1) == y).sum())
-            error = max(error, float((logits - logits_folded).abs().max()))
-            largest = max(largest, float(logits.abs().max()))
-    return Comparison(outputs, spikes, flipped, error / largest, hits / samples, hits_folded / samples)
+            error = torch.maximum(error, (logits - logits_folded).abs().max())  # keeps a NaN, unlike max()
+            largest = torch.maximum(largest, logits.abs().max())
+    return Comparison(outputs, spikes, flipped, float(error / largest), hits / samples, hits_folded / samples)
 
 
 def _fired(network: Network, x_TBCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -363,7 +363,7 @@ def fold_run(folder: results.RunFolder, config: ExperimentConfig) -> FoldResult:
     network = copy.deepcopy(task.network).double()
     folded = fold(network)
     exact = compare(network, folded, _encoded(task, data.val_dataloader()))
-    if exact.num_flipped or exact.logit_error > TOLERANCE:
+    if exact.num_flipped or not exact.logit_error <= TOLERANCE:  # so that a NaN is refused
         raise RuntimeError(f"the folded network of run {folder.path.name} is another one: {exact}")
     # a run that has not read the test set yet does not read it here either
     split = "test" if "test/acc" in trained.metrics else "val"

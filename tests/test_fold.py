@@ -315,10 +315,18 @@ def test_a_run_that_has_not_read_the_test_set_does_not_read_it_to_be_folded(
     assert "float32, val set: " in capsys.readouterr().out
 
 
-def test_another_network_in_float64_is_a_fault_and_nothing_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("broken", [0.1, torch.nan])
+def test_another_network_in_float64_is_a_fault_and_nothing_is_stored(
+    broken: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fold_wrongly(network: Network) -> folding.Folded:
+        folded = fold(network)
+        folded.get_parameter("network.classifier.bias").data[0] += broken
+        return folded
+
     config = tiny()
     train.run(config, echo=False)
-    monkeypatch.setattr(folding, "TOLERANCE", -1.0)
+    monkeypatch.setattr(folding, "fold", fold_wrongly)
     with pytest.raises(RuntimeError, match="is another one"):
         main(["fold", config.run_id])
     assert not list(RunFolder.of(config).path.glob("*folded*"))
