@@ -27,14 +27,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, fx, nn
 
 from snn_exp import results
+from snn_exp.blocks import Block
 from snn_exp.config import ExperimentConfig
 from snn_exp.data import DataModule, make_dataset
 from snn_exp.errors import UserError
-from snn_exp.layers import Block, TimeFolded
+from snn_exp.layers import TimeFolded
 from snn_exp.networks import MeanOverTimeAndSpace, Network
 from snn_exp.neurons import Neuron
 from snn_exp.norms import NoNorm, Norm
-from snn_exp.task import Classification, mixed_seed
+from snn_exp.task import Classification
 from snn_exp.train import build_task
 
 TOLERANCE = 1e-10  # of logits in float64, relative to the largest where that is above 1
@@ -402,5 +403,4 @@ def _build(config: ExperimentConfig) -> tuple[DataModule, Classification]:
 def _encoded(task: Classification, loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
     """A loader's batches as the network reads them, random codes drawn as in the run's own evaluation."""
     for index, (x_BCHW, y_B) in enumerate(loader):
-        torch.manual_seed(mixed_seed(task.seed, index))
-        yield task.encoding(x_BCHW), y_B
+        yield task.encoded(x_BCHW, index), y_B

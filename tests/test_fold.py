@@ -22,8 +22,9 @@ from snn_exp.errors import UserError
 from snn_exp.fold import compare, fold, load_folded
 from snn_exp.layers import make_part_factories
 from snn_exp.networks import Network, build_network
-from snn_exp.neurons import LIF, Neuron
-from snn_exp.norms import BatchNorm, Norm, PSPNorm
+from snn_exp.neurons import KLIF, Neuron, ParallelNeuron
+from snn_exp.neurons import NEURONS as registered
+from snn_exp.norms import Norm, OnlineRenorm, PSPNorm
 from snn_exp.results import RunFolder
 from snn_exp.synapses import SYNAPSES
 from snn_exp.weights import WEIGHT_NORMS, StandardizedWeights
@@ -33,27 +34,31 @@ NEURONS: dict[str, dict[str, Any]] = {
     "lif hard": {"name": "lif", "v_reset": 0.1, "learn_threshold": True},
     "lif soft": {"name": "lif", "reset": "soft", "decay_input": False},
     "plif": {"name": "plif", "reset": "soft", "v_threshold": 0.7},
+    "cuba_lif": {"name": "cuba_lif", "v_reset": -0.2},
+    "glif": {"name": "glif"},
     "srm": {"name": "srm"},
     "srm slayer": {"name": "srm", "refractory": "slayer", "learn_threshold": True},
+    "psn": {"name": "psn"},
+    "sliding_psn": {"name": "sliding_psn", "learn_threshold": True},
     "s2nn": {"name": "s2nn"},
 }
-NORMS = ("bn", "mpbn", "psp")
+NORMS = ("bn", "tdbn", "osr", "psp", "mpbn")
 STRUCTURES: list[dict[str, Any]] = [
     *({"residual": {"name": block, "shortcut": shortcut}, "network": {"name": "resnet", "readout": readout}}
       for block in ("pre", "bireal") for shortcut in ("avgpool_dup", "conv") for readout in ("membrane", "spikes")),
-    *({"residual": {"name": "post", "shortcut": shortcut}} for shortcut in ("avgpool_dup", "conv")),
+    *({"residual": {"name": block, "shortcut": shortcut}}
+      for block in ("post", "ms") for shortcut in ("avgpool_dup", "conv")),
+    *({"residual": {"name": "sew_add", "shortcut": shortcut}} for shortcut in ("maxpool_dup", "conv")),
     {"residual": {"name": "none"}},
     {"network": {"name": "vgg"}},
     {"network": {"name": "mlp"}},
 ]  # fmt: skip
-
-
-class EverywhereBatchNorm(BatchNorm):
-    """Batch norm around the weights, and on the membrane, where a stepwise neuron has no time axis."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.bn(x.reshape(-1, *self.feature_shape))
-        return y.view_as(x)
+# signs are neither read out as spikes nor counted
+SIGN_STRUCTURES = [
+    s
+    for s in STRUCTURES
+    if s.get("network", {}).get("readout") != "spikes" and s.get("residual", {}).get("name") not in ("ms", "sew_add")
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -78,15 +83,11 @@ def make_network(
     """A tiny random network in float64 whose norms have seen something."""
     torch.manual_seed(0)
     neuron = NEURONS[neuron] if isinstance(neuron, str) else neuron
-    on_membrane = norm == "mpbn"
-    if isinstance(norm, str):
-        norm = {"name": "bn" if on_membrane else norm}
+    norm = {"name": norm} if isinstance(norm, str) else norm
     parts = make_part_factories(
         neuron=neuron, surrogate={"name": "atan"}, synapse={"name": synapse}, norm=norm,
         weight_norm={"name": weight_norm}, weight_quant={"name": weight_quant}, num_steps=num_steps,
     )  # fmt: skip
-    if on_membrane:
-        parts = dataclasses.replace(parts, placements=("current", "membrane"), make_norm=EverywhereBatchNorm)
     network = {"width": 3, "name": "resnet"} | (network or {})
     built = build_network(
         network, parts, in_shape=(2, 6, 6), num_classes=3, num_layers=4 if network["name"] == "mlp" else 8,
@@ -99,7 +100,7 @@ def make_network(
 def as_if_trained(network: Network) -> Network:
     """In float64, with moved statistics, gains of both signs, shifts, thresholds of each channel."""
     for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | OnlineRenorm):
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(0.3, 2)
             module.weight.uniform_(0.6, 2).mul_(torch.where(torch.rand(module.weight.shape) < 0.3, -1, 1))
@@ -110,6 +111,8 @@ def as_if_trained(network: Network) -> Network:
             module.g.uniform_(0.5, 2)
         elif isinstance(module, Neuron) and isinstance(module.v_threshold, nn.Parameter):
             module.v_threshold.uniform_(0.6, 1.4)
+        if isinstance(module, ParallelNeuron):
+            module.b.normal_(0, 0.2)
     return network.double().eval()
 
 
@@ -129,18 +132,21 @@ def assert_the_same(network: Network, num_steps: int = 4) -> folding.Folded:
     return folded
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("neuron", NEURONS)
+def has_membrane(neuron: str) -> bool:
+    return registered[NEURONS[neuron]["name"]].has_membrane
+
+
+@pytest.mark.parametrize(("neuron", "norm"), [(n, m) for n in NEURONS for m in NORMS if has_membrane(n) or m != "mpbn"])
 def test_in_float64_logits_are_equal_and_no_spike_differs(neuron: str, norm: str) -> None:
-    others = itertools.cycle(itertools.product(WEIGHT_NORMS, SYNAPSES))
+    """Every two of a neuron, a norm and a structure meet."""
+    dressed = list(zip(STRUCTURES, itertools.cycle(itertools.product(WEIGHT_NORMS, SYNAPSES)), strict=False))
     num_steps = 1 if neuron == "s2nn" else 4
-    for structure in STRUCTURES:
-        weight_norm, synapse = next(others)
+    for structure, (weight_norm, synapse) in dressed[(list(NEURONS).index(neuron) + NORMS.index(norm)) % 4 :: 4]:
         network = make_network(neuron, norm, **structure, weight_norm=weight_norm, synapse=synapse, num_steps=num_steps)
         assert_the_same(network, num_steps)
 
 
-@pytest.mark.parametrize("structure", [s for s in STRUCTURES if s.get("network", {}).get("readout") != "spikes"])
+@pytest.mark.parametrize("structure", SIGN_STRUCTURES)
 @pytest.mark.parametrize("weight_quant", ["bnn", "xnor"])
 def test_a_binary_network_folds_into_plain_weights_thresholds_and_signs(
     structure: dict[str, Any], weight_quant: str
@@ -205,21 +211,12 @@ REFUSED = {
     "passes the size of its input on and has no threshold to take over the scale",
     "gain": "stages.0.0.activation1.norm cannot be folded: its scale is 0 in channel 1, where what it gives no longer "
     "depends on its input, and no threshold does that",
-    "bent": "stages.0.0.activation1.norm cannot be folded: stages.0.0.activation1.neuron behind it is a Bent, whose "
+    "bent": "stages.0.0.activation1.norm cannot be folded: stages.0.0.activation1.neuron behind it is a KLIF, whose "
     "membrane is not linear in its input, so no threshold makes up for the scale",
     "shared": "stages.0.0.activation1.norm cannot be folded: what reads it is not weights alone and not one neuron, so "
     "nothing can take over its scale and shift",
     "nothing": "the network has no norm and its weights are plain, so there is nothing to fold",
 }
-
-
-class Bent(LIF):
-    """A neuron that is not linear in its input."""
-
-    scales_with_input = ()
-
-    def charge(self, v: Tensor, x: Tensor) -> Tensor:
-        return super().charge(v, x.tanh())
 
 
 def refused_network(why: str) -> Network:
@@ -233,7 +230,7 @@ def refused_network(why: str) -> Network:
     if why == "gain":
         network.get_parameter("stages.0.0.activation1.norm.bn.weight").data[1] = 0
     elif why == "bent":
-        activation.neuron = Bent().double()
+        activation.neuron = KLIF().double()
     else:
         activation.neuron = nn.Hardtanh()
     return network
