@@ -35,6 +35,7 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
   report NAME              the answer of a study, from its finished runs
   options [group]          what can be chosen: each option, its parameters, defaults and units
   show [overrides]         the resolved config, the built network, and its layers before training
+  fold RUN                 a trained network without its norms: into weights and thresholds, checked
   doctor                   versions, devices, data, write access, W&B
 
   snn-exp train neuron=s2nn norm=bn residual=bireal depth=d20 seed=0
@@ -284,6 +285,27 @@ def show(arguments: Sequence[str]) -> int:
     return 0
 
 
+def fold(arguments: Sequence[str]) -> int:
+    """snn-exp fold."""
+    parser = _parser("fold", "Writes a trained network without its norms, and compares the two.")
+    parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
+    given = parser.parse_args(arguments)
+
+    from snn_exp import results
+
+    folder = results.find_run(given.run)
+    config = folder.trained_config()
+    if note := folder.check_stored(config):
+        print(note)
+    _require_data([config])
+
+    from snn_exp import fold as folding
+
+    print(f"run {folder.path.name}: {config.label}", flush=True)
+    print(folding.fold_run(folder, config).text())
+    return 0
+
+
 def doctor(arguments: Sequence[str]) -> int:
     """snn-exp doctor."""
     _parser("doctor", "Versions, devices, data, write access, W&B.").parse_args(arguments)
@@ -312,6 +334,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": report,
     "options": options,
     "show": show,
+    "fold": fold,
     "doctor": doctor,
 }
 

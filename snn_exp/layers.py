@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -142,7 +143,7 @@ def named_chain(**modules: nn.Module | None) -> nn.Sequential:
     )
 
 
-class _TimeFolded:
+class TimeFolded:
     """Weights shared by all steps: time is folded into the batch and unfolded again."""
 
     weight: Tensor
@@ -164,8 +165,19 @@ class _TimeFolded:
         weight: Tensor = self.weight_quant(self.weight_norm(self.weight))
         return weight
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the weight is used as it is stored."""
+        return isinstance(self.weight_norm, NoWeightNorm) and isinstance(self.weight_quant, NoWeightQuant)
 
-class Conv2d(_TimeFolded, nn.Conv2d):
+    @torch.no_grad()
+    def make_plain(self) -> None:
+        """Stores the weight as it is used; from here on it is neither normalized nor quantized."""
+        self.weight.copy_(self.effective_weight())
+        self.weight_norm, self.weight_quant = NoWeightNorm(), NoWeightQuant()
+
+
+class Conv2d(TimeFolded, nn.Conv2d):
     """A convolution over [T, B, C, H, W], without bias, padded to keep the size.
 
     Equation:
@@ -203,10 +215,10 @@ class Conv2d(_TimeFolded, nn.Conv2d):
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """All steps at once."""
         weight = self.effective_weight()
-        return over_time(lambda x: functional.conv2d(x, weight, None, self.stride, self.padding), x_TBCHW)
+        return over_time(lambda x: functional.conv2d(x, weight, self.bias, self.stride, self.padding), x_TBCHW)
 
 
-class Linear(_TimeFolded, nn.Linear):
+class Linear(TimeFolded, nn.Linear):
     """A linear map of the last axis of [T, B, F], without bias; weights as in `Conv2d`.
 
     Example:
@@ -229,4 +241,4 @@ class Linear(_TimeFolded, nn.Linear):
 
     def forward(self, x_TBF: Tensor) -> Tensor:
         """All steps at once."""
-        return functional.linear(x_TBF, self.effective_weight())
+        return functional.linear(x_TBF, self.effective_weight(), self.bias)

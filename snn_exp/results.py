@@ -6,12 +6,15 @@ outputs/runs/<run_id>/
     train.log             what would have been printed
     weights.safetensors   the best weights
     result.json           the result: written last, so that its presence means "done"
+    folded.safetensors    the network without its norms, once `snn-exp fold` was asked for it,
+    folded.json           and what was folded: written last
     failure.json          instead, when the run crashed; the same command tries again
     checkpoints/          while it is not done
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import datetime
@@ -22,13 +25,13 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from snn_exp.config import ASIDE, ExperimentConfig, execution
-from snn_exp.errors import UserError
+from snn_exp.config import ASIDE, ExperimentConfig, execution, resolve
+from snn_exp.errors import UserError, nearest
 
 Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations a sample
 
@@ -69,16 +72,23 @@ def require_writable(folder: Path) -> None:
         ignore.write_text("*\n")
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Writes a whole file or none: what is written to the scratch file it gives is renamed at the end."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    yield scratch
+    scratch.replace(path)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a whole file or none."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole file or none: a scratch file beside it, then a rename."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text)
-    scratch.replace(path)
+    """Writes a whole file or none."""
+    with whole_file(path) as scratch:
+        scratch.write_text(text)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
@@ -147,6 +157,11 @@ class RunFolder:
         return self.path / "weights.safetensors"
 
     @property
+    def folded(self) -> Path:
+        """The best weights with the norms folded into them, in safetensors form."""
+        return self.path / "folded.safetensors"
+
+    @property
     def metrics_csv(self) -> Path:
         """A row an epoch."""
         return self.path / "metrics.csv"
@@ -175,6 +190,35 @@ class RunFolder:
             return None
         except (ValueError, TypeError):
             raise UserError(f"{path} is damaged; remove the folder {self.path} to train the run again") from None
+
+    def trained(self) -> Result:
+        """The result of a run that has weights.
+
+        Raises:
+            UserError: the run is not finished, crashed, or diverged.
+        """
+        result = self.result()
+        if result is None:
+            reason = f"crashed ({failure})" if (failure := self.failure()) else "is not finished"
+            raise UserError(f"run {self.path.name} {reason}; type its snn-exp train command again to finish it first")
+        if result.status == "diverged":
+            raise UserError(f"run {self.path.name} diverged, so it has no trained weights; choose another run")
+        return result
+
+    def trained_config(self) -> ExperimentConfig:
+        """The config of a run that has weights.
+
+        Raises:
+            UserError: as `trained`, or a part means something else today than when the run was trained.
+        """
+        result = self.trained()
+        config = resolve(result.config)
+        if config.run_id != result.run_id:
+            raise UserError(
+                f"run {result.run_id} was trained with parts that mean something else today: the same config is run "
+                f"{config.run_id} now; train it again"
+            )
+        return config
 
     def is_complete(self, config: ExperimentConfig) -> bool:
         """Whether nothing is left to do: trained, and tested if that is asked for. A diverged run is done."""
@@ -260,6 +304,32 @@ class RunFolder:
         if manifest.get("code") != code_hash():
             return f"run {config.run_id} was trained by other code than today's; --rerun trains it again"
         return None
+
+
+def find_run(given: str) -> RunFolder:
+    """The folder of a run.
+
+    Args:
+        given: a run id, the beginning of one, or a folder.
+
+    Raises:
+        UserError: there is no such run, or several.
+    """
+    runs = output_root() / "runs"
+    for folder in (runs / given, Path(given)):
+        if (folder / "manifest.json").exists():
+            return RunFolder(folder)
+    ids = sorted(path.name for path in runs.glob("*") if "." not in path.name)  # the others were set aside
+    matches = [run_id for run_id in ids if run_id.startswith(given)]
+    if len(matches) == 1:
+        return RunFolder(runs / matches[0])
+    if matches:
+        raise UserError(
+            f"run {given!r} may be {', '.join(matches[:5])}{', ...' if len(matches) > 5 else ''}; type more of it"
+        )
+    guess = nearest(given, ids)
+    hint = f"; did you mean {guess}?" if guess else ""
+    raise UserError(f"There is no run {given!r} among the {len(ids)} of {runs}{hint}")
 
 
 def _agree(a: Any, b: Any) -> bool:

@@ -55,6 +55,10 @@ class Classification(pl.LightningModule):
         logits: Tensor = self.network(self.encoding(x_BCHW))
         return logits
 
+    def on_fit_start(self) -> None:
+        """Lightning trains a network in the mode in which it finds it; a folded one refuses here."""
+        self.network.train()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch, and the penalty on the mean output of the neuron layers, if there is one."""
         x_BCHW, y_B = batch
@@ -74,10 +78,15 @@ class Classification(pl.LightningModule):
         assert isinstance(metric, torchmetrics.Metric)
         return metric
 
+    def encoded(self, x_BCHW: Tensor, batch_idx: int) -> Tensor:
+        """A batch as the network reads it in an evaluation, the same whenever it is asked for."""
+        _seed_all_draws(self.device, _mixed(self.seed, batch_idx))
+        x_TBCHW: Tensor = self.encoding(x_BCHW)
+        return x_TBCHW
+
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Logits [B, K] of a batch, the same whenever it is asked for."""
-        _seed_all_draws(self.device, _mixed(self.seed, batch_idx))
-        logits_BK: Tensor = self(batch[0])
+        logits_BK: Tensor = self.network(self.encoded(batch[0], batch_idx))
         return logits_BK
 
     def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:

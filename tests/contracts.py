@@ -201,6 +201,47 @@ def statistics_are_over_what_it_says(norm: Any, x_TBCHW: Tensor) -> None:
     assert torch.equal(moved, expected), f"statistics are not over {norm.statistics_over!r}"
 
 
+def is_affine_where_it_says_so(norm: Any, x_TBN: Tensor) -> None:
+    """In eval, with moved parameters, what `affine_C` gives is what the norm does."""
+    _move_parameters(norm)
+    norm(x_TBN)  # moves running statistics
+    affine_C = norm.eval().affine_C()
+    if affine_C is not None:
+        scale, shift = (values_C.view(-1, *(1 for _ in x_TBN.shape[3:])) for values_C in affine_C)
+        torch.testing.assert_close(norm(x_TBN), scale * x_TBN + shift, msg="affine_C is not what the norm does")
+
+
+def folds_what_stands_in_front(neuron: Any, x_TBCHW: Tensor) -> None:
+    """A scale, and a norm of the membrane, of either sign, go into the neuron where it says that they do."""
+    if neuron.emits == "real":
+        return
+    _move_parameters(neuron)
+    c = x_TBCHW.shape[2]
+    scale = torch.linspace(-1.4, 1.7, c, dtype=x_TBCHW.dtype).view(-1, 1, 1)
+    shift = torch.linspace(0.4, -0.3, c, dtype=x_TBCHW.dtype).view(-1, 1, 1)
+    rescaled = neuron.rescaled(scale)
+    assert rescaled is None or torch.equal(rescaled(x_TBCHW), neuron(scale * x_TBCHW)), "the rescaled neuron differs"
+    folded = neuron.firing_on(scale, shift)
+    neuron.membrane_norm = _Affine(scale, shift)
+    assert torch.equal(folded(x_TBCHW), neuron(x_TBCHW)), "the neuron with another threshold differs"
+
+
+@torch.no_grad()
+def _move_parameters(part: nn.Module) -> None:
+    """Away from where they start, each value by another amount."""
+    for parameter in part.parameters():
+        parameter.add_(torch.linspace(-1.5, 0.7, parameter.numel(), dtype=parameter.dtype).view_as(parameter))
+
+
+class _Affine(nn.Module):
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.scale, self.shift = scale, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x + self.shift
+
+
 def derivative_belongs_to_primitive(surrogate: Surrogate) -> None:
     """Central differences in float64 away from kinks, and the height at the threshold."""
     y = torch.linspace(-6.013, 6.0, 1201, dtype=torch.float64)

@@ -56,6 +56,7 @@ ORDER = [
     "tracking",
     "callbacks",
     "train",
+    "fold",
     "inspection",
     "diagnosis",
     "cli",

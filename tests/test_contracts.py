@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from snn_exp.dynamics import State, Stepwise
 from snn_exp.neurons import IF, NEURONS
-from snn_exp.norms import NORMS, BatchNorm, Norm, RMSNorm, Site, TemporalAccumulatedBatchNorm
+from snn_exp.norms import NORMS, BatchNorm, LayerNorm, Norm, RMSNorm, Site, TemporalAccumulatedBatchNorm
 from snn_exp.registry import Option, Positive, Registry
 from snn_exp.surrogates import SURROGATES, ATan
 from snn_exp.synapses import SYNAPSES, ExponentialSynapse, IdentitySynapse
@@ -46,6 +46,9 @@ class StepByStep(nn.Module):
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         return torch.stack([self.norm(x_BN) for x_BN in x_TBN])
+
+    def affine_C(self) -> tuple[Tensor, Tensor] | None:
+        return self.norm.affine_C()
 
 
 def build(kind: str, config: dict[str, Any], num_steps: int = T) -> Any:
@@ -184,6 +187,16 @@ def test_statistics_are_over_the_axes_the_norm_names(kind, config):
     assert set(norm.placements) <= {"psp", "current", "membrane", "spike"}
 
 
+@pytest.mark.parametrize(("kind", "config"), cases("norm"))
+def test_in_eval_a_norm_is_the_scale_and_shift_it_names(kind, config):
+    contracts.is_affine_where_it_says_so(build(kind, config).double(), input_for(kind).double())
+
+
+@pytest.mark.parametrize(("kind", "config"), cases("neuron"))
+def test_a_neuron_takes_over_what_stands_in_front_of_it(kind, config):
+    contracts.folds_what_stands_in_front(build(kind, config).double(), input_for(kind).double())
+
+
 # --- surrogates -----------------------------------------------------------------------------------
 
 
@@ -286,6 +299,21 @@ class SaysItIsOverEverything(RMSNorm):
         return "T,B,C,H,W"
 
 
+class SaysItIsAffine(LayerNorm):
+    def affine_C(self) -> tuple[Tensor, Tensor]:
+        return torch.ones(C).double(), torch.zeros(C).double()
+
+
+class SaysItIsLinearInItsInput(IF):
+    def charge(self, v: Tensor, x: Tensor) -> Tensor:
+        return v + x.tanh()
+
+
+class KeepsItsOwnThreshold(IF):
+    def fire(self, h: Tensor) -> Tensor:
+        return self.surrogate.spike(h - self.threshold_as(h))
+
+
 class AnotherDerivative(ATan):
     def kernel(self, y: Tensor) -> Tensor:
         return 1 / (1 + y.abs())
@@ -332,6 +360,9 @@ X = input_for("neuron")
         (contracts.is_documented, (NotANumber, option_for(NotANumber))),
         (contracts.statistics_are_over_what_it_says, (SaysItIsOverTheBatchOnly(Site((C, H, W))), X)),
         (contracts.statistics_are_over_what_it_says, (SaysItIsOverEverything(Site((C, H, W))), X)),
+        (contracts.is_affine_where_it_says_so, (SaysItIsAffine(Site((C, H, W))).double(), X.double())),
+        (contracts.folds_what_stands_in_front, (SaysItIsLinearInItsInput().double(), X.double())),
+        (contracts.folds_what_stands_in_front, (KeepsItsOwnThreshold().double(), X.double())),
         (contracts.statistics_are_over_what_it_says, (SaysItIsOverThePast(Site((C, H, W))), X)),
         (contracts.statistics_are_over_what_it_says, (SaysItIsOverAllTime(Site((C, H, W), T)), X)),
         (contracts.fires_through_its_membrane_norm, (FiresPastItsNorm(), X)),

@@ -15,7 +15,17 @@ from snn_exp.data import DataModule, make_dataset
 from snn_exp.energy import SynapticOperations, dense_macs
 from snn_exp.layers import Conv2d, Linear
 from snn_exp.neurons import IF, S2NN, ReLU, Sign
-from snn_exp.norms import BatchNorm, GroupNorm, LayerNorm, NoNorm, PSPNorm, RMSNorm, Site
+from snn_exp.norms import (
+    NORMS,
+    BatchNorm,
+    GroupNorm,
+    LayerNorm,
+    MembraneBatchNorm,
+    NoNorm,
+    PSPNorm,
+    RMSNorm,
+    Site,
+)
 from snn_exp.synapses import AlphaSynapse, ExponentialSynapse
 from snn_exp.task import Classification
 from snn_exp.train import build_task
@@ -155,6 +165,11 @@ def test_a_filter_commutes_with_the_weights() -> None:
         (LayerNorm(Site((8, 2, 2))), False),
         (GroupNorm(Site((8, 2, 2))), False),
         (RMSNorm(Site((8, 2, 2))), False),
+        *(
+            (NORMS[name](Site((8, 2, 2), 4)), name in ("tdbn", "mpbn", "osr"))
+            for name in ("tdbn", "bntt", "tebn", "tab", "mpbn", "neunorm", "osr")
+        ),
+        (MembraneBatchNorm(Site((8, 2, 2), 4, "membrane")), True),
         (PSPNorm(Site((8, 2, 2), 4)), True),
         (PSPNorm(Site((8, 2, 2), 4), over="neuron"), False),
         (PSPNorm(Site((8,), 4), over="neuron"), True),

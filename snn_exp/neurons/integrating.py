@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from annotated_types import Unit
@@ -30,6 +30,8 @@ class IntegratingNeuron(StepwiseNeuron):
         detach_reset: no gradient through the reset.
     """
 
+    scales_with_input: ClassVar[tuple[str, ...]] = ("v_threshold", "v_reset")
+
     def __init__(
         self,
         *supplied: Any,
@@ -44,12 +46,12 @@ class IntegratingNeuron(StepwiseNeuron):
                 f"v_reset={v_reset:g} is not below v_threshold={self.v_threshold.max():g}, so a neuron at rest would "
                 f"fire at every step; type a smaller v_reset"
             )
-        self.v_reset = v_reset
+        self.v_reset: float | Tensor = v_reset  # a tensor once a norm is folded into the neuron
         self.reset = reset
         self.detach_reset = detach_reset
 
     def initial_state(self, x_BN: Tensor) -> State:
-        return (torch.full_like(x_BN, self.v_reset),)
+        return (torch.zeros_like(x_BN) + self.reset_as(x_BN),)
 
     @abstractmethod
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
@@ -66,8 +68,12 @@ class IntegratingNeuron(StepwiseNeuron):
         s = self.as_reset(s)
         if self.reset == "hard":
             # one pass; equal, since spikes are 0 or 1
-            return torch.lerp(h, h.new_full((), self.v_reset), s.to(h.dtype))
+            return torch.lerp(h, self.reset_as(h), s.to(h.dtype))
         return h - s * self.threshold_as(h)
+
+    def reset_as(self, x: Tensor) -> Tensor:
+        """v_reset in the dtype of x."""
+        return self.v_reset.to(x.dtype) if isinstance(self.v_reset, Tensor) else x.new_full((), self.v_reset)
 
     def as_reset(self, s: Tensor) -> Tensor:
         """The spike as the reset sees it: without a gradient if detach_reset."""
@@ -205,6 +211,8 @@ class KLIF(LIF):
         tensor([0., 1., 0.])
     """
 
+    scales_with_input = ()  # what is rectified is not linear
+
     def __init__(self, *supplied: Any, k: Positive = 1.0, **lif: Any) -> None:
         super().__init__(*supplied, **lif)
         self.k = nn.Parameter(torch.tensor(k))
@@ -241,6 +249,7 @@ class CLIF(LIF):
     """
 
     default_surrogate = "rect"
+    scales_with_input = ()  # the sigmoids are not linear
 
     def __init__(
         self,
@@ -345,6 +354,8 @@ class GLIF(StepwiseNeuron):
         >>> GLIF((2,), None, 3).gain_logit.shape
         torch.Size([3, 2])
     """
+
+    scales_with_input = ("v_threshold", "leak", "fall")
 
     def __init__(
         self,

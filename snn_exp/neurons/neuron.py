@@ -16,8 +16,9 @@ A neuron's traits say what it promises and what a config may combine it with:
 
 from __future__ import annotations
 
+import copy
 from abc import ABC
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,34 @@ NEURONS: Registry[Neuron] = Registry(
 )
 
 
+class ChannelThreshold(nn.Module):
+    """Where a neuron fires once a norm is folded into it; a negative scale turns "from above" into "from below".
+
+    Equation:
+        y = sign (h - threshold), sign in {-1, +1}, per channel; it fires where y >= 0
+
+    Example:
+        >>> ChannelThreshold(torch.tensor([2.0]), torch.tensor([1.0])).behind(torch.tensor([-4.0]), 0.0).threshold
+        tensor([-0.5000])
+    """
+
+    threshold: Tensor
+    sign: Tensor
+
+    def __init__(self, threshold: Tensor, sign: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("threshold", threshold)
+        self.register_buffer("sign", sign)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """y."""
+        return self.sign * (h - self.threshold)
+
+    def behind(self, scale: Tensor, shift: Tensor | float) -> ChannelThreshold:
+        """What decides on h as this one does on scale h + shift."""
+        return ChannelThreshold((self.threshold - shift) / scale, self.sign * scale.sign())
+
+
 class Neuron(nn.Module, ABC):
     """What all neurons share: a threshold, fixed or learned per channel, and a spike function.
 
@@ -65,8 +94,13 @@ class Neuron(nn.Module, ABC):
     default_synapse: ClassVar[str] = "identity"
     version: ClassVar[int] = 1
 
+    # What is in membrane units, where the membrane is linear in them and the input: dividing all of them by a
+    # gives for x the spikes that there were for a x. Empty where that does not hold.
+    scales_with_input: ClassVar[tuple[str, ...]] = ()
+
     v_threshold: Tensor
     membrane_norm: nn.Module | None  # on the membrane just before it fires, if a network puts one there
+    folded_threshold: ChannelThreshold | None  # where it fires, if a norm was folded into it
 
     def __init__(
         self,
@@ -81,6 +115,7 @@ class Neuron(nn.Module, ABC):
         self.num_steps = num_steps
         self.channel_shape = (*feature_shape[:1], *(1 for _ in feature_shape[1:]))
         self.membrane_norm = None
+        self.folded_threshold = None
         self.surrogate = surrogate or SURROGATES.make({"name": self.default_surrogate})
         if learn_threshold:
             self.v_threshold = self.per_channel(v_threshold)
@@ -93,9 +128,45 @@ class Neuron(nn.Module, ABC):
 
     def fire(self, h: Tensor) -> Tensor:
         """s = H(norm(h) - v_threshold), where norm is the membrane's, if there is one."""
+        return self.surrogate.spike(self.excess(h))
+
+    def excess(self, h: Tensor) -> Tensor:
+        """By how much the membrane exceeds what it takes to fire."""
         if self.membrane_norm is not None:
             h = self.membrane_norm(h)
-        return self.surrogate.spike(h - self.threshold_as(h))
+        if self.folded_threshold is not None:
+            y: Tensor = self.folded_threshold(h)
+            return y
+        return h - self.threshold_as(h)
+
+    @torch.no_grad()
+    def firing_on(self, scale: Tensor, shift: Tensor | float) -> Self:
+        """The neuron that fires at a membrane h where this one does at scale h + shift; its resets stay.
+
+        Args:
+            scale: not 0; per channel, [C, 1, ...] with as many axes as a sample has.
+            shift: likewise.
+        """
+        neuron = copy.deepcopy(self)
+        threshold = self.folded_threshold or ChannelThreshold(self.v_threshold, torch.ones_like(scale))
+        neuron.folded_threshold = threshold.behind(scale, shift)
+        return neuron
+
+    @torch.no_grad()
+    def rescaled(self, scale: Tensor) -> Self | None:
+        """The neuron that makes of x what this one makes of scale x; None if nothing but the scale itself can.
+
+        Args:
+            scale: not 0; per channel, [C, 1, ...] with as many axes as a sample has.
+        """
+        if not self.scales_with_input:
+            return None
+        neuron = self.firing_on(scale, 0.0)
+        for name in self.scales_with_input:
+            value = getattr(neuron, name) / scale
+            delattr(neuron, name)  # a number, a buffer or a parameter
+            neuron.register_buffer(name, value)
+        return neuron
 
     def threshold_as(self, x: Tensor) -> Tensor:
         """The threshold in the dtype of x: under mixed precision a learned one must not widen the spikes."""

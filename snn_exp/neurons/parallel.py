@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,13 @@ class ParallelNeuron(Neuron):
         """All steps at once."""
         h = torch.tensordot(self.mixing(len(x_TBN)).to(x_TBN.dtype), x_TBN, dims=1)
         return self.fire(h - self.b.to(h.dtype).view(-1, *(1 for _ in h.shape[1:])))
+
+    @torch.no_grad()
+    def rescaled(self, scale: Tensor) -> Self:
+        # nothing is reset, so b is one more threshold
+        neuron = self.firing_on(scale, -self.b.view(-1, 1, *(1 for _ in scale.shape)))
+        neuron.b.zero_()
+        return neuron
 
 
 @NEURONS.register("psn")

@@ -74,7 +74,7 @@ class Sign(SingleStepNeuron):
         super().__init__(*supplied, v_threshold=0.0)
 
     def fire(self, h: Tensor) -> Tensor:
-        return self.surrogate.sign(h)
+        return self.surrogate.sign(self.excess(h))
 
 
 @NEURONS.register("relu")

@@ -50,6 +50,7 @@ class SRM(StepwiseNeuron):
 
     default_surrogate = "slayer_exp"
     default_synapse = "exponential"
+    scales_with_input = ("v_threshold",)
 
     def __init__(
         self,

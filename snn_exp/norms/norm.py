@@ -59,10 +59,14 @@ class Norm(nn.Module, ABC):
     def statistics_over(self) -> str:
         """The axes whose values share one statistic, such as "T,B,H,W"; "T<=t" is the steps up to a value's own."""
 
+    def affine_C(self) -> tuple[Tensor, Tensor] | None:
+        """(scale, shift) where in eval y = scale x + shift per channel; None where it does something else."""
+        return None
+
     @property
     def folds(self) -> bool:
         """Whether, in eval, neighbouring weights or thresholds can absorb it, so that inference pays nothing."""
-        return False
+        return self.affine_C() is not None
 
     def with_space(self, axes: str) -> str:
         """The axes, and H and W where the features have them."""

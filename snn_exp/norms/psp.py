@@ -87,11 +87,6 @@ class PSPNorm(Norm):
             "sample": self.with_space("C"),
         }[self.over]
 
-    @property
-    def folds(self) -> bool:
-        # weights shared in space and time can absorb one running moment a channel
-        return self.over != "sample" and self.moment.numel() == self.feature_shape[0]
-
     def forward(self, psp_TBN: Tensor) -> Tensor:
         """Batch moments in training, running ones in eval (over=sample: always the sample's own)."""
         if self.over == "channel_step":
@@ -103,6 +98,13 @@ class PSPNorm(Norm):
         else:
             moment = self.moment
         return psp_TBN * torch.rsqrt(moment + self.eps).to(psp_TBN.dtype)
+
+    def affine_C(self) -> tuple[Tensor, Tensor] | None:
+        # per neuron or per step there are more moments than channels, unless there is one neuron or one step
+        if self.over == "sample" or self.moment.numel() != self.feature_shape[0]:
+            return None
+        scale_C = torch.rsqrt(self.moment + self.eps).flatten()
+        return scale_C, torch.zeros_like(scale_C)
 
     @torch.no_grad()
     def _update(self, moment: Tensor) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from snn_exp.dynamics import State, Stepwise, over_time
 from snn_exp.norms.norm import NORMS, Norm, Site
-from snn_exp.norms.standard import AnyDimBatchNorm, BatchNorm
+from snn_exp.norms.standard import AnyDimBatchNorm, BatchNorm, standardization_C
 from snn_exp.registry import Fraction, Positive
 
 
@@ -121,9 +121,8 @@ class TemporalEffectiveBatchNorm(BatchNorm):
         super().__init__(site, **batch_norm)
         self.p = nn.Parameter(torch.ones(site.num_steps))
 
-    @property
-    def folds(self) -> bool:
-        return False  # a factor for each step
+    def affine_C(self) -> None:
+        return None  # a factor for each step
 
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Batch statistics in training, running ones in eval."""
@@ -346,10 +345,6 @@ class OnlineRenorm(Norm):
     def statistics_over(self) -> str:
         return self.with_space("T<=t,B")
 
-    @property
-    def folds(self) -> bool:
-        return True
-
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Running statistics; in training they move first, and the gradient is a batch normalization's."""
         x = x_TBN.to(self.weight.dtype)
@@ -363,6 +358,9 @@ class OnlineRenorm(Norm):
             mean, var = _along_channels(self.running_mean, x), _along_channels(self.running_var, x)
             x_hat = (x - mean) * torch.rsqrt(var + self.eps)
         return (_along_channels(self.weight, x) * x_hat + _along_channels(self.bias, x)).to(x_TBN.dtype)
+
+    def affine_C(self) -> tuple[Tensor, Tensor]:
+        return standardization_C(self.running_mean, self.running_var + self.eps, self.weight, self.bias)
 
     @torch.no_grad()
     def _moved_step_by_step(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,13 +36,12 @@ class NoNorm(Norm):
     def statistics_over(self) -> str:
         return ""
 
-    @property
-    def folds(self) -> bool:
-        return True
-
     def forward(self, x_TBN: Tensor) -> Tensor:
         """The input."""
         return x_TBN
+
+    def affine_C(self) -> tuple[Tensor, Tensor]:
+        return torch.ones(self.feature_shape[0]), torch.zeros(self.feature_shape[0])
 
 
 @NORMS.register("bn")
@@ -78,13 +77,20 @@ class BatchNorm(Norm):
     def statistics_over(self) -> str:
         return self.with_space("T,B")
 
-    @property
-    def folds(self) -> bool:
-        return True
-
     def forward(self, x_TBN: Tensor) -> Tensor:
         """Batch statistics in training, running ones in eval."""
         return over_time(self.bn, x_TBN)
+
+    def affine_C(self) -> tuple[Tensor, Tensor] | None:
+        mean_C, var_C = self.bn.running_mean, self.bn.running_var
+        assert mean_C is not None and var_C is not None
+        return standardization_C(mean_C, var_C + self.bn.eps, self.bn.weight, self.bn.bias)
+
+
+def standardization_C(mean_C: Tensor, var_C: Tensor, gain_C: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
+    """The scale and shift of gain (x - mean) / sqrt(var) + bias."""
+    scale_C = gain_C * torch.rsqrt(var_C)
+    return scale_C, bias_C - mean_C * scale_C
 
 
 class AnyDimBatchNorm(nn.modules.batchnorm._BatchNorm):

@@ -1,0 +1,8 @@
+"""Runs `snn-exp fold` from a checkout."""
+
+import sys
+
+from snn_exp.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["fold", *sys.argv[1:]]))
