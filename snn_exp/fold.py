@@ -76,6 +76,9 @@ class Folded(Network):
         logits: Tensor = self.network(x_TBCHW)
         return logits
 
+    def segments(self) -> list[nn.Module]:
+        return self.network.segments()
+
     def train(self, mode: bool = True) -> Folded:
         """Only eval.
 
