@@ -8,8 +8,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from snn_exp.config import ExperimentConfig
-from snn_exp.data import DataModule, make_dataset
+from snn_exp.datasets import make_dataset
 from snn_exp.energy import dense_macs
+from snn_exp.loading import DataModule
 from snn_exp.results import data_root
 from snn_exp.train import build_task
 

@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from snn_exp import callbacks, tracking
 from snn_exp.config import ExperimentConfig
-from snn_exp.data import DataModule, make_dataset
+from snn_exp.datasets import make_dataset
 from snn_exp.encodings import ENCODINGS
 from snn_exp.energy import dense_macs
 from snn_exp.layers import make_part_factories
+from snn_exp.loading import DataModule
 from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
 from snn_exp.results import Result, RunFolder, data_root, now

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from snn_exp import menu
 from snn_exp.compose import CHOICES, compose, config_dir, read_command
-from snn_exp.data import DataModule, make_dataset
+from snn_exp.datasets import make_dataset
+from snn_exp.loading import DataModule
 from snn_exp.registry import parameters_of
 from snn_exp.train import build_task
 

@@ -1,9 +1,6 @@
-"""Data sets: real images in memory, split once, indexed and augmented by the batch.
+"""Data sets: real images in memory, split once.
 
 Shapes: N samples, B batch, C channels, H W space.
-
-The order of an epoch and the augmentation of a sample derive from (seed, epoch, index) alone, so that a
-resumed run repeats the undisturbed one, whatever the batches were.
 """
 
 from __future__ import annotations
@@ -12,25 +9,20 @@ import contextlib
 import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pytorch_lightning as pl
 import torch
 from annotated_types import Ge
 from torch import Tensor
-from torch.nn import functional
-from torch.utils.data import DataLoader, Sampler
-from torch.utils.data import Dataset as TorchDataset
 
 from snn_exp.errors import UserError
-from snn_exp.registry import OpenFraction, PartConfig, Registry
+from snn_exp.registry import OpenFraction, PartConfig, Registry, Scalar
 
-EVAL_BATCH_SIZE = 256
 Indices = npt.NDArray[np.int64]
 
 
@@ -65,21 +57,21 @@ class ImageDataset(ABC):
         root: the folder of the data.
         seed: draws training and validation; pairs of runs with the same seed share both.
         max_shift: largest random shift of a training image, pixels; what moves in is black.
-        flip: mirror every other training image.
     """
 
+    defaults: ClassVar[Mapping[str, Scalar]] = {}
     embedded: ClassVar[bool] = False
     num_classes: ClassVar[int] = 10
     version: ClassVar[int] = 1
 
+    flip: bool = False  # mirror every other training image
     train: Split
     val: Split
 
-    def __init__(self, root: Path, seed: int, *, max_shift: int, flip: bool = False) -> None:
+    def __init__(self, root: Path, seed: int, *, max_shift: int) -> None:
         self.root = root
         self.seed = seed
         self.max_shift = max_shift
-        self.flip = flip
 
     @cached_property
     @abstractmethod
@@ -234,9 +226,8 @@ class TorchvisionDataset(ImageDataset):
         *,
         val_fraction: OpenFraction = 0.1,
         max_shift: Annotated[int, Ge(0)] = 4,
-        flip: bool = False,
     ) -> None:
-        super().__init__(root, seed, max_shift=max_shift, flip=flip)
+        super().__init__(root, seed, max_shift=max_shift)
         everything = self._read(train=True)
         labels = everything.labels.numpy()
         indices = np.arange(len(labels))
@@ -291,6 +282,26 @@ class TorchvisionDataset(ImageDataset):
         return Split(torch.as_tensor(read.data).unsqueeze(1), torch.as_tensor(read.targets))
 
 
+class MirroredDataset(TorchvisionDataset):
+    """A data set whose things remain what they are in a mirror.
+
+    Args:
+        flip: mirror every other training image.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        seed: int,
+        *,
+        val_fraction: OpenFraction = 0.1,
+        max_shift: Annotated[int, Ge(0)] = 4,
+        flip: bool = True,
+    ) -> None:
+        super().__init__(root, seed, val_fraction=val_fraction, max_shift=max_shift)
+        self.flip = flip
+
+
 def _remove_empty_folders(root: Path, before: set[Path]) -> None:
     """What a failed download leaves behind, and nothing that was there before."""
     for folder in sorted((path for path in {root, *root.rglob("*")} - before if path.is_dir()), reverse=True):
@@ -323,17 +334,13 @@ class MNIST(TorchvisionDataset):
         False
     """
 
+    defaults = {"max_shift": 2}
     torchvision_name = "MNIST"
     files = _MNIST_FILES.format("MNIST")
 
-    def __init__(
-        self, root: Path, seed: int, *, val_fraction: OpenFraction = 0.1, max_shift: Annotated[int, Ge(0)] = 2
-    ) -> None:
-        super().__init__(root, seed, val_fraction=val_fraction, max_shift=max_shift)
-
 
 @DATASETS.register("fashion_mnist")
-class FashionMNIST(TorchvisionDataset):
+class FashionMNIST(MirroredDataset):
     """70,000 pictures of clothes, 28 x 28 pixels.
 
     Definition:
@@ -352,23 +359,13 @@ class FashionMNIST(TorchvisionDataset):
         False
     """
 
+    defaults = {"max_shift": 2}
     torchvision_name = "FashionMNIST"
     files = _MNIST_FILES.format("FashionMNIST")
 
-    def __init__(
-        self,
-        root: Path,
-        seed: int,
-        *,
-        val_fraction: OpenFraction = 0.1,
-        max_shift: Annotated[int, Ge(0)] = 2,
-        flip: bool = True,
-    ) -> None:
-        super().__init__(root, seed, val_fraction=val_fraction, max_shift=max_shift, flip=flip)
-
 
 @DATASETS.register("cifar10")
-class CIFAR10(TorchvisionDataset):
+class CIFAR10(MirroredDataset):
     """60,000 small pictures of ten kinds of things, 32 x 32 pixels, colour.
 
     Definition:
@@ -389,17 +386,6 @@ class CIFAR10(TorchvisionDataset):
 
     torchvision_name = "CIFAR10"
     files = "the unpacked folder cifar-10-batches-py/"
-
-    def __init__(
-        self,
-        root: Path,
-        seed: int,
-        *,
-        val_fraction: OpenFraction = 0.1,
-        max_shift: Annotated[int, Ge(0)] = 4,
-        flip: bool = True,
-    ) -> None:
-        super().__init__(root, seed, val_fraction=val_fraction, max_shift=max_shift, flip=flip)
 
     def _as_split(self, read: Any) -> Split:
         return Split(torch.from_numpy(read.data).permute(0, 3, 1, 2).contiguous(), torch.as_tensor(read.targets))
@@ -453,11 +439,6 @@ class SVHN(TorchvisionDataset):
     torchvision_name = "SVHN"
     files = "train_32x32.mat and test_32x32.mat"
 
-    def __init__(
-        self, root: Path, seed: int, *, val_fraction: OpenFraction = 0.1, max_shift: Annotated[int, Ge(0)] = 4
-    ) -> None:
-        super().__init__(root, seed, val_fraction=val_fraction, max_shift=max_shift)
-
     @classmethod
     def _open(cls, root: Path, *, train: bool, download: bool) -> Any:
         from torchvision import datasets
@@ -471,152 +452,3 @@ class SVHN(TorchvisionDataset):
 def make_dataset(config: PartConfig, root: Path, seed: int) -> ImageDataset:
     """The data set of a resolved config group."""
     return DATASETS.make(config, root, seed)
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchIndex:
-    """Which samples of which epoch make a batch."""
-
-    epoch: int
-    indices: Tensor
-
-
-def _generator(*key: int) -> torch.Generator:
-    """A generator of its own for each key."""
-    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
-
-
-class EpochSampler(Sampler[BatchIndex]):
-    """Batches of an epoch, in an order that derives from (seed, epoch); Lightning sets the epoch.
-
-    Args:
-        num_samples: N.
-        batch_size: samples a batch; a last batch of one sample is left out, since no batch norm can use it.
-        seed: None keeps the order of the data and every sample.
-    """
-
-    def __init__(self, num_samples: int, batch_size: int, seed: int | None) -> None:
-        self.num_samples = num_samples
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order."""
-        self.epoch = epoch
-
-    def _num_dropped(self) -> int:
-        lonely = self.seed is not None and self.num_samples > 1 and self.num_samples % self.batch_size == 1
-        return 1 if lonely and self.batch_size > 1 else 0
-
-    def __len__(self) -> int:
-        return -(-(self.num_samples - self._num_dropped()) // self.batch_size)
-
-    def __iter__(self) -> Iterator[BatchIndex]:
-        # a generator, so that the order is drawn at the first batch: Lightning asks for the iterator of a
-        # resumed epoch before it sets that epoch
-        if self.seed is None:
-            order = torch.arange(self.num_samples)
-        else:
-            order = torch.randperm(self.num_samples, generator=_generator(self.seed, self.epoch, 0))
-        order = order[: self.num_samples - self._num_dropped()]
-        for start in range(0, len(order), self.batch_size):
-            yield BatchIndex(self.epoch, order[start : start + self.batch_size])
-
-
-class BatchedSplit(TorchDataset[tuple[Tensor, Tensor]]):
-    """A split that is indexed, and augmented, a batch at a time.
-
-    Args:
-        split: the samples.
-        seed: of the augmentation.
-        max_shift: largest shift, pixels; 0 does not shift.
-        flip: mirror every other image.
-    """
-
-    def __init__(self, split: Split, seed: int = 0, max_shift: int = 0, flip: bool = False) -> None:
-        self.split = split
-        self.seed = seed
-        self.max_shift = max_shift
-        self.flip = flip
-        self._drawn: tuple[int, Tensor, Tensor] | None = None
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, batch: BatchIndex) -> tuple[Tensor, Tensor]:
-        x_BCHW = as_pixels(self.split.images[batch.indices])
-        if self.max_shift or self.flip:
-            shifts, flips = self._draw(batch.epoch)
-            if self.flip:
-                x_BCHW = torch.where(flips[batch.indices].view(-1, 1, 1, 1), x_BCHW.flip(-1), x_BCHW)
-            if self.max_shift:
-                x_BCHW = shifted(x_BCHW, shifts[batch.indices], self.max_shift)
-        return x_BCHW, self.split.labels[batch.indices]
-
-    def _draw(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Shifts and flips of all samples in an epoch."""
-        if self._drawn is None or self._drawn[0] != epoch:
-            generator = _generator(self.seed, epoch, 1)
-            shifts = torch.randint(-self.max_shift, self.max_shift + 1, (len(self.split), 2), generator=generator)
-            flips = torch.rand(len(self.split), generator=generator) < 0.5
-            self._drawn = (epoch, shifts, flips)
-        return self._drawn[1], self._drawn[2]
-
-
-def shifted(x_BCHW: Tensor, shifts_B2: Tensor, max_shift: int) -> Tensor:
-    """Each image moved down and right by its own shift; zeros move in.
-
-    Example:
-        >>> shifted(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[0, 1]]), 1)
-        tensor([[[[0., 1.]]]])
-    """
-    b, c, h, w = x_BCHW.shape
-    padded = functional.pad(x_BCHW, (max_shift,) * 4)
-    rows = torch.arange(h) + max_shift - shifts_B2[:, :1]
-    columns = torch.arange(w) + max_shift - shifts_B2[:, 1:]
-    batch, channel = torch.arange(b).view(-1, 1, 1, 1), torch.arange(c).view(1, -1, 1, 1)
-    return padded[batch, channel, rows.view(b, 1, h, 1), columns.view(b, 1, 1, w)]
-
-
-class DataModule(pl.LightningDataModule):
-    """A data set's loaders; no Python work a sample.
-
-    Args:
-        dataset: the data set.
-        batch_size: training samples a step.
-        seed: of order and augmentation.
-    """
-
-    def __init__(self, dataset: ImageDataset, batch_size: int, seed: int) -> None:
-        super().__init__()
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.seed = seed
-
-    @property
-    def num_train(self) -> int:
-        """Training samples an epoch."""
-        return len(self.dataset.train)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled and augmented."""
-        d = self.dataset
-        batched = BatchedSplit(d.train, self.seed, d.max_shift, d.flip)
-        return _loader(batched, EpochSampler(len(d.train), self.batch_size, self.seed))
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """In order, as they are."""
-        return self._in_order(self.dataset.val)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """In order, as they are."""
-        return self._in_order(self.dataset.test)
-
-    def _in_order(self, split: Split) -> DataLoader[Any]:
-        return _loader(BatchedSplit(split), EpochSampler(len(split), EVAL_BATCH_SIZE, None))
-
-
-def _loader(batched: BatchedSplit, sampler: EpochSampler) -> DataLoader[Any]:
-    return DataLoader(batched, sampler=sampler, batch_size=None, num_workers=0)
