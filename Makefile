@@ -33,7 +33,7 @@ format: setup  ## put the code in form
 	$(BIN)/ruff format .
 
 lock:  ## resolve requirements.lock anew (needs uv)
-	uv pip compile --quiet --extra dev --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	uv pip compile --quiet --extra dev --extra events --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		--universal --python-version 3.11 pyproject.toml -o requirements.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay

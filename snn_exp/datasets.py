@@ -1,6 +1,9 @@
-"""Data sets: real images in memory, split once.
+"""Data sets in memory, split once; images are here, data with time in events.py.
 
-Shapes: N samples, B batch, C channels, H W space.
+A data set answers three questions, and inherits the answers: how it is split (StratifiedTest, OfficialTest),
+where its files come from (embedded, or Fetched), and what a sample is.
+
+Shapes: N samples, T steps, C channels, H W space.
 """
 
 from __future__ import annotations
@@ -21,21 +24,21 @@ from annotated_types import Ge
 from torch import Tensor
 
 from snn_exp.errors import UserError
-from snn_exp.registry import OpenFraction, PartConfig, Registry, Scalar
+from snn_exp.registry import OpenFraction, Registry, Scalar
 
 Indices = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images and what they show.
+    """Samples and what they show.
 
     Args:
-        images: [N, C, H, W], uint8 in 0..255 or float in [0, 1].
+        samples: images [N, C, H, W], uint8 in 0..255 or float in [0, 1]; or counts [N, T, C, H, W], int16.
         labels: [N], int64.
     """
 
-    images: Tensor
+    samples: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
@@ -44,34 +47,41 @@ class Split:
     def at(self, indices: Indices) -> Split:
         """Some of the samples."""
         chosen = torch.from_numpy(indices)
-        return Split(self.images[chosen], self.labels[chosen])
+        return Split(self.samples[chosen], self.labels[chosen])
 
 
-DATASETS: Registry[ImageDataset] = Registry("dataset", traits=("embedded",))
+DATASETS: Registry[Dataset] = Registry("dataset", traits=("embedded", "has_time"))
 
 
-class ImageDataset(ABC):
-    """Train, validation and test images of one data set.
+class Dataset(ABC):
+    """Train, validation and test samples of one data set.
 
     Args:
         root: the folder of the data.
         seed: draws training and validation; pairs of runs with the same seed share both.
-        max_shift: largest random shift of a training image, pixels; what moves in is black.
+        num_steps: T of data with time; images know no time.
+        max_shift: largest random shift of a training image, pixels.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {}
     embedded: ClassVar[bool] = False
+    has_time: ClassVar[bool] = False
     num_classes: ClassVar[int] = 10
     version: ClassVar[int] = 1
 
-    flip: bool = False  # mirror every other training image
+    flip: bool = False
     train: Split
     val: Split
 
-    def __init__(self, root: Path, seed: int, *, max_shift: int) -> None:
+    def __init__(self, root: Path, seed: int, num_steps: int = 1, *, max_shift: Annotated[int, Ge(0)] = 0) -> None:
         self.root = root
         self.seed = seed
+        self.num_steps = num_steps
         self.max_shift = max_shift
+
+    @abstractmethod
+    def _read(self, *, train: bool) -> Split:
+        """The official training or test set; all samples, where there is no official test set."""
 
     @cached_property
     @abstractmethod
@@ -93,27 +103,32 @@ class ImageDataset(ABC):
         return
 
     @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """(C, H, W), or (T, C, H, W) of data with time."""
+        return tuple(self.train.samples.shape[1:])
+
+    @property
     def in_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        c, h, w = self.train.images.shape[1:]
+        """(C, H, W) of one step."""
+        c, h, w = self.sample_shape[-3:]
         return c, h, w
 
     @cached_property
     def pixel_mean(self) -> float:
         """Mean of the training pixels, in [0, 1]."""
-        return float(as_pixels(self.train.images).mean())
+        return float(as_float(self.train.samples).mean())
 
     @cached_property
     def pixel_std(self) -> float:
         """Standard deviation of the training pixels."""
-        return float(as_pixels(self.train.images).std())
+        return float(as_float(self.train.samples).std())
 
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of the training and validation samples, in order, and of what fixes the test set."""
         digest = hashlib.sha256(self._test_key())
         for split in (self.train, self.val):
-            digest.update(split.images.numpy().tobytes())
+            digest.update(split.samples.numpy().tobytes())
             digest.update(split.labels.numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -122,9 +137,9 @@ class ImageDataset(ABC):
         """Names the test samples without reading them."""
 
 
-def as_pixels(images: Tensor) -> Tensor:
-    """float32 in [0, 1]."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+def as_float(samples: Tensor) -> Tensor:
+    """float32: pixels in [0, 1], counts as they are."""
+    return samples.float() / 255 if samples.dtype == torch.uint8 else samples.float()
 
 
 def stratified(labels: Indices, indices: Indices, size: int, seed: int) -> tuple[Indices, Indices]:
@@ -145,8 +160,150 @@ def stratified(labels: Indices, indices: Indices, size: int, seed: int) -> tuple
     return np.sort(first), np.sort(second)
 
 
+class StratifiedTest(Dataset):
+    """A data set without an official test set: a stratified part of it is the test set.
+
+    Args:
+        split_seed: fixes the test part.
+        val_fraction: of all samples.
+        test_fraction: of all samples.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        seed: int,
+        num_steps: int = 1,
+        *,
+        split_seed: Annotated[int, Ge(0)] = 0,
+        val_fraction: OpenFraction = 0.15,
+        test_fraction: OpenFraction = 0.25,
+        **parent: Any,
+    ) -> None:
+        if val_fraction + test_fraction >= 1:
+            raise UserError(
+                f"dataset.val_fraction={val_fraction} and dataset.test_fraction={test_fraction} leave nothing to "
+                f"train on; their sum must be below 1"
+            )
+        super().__init__(root, seed, num_steps, **parent)
+        self._everything = self._read(train=True)
+        labels = self._everything.labels.numpy()
+        rest, self._test_indices = stratified(
+            labels, np.arange(len(labels)), round(test_fraction * len(labels) + 0.5), split_seed
+        )
+        train, val = stratified(labels, rest, int(val_fraction * len(labels)), seed)
+        self.train, self.val = self._everything.at(train), self._everything.at(val)
+
+    @cached_property
+    def test(self) -> Split:
+        return self._everything.at(self._test_indices)
+
+    def _test_key(self) -> bytes:
+        return self._test_indices.tobytes()
+
+
+class OfficialTest(Dataset):
+    """A data set with an official test set.
+
+    Args:
+        val_fraction: share of the official training set that is held out for validation, redrawn by the seed.
+    """
+
+    def __init__(
+        self, root: Path, seed: int, num_steps: int = 1, *, val_fraction: OpenFraction = 0.1, **parent: Any
+    ) -> None:
+        super().__init__(root, seed, num_steps, **parent)
+        everything = self._read(train=True)
+        labels = everything.labels.numpy()
+        indices = np.arange(len(labels))
+        train, val = stratified(labels, indices, max(1, round(val_fraction * len(labels))), seed)
+        self.train, self.val = everything.at(train), everything.at(val)
+
+    @cached_property
+    def test(self) -> Split:
+        return self._read(train=False)
+
+    def _test_key(self) -> bytes:
+        return f"{type(self).__name__} official test set".encode()
+
+
+class Mirrored(Dataset):
+    """A data set whose things remain what they are in a mirror.
+
+    Args:
+        flip: mirror every other training image.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        seed: int,
+        num_steps: int = 1,
+        *,
+        max_shift: Annotated[int, Ge(0)] = 0,
+        flip: bool = True,
+    ) -> None:
+        super().__init__(root, seed, num_steps, max_shift=max_shift)
+        self.flip = flip
+
+
+class Fetched(Dataset):
+    """A data set whose files a library's class of the same name fetches and reads.
+
+    `files` says in words what to place under root by hand.
+    """
+
+    files: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def _open(cls, root: Path, *, train: bool, download: bool) -> Any:
+        """The library's object; raises whatever the library does where files are missing."""
+
+    @classmethod
+    def is_present(cls, root: Path) -> bool:
+        try:
+            for train in (True, False):
+                cls._open(root, train=train, download=False)
+        except Exception:  # missing, or a damaged file, which each reader reports in its own way
+            return False
+        return True
+
+    @classmethod
+    def prepare(cls, root: Path) -> None:
+        if cls.is_present(root):
+            return
+        before = {root, *root.rglob("*")} if root.exists() else set()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            for train in (True, False):
+                cls._open(root, train=train, download=True)
+        except Exception as error:  # the network, an archive cut short, a damaged file
+            _remove_what_is_empty(root, before)
+            raise UserError(
+                f"the data set {cls.__name__} is not in {root.resolve()}, or is damaged there, and could not "
+                f"be fetched ({in_words(error)}); place {cls.files} there by hand, or set SNN_EXP_DATA to the folder "
+                f"with it"
+            ) from None
+
+
+def in_words(error: Exception) -> str:
+    """What a library says of a fault, in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _remove_what_is_empty(root: Path, before: set[Path]) -> None:
+    """What a failed download leaves behind, and nothing that was there before."""
+    for path in sorted({root, *root.rglob("*")} - before, reverse=True):
+        with contextlib.suppress(OSError):  # a folder that is not empty
+            if path.is_dir():
+                path.rmdir()
+            elif path.stat().st_size == 0:
+                path.unlink()
+
+
 @DATASETS.register("digits")
-class Digits(ImageDataset):
+class Digits(StratifiedTest):
     """1,797 real handwritten digits of 8 x 8 pixels; comes with scikit-learn, no download.
 
     Definition:
@@ -170,108 +327,32 @@ class Digits(ImageDataset):
         (1078, 269, 450)
     """
 
+    defaults = {"max_shift": 1}
     embedded = True
 
-    def __init__(
-        self,
-        root: Path,
-        seed: int,
-        *,
-        split_seed: Annotated[int, Ge(0)] = 0,
-        val_fraction: OpenFraction = 0.15,
-        test_fraction: OpenFraction = 0.25,
-        max_shift: Annotated[int, Ge(0)] = 1,
-    ) -> None:
-        from sklearn.datasets import load_digits
-
-        if val_fraction + test_fraction >= 1:
-            raise UserError(
-                f"dataset.val_fraction={val_fraction} and dataset.test_fraction={test_fraction} leave nothing to "
-                f"train on; their sum must be below 1"
-            )
-        super().__init__(root, seed, max_shift=max_shift)
-        bunch = load_digits()
-        labels = bunch.target.astype(np.int64)
-        everything = Split(torch.from_numpy(bunch.images[:, None].astype(np.float32) / 16), torch.from_numpy(labels))
-        rest, self._test_indices = stratified(
-            labels, np.arange(len(labels)), round(test_fraction * len(labels) + 0.5), split_seed
-        )
-        train, val = stratified(labels, rest, int(val_fraction * len(labels)), seed)
-        self._everything = everything
-        self.train, self.val = everything.at(train), everything.at(val)
-
-    @cached_property
-    def test(self) -> Split:
-        return self._everything.at(self._test_indices)
-
-    def _test_key(self) -> bytes:
-        return self._test_indices.tobytes()
+    def _read(self, *, train: bool) -> Split:
+        images, labels = read_digits()
+        return Split(torch.from_numpy(images[:, None].astype(np.float32)), torch.from_numpy(labels))
 
 
-class TorchvisionDataset(ImageDataset):
-    """A data set with an official test set, read by torchvision's own class.
+def read_digits() -> tuple[npt.NDArray[np.float64], Indices]:
+    """The digits' pixels [N, H, W] in [0, 1] and labels, as scikit-learn has them."""
+    from sklearn.datasets import load_digits
 
-    Args:
-        val_fraction: share of the official training set that is held out for validation, redrawn by the seed.
-        max_shift: largest random shift of a training image, pixels.
-    """
+    bunch = load_digits()
+    return bunch.images / 16, bunch.target.astype(np.int64)
 
-    torchvision_name: ClassVar[str]
-    files: ClassVar[str]
 
-    def __init__(
-        self,
-        root: Path,
-        seed: int,
-        *,
-        val_fraction: OpenFraction = 0.1,
-        max_shift: Annotated[int, Ge(0)] = 4,
-    ) -> None:
-        super().__init__(root, seed, max_shift=max_shift)
-        everything = self._read(train=True)
-        labels = everything.labels.numpy()
-        indices = np.arange(len(labels))
-        train, val = stratified(labels, indices, max(1, round(val_fraction * len(labels))), seed)
-        self.train, self.val = everything.at(train), everything.at(val)
+class TorchvisionDataset(Fetched, OfficialTest):
+    """A data set that torchvision's class of the same name reads."""
 
-    @cached_property
-    def test(self) -> Split:
-        return self._read(train=False)
-
-    def _test_key(self) -> bytes:
-        return f"{self.torchvision_name} official test set".encode()
+    defaults = {"max_shift": 4}
 
     @classmethod
     def _open(cls, root: Path, *, train: bool, download: bool) -> Any:
         from torchvision import datasets
 
-        return getattr(datasets, cls.torchvision_name)(str(root), train=train, download=download)
-
-    @classmethod
-    def is_present(cls, root: Path) -> bool:
-        try:
-            for train in (True, False):
-                cls._open(root, train=train, download=False)
-        except Exception:  # missing, or a damaged file, which each reader reports in its own way
-            return False
-        return True
-
-    @classmethod
-    def prepare(cls, root: Path) -> None:
-        if cls.is_present(root):
-            return
-        before = {root, *root.rglob("*")} if root.exists() else set()
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            for train in (True, False):
-                cls._open(root, train=train, download=True)
-        except Exception as error:  # the network, an archive cut short, a damaged file
-            _remove_empty_folders(root, before)
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UserError(
-                f"the data set {cls.torchvision_name} is not in {root.resolve()}, or is damaged there, and could not "
-                f"be fetched ({reason}); place {cls.files} there by hand, or set SNN_EXP_DATA to the folder with it"
-            ) from None
+        return getattr(datasets, cls.__name__)(str(root), train=train, download=download)
 
     def _read(self, *, train: bool) -> Split:
         self.prepare(self.root)
@@ -280,33 +361,6 @@ class TorchvisionDataset(ImageDataset):
     def _as_split(self, read: Any) -> Split:
         """torchvision's arrays in our form."""
         return Split(torch.as_tensor(read.data).unsqueeze(1), torch.as_tensor(read.targets))
-
-
-class MirroredDataset(TorchvisionDataset):
-    """A data set whose things remain what they are in a mirror.
-
-    Args:
-        flip: mirror every other training image.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        seed: int,
-        *,
-        val_fraction: OpenFraction = 0.1,
-        max_shift: Annotated[int, Ge(0)] = 4,
-        flip: bool = True,
-    ) -> None:
-        super().__init__(root, seed, val_fraction=val_fraction, max_shift=max_shift)
-        self.flip = flip
-
-
-def _remove_empty_folders(root: Path, before: set[Path]) -> None:
-    """What a failed download leaves behind, and nothing that was there before."""
-    for folder in sorted((path for path in {root, *root.rglob("*")} - before if path.is_dir()), reverse=True):
-        with contextlib.suppress(OSError):  # not empty
-            folder.rmdir()
 
 
 _MNIST_FILES = (
@@ -335,12 +389,11 @@ class MNIST(TorchvisionDataset):
     """
 
     defaults = {"max_shift": 2}
-    torchvision_name = "MNIST"
     files = _MNIST_FILES.format("MNIST")
 
 
 @DATASETS.register("fashion_mnist")
-class FashionMNIST(MirroredDataset):
+class FashionMNIST(TorchvisionDataset, Mirrored):
     """70,000 pictures of clothes, 28 x 28 pixels.
 
     Definition:
@@ -360,12 +413,11 @@ class FashionMNIST(MirroredDataset):
     """
 
     defaults = {"max_shift": 2}
-    torchvision_name = "FashionMNIST"
     files = _MNIST_FILES.format("FashionMNIST")
 
 
 @DATASETS.register("cifar10")
-class CIFAR10(MirroredDataset):
+class CIFAR10(TorchvisionDataset, Mirrored):
     """60,000 small pictures of ten kinds of things, 32 x 32 pixels, colour.
 
     Definition:
@@ -384,7 +436,6 @@ class CIFAR10(MirroredDataset):
         10
     """
 
-    torchvision_name = "CIFAR10"
     files = "the unpacked folder cifar-10-batches-py/"
 
     def _as_split(self, read: Any) -> Split:
@@ -412,7 +463,6 @@ class CIFAR100(CIFAR10):
     """
 
     num_classes = 100
-    torchvision_name = "CIFAR100"
     files = "the unpacked folder cifar-100-python/"
 
 
@@ -436,7 +486,6 @@ class SVHN(TorchvisionDataset):
         10
     """
 
-    torchvision_name = "SVHN"
     files = "train_32x32.mat and test_32x32.mat"
 
     @classmethod
@@ -447,8 +496,3 @@ class SVHN(TorchvisionDataset):
 
     def _as_split(self, read: Any) -> Split:
         return Split(torch.from_numpy(read.data), torch.from_numpy(read.labels.astype(np.int64)))
-
-
-def make_dataset(config: PartConfig, root: Path, seed: int) -> ImageDataset:
-    """The data set of a resolved config group."""
-    return DATASETS.make(config, root, seed)

@@ -8,8 +8,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from snn_exp.config import ExperimentConfig
-from snn_exp.datasets import make_dataset
 from snn_exp.energy import dense_macs
+from snn_exp.events import make_dataset
 from snn_exp.loading import DataModule
 from snn_exp.results import data_root
 from snn_exp.train import build_task
@@ -24,9 +24,9 @@ def config_text(config: ExperimentConfig) -> str:
 def network_table(config: ExperimentConfig) -> Table:
     """A row a layer: its output [T, B, ...] for one sample, parameters, dense MACs over all steps."""
     torch.manual_seed(config.seed)
-    data = DataModule(make_dataset(config.dataset, data_root(), config.seed), 1, config.seed)
+    data = DataModule(make_dataset(config.dataset, data_root(), config.seed, config.num_steps), 1, config.seed)
     task = build_task(config, data).eval()
-    x_TBCHW = task.encoding(torch.zeros(1, *data.dataset.in_shape))
+    x_TBCHW = task.encoding(torch.zeros(1, *data.dataset.sample_shape))
     macs = dense_macs(task.network, x_TBCHW)
     shapes = _output_shapes(task.network, x_TBCHW)
     table = Table(title=f"{type(task.network).__name__}, one sample", title_justify="left")

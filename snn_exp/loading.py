@@ -1,6 +1,6 @@
 """From a data set to batches: the order of an epoch, augmentation, the DataModule.
 
-Shapes: N samples, B batch, C channels, H W space.
+Shapes: N samples, B batch, T steps (of data with time only), C channels, H W space.
 
 The order of an epoch and the augmentation of a sample derive from (seed, epoch, index) alone, so that a
 resumed run repeats the undisturbed one, whatever the batches were.
@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from snn_exp.datasets import ImageDataset, Split, as_pixels
+from snn_exp.datasets import Dataset, Split, as_float
 
 EVAL_BATCH_SIZE = 256
 
@@ -98,14 +98,14 @@ class BatchedSplit(TorchDataset[tuple[Tensor, Tensor]]):
         return len(self.split)
 
     def __getitem__(self, batch: BatchIndex) -> tuple[Tensor, Tensor]:
-        x_BCHW = as_pixels(self.split.images[batch.indices])
+        x = as_float(self.split.samples[batch.indices])
         if self.max_shift or self.flip:
             shifts, flips = self._draw(batch.epoch)
             if self.flip:
-                x_BCHW = torch.where(flips[batch.indices].view(-1, 1, 1, 1), x_BCHW.flip(-1), x_BCHW)
+                x = torch.where(flips[batch.indices].view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
             if self.max_shift:
-                x_BCHW = shifted(x_BCHW, shifts[batch.indices], self.max_shift)
-        return x_BCHW, self.split.labels[batch.indices]
+                x = shifted(x, shifts[batch.indices], self.max_shift)
+        return x, self.split.labels[batch.indices]
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor]:
         """Shifts and flips of all samples in an epoch."""
@@ -117,19 +117,19 @@ class BatchedSplit(TorchDataset[tuple[Tensor, Tensor]]):
         return self._drawn[1], self._drawn[2]
 
 
-def shifted(x_BCHW: Tensor, shifts_B2: Tensor, max_shift: int) -> Tensor:
-    """Each image moved down and right by its own shift; zeros move in.
+def shifted(x: Tensor, shifts_B2: Tensor, max_shift: int) -> Tensor:
+    """Each sample [C, H, W] or [T, C, H, W] moved down and right by its own shift; zeros move in.
 
     Example:
         >>> shifted(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[0, 1]]), 1)
         tensor([[[[0., 1.]]]])
     """
-    b, c, h, w = x_BCHW.shape
-    padded = functional.pad(x_BCHW, (max_shift,) * 4)
+    b, *_, h, w = x.shape
+    padded = functional.pad(x.reshape(b, -1, h, w), (max_shift,) * 4)
     rows = torch.arange(h) + max_shift - shifts_B2[:, :1]
     columns = torch.arange(w) + max_shift - shifts_B2[:, 1:]
-    batch, channel = torch.arange(b).view(-1, 1, 1, 1), torch.arange(c).view(1, -1, 1, 1)
-    return padded[batch, channel, rows.view(b, 1, h, 1), columns.view(b, 1, 1, w)]
+    batch, channel = torch.arange(b).view(-1, 1, 1, 1), torch.arange(padded.shape[1]).view(1, -1, 1, 1)
+    return padded[batch, channel, rows.view(b, 1, h, 1), columns.view(b, 1, 1, w)].view(x.shape)
 
 
 class DataModule(pl.LightningDataModule):
@@ -141,7 +141,7 @@ class DataModule(pl.LightningDataModule):
         seed: of order and augmentation.
     """
 
-    def __init__(self, dataset: ImageDataset, batch_size: int, seed: int) -> None:
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
         super().__init__()
         self.dataset = dataset
         self.batch_size = batch_size

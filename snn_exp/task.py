@@ -30,7 +30,7 @@ class Classification(pl.LightningModule):
 
     Args:
         network: [T, B, C, H, W] -> logits [B, K].
-        encoding: pixels [B, C, H, W] -> [T, B, C, H, W].
+        encoding: pixels [B, C, H, W] or frames [B, T, C, H, W] -> [T, B, C, H, W].
         optim: how the loss is minimised.
         num_classes: K.
         seed: of the run.
@@ -47,16 +47,16 @@ class Classification(pl.LightningModule):
         self.eval_loss = torchmetrics.MeanMetric()
         self.firing_rate = FiringRate(network)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits [B, K] of pixels in [0, 1]."""
-        logits: Tensor = self.network(self.encoding(x_BCHW))
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, K] of pixels in [0, 1], or of frames."""
+        logits: Tensor = self.network(self.encoding(x))
         return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch."""
-        x_BCHW, y_B = batch
+        x, y_B = batch
         torch.manual_seed(_mixed(self.seed, self.global_step))
-        logits_BK = self(x_BCHW)
+        logits_BK = self(x)
         loss = functional.cross_entropy(logits_BK, y_B, label_smoothing=self.optim.label_smoothing)
         self.train_acc(logits_BK, y_B)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(y_B))
@@ -69,10 +69,10 @@ class Classification(pl.LightningModule):
         return metric
 
     def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:
-        x_BCHW, y_B = batch
+        x, y_B = batch
         torch.manual_seed(_mixed(self.seed, batch_idx))
         with self.firing_rate.listening():
-            logits_BK = self(x_BCHW)
+            logits_BK = self(x)
         accuracy = self._eval_acc(split)
         accuracy(logits_BK, y_B)
         loss = functional.cross_entropy(logits_BK, y_B)

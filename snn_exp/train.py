@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from snn_exp import callbacks, tracking
 from snn_exp.config import ExperimentConfig
-from snn_exp.datasets import make_dataset
 from snn_exp.encodings import ENCODINGS
 from snn_exp.energy import dense_macs
+from snn_exp.events import make_dataset
 from snn_exp.layers import make_part_factories
 from snn_exp.loading import DataModule
 from snn_exp.networks import build_network
@@ -45,9 +45,8 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> R
         return stored
     torch.set_num_threads(config.trainer.num_threads)
     pl.seed_everything(config.seed, verbose=False)
-    data = DataModule(
-        make_dataset(config.dataset, data_root(), config.seed), int(config.optim["batch_size"] or 1), config.seed
-    )
+    dataset = make_dataset(config.dataset, data_root(), config.seed, config.num_steps)
+    data = DataModule(dataset, int(config.optim["batch_size"] or 1), config.seed)
     task = build_task(config, data)
     if stored is None:
         folder.begin(config, hardware())
@@ -154,8 +153,8 @@ def _test(trainer: pl.Trainer, task: Classification, data: DataModule, folder: R
 
 def _size(task: Classification, data: DataModule) -> dict[str, float]:
     """Parameters and dense multiply-accumulates of one sample."""
-    x_BCHW = torch.zeros(1, *data.dataset.in_shape, device=next(task.network.parameters()).device)
-    macs = dense_macs(task.network, task.encoding(x_BCHW))[""]
+    x = torch.zeros(1, *data.dataset.sample_shape, device=next(task.network.parameters()).device)
+    macs = dense_macs(task.network, task.encoding(x))[""]
     return {"params": sum(p.numel() for p in task.network.parameters()), "macs_dense": macs}
 
 

@@ -68,7 +68,7 @@ def test_an_augmented_image_is_a_shift_of_the_image_or_its_mirror_and_all_occur(
 def test_no_augmentation_leaves_the_images_as_they_are():
     data = digits()
     x, labels = BatchedSplit(data.train)[BatchIndex(4, torch.arange(20))]
-    assert torch.equal(x, data.train.images[:20])
+    assert torch.equal(x, data.train.samples[:20])
     assert torch.equal(labels, data.train.labels[:20])
 
 
@@ -93,13 +93,29 @@ def test_each_image_is_moved_by_its_own_shift():
     assert torch.equal(together[2], x[2])
 
 
+def test_all_steps_of_a_sample_are_shifted_and_mirrored_alike():
+    frames = torch.rand(6, 3, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    for t in range(3):
+        split, step = (Split(x, torch.zeros(6, dtype=torch.int64)) for x in (frames, frames[:, t]))
+        found, _ = BatchedSplit(split, 0, max_shift=2, flip=True)[BatchIndex(0, torch.arange(6))]
+        expected, _ = BatchedSplit(step, 0, max_shift=2, flip=True)[BatchIndex(0, torch.arange(6))]
+        assert not torch.equal(expected, frames[:, t])
+        assert torch.equal(found[:, t], expected)
+
+
+def test_counts_are_shown_as_they_are():
+    counts = torch.arange(8, dtype=torch.int16).view(2, 2, 1, 1, 2) * 100
+    x, _ = BatchedSplit(Split(counts, torch.zeros(2, dtype=torch.int64)))[BatchIndex(0, torch.arange(2))]
+    assert x.dtype == torch.float32 and x.flatten().tolist() == [0, 100, 200, 300, 400, 500, 600, 700]
+
+
 def test_validation_and_test_are_in_order_and_not_augmented():
     data = digits()
     module = DataModule(data, 64, 0)
     for loader, part in ((module.val_dataloader(), data.val), (module.test_dataloader(), data.test)):
         for _ in range(2):
             batches = list(loader)
-            assert torch.equal(torch.cat([x for x, _ in batches]), part.images)
+            assert torch.equal(torch.cat([x for x, _ in batches]), part.samples)
             assert torch.equal(torch.cat([y for _, y in batches]), part.labels)
 
 
@@ -112,7 +128,7 @@ def test_training_batches_are_augmented_shuffled_and_complete():
     assert module.num_train == len(labels) == 1078
     assert torch.equal(torch.bincount(labels), torch.bincount(data.train.labels))
     assert not torch.equal(labels, data.train.labels)
-    assert set(keys(torch.cat([x for x, _ in batches]))) != set(keys(data.train.images))
+    assert set(keys(torch.cat([x for x, _ in batches]))) != set(keys(data.train.samples))
 
 
 # order ----------------------------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ def test_a_class_that_shares_a_constructor_may_deviate_in_a_default():
 
 def test_a_default_of_no_parameter_is_a_type_error():
     class Mistyped(Parent):
-        defaults = {"hight": 3.0}
+        defaults = {"weight": 3.0}
 
-    with pytest.raises(TypeError, match="defaults has hight, which is no parameter"):
+    with pytest.raises(TypeError, match="defaults has weight, which is no parameter"):
         parameters_of(Mistyped)
