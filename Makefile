@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format clean
+.PHONY: help setup run test equivalence check format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -19,8 +19,16 @@ setup: .venv/installed  ## the virtual environment, from the hashed lock
 run: setup  ## five methods, three seeds, on real digits; then the table
 	$(BIN)/snn-exp train experiment=quick
 
-test: setup  ## the whole test suite
+test: setup  ## the whole test suite, but for the peers' part (deselected; see equivalence)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+equivalence: setup .peers/installed  ## our parts against SpikingJelly's on the same weights; .ci/run runs it too
+	PYTHONPATH=.peers $(BIN)/python -m pytest -m equivalence tests/test_equivalence.py
+
+.peers/installed: requirements-peers.lock .venv/installed
+	rm -rf .peers
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target .peers -r $<
+	@touch $@
 
 check: setup  ## lint, format, types, spelling
 	$(BIN)/ruff check .
@@ -32,10 +40,13 @@ format: setup  ## put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock:  ## resolve requirements.lock anew (needs uv)
-	uv pip compile --quiet --extra dev --extra events --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-		--universal --python-version 3.11 pyproject.toml -o requirements.lock
+COMPILE := uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	--universal --python-version 3.11
+
+lock:  ## resolve both locks anew (needs uv)
+	$(COMPILE) --extra dev --extra events pyproject.toml -o requirements.lock
+	$(COMPILE) --no-deps --group peers -o requirements-peers.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from snn_exp.results import read_epochs
 from snn_exp.task import Classification
 
 Say = Callable[[str], None]
@@ -101,12 +102,6 @@ class EpochTable(pl.Callback):
                 if file.tell() == 0:
                     writer.writeheader()
                 writer.writerows(rows)
-
-
-def read_epochs(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 class EpochLine(pl.Callback):

@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Large tensors on fresh pages cost a CPU more time than computing on them; torch reads this when it loads.
@@ -22,8 +23,6 @@ from rich.console import Console
 from snn_exp.errors import UserError, unknown
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
-    from omegaconf import DictConfig
-
     from snn_exp.compose import Sweep
     from snn_exp.config import ExperimentConfig
 
@@ -32,13 +31,16 @@ HELP = """usage: snn-exp COMMAND ...
 Experiments on spiking neural networks: PSP normalization, single-step S2NN, and what they are compared with.
 
   train [-m] [overrides]   train one run, or with -m every combination of a sweep
+  study [NAME] [overrides] tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs
+  report NAME              the answer of a study, from its finished runs
   options [group]          what can be chosen: each option, its parameters, defaults and units
-  show [overrides]         the resolved config and the built network: shapes, parameters, MACs
+  show [overrides]         the resolved config, the built network, and its layers before training
   doctor                   versions, devices, data, write access, W&B
 
   snn-exp train neuron=s2nn norm=bn residual=bireal depth=d20 seed=0
   snn-exp train -m neuron=lif,plif norm=bn,psp seed=0,1,2
   snn-exp train experiment=quick
+  snn-exp study psp_depth --plan
 
 SNN_EXP_OUTPUT moves outputs/, SNN_EXP_DATA the data. `snn-exp COMMAND --help` says more.
 """
@@ -134,85 +136,99 @@ def _train_one(config: ExperimentConfig, overrides: Sequence[str], *, cached: bo
         result = run(config, live=config.trainer.progress and sys.stdout.isatty())
     else:
         print("done before; nothing to train")
-    print(report.summary(result, f"snn-exp train {shlex.join(overrides)}"))
+    print(report.summary(result, f"snn-exp train {shlex.join(overrides)}", config.energy))
     return 0
 
 
 def _train_many(
     sweep: Sweep, configs: list[ExperimentConfig], todo: list[ExperimentConfig], search: Sequence[str]
 ) -> int:
-    from snn_exp import progress, report, results
+    from snn_exp import launch, report, results
 
     console = Console(soft_wrap=True)
     duplicates = sum(cell.config is not None for cell in sweep.cells) - len(configs)
     note = f" ({duplicates} cells are the same as another)" if duplicates else ""
     print(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train", flush=True)
-    if todo:
-        with progress.watching(todo, console):
-            _launch(sweep, search)
+    failures = launch.train_all(todo, console, sweep.hydra_overrides, search)
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
     finished = [result for folder in folders.values() if (result := folder.result())]
     if finished:
-        Console(width=None if sys.stdout.isatty() else 160).print(report.comparison(finished))
+        Console(width=None if sys.stdout.isatty() else 160).print(report.comparison(finished, configs[0].energy))
     print(f"results: {results.output_root() / 'runs'}")
-    failed = [config for config in configs if folders[config.run_id].result() is None]
-    for config in failed:
-        folder = folders[config.run_id]
-        reason = folder.failure() or "it was stopped before it ended"
-        print(f"snn-exp: failed {config.label}: {reason} (log: {folder.path / 'train.log'})", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def _launch(sweep: Sweep, search: Sequence[str]) -> None:
-    """Hands the checked sweep over to Hydra and its launcher."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    # the experiment's own axes are among the overrides by now
-    overrides = [*sweep.overrides, "hydra.mode=MULTIRUN", "hydra.sweeper.params=null"]
-    GlobalHydra.instance().clear()
-    _run_hydra([*overrides, *(flag for folder in search for flag in ("--config-dir", folder))])
+    for failure in failures:
+        print(f"snn-exp: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _ask_hydra(arguments: Sequence[str]) -> int:
-    from snn_exp import compose
+    from snn_exp import compose, launch
 
     compose.store_schemas()
-    _run_hydra(arguments)
+    launch.run_hydra(arguments)
     return 0
 
 
-def _run_hydra(arguments: Sequence[str]) -> None:
-    import hydra
+def study(arguments: Sequence[str]) -> int:
+    """snn-exp study."""
+    parser = _parser("study", "Tune and compare methods, as studies/NAME/study.yaml says.")
+    parser.add_argument("name", nargs="?", help="a folder of studies/; without it, they are listed")
+    parser.add_argument("overrides", nargs="*", help="of every run; hydra/launcher=joblib hydra.launcher.n_jobs=2")
+    parser.add_argument("--plan", action="store_true", help="list what would be run, and how long; run nothing")
+    parser.add_argument("--only", default="*", metavar="SETTING/METHOD", help="a pattern, such as 'd20/*'")
+    parser.add_argument("--verify", type=int, default=0, metavar="N", help="do N stored runs again and compare")
+    given = parser.parse_intermixed_args(arguments)
 
-    from snn_exp import compose
+    from snn_exp import campaign, launch, results, study_report
+    from snn_exp.study import load, names
 
-    before = sys.argv
-    sys.argv = ["snn-exp train", *arguments]
-    try:
-        hydra.main(version_base="1.3", config_path=str(compose.config_dir()), config_name=compose.CONFIG_NAME)(_job)()
-    finally:
-        sys.argv = before
+    if given.name is None:
+        print("\n".join(f"{name:<16} {load(name).question}" for name in names()) or "there is no study yet")
+        return 0
+    asked = load(given.name)
+    console = Console(soft_wrap=True)
+    hydra = tuple(o for o in given.overrides if o.startswith("hydra"))
+    overrides = tuple(o for o in given.overrides if o not in hydra)
+    progress = campaign.survey(asked, overrides)
+    print(study_report.plan(progress, given.only))
+    progress.require_budget(given.only)
+    if given.plan:
+        return 0
+    _require_data([run.config for run in progress.todo(given.only)])
+    results.require_writable(results.output_root())
+    if given.verify:
+        again = campaign.sample_of_finished(progress, given.verify)
+        failures = launch.train_all([run.config for run in again], console, hydra)
+    else:
+        progress, failures = campaign.advance(
+            asked,
+            lambda configs, keep: launch.train_all(configs, console, hydra, on_finish=keep),
+            overrides,
+            given.only,
+        )
+    wide = Console(width=None if sys.stdout.isatty() else 200)
+    for table in study_report.tables(progress):
+        wide.print(table)
+    for line in study_report.answers(progress):
+        console.print(line, highlight=False)
+    for sentence in campaign.contradictions(progress):
+        print(f"snn-exp: warning: {sentence}", file=sys.stderr)
+    for failure in failures:
+        print(f"snn-exp: {failure}", file=sys.stderr)
+    print(f"written: {study_report.write(progress)}" if progress.is_standard else f"rows: {progress.ledger.path}")
+    return 1 if failures else 0
 
 
-def _job(cfg: DictConfig) -> None:
-    """One run of a multirun; never ends the process."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
+def report(arguments: Sequence[str]) -> int:
+    """snn-exp report."""
+    parser = _parser("report", "Write the answer of a study from its finished runs; train nothing.")
+    parser.add_argument("name", help="a folder of studies/")
+    given = parser.parse_args(arguments)
 
-    from snn_exp import config as configs
-    from snn_exp import results
+    from snn_exp import campaign, study_report
+    from snn_exp.study import load
 
-    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    assert isinstance(plain, dict)
-    experiment = HydraConfig.get().runtime.choices.get("experiment")
-    try:
-        config = configs.resolve({**plain, "experiment": experiment})  # type: ignore[dict-item]
-    except UserError:
-        return  # a refused cell of --skip-refused: it was named before the launch
-    if not results.RunFolder.of(config).is_complete(config):
-        from snn_exp.train import run_or_store_failure
-
-        run_or_store_failure(config)
+    print(f"written: {study_report.write(campaign.survey(load(given.name)))}")
+    return 0
 
 
 def _require_data(configs: Sequence[ExperimentConfig]) -> None:
@@ -246,7 +262,8 @@ def options(arguments: Sequence[str]) -> int:
 
 def show(arguments: Sequence[str]) -> int:
     """snn-exp show."""
-    parser = _parser("show", "The resolved config and the built network.", overrides=True)
+    parser = _parser("show", "The resolved config, the built network, and its layers before training.", overrides=True)
+    parser.add_argument("--picture", metavar="FILE", help="draw the layers' curves as well, into a .png")
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp import compose
@@ -254,11 +271,16 @@ def show(arguments: Sequence[str]) -> int:
     config = compose.compose(given.overrides, given.config_dir)
     _require_data([config])
 
-    from snn_exp import inspection
+    from snn_exp import figures, inspection
 
+    task, data = inspection.build(config)
+    layers = inspection.untrained_layers(task, data)
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(inspection.config_text(config), highlight=False)
-    console.print(inspection.network_table(config))
+    console.print(inspection.network_table(task, data))
+    console.print(inspection.layers_table(layers))
+    if given.picture:
+        print(f"written: {figures.draw_curves({config.label: {'init': layers}}, config.label, Path(given.picture))}")
     return 0
 
 
@@ -286,6 +308,8 @@ def _parser(command: str, text: str, overrides: bool = False) -> argparse.Argume
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
+    "study": study,
+    "report": report,
     "options": options,
     "show": show,
     "doctor": doctor,

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -56,16 +57,14 @@ class Sweep:
 
     Args:
         cells: one, or those of a multirun, in Hydra's order.
-        overrides: the command line in plain Hydra grammar, as handed over to Hydra.
+        hydra_overrides: what is Hydra's own, such as the launcher, and the experiment that may set it.
         multirun: more than a single run was asked for.
-        experiment: the name of the chosen experiment, if any.
         axes: what varies between the cells, in order.
     """
 
     cells: tuple[Cell, ...]
-    overrides: tuple[str, ...]
+    hydra_overrides: tuple[str, ...]
     multirun: bool
-    experiment: str | None
     axes: tuple[str, ...]
 
 
@@ -100,13 +99,13 @@ def compose(overrides: Sequence[str], search: Sequence[str] = ()) -> ExperimentC
     """One run's config.
 
     Raises:
-        UserError: as `resolve`, or an override that asks for a sweep.
+        UserError: as `resolve` and `compose_cells`.
 
     Example:
         >>> compose(["neuron=lif", "norm=bn"]).norm["momentum"]
         0.1
     """
-    cell = read_command(overrides, multirun=False, search=search).cells[0]
+    (cell,) = compose_cells([overrides], search)
     if cell.config is None:
         raise UserError(cell.refusal)
     return cell.config
@@ -126,6 +125,7 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
     store_schemas()
     with _hydra(search) as loader:
         overrides = [_normalized(o, loader) for o in _parse(arguments, loader)]
+        _refuse_twice_given(overrides)
         base = _compose_plain([o for o in overrides if not o.is_sweep_override()], with_hydra=True)
         hydra = base["hydra"]
         multirun = multirun or hydra["mode"] == "MULTIRUN"
@@ -134,8 +134,7 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
             overrides = _last_of_each([_normalized(o, loader) for o in _parse(params, loader)] + overrides)
         elif sweeping := [o for o in overrides if o.is_sweep_override()]:
             raise UserError(f"{sweeping[0].input_line} is a sweep of several values; add -m to run each of them")
-        experiment = hydra["runtime"]["choices"].get("experiment")
-        composer = _Composer(experiment)
+        composer = _Composer(search)
         try:
             expanded = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
         except HydraException as error:  # such as interval(0,1)
@@ -145,19 +144,43 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
         cells = tuple(composer.cell(tuple(cell)) for cell in expanded)
     return Sweep(
         cells=cells,
-        overrides=tuple(_text(o) for o in overrides),
+        hydra_overrides=tuple(_text(o) for o in overrides if _is_hydras(o)),
         multirun=multirun,
-        experiment=experiment,
         axes=tuple(o.key_or_group for o in overrides if o.is_sweep_override()),
     )
 
 
-class _Composer:
-    """Composes cells; each distinct choice of groups once."""
+def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ()) -> tuple[Cell, ...]:
+    """A cell for each list of overrides, of which a later one wins over an earlier one of the same key.
 
-    def __init__(self, experiment: str | None) -> None:
-        self.experiment = experiment
-        self._composed: dict[tuple[str, ...], dict[str, Any]] = {}
+    Raises:
+        UserError: an override that cannot be read, an unknown group or option, a sweep of several values.
+    """
+    store_schemas()
+    with _hydra(search) as loader:
+        composer, cells = _Composer(search), []
+        read = {
+            line: _normalized(o, loader) for line in dict.fromkeys(chain(*commands)) for o in _parse([line], loader)
+        }
+        for command in commands:
+            overrides = [read[line] for line in command]
+            if sweeping := [o for o in overrides if o.is_sweep_override()]:
+                raise UserError(f"{_text(sweeping[0])} is a sweep of several values; give one value")
+            cells.append(composer.cell(tuple(_text(o) for o in _last_of_each(overrides))))
+    return tuple(cells)
+
+
+@functools.cache
+def _composed_in(search: tuple[str, ...]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """choices -> composed groups: what this process has composed already with these folders."""
+    return {}
+
+
+class _Composer:
+    """Composes cells; each distinct choice of groups once a process."""
+
+    def __init__(self, search: Sequence[str] = ()) -> None:
+        self._composed = _composed_in(tuple(search))
 
     def remember(self, overrides: tuple[str, ...], base: dict[str, Any]) -> None:
         """The groups of these overrides are composed already."""
@@ -176,7 +199,8 @@ class _Composer:
                 OmegaConf.update(config, o.key_or_group, o.value(), merge=False)
             plain = OmegaConf.to_container(config, resolve=True)
             assert isinstance(plain, dict)
-            return Cell(overrides, resolve({**plain, "experiment": self.experiment}))  # type: ignore[dict-item]
+            experiment = next((o.value() for o in parsed if o.key_or_group == "experiment"), None)
+            return Cell(overrides, resolve({**plain, "experiment": experiment}))  # type: ignore[dict-item]
         except UserError as refusal:
             return Cell(overrides, None, str(refusal))
         except OmegaConfBaseException as error:
@@ -241,9 +265,24 @@ def _is_value(override: Override) -> bool:
     return key not in CHOICES and not key.startswith("hydra")
 
 
+def _is_hydras(override: Override) -> bool:
+    key = override.key_or_group
+    return key == "experiment" or key.startswith("hydra")
+
+
 def _text(override: Override) -> str:
     assert override.input_line is not None
     return override.input_line
+
+
+def _refuse_twice_given(overrides: Sequence[Override]) -> None:
+    seen: dict[str, Override] = {}
+    for o in overrides:
+        if o.key_or_group in seen:
+            raise UserError(
+                f"{o.key_or_group} is given twice, as {_text(seen[o.key_or_group])} and {_text(o)}; give it once"
+            )
+        seen[o.key_or_group] = o
 
 
 def _last_of_each(overrides: list[Override]) -> list[Override]:
@@ -259,7 +298,10 @@ def _normalized(override: Override, loader: ConfigLoader) -> Override:
     if head not in (*CHOICES, "seed"):
         raise unknown("group or key", key, (*CHOICES, "seed"), f"{{}}{line[line.find('=') :] if '=' in line else ''}")
     if override.is_delete():
-        raise UserError(f"{line} would leave a run without its {key}; choose {key}=none where there is one")
+        choice = loader.load_configuration(CONFIG_NAME, [], RunMode.RUN).hydra.runtime.choices.get(key, 0)
+        has_none = "none" in _options(loader, key)
+        instead = f"type {key}=none" if has_none else f"leave it out for {key}={choice}"
+        raise UserError(f"{line} would leave a run without its {key}; {instead}")
     plain = line.lstrip("+")
     (override,) = _parse([plain], loader)
     if key == "depth":
@@ -271,12 +313,18 @@ def _normalized(override: Override, loader: ConfigLoader) -> Override:
     return override
 
 
+@functools.lru_cache(maxsize=128)
+def _options(loader: ConfigLoader, group: str) -> list[str]:
+    """The YAML files of a group; Hydra copies its whole repository to list them."""
+    return loader.get_group_options(group, ObjectType.CONFIG)
+
+
 def _check_options(override: Override, loader: ConfigLoader) -> None:
     """Every value of a choice must be one of the group's YAML files."""
     group = override.key_or_group
-    options = loader.get_group_options(group, ObjectType.CONFIG)
+    options = _options(loader, group)
     values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
-    for value in itertools.islice(values, 10_000):
+    for value in islice(values, 10_000):
         name = str(value) if value is not None else "null"
         if name in options:
             continue

@@ -10,7 +10,9 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Unit
 
 from snn_exp import menu
 from snn_exp.errors import UserError, unknown
@@ -64,8 +66,33 @@ class LoggerConfig:
     project: str = "snn_exp"
 
 
-SETTINGS: dict[str, type] = {"depth": DepthConfig, "trainer": TrainerConfig, "logger": LoggerConfig}
-GROUPS = (*list(menu.REGISTRIES)[:3], "depth", *list(menu.REGISTRIES)[3:], "trainer", "logger")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnergyConfig:
+    """What an operation costs, when counts are printed as energy: compute only, no memory traffic.
+
+    Args:
+        name: what the profile is called where its constants are printed.
+        mac_pj: a multiplication and its addition.
+        ac_pj: an addition.
+        xnor_fj: a multiplication and its addition of two signs; binary accelerators report 10 to 35.
+    """
+
+    name: str = "h45_fp32"
+    mac_pj: Annotated[float, Gt(0), Unit("pJ")] = 4.6
+    ac_pj: Annotated[float, Gt(0), Unit("pJ")] = 0.9
+    xnor_fj: Annotated[float, Gt(0), Unit("fJ")] = 20.0
+
+
+SETTINGS: dict[str, type] = {
+    "depth": DepthConfig,
+    "trainer": TrainerConfig,
+    "logger": LoggerConfig,
+    "energy": EnergyConfig,
+}
+GROUPS = (*list(menu.REGISTRIES)[:3], "depth", *list(menu.REGISTRIES)[3:], "trainer", "logger", "energy")
+
+# What decides nothing about a result: a name, where it is logged, how it is priced.
+ASIDE = ("logger", "energy", "experiment")
 
 # Part of how a run is done and not of what comes out; recorded as `execution`, left out of the identity.
 EXECUTION = {"trainer": ("accelerator", "devices", "num_threads", "test", "progress")}
@@ -95,6 +122,7 @@ class ExperimentConfig:
     optim: PartConfig
     trainer: TrainerConfig
     logger: LoggerConfig
+    energy: EnergyConfig
     seed: int
     experiment: str | None = None
 
@@ -131,7 +159,7 @@ class ExperimentConfig:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, DepthConfig | TrainerConfig | LoggerConfig):
+    if isinstance(value, DepthConfig | TrainerConfig | LoggerConfig | EnergyConfig):
         return dataclasses.asdict(value)
     return dict(value) if isinstance(value, Mapping) else value
 
@@ -139,7 +167,7 @@ def _plain(value: Any) -> Any:
 def identity(config: ExperimentConfig) -> dict[str, Any]:
     """What the run id is the hash of: all that decides the result, with the parts' versions."""
     plain = config.to_plain()
-    for group in ("logger", "experiment"):
+    for group in ASIDE:
         del plain[group]
     for group, fields in EXECUTION.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in fields}
@@ -174,7 +202,9 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
         >>> compose(["neuron=s2nn", "depth=d20"]).num_steps
         1
     """
-    c = {key: _plain(value) for key, value in composed.items()}
+    # what decides nothing may be missing, as it is from a config stored before there was such a group
+    c: dict[str, Any] = {group: {} for group in ASIDE if group in SETTINGS}
+    c |= {key: _plain(value) for key, value in composed.items()}
     for key in c:
         if key not in (*GROUPS, "seed", "experiment"):
             raise unknown("group or key", key, (*GROUPS, "seed", "experiment"), "{}=...")
@@ -302,8 +332,9 @@ def _drop_what_has_no_effect(c: dict[str, Any]) -> None:
         c["synapse"] = _defaults("synapse", "identity")
     if not _trait(c, "network", "has_blocks"):
         c["residual"] = _defaults("residual", "none")
-    if _trait(c, "residual", "stream") == "spikes" and "readout" in c["network"]:
-        c["network"]["readout"] = "spikes"
+    real_stream = _trait(c, "residual", "stream") == "real"
+    if "readout" in c["network"] and (c["network"]["readout"] is None or not real_stream):
+        c["network"]["readout"] = _trait(c, "residual", "default_readout")
 
 
 def _refuse_depths(c: dict[str, Any]) -> None:
@@ -326,6 +357,33 @@ def _refuse_psp_of_signs(c: dict[str, Any]) -> None:
         )
 
 
+_EMITTED = {"signs": "-1 and +1", "real": "real values"}
+
+
+def _refuse_blocks_without_spikes(c: dict[str, Any]) -> None:
+    emits, neuron, residual = _trait(c, "neuron", "emits"), c["neuron"]["name"], c["residual"]["name"]
+    if _trait(c, "residual", "needs_spikes") and emits != "spikes":
+        raise UserError(
+            f"residual={residual} combines spikes and neuron={neuron} emits {_EMITTED[emits]}; type residual=bireal, "
+            f"or a neuron that spikes such as neuron=lif"
+        )
+
+
+def _refuse_placements(c: dict[str, Any]) -> None:
+    norm, neuron = c["norm"]["name"], c["neuron"]["name"]
+    placements, emits = _trait(c, "norm", "placements"), _trait(c, "neuron", "emits")
+    if "membrane" in placements and not _trait(c, "neuron", "has_membrane"):
+        raise UserError(
+            f"norm={norm} stands on the membrane and neuron={neuron} has none that lasts from step to step; type "
+            f"norm=bn, or choose a neuron with a membrane such as neuron=lif"
+        )
+    if "spike" in placements and emits != "spikes":
+        raise UserError(
+            f"norm={norm} counts spikes and neuron={neuron} emits {_EMITTED[emits]}; type "
+            f"norm=bn, or choose a neuron that spikes such as neuron=lif"
+        )
+
+
 def _refuse_outlasted_steps(c: dict[str, Any]) -> None:
     if c["synapse"].get("sampling") == "slayer":
         delay, num_steps = c["depth"]["num_layers"] - 1, c["encoding"]["num_steps"]
@@ -344,5 +402,7 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _drop_what_has_no_effect,
     _refuse_depths,
     _refuse_psp_of_signs,
+    _refuse_blocks_without_spikes,
+    _refuse_placements,
     _refuse_outlasted_steps,
 )

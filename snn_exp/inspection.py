@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 import torch
 import yaml
 from rich.table import Table
@@ -11,7 +13,9 @@ from snn_exp.config import ExperimentConfig
 from snn_exp.energy import dense_macs
 from snn_exp.events import make_dataset
 from snn_exp.loading import DataModule
+from snn_exp.probe import NUM_SAMPLES, Layers, probe
 from snn_exp.results import data_root
+from snn_exp.task import Classification
 from snn_exp.train import build_task
 
 
@@ -21,11 +25,32 @@ def config_text(config: ExperimentConfig) -> str:
     return f"# run {config.run_id}: {config.label}\n{body}"
 
 
-def network_table(config: ExperimentConfig) -> Table:
-    """A row a layer: its output [T, B, ...] for one sample, parameters, dense MACs over all steps."""
+def build(config: ExperimentConfig) -> tuple[Classification, DataModule]:
+    """The task as `train` would start it, and its data."""
     torch.manual_seed(config.seed)
     data = DataModule(make_dataset(config.dataset, data_root(), config.seed, config.num_steps), 1, config.seed)
-    task = build_task(config, data).eval()
+    return build_task(config, data), data
+
+
+def untrained_layers(task: Classification, data: DataModule) -> Layers:
+    """What one batch of validation samples shows of every layer."""
+    return probe(task, *data.some_validation_samples(NUM_SAMPLES), trained=False)
+
+
+def layers_table(layers: Layers) -> Table:
+    """A row a layer: what one batch shows of the untrained network (see probe.py)."""
+    table = Table(title="untrained, one validation batch", title_justify="left")
+    for heading in ("layer", "firing rate", "dead channels", "Var(u)", "theory", "|dL/dW|"):
+        table.add_column(heading, justify="right")
+    curves = [layers[q] for q in ("firing_rate", "dead_channels", "variance", "variance_theory", "gradient_norm")]
+    for number, values in enumerate(zip_longest(*curves), 1):
+        table.add_row(str(number), *("" if value is None else f"{value:.4g}" for value in values))
+    return table
+
+
+def network_table(task: Classification, data: DataModule) -> Table:
+    """A row a layer: its output [T, B, ...] for one sample, parameters, dense MACs over all steps."""
+    task.eval()
     x_TBCHW = task.encoding(torch.zeros(1, *data.dataset.sample_shape))
     macs = dense_macs(task.network, x_TBCHW)
     shapes = _output_shapes(task.network, x_TBCHW)

@@ -166,6 +166,11 @@ class DataModule(pl.LightningDataModule):
         """In order, as they are."""
         return self._in_order(self.dataset.test)
 
+    def some_validation_samples(self, num_samples: int) -> tuple[Tensor, Tensor]:
+        """The first samples and classes of the validation set."""
+        batched = BatchedSplit(self.dataset.val)
+        return batched[BatchIndex(0, torch.arange(min(num_samples, len(batched))))]
+
     def _in_order(self, split: Split) -> DataLoader[Any]:
         return _loader(BatchedSplit(split), EpochSampler(len(split), EVAL_BATCH_SIZE, None))
 

@@ -25,7 +25,7 @@ REGISTRIES = {
     "dataset": ("snn_exp.events", "DATASETS"),
     "encoding": ("snn_exp.encodings", "ENCODINGS"),
     "network": ("snn_exp.networks", "NETWORKS"),
-    "residual": ("snn_exp.layers", "RESIDUALS"),
+    "residual": ("snn_exp.blocks", "RESIDUALS"),
     "neuron": ("snn_exp.neurons", "NEURONS"),
     "surrogate": ("snn_exp.surrogates", "SURROGATES"),
     "synapse": ("snn_exp.synapses", "SYNAPSES"),

@@ -15,9 +15,10 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from snn_exp.blocks import RESIDUALS, Block
 from snn_exp.dynamics import over_time
 from snn_exp.errors import UserError
-from snn_exp.layers import RESIDUALS, Block, Conv2d, FeatureShape, Linear, PartFactories, named_chain
+from snn_exp.layers import Conv2d, FeatureShape, Linear, PartFactories, named_chain
 from snn_exp.registry import Count, PartConfig, Registry
 from snn_exp.weights import NoWeightQuant
 
@@ -69,8 +70,9 @@ class ResNet(Network):
 
     Args:
         width: channels of the first stage.
-        readout: membrane (norm, mean over space and T, linear) or spikes (norm, a neuron and its filter
-            first). Where spikes flow between the blocks (residual=post, none) they are what is read.
+        readout: membrane (norm, mean over space and T, linear), spikes (a neuron and its filter first, as
+            in the blocks), or null, which is spikes for residual=ms and membrane else. Where spikes or their
+            counts flow between the blocks (residual=post, sew_*, none) they are what is read.
 
     Raises:
         UserError: num_layers is not 6n + 2, or width < 1.
@@ -94,17 +96,18 @@ class ResNet(Network):
         residual: PartConfig,
         *,
         width: Count = 16,
-        readout: Literal["membrane", "spikes"] = "membrane",
+        readout: Literal["membrane", "spikes"] | None = None,
     ) -> None:
         super().__init__()
         blocks_a_stage, rest = divmod(num_layers - self.layers_offset, self.layers_step)
         if rest or blocks_a_stage < 1:
             raise UserError(f"a resnet has 6n + 2 layers, not {num_layers}; type depth=d8 or depth=d20")
-        real_stream = RESIDUALS[str(residual["name"])].stream == "real"
+        kind = RESIDUALS[str(residual["name"])]
+        real_stream = kind.stream == "real"
         shape: FeatureShape = (width, *in_shape[1:])
         self.stem = named_chain(
             conv=Conv2d(in_shape[0], width, make_weight_norm=parts.make_weight_norm),
-            norm=None if real_stream else parts.norm_at("current", shape),
+            norm=None if kind.normalizes_stream else parts.norm_at("current", shape),
             neuron=None if real_stream else parts.neuron(shape),
         )
         stages = []
@@ -119,8 +122,8 @@ class ResNet(Network):
         self.stages = nn.Sequential(*stages)
         if not real_stream:
             self.readout: nn.Module = parts.filter(shape)
-        elif readout == "spikes":
-            self.readout = parts.activation(shape)
+        elif (readout or kind.default_readout) == "spikes":
+            self.readout = parts.activation(shape, normalized=kind.normalizes_stream)
         else:
             self.readout = named_chain(norm=parts.norm_at("current", shape))
         self.pool = MeanOverTimeAndSpace()

@@ -102,7 +102,7 @@ class AdamW(Optim):
         self.betas = (beta1, beta2)
 
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas)
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=_fused(groups))
 
 
 @OPTIMS.register("sgd")
@@ -133,4 +133,12 @@ class SGD(Optim):
         self.nesterov = nesterov
 
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=_fused(groups))
+
+
+def _fused(groups: list[dict[str, Any]]) -> bool | None:
+    """One kernel for all of a step: on a CPU, where torch would loop over the weights; elsewhere torch chooses.
+
+    A fused step refuses to clip gradients that are scaled, as 16-mixed on a GPU does.
+    """
+    return True if all(p.device.type == "cpu" for group in groups for p in group["params"]) else None

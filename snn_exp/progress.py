@@ -5,22 +5,33 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from snn_exp.config import ExperimentConfig
-from snn_exp.results import RunFolder
+from snn_exp.results import Result, RunFolder
 
 POLL_S = 1.0
 
 
 @contextmanager
-def watching(configs: Sequence[ExperimentConfig], console: Console) -> Iterator[None]:
-    """Shows the sweep while the block runs: a live bar in a terminal, a line for each finished run elsewhere."""
-    watcher = _Watcher(configs, console)
+def watching(
+    configs: Sequence[ExperimentConfig],
+    console: Console,
+    on_finish: Callable[[Result], Any] = lambda result: None,
+) -> Iterator[None]:
+    """Shows the sweep while the block runs: a live bar in a terminal, a line for each finished run elsewhere.
+
+    Args:
+        configs: the runs.
+        console: where it is shown.
+        on_finish: called with each result soon after it is there, by a thread of its own.
+    """
+    watcher = _Watcher(configs, console, on_finish)
     thread = threading.Thread(target=watcher.follow, daemon=True)
     thread.start()
     try:
@@ -31,9 +42,12 @@ def watching(configs: Sequence[ExperimentConfig], console: Console) -> Iterator[
 
 
 class _Watcher:
-    def __init__(self, configs: Sequence[ExperimentConfig], console: Console) -> None:
+    def __init__(
+        self, configs: Sequence[ExperimentConfig], console: Console, on_finish: Callable[[Result], Any]
+    ) -> None:
         self.configs = {config.run_id: config for config in configs}
         self.console = console
+        self.on_finish = on_finish
         self.stop = threading.Event()
         self._open = dict(self.configs)
 
@@ -65,6 +79,7 @@ class _Watcher:
             result = folder.result()
             if result is not None:
                 del self._open[run_id]
+                self.on_finish(result)
                 done = len(self.configs) - len(self._open)
                 accuracy = result.metrics.get("test/acc", result.metrics.get("val/acc"))
                 shown = result.status if accuracy is None else f"{100 * accuracy:.1f} %"

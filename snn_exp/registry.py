@@ -1,13 +1,13 @@
 """One registry a kind of part: name -> class, with everything a config must know read off the class.
 
 A constructor's signature is the only place where a parameter, its type, its range and its default
-are written. Left of the `*` stand the arguments that the framework supplies at build time (a
-feature shape, a surrogate); right of it those that a person chooses, each with a default:
+are written. Behind the `*` stand the arguments that a person chooses, each with a default; before
+them what the framework supplies at build time (a feature shape, a surrogate, the number of steps):
 
     @NEURONS.register("lif")
     class LIF(Neuron):
         '''Leaky integrate-and-fire ...'''
-        def __init__(self, feature_shape=(), surrogate=None, *, tau: TimeConstant = 2.0): ...
+        def __init__(self, *supplied: Any, tau: TimeConstant = 2.0): ...
 
 From that one line come the Hydra schema, the range check (here and in the config, in the same
 words), `snn-exp options`, and the contract tests. This file needs no torch.

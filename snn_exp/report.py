@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from snn_exp.config import EXECUTION, GROUPS
+from snn_exp.config import ASIDE, EXECUTION, GROUPS, EnergyConfig
 from snn_exp.results import Result, RunFolder, output_root
+
+DEFAULT_PROFILE = EnergyConfig()
 
 # Choices that make a row of a comparison, in the order in which they are shown.
 ROW_CHOICES = (
@@ -28,7 +30,7 @@ def choices(config: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for group in GROUPS:
         for key, value in (config.get(group) or {}).items():
-            if group == "logger" or key in EXECUTION.get(group, ()):
+            if group in ASIDE or key in EXECUTION.get(group, ()):
                 continue
             flat[group if key == "name" else f"{group}.{key}"] = str(value)
     return flat
@@ -54,18 +56,74 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def comparison(results: Sequence[Result]) -> Table:
+def multiplications(metrics: Mapping[str, float], split: str, form: str = "") -> dict[str, float]:
+    """MACs of one sample by part of the network; an update of a neuron's state counts as one.
+
+    Args:
+        metrics: of a run, see `energy.SynapticOperations`.
+        split: val or test.
+        form: "" is the inference form, "_trained" the network as it was trained.
+    """
+    synops = f"{split}/synops"
+    return {
+        "weights": metrics[f"{synops}_mac{form}"],
+        "filters": metrics[f"{synops}_filter_mac{form}"],
+        "norms": metrics[f"{synops}_norm_mac{form}"],
+        "neurons": metrics[f"{synops}_neuron_updates"],
+    }
+
+
+def energy_pj(metrics: Mapping[str, float], split: str, profile: EnergyConfig, form: str = "") -> dict[str, float]:
+    """Energy of one sample by part of the network, pJ: compute only, no memory, addressing or state traffic.
+
+    Equation:
+        mac_pj mac of each part;  weights: + ac_pj (ac - xnor) + xnor_fj xnor / 1000
+
+    Args:
+        metrics: as in `multiplications`.
+        split: as in `multiplications`.
+        profile: what an operation costs.
+        form: as in `multiplications`.
+    """
+    energy = {part: profile.mac_pj * count for part, count in multiplications(metrics, split, form).items()}
+    ac, xnor = metrics[f"{split}/synops_ac{form}"], metrics[f"{split}/synops_xnor{form}"]
+    energy["weights"] += profile.ac_pj * (ac - xnor) + profile.xnor_fj / 1000 * xnor
+    return energy
+
+
+def price_list(profile: EnergyConfig) -> str:
+    """The constants of a profile, and what they leave out.
+
+    Example:
+        >>> price_list(EnergyConfig())
+        'h45_fp32: MAC 4.6 pJ, AC 0.9 pJ, XNOR 20 fJ; compute only, no memory traffic'
+    """
+    return (
+        f"{profile.name}: MAC {profile.mac_pj:g} pJ, AC {profile.ac_pj:g} pJ, XNOR {profile.xnor_fj:g} fJ; "
+        f"compute only, no memory traffic"
+    )
+
+
+def comparison(results: Sequence[Result], profile: EnergyConfig = DEFAULT_PROFILE) -> Table:
     """Mean ± sd over seeds of what differs between the runs.
 
-    Accuracy in percent, firing rate in spikes a neuron and step, time in seconds of wall time of the fit.
+    Accuracy in percent, firing rate in spikes a neuron and step, operations and energy a sample in the
+    inference form (where all runs have counted them), time in seconds of wall time of the fit.
     """
     rows = _rows([choices(r.config) for r in results], varying([r.config for r in results]))
     runs = frame(results)
     runs[rows] = runs[rows].fillna("-")
-    table = Table(title=None, caption=_CAPTION, caption_justify="left")
+    split = _counted_split([r.metrics for r in results if r.status == "done"])
+    if split:
+        done = {r.run_id: r.metrics for r in results if r.status == "done"}
+        runs["mac"] = runs["run_id"].map({i: sum(multiplications(m, split).values()) for i, m in done.items()})
+        runs["energy_pj"] = runs["run_id"].map({i: sum(energy_pj(m, split, profile).values()) for i, m in done.items()})
+    caption = _CAPTION + (f" {_OPERATIONS_CAPTION} {price_list(profile)}." if split else "")
+    table = Table(title=None, caption=caption, caption_justify="left")
     for name in rows:
         table.add_column(_HEADINGS.get(name, name))
-    for heading in ("test acc %", "val acc %", "n", "firing rate", "MACs dense", "fit s"):
+    spent = ("AC", "MAC", "energy nJ") if split else ()
+    for heading in ("test acc %", "val acc %", "n", "firing rate", "MACs dense", *spent, "fit s"):
         table.add_column(heading, justify="right")
     for key, group in runs.groupby(rows, sort=False):
         finished = group[group["status"] == "done"]
@@ -78,9 +136,24 @@ def comparison(results: Sequence[Result]) -> Table:
             f"{len(finished)}" + (f" ({diverged} of {len(group)} diverged)" if diverged else ""),
             mean_sd(finished, "test/firing_rate" if "test/firing_rate" in group else "val/firing_rate", 1, 3),
             f"{group['macs_dense'].iloc[0]:,.0f}",
+            *(
+                (
+                    mean_sd(finished, f"{split}/synops_ac", 1, 0),
+                    mean_sd(finished, "mac", 1, 0),
+                    mean_sd(finished, "energy_pj", 1e-3, 1),
+                )
+                if split
+                else ()
+            ),
             mean_sd(group, "duration_s", 1, 1),
         )
     return table
+
+
+def _counted_split(metrics: Sequence[Mapping[str, float]]) -> str | None:
+    """The split on which all runs have counted their operations, test before val."""
+    splits = [s for s in ("test", "val") if metrics and all(f"{s}/synops_ac" in m for m in metrics)]
+    return splits[0] if splits else None
 
 
 def _rows(flat: Sequence[Mapping[str, str]], by: Sequence[str]) -> list[str]:
@@ -107,6 +180,10 @@ _CAPTION = (
     "mean ± sd over n seeds (each draws its own training and validation set; the test set is fixed). Firing rate: "
     "share of non-zero outputs a neuron and step (relu: positive values; sign is never zero)."
 )
+_OPERATIONS_CAPTION = (
+    "AC: effective additions of the weights (of signs and binary weights: XNORs); MAC: effective multiplications, with "
+    "filters, unfolded norms and updates of neuron states; both a sample in the inference form."
+)
 
 
 def mean_sd(runs: pd.DataFrame, column: str, factor: float, digits: int) -> str:
@@ -119,11 +196,11 @@ def mean_sd(runs: pd.DataFrame, column: str, factor: float, digits: int) -> str:
     if column not in runs or runs[column].dropna().empty:
         return "-"
     values = runs[column].dropna() * factor
-    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
+    spread = f" ± {values.std():,.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():,.{digits}f}{spread}"
 
 
-def summary(result: Result, command: str) -> str:
+def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFILE) -> str:
     """A run in a few lines, fit to be pasted into a message."""
     m = result.metrics
     seeds = frame([r for r in stored_results() if choices(r.config) == choices(result.config)])
@@ -134,12 +211,36 @@ def summary(result: Result, command: str) -> str:
         f"  {'parameters':<12} {m['params']:,.0f}",
         f"  {'MACs dense':<12} {m['macs_dense']:,.0f} a sample",
     ]
+    if split := _counted_split([m]):
+        lines += [_energy_line(m, split, profile, name, form) for name, form in _FORMS]
     if len(seeds) > 1:
         lines.append(f"  {'over seeds':<12} test {mean_sd(seeds, 'test/acc', 100, 2)} %, n = {len(seeds)}")
     folder = RunFolder(output_root() / "runs" / result.run_id)
     return "\n".join([*lines, f"  {'folder':<12} {folder.path}", f"  {'again':<12} {command}"])
 
 
+def _energy_line(m: Mapping[str, float], split: str, profile: EnergyConfig, name: str, form: str) -> str:
+    parts = energy_pj(m, split, profile, form)
+    macs = sum(multiplications(m, split, form).values())
+    shown = ", ".join(f"{part} {joules(pj)}" for part, pj in parts.items() if pj)
+    prices = "" if form else f"; {price_list(profile)}"
+    return (
+        f"  {name:<12} {joules(sum(parts.values()))} a sample ({shown}), AC {m[f'{split}/synops_ac{form}']:,.0f}, "
+        f"MAC {macs:,.0f}{prices}"
+    )
+
+
+def joules(pj: float) -> str:
+    """An energy in nJ, or in pJ where it is small.
+
+    Example:
+        >>> joules(12_345.0), joules(12.3)
+        ('12.3 nJ', '12.3 pJ')
+    """
+    return f"{pj / 1000:,.1f} nJ" if pj >= 1000 else f"{pj:.1f} pJ"
+
+
+_FORMS = (("energy", ""), ("as trained", "_trained"))
 _ACCURACIES = (("test acc", "test/acc"), ("val acc", "val/acc"))
 _RATES = (("firing rate", "test/firing_rate"),)
 

@@ -12,6 +12,7 @@ outputs/runs/<run_id>/
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import datetime
 import functools
@@ -26,8 +27,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from snn_exp.config import ExperimentConfig, execution
+from snn_exp.config import ASIDE, ExperimentConfig, execution
 from snn_exp.errors import UserError
+
+Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations a sample
 
 SCHEMA_VERSION = 1
 RECORDED_PACKAGES = (
@@ -67,10 +70,29 @@ def require_writable(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a whole file or none."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     """Writes a whole file or none: a scratch file beside it, then a rename."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(content, indent=2) + "\n")
+    scratch.write_text(text)
     scratch.replace(path)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """What `write_json` wrote."""
+    content: dict[str, Any] = json.loads(Path(path).read_text())
+    return content
+
+
+def read_epochs(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv; none if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +104,9 @@ class Result:
         metrics: flat, such as test/acc (a fraction) and test/firing_rate (spikes a neuron and step).
         duration_s: wall time of training, summed over resumed parts.
         cpu_s: process CPU time of training, summed likewise.
+        layers: curves over the layers, before ("init") and after ("trained") training: see probe.py.
+        operations: split -> part -> what it counts a sample, see `energy.SynapticOperations`; the totals are
+            among the metrics as test/synops_ac and so on. Empty for a diverged run.
     """
 
     run_id: str
@@ -93,7 +118,9 @@ class Result:
     finished_at: str
     best_epoch: int | None
     split_fingerprint: str
+    layers: Mapping[str, Mapping[str, list[float]]] = dataclasses.field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    operations: Mapping[str, Operations] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +195,10 @@ class RunFolder:
         except (OSError, ValueError):
             return {}
 
+    def epochs(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv."""
+        return read_epochs(self.metrics_csv)
+
     def begin(self, config: ExperimentConfig, hardware: Mapping[str, Any]) -> None:
         """Makes the folder and writes the manifest; clears an earlier failure."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -214,8 +245,8 @@ class RunFolder:
         stored = manifest.get("config")
         if stored is not None:
             given = config.to_plain()
-            ours = {k: v for k, v in given.items() if k not in ("logger", "experiment", "trainer")}
-            theirs = {k: v for k, v in stored.items() if k not in ("logger", "experiment", "trainer")}
+            ours = {k: v for k, v in given.items() if k not in (*ASIDE, "trainer")}
+            theirs = {k: v for k, v in stored.items() if k not in (*ASIDE, "trainer")}
             # keys added since are left out of the identity while neutral, so only shared keys can disagree
             differing = [k for k in ours if k in theirs and not _agree(ours[k], theirs[k])]
             if differing:

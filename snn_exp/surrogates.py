@@ -68,7 +68,7 @@ class _Step(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, surrogate: Surrogate, signed: bool) -> Tensor:
         ctx.save_for_backward(x)
         ctx.surrogate = surrogate
-        s = (x >= 0).to(x.dtype)
+        s = x.clone().ge_(0)  # in the dtype of x: by way of bool it would take five times as long on a CPU
         return 2 * s - 1 if signed else s
 
     @staticmethod
@@ -255,7 +255,7 @@ class SlayerExp(Surrogate):
         super().__init__(peak, width)
 
     def kernel(self, y: Tensor) -> Tensor:
-        return torch.exp(-y.abs())
+        return y.abs().neg_().exp_()  # in place: y.abs() is a new tensor
 
     def kernel_primitive(self, y: Tensor) -> Tensor:
         return torch.sign(y) * -torch.expm1(-y.abs())

@@ -24,6 +24,7 @@ from snn_exp.registry import Fraction, Registry
 class Synapse(nn.Module):
     """What all synapses share."""
 
+    num_multiplications: ClassVar[int] = 0  # a neuron and step
     version: ClassVar[int] = 1
 
 
@@ -75,6 +76,8 @@ class ExponentialSynapse(Synapse, Stepwise):
         tensor([1.0000, 0.5000, 1.2500])
     """
 
+    num_multiplications = 1
+
     def __init__(self, *, decay: Fraction = 0.5) -> None:
         super().__init__()
         self.decay = decay
@@ -83,7 +86,7 @@ class ExponentialSynapse(Synapse, Stepwise):
         return (torch.zeros_like(x_BN),)
 
     def step(self, x_BN: Tensor, state: State) -> tuple[Tensor, State]:
-        psp = self.decay * state[0] + x_BN
+        psp = torch.add(x_BN, state[0], alpha=self.decay)
         return psp, (psp,)
 
 
@@ -113,6 +116,8 @@ class AlphaSynapse(Synapse, Stepwise):
         >>> AlphaSynapse(tau_s=1.0)(torch.tensor([[1.0], [0.0]])).flatten()
         tensor([1.0000, 0.7358])
     """
+
+    num_multiplications = 2
 
     def __init__(
         self,

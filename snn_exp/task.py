@@ -55,10 +55,10 @@ class Classification(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch."""
         x, y_B = batch
-        torch.manual_seed(_mixed(self.seed, self.global_step))
+        _seed_all_draws(self.device, _mixed(self.seed, self.global_step))
         logits_BK = self(x)
         loss = functional.cross_entropy(logits_BK, y_B, label_smoothing=self.optim.label_smoothing)
-        self.train_acc(logits_BK, y_B)
+        self.train_acc.update(logits_BK, y_B)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(y_B))
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
         return loss
@@ -68,15 +68,20 @@ class Classification(pl.LightningModule):
         assert isinstance(metric, torchmetrics.Metric)
         return metric
 
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Logits [B, K] of a batch, the same whenever it is asked for."""
+        _seed_all_draws(self.device, _mixed(self.seed, batch_idx))
+        logits_BK: Tensor = self(batch[0])
+        return logits_BK
+
     def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:
-        x, y_B = batch
-        torch.manual_seed(_mixed(self.seed, batch_idx))
+        y_B = batch[1]
         with self.firing_rate.listening():
-            logits_BK = self(x)
+            logits_BK = self.predict_step(batch, batch_idx)
         accuracy = self._eval_acc(split)
-        accuracy(logits_BK, y_B)
+        accuracy.update(logits_BK, y_B)
         loss = functional.cross_entropy(logits_BK, y_B)
-        self.eval_loss(loss, weight=len(y_B))
+        self.eval_loss.update(loss, weight=len(y_B))
         self.log(f"{split}/loss", self.eval_loss, on_step=False, on_epoch=True)
         self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)
 
@@ -109,6 +114,7 @@ class Classification(pl.LightningModule):
     def _log_firing(self, split: str) -> None:
         self.log(f"{split}/firing_rate", self.firing_rate.compute().float())
         rates = self.firing_rate.by_layer()
+        self.log(f"{split}/firing_rate_max", max(rates.values(), default=0.0))
         self.log_dict({f"{split}/firing_rate/{layer}": rate for layer, rate in rates.items()})
 
     def configure_optimizers(self) -> Any:
@@ -119,6 +125,14 @@ class Classification(pl.LightningModule):
 
 def _accuracy(num_classes: int) -> torchmetrics.Metric:
     return torchmetrics.classification.MulticlassAccuracy(num_classes, average="micro")
+
+
+def _seed_all_draws(device: torch.device, seed: int) -> None:
+    """torch.manual_seed, which on a CPU would also format a stack trace for each kind of device not in use."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _mixed(seed: int, index: int) -> int:

@@ -17,14 +17,17 @@ from safetensors.torch import load_file, save_file
 from snn_exp import callbacks, tracking
 from snn_exp.config import ExperimentConfig
 from snn_exp.encodings import ENCODINGS
-from snn_exp.energy import dense_macs
+from snn_exp.energy import SynapticOperations, dense_macs
 from snn_exp.events import make_dataset
 from snn_exp.layers import make_part_factories
 from snn_exp.loading import DataModule
 from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
-from snn_exp.results import Result, RunFolder, data_root, now
+from snn_exp.probe import NUM_SAMPLES, Layers, probe
+from snn_exp.results import Operations, Result, RunFolder, data_root, now
 from snn_exp.task import Classification
+
+Evaluation = tuple[dict[str, float], dict[str, Operations]]  # metrics; split -> operations by part
 
 
 def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> Result:
@@ -50,14 +53,19 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> R
     task = build_task(config, data)
     if stored is None:
         folder.begin(config, hardware())
+        layers = {"init": _probe(task, data)}
     say = tracking.RunLog(folder.path / "train.log", echo)
     clock, checkpoint = callbacks.Clock(), callbacks.make_checkpoints(folder.checkpoints)
     loggers = tracking.make_loggers(config, folder.path, say) if stored is None else []
     trainer = _make_trainer(config, folder, [clock, checkpoint, *_watchers(folder, data, say, live)], loggers, live)
     if stored is not None:
-        result = dataclasses.replace(stored, metrics={**stored.metrics, **_test(trainer, task, data, folder)})
+        tested, counts = _test(trainer, task, data, folder)
+        result = dataclasses.replace(
+            stored, metrics={**stored.metrics, **tested}, operations={**stored.operations, **counts}
+        )
         folder.finish(result)
         return result
+    operations: dict[str, Operations] = {}
     try:
         trainer.fit(task, data, ckpt_path=_path(folder.last_checkpoint), weights_only=True)
     except callbacks.Diverged as reason:
@@ -65,13 +73,18 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> R
         status, best_epoch, metrics = "diverged", None, {}
     else:
         status, best_epoch, metrics = "done", *_keep_best(task, checkpoint, folder)
+        layers["trained"] = _probe(task, data, trained=True)
+        counted, operations = _count_on_validation(trainer, task, data)
+        metrics |= counted
         if config.trainer.test:
-            metrics |= _test(trainer, task, data, folder)
+            tested, counts = _test(trainer, task, data, folder)
+            metrics, operations = metrics | tested, operations | counts
     metrics |= _size(task, data)
     result = Result(
         run_id=config.run_id, status=status, config=config.to_plain(), metrics=metrics, duration_s=clock.wall_s,
         cpu_s=clock.cpu_s,
-        finished_at=now(), best_epoch=best_epoch, split_fingerprint=data.dataset.fingerprint,
+        finished_at=now(), best_epoch=best_epoch, split_fingerprint=data.dataset.fingerprint, layers=layers,
+        operations=operations,
     )  # fmt: skip
     tracking.close_loggers(loggers, {**metrics, "status": status})
     folder.finish(result)
@@ -140,15 +153,36 @@ def _keep_best(task: Classification, checkpoint: ModelCheckpoint, folder: RunFol
     best = torch.load(checkpoint.best_model_path, weights_only=True, map_location="cpu")
     task.load_state_dict(best["state_dict"])
     save_file({name: tensor.contiguous() for name, tensor in task.network.state_dict().items()}, folder.weights)
-    row = callbacks.read_epochs(folder.metrics_csv)[int(best["epoch"])]
+    row = folder.epochs()[int(best["epoch"])]
     return int(best["epoch"]), {key: float(value) for key, value in row.items() if key != "epoch"}
 
 
-def _test(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder) -> dict[str, float]:
+def _count_on_validation(trainer: pl.Trainer, task: Classification, data: DataModule) -> Evaluation:
+    """Operations on the validation set, with the best weights, which are loaded."""
+    operations = SynapticOperations(task.network)
+    with operations.listening():
+        trainer.predict(task, data.val_dataloader(), return_predictions=False)
+    return _counts("val", operations)
+
+
+def _test(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder) -> Evaluation:
     """The test set, with the stored best weights."""
     task.network.load_state_dict(load_file(folder.weights))
-    (metrics,) = trainer.test(task, data, verbose=False)
-    return {key: float(value) for key, value in metrics.items()}
+    operations = SynapticOperations(task.network)
+    with operations.listening():
+        (metrics,) = trainer.test(task, data, verbose=False)
+    totals, by_layer = _counts("test", operations)
+    return {key: float(value) for key, value in metrics.items()} | totals, by_layer
+
+
+def _counts(split: str, operations: SynapticOperations) -> Evaluation:
+    totals = {f"{split}/synops_{count}": float(total) for count, total in operations.compute().items()}
+    return totals, {split: operations.by_layer()}
+
+
+def _probe(task: Classification, data: DataModule, *, trained: bool = False) -> Layers:
+    """What the first validation samples show of every layer."""
+    return probe(task.cpu(), *data.some_validation_samples(NUM_SAMPLES), trained=trained)
 
 
 def _size(task: Classification, data: DataModule) -> dict[str, float]:

@@ -113,9 +113,10 @@ class StandardizedWeights(WeightNorm):
 
     def forward(self, weight_ON: Tensor) -> Tensor:
         axes = _fan_in_axes(weight_ON)
-        var, mean = torch.var_mean(weight_ON, axes, correction=0, keepdim=True)
+        centred = weight_ON - weight_ON.mean(axes, keepdim=True)
+        var_fan_in = centred.square().sum(axes, keepdim=True)
         g = self.g.view(-1, *(1 for _ in axes))
-        return g * (weight_ON - mean) * torch.rsqrt(var * weight_ON[0].numel() + self.eps)
+        return centred * (g * torch.rsqrt(var_fan_in + self.eps))
 
 
 class WeightQuant(nn.Module, ABC):

@@ -51,6 +51,26 @@ def emits(part: Callable[[Tensor], Tensor], x: Tensor, kind: str) -> None:
         assert kind == "real" and len(found) > 2
 
 
+def fires_through_its_membrane_norm(neuron: Any, x_TBN: Tensor) -> None:
+    """With a norm on its membrane it fires what the norm gives."""
+    assert neuron(x_TBN).any()
+    neuron.membrane_norm = Constant(-1e9)
+    assert not neuron(x_TBN).any(), "the norm on the membrane is not asked"
+    neuron.membrane_norm = Constant(1e9)
+    assert neuron(x_TBN).all(), "the norm on the membrane is not asked"
+
+
+class Constant(nn.Module):
+    """A norm that gives one value everywhere."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.full_like(h, self.value)
+
+
 def forward_twice_is_the_same(part: nn.Module, x: Tensor) -> None:
     first = part(x).detach().clone()
     assert torch.equal(first, part(x)), "a second forward differs from the first"
@@ -164,12 +184,14 @@ def statistics_are_over_what_it_says(norm: Any, x_TBCHW: Tensor) -> None:
     changed = x_TBCHW.clone()
     changed[at] += 1.7
     moved = (copy.deepcopy(norm)(x_TBCHW) - copy.deepcopy(norm)(changed)).abs() > 1e-9
-    shared = {part.partition("/")[0]: part for part in norm.statistics_over.split(",")}
+    shared = {part[:1]: part for part in norm.statistics_over.split(",")}
     expected = torch.ones_like(moved)
     for axis, letter in enumerate("TBCHW"):
         index = torch.arange(x_TBCHW.shape[axis])
         if letter not in shared:
             same = index == at[axis]
+        elif shared[letter] == "T<=t":  # a step shares with all before it, so it moves those behind it
+            same = index >= at[axis]
         elif "/" in shared[letter]:
             size = len(index) // norm.group_norm.num_groups
             same = index // size == at[axis] // size

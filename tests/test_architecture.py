@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import ast
+from itertools import groupby
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "snn_exp"
 
-# A file imports only files above it.
+# A file imports only files above it. A folder is one place: its files, and then, under its own name, what they
+# show to the rest (__init__.py).
 ORDER = [
     "errors",
     "registry",
     "dynamics",
     "surrogates",
+    "neurons.neuron",
+    "neurons.integrating",
+    "neurons.srm",
+    "neurons.parallel",
+    "neurons.single_step",
     "neurons",
     "synapses",
+    "norms.norm",
+    "norms.standard",
+    "norms.psp",
+    "norms.spiking",
     "norms",
     "weights",
     "layers",
+    "blocks",
     "networks",
     "encodings",
     "camera",
@@ -29,11 +41,20 @@ ORDER = [
     "config",
     "compose",
     "results",
+    "stats",
     "report",
     "progress",
+    "launch",
+    "study",
+    "ledger",
+    "campaign",
+    "claims",
+    "figures",
+    "study_report",
     "catalogue",
     "energy",
     "task",
+    "probe",
     "tracking",
     "callbacks",
     "train",
@@ -42,7 +63,8 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "results", "report", "progress", "catalogue"]
+TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "results", "stats", "report", "progress",
+              "launch", "catalogue", "study", "ledger", "campaign", "claims", "figures", "study_report"]  # fmt: skip
 
 
 def imports(source: str) -> list[tuple[str, int]]:
@@ -68,44 +90,72 @@ def imports(source: str) -> list[tuple[str, int]]:
     return found
 
 
+def our_imports(source: str) -> list[tuple[str, int]]:
+    """Those of the package, named as in ORDER."""
+    return [(m.removeprefix("snn_exp."), line) for m, line in imports(source) if m.startswith("snn_exp.")]
+
+
 def wrong_directions(name: str, source: str) -> list[str]:
     return [
-        f"{name}.py imports {module}, line {line}"
-        for module, line in imports(source)
-        if module.startswith("snn_exp.") and ORDER.index(module.split(".")[1]) >= ORDER.index(name)
+        f"{name} imports snn_exp.{module}, line {line}"
+        for module, line in our_imports(source)
+        if ORDER.index(module) >= ORDER.index(name) or reaches_into_a_folder(name, module)
     ]
+
+
+def reaches_into_a_folder(name: str, module: str) -> bool:
+    return "." in module and place(module) != place(name)
+
+
+def place(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def source_of(name: str) -> str:
+    path = PACKAGE / name.replace(".", "/")
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
 
 
 def torch_imports(name: str, source: str) -> list[str]:
     heavy = {"torch", "torchvision", "pytorch_lightning", "torchmetrics", "wandb"}
-    return [f"{name}.py imports {m}, line {line}" for m, line in imports(source) if m.partition(".")[0] in heavy]
+    return [f"{name} imports {m}, line {line}" for m, line in imports(source) if m.partition(".")[0] in heavy]
 
 
 def test_every_file_has_its_place_in_the_order() -> None:
-    assert sorted(f.stem for f in PACKAGE.glob("*.py") if f.stem != "__init__") == sorted(ORDER)
+    files = {f.relative_to(PACKAGE).with_suffix("") for f in PACKAGE.rglob("*.py")} - {Path("__init__")}
+    modules = {".".join(f.parent.parts if f.stem == "__init__" else f.parts) for f in files}
+    assert modules == set(ORDER) and len(modules) == len(ORDER)
+
+
+def test_a_folder_is_one_place_and_comes_after_its_files() -> None:
+    assert [name for name, files in groupby(ORDER, place) if list(files)[-1] != name] == []
+    assert len(list(groupby(ORDER, place))) == len(set(map(place, ORDER)))
 
 
 def test_a_file_imports_only_files_above_it() -> None:
-    assert [w for name in ORDER for w in wrong_directions(name, (PACKAGE / f"{name}.py").read_text())] == []
+    assert [w for name in ORDER for w in wrong_directions(name, source_of(name))] == []
 
 
 def test_the_reading_side_imports_no_torch_by_itself_or_through_others() -> None:
     for name in TORCH_FREE:
-        source = (PACKAGE / f"{name}.py").read_text()
+        source = source_of(name)
         assert torch_imports(name, source) == []
-        ours = {module.split(".")[1] for module, _ in imports(source) if module.startswith("snn_exp.")}
+        ours = {module for module, _ in our_imports(source)}
         assert ours <= set(TORCH_FREE), f"{name} reads {ours - set(TORCH_FREE)}"
 
 
 def test_a_wrong_import_is_found() -> None:
     assert wrong_directions("norms", "from snn_exp.networks import ResNet") == [
-        "norms.py imports snn_exp.networks, line 1"
+        "norms imports snn_exp.networks, line 1"
     ]
-    assert wrong_directions("norms", "from snn_exp import train") == ["norms.py imports snn_exp.train, line 1"]
-    assert torch_imports("report", "import os\nimport torch.nn") == ["report.py imports torch.nn, line 2"]
+    assert wrong_directions("norms", "from snn_exp import train") == ["norms imports snn_exp.train, line 1"]
+    for name, module in (("neurons.srm", "neurons"), ("neurons.srm", "neurons.parallel"), ("norms", "neurons.srm")):
+        assert wrong_directions(name, f"import snn_exp.{module}") == [f"{name} imports snn_exp.{module}, line 1"]
+    assert wrong_directions("neurons.srm", "from snn_exp.neurons.neuron import Neuron") == []
+    assert torch_imports("report", "import os\nimport torch.nn") == ["report imports torch.nn, line 2"]
     hidden = "try:\n    pass\nexcept OSError:\n    import torch\nif TYPE_CHECKING:\n    import torch\nelse:\n    import wandb"
-    assert torch_imports("report", hidden) == ["report.py imports wandb, line 8", "report.py imports torch, line 4"]
-    assert torch_imports("report", "if not TYPE_CHECKING:\n    import torch") == ["report.py imports torch, line 2"]
+    assert torch_imports("report", hidden) == ["report imports wandb, line 8", "report imports torch, line 4"]
+    assert torch_imports("report", "if not TYPE_CHECKING:\n    import torch") == ["report imports torch, line 2"]
     assert torch_imports("report", "def f():\n    import torch") == []
 
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from snn_exp import cli
+from snn_exp import cli, launch
 from snn_exp.compose import config_dir
 
 GROUPS = (
-    "dataset, depth, encoding, experiment, logger, method, network, neuron, norm, optim, residual, seed, surrogate, "
+    "dataset, depth, encoding, energy, experiment, logger, method, network, neuron, norm, optim, residual, seed, surrogate, "
     "synapse, trainer, weight_norm, weight_quant"
 )
 LIF = "decay_input, detach_reset, learn_threshold, reset, tau, v_reset, v_threshold"
-NEURONS = "if, lif, plif, relu, s2nn, sign, srm"
+NEURONS = "clif, cuba_lif, glif, if, klif, lif, plif, psn, relu, s2nn, sign, sliding_psn, srm"
 
 ERRORS = {
     "neuron=lfi": f"There is no neuron 'lfi'; allowed: {NEURONS}; did you mean lif? Type neuron=lif",
@@ -36,6 +36,16 @@ ERRORS = {
     "optim.lr=-1": "optim.lr=-1.0 is not allowed: optim.lr must be a float > 0; the default is optim.lr=0.005",
     "neuron.reset=sfot": "neuron.reset=sfot is not allowed: neuron.reset must be one of hard, soft; the default is "
     "neuron.reset=hard",
+    "~seed": "~seed would leave a run without its seed; leave it out for seed=0",
+    "~norm": "~norm would leave a run without its norm; type norm=none",
+    "~optim": "~optim would leave a run without its optim; leave it out for optim=adamw",
+    "neuron.tau=2 neuron.tau=3": "neuron.tau is given twice, as neuron.tau=2 and neuron.tau=3; give it once",
+    "energy.mac_pj=-1": "energy.mac_pj=-1.0 is not allowed: energy.mac_pj must be a float > 0 [pJ]; the default is "
+    "energy.mac_pj=4.6",
+    "energy.xnor_fj=null": "energy.xnor_fj=null is not allowed: energy.xnor_fj must be a float > 0 [fJ]; the default is "
+    "energy.xnor_fj=20.0",
+    "energy=h45_fp23": "There is no energy 'h45_fp23'; allowed: h45_fp16, h45_fp32, h45_int8; did you mean h45_fp32? Type "
+    "energy=h45_fp32",
     "seed=-1": "seed=-1 is not allowed: seed must be an int >= 0; the default is seed=0",
     "depth=21": "There is no depth 21; allowed: 8, 14, 20, 32, 44, 56, 110; the nearest is 20: type depth=d20 (any other "
     "depth a network can have: depth.num_layers=N)",
@@ -44,6 +54,18 @@ ERRORS = {
     "encoding.num_steps=4 neuron=s2nn": "encoding.num_steps=4 does not go with neuron=s2nn, which has a single step; "
     "leave encoding.num_steps out, or choose a neuron with time such as neuron=lif",
     "norm=psp neuron=sign": "norm=psp does nothing with neuron=sign: the second moment of -1 and +1 is 1; type norm=bn",
+    "residual=sew_add neuron=relu": "residual=sew_add combines spikes and neuron=relu emits real values; type "
+    "residual=bireal, or a neuron that spikes such as neuron=lif",
+    "residual=sew_iand neuron=sign": "residual=sew_iand combines spikes and neuron=sign emits -1 and +1; type "
+    "residual=bireal, or a neuron that spikes such as neuron=lif",
+    "residual=sew_and residual.shortcut=avgpool_dup": "residual.shortcut=avgpool_dup is not allowed: residual.shortcut "
+    "must be one of conv, maxpool_dup; the default is residual.shortcut=conv",
+    "norm=mpbn neuron=s2nn": "norm=mpbn stands on the membrane and neuron=s2nn has none that lasts from step to step; type "
+    "norm=bn, or choose a neuron with a membrane such as neuron=lif",
+    "norm=neunorm neuron=sign": "norm=neunorm counts spikes and neuron=sign emits -1 and +1; type norm=bn, or choose a neuron that "
+    "spikes such as neuron=lif",
+    "norm=neunorm neuron=relu": "norm=neunorm counts spikes and neuron=relu emits real values; type norm=bn, or choose a "
+    "neuron that spikes such as neuron=lif",
     "encoding=latency neuron=s2nn": "encoding=latency needs at least 2 steps and has 1; type encoding.num_steps=4 with a "
     "neuron that has time, or encoding=direct",
     "dataset=digits_dvs encoding=rate": "encoding=rate makes steps out of images, and the samples of dataset=digits_dvs have time already; leave encoding out, or type encoding=frames",
@@ -54,7 +76,7 @@ ERRORS = {
     "surrogate.width=2": "surrogate.width does not go with surrogate=auto, which is atan here; type surrogate=atan surrogate.width=...",
     "dataset=digit_dvs": "There is no dataset 'digit_dvs'; allowed: cifar10, cifar100, cifar10_dvs, digits, digits_dvs, dvs_gesture, fashion_mnist, mnist, nmnist, svhn; did you mean digits_dvs? Type dataset=digits_dvs",
     "neuron=lif,plif": "neuron=lif,plif is a sweep of several values; add -m to run each of them",
-    "~neuron": "~neuron would leave a run without its neuron; choose neuron=none where there is one",
+    "~neuron": "~neuron would leave a run without its neuron; leave it out for neuron=lif",
 }
 
 
@@ -126,7 +148,7 @@ def test_data_that_is_not_there_without_a_network_says_where_to_place_it(
 def test_a_sweep_with_a_refused_cell_trains_nothing_and_names_it(
     capsys: pytest.CaptureFixture[str], output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_launch", lambda *_: pytest.fail("it was launched"))
+    monkeypatch.setattr(launch, "run_hydra", lambda *_: pytest.fail("it was launched"))
     assert cli.main(["train", "-m", "neuron=lif,sign", "norm=psp,bn"]) == 2
     error = capsys.readouterr().err
     assert "refused neuron=sign norm=psp: norm=psp does nothing with neuron=sign" in error
@@ -136,17 +158,17 @@ def test_a_sweep_with_a_refused_cell_trains_nothing_and_names_it(
 
 def test_skip_refused_hands_over_the_rest(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     launched = []
-    monkeypatch.setattr(cli, "_launch", lambda sweep, search: launched.append(sweep))
+    monkeypatch.setattr(launch, "train_all", lambda configs, *_: launched.append(configs) or [])
     cli.main(["train", "-m", "neuron=lif,sign", "norm=psp,bn", "--skip-refused"])
     assert len(launched) == 1
-    assert sum(cell.config is not None for cell in launched[0].cells) == 3
+    assert len(launched[0]) == 3
     assert "3 runs: 0 done before, 3 to train" in capsys.readouterr().out
 
 
 def test_runs_that_did_not_end_are_named_and_the_exit_code_is_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_launch", lambda *_: None)
+    monkeypatch.setattr(launch, "run_hydra", lambda *_: None)
     assert cli.main(["train", "-m", "seed=0,1"]) == 1
     assert capsys.readouterr().err.count("snn-exp: failed lif+bn pre d8 digits seed=") == 2
 
@@ -193,7 +215,14 @@ def test_show_prints_config_shapes_parameters_and_macs(capsys: pytest.CaptureFix
     # by hand: T (stem 8*9*64 + 3 stages of 2 convs), the classifier once, after the mean over time
     stage = 2 * 8 * 8 * 9 * 64 + (8 + 16) * 16 * 9 * 16 + (16 + 32) * 32 * 9 * 4
     assert f"{4 * (8 * 9 * 64 + stage) + 32 * 10:,}" in text
+    assert "Var(u)" in text and "dead channels" in text
     assert not output.exists(), "show writes nothing"
+
+
+def test_show_draws_the_untrained_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show", "network.width=4", "--picture", str(tmp_path / "layers.png")]) == 0
+    assert f"written: {tmp_path / 'layers.png'}" in capsys.readouterr().out
+    assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_doctor_looks_at_versions_devices_data_output_and_wandb(capsys: pytest.CaptureFixture[str]) -> None:

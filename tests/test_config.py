@@ -45,7 +45,8 @@ def test_what_decides_the_result_decides_the_run_id(override: str) -> None:
     "override",
     ["trainer.num_threads=2", "trainer.test=false", "trainer.progress=false", "trainer.accelerator=cpu",
      "trainer.devices=2", "logger=none",
-     "logger.project=other", "neuron=lif norm=bn", "encoding=direct", "encoding=auto", "surrogate=atan", "weight_quant=none"],
+     "logger.project=other", "energy=h45_int8", "energy.mac_pj=3", "neuron=lif norm=bn", "encoding=direct", "encoding=auto",
+     "surrogate=atan", "weight_quant=none"],
 )  # fmt: skip
 def test_how_it_is_done_or_what_was_meant_anyway_does_not(override: str) -> None:
     assert compose(override.split()).run_id == default_run_id()
@@ -97,13 +98,25 @@ def test_the_number_of_steps_follows_from_the_neuron(command: str, steps: int) -
 
 def test_where_spikes_flow_between_blocks_they_are_read() -> None:
     assert compose(["residual=post"]).network["readout"] == "spikes"
+    assert compose(["residual=sew_add", "network.readout=membrane"]).network["readout"] == "spikes"
+
+
+def test_a_real_stream_is_read_as_its_block_prefers_or_as_is_asked() -> None:
     assert compose(["residual=pre"]).network["readout"] == "membrane"
+    assert compose(["residual=ms"]).network["readout"] == "spikes"
+    assert compose(["residual=ms", "network.readout=membrane"]).network["readout"] == "membrane"
 
 
 @pytest.mark.parametrize("command", GOLDEN)
 def test_a_stored_config_resolves_to_itself(command: str) -> None:
     config = compose(command.split())
     assert resolve(config.to_plain()) == config
+
+
+def test_a_config_stored_before_energy_was_a_group_resolves_with_its_default() -> None:
+    plain = compose(["energy=h45_int8"]).to_plain()
+    del plain["energy"]
+    assert resolve(plain) == compose([])
 
 
 def test_a_config_cannot_be_changed() -> None:

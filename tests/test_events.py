@@ -116,6 +116,12 @@ def test_a_network_trains_on_it(neuron, root, tmp_path, monkeypatch):
     assert config.num_steps == (4 if neuron == "lif" else 1)
     stem = config.num_steps * 2 * 4 * 9 * 100
     assert result.metrics["macs_dense"] > stem, "counted over all steps of a sample"
+    for split in ("val", "test"):
+        assert result.metrics[f"{split}/synops_dense"] == result.metrics["macs_dense"]
+        first = next(iter(result.operations[split].values()))
+        assert 0 < first["ac"] + first["mac"] < first["dense"], "pixels that saw nothing cost nothing"
+    assert result.layers.keys() == {"init", "trained"}
+    assert all(norm > 0 for norm in result.layers["init"]["gradient_norm"])
     assert 0 < result.metrics["test/acc"] <= 1
 
 
@@ -124,6 +130,7 @@ def test_show_prints_the_shapes_of_all_steps(root, tmp_path, monkeypatch, capsys
     assert cli.main(["show", "dataset=digits_dvs", "network.width=8"]) == 0
     text = capsys.readouterr().out
     assert "name: frames" in text and "(4, 1, 8, 10, 10)" in text
+    assert "untrained, one validation batch" in text
 
 
 # the real files in miniature ------------------------------------------------------------------------------

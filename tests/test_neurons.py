@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from snn_exp.dynamics import Stepwise
-from snn_exp.neurons import IF, LIF, PLIF, S2NN, SRM, ReLU, Sign
+from snn_exp.errors import UserError
+from snn_exp.neurons import CLIF, GLIF, IF, KLIF, LIF, PLIF, PSN, S2NN, SRM, CubaLIF, ReLU, Sign, SlidingPSN
+from snn_exp.surrogates import SURROGATES
 
 
 def trace(neuron: Stepwise, inputs: list[float]) -> tuple[list[float], list[float]]:
@@ -96,12 +98,14 @@ def test_srm_slayer_refractory_is_the_direct_convolution_sum(tau_r):
     assert 0.05 < found.mean() < 0.95
 
 
-@pytest.mark.parametrize("neuron", [IF, LIF, PLIF, SRM, S2NN])
+@pytest.mark.parametrize("neuron", [IF, LIF, PLIF, KLIF, CLIF, CubaLIF, GLIF, SRM, PSN, SlidingPSN, S2NN])
 def test_a_threshold_is_learned_per_channel(neuron):
-    part = neuron((2, 1, 1), learn_threshold=True, v_threshold=0.5)
+    part = neuron((2, 1, 1), SURROGATES["atan"](), 3, learn_threshold=True, v_threshold=0.5)
     assert part.v_threshold.shape == (2, 1, 1) and part.v_threshold.tolist() == [[[0.5]], [[0.5]]]
     with torch.no_grad():
         part.v_threshold.copy_(torch.tensor([0.5, 100.0]).view(2, 1, 1))
+        if neuron is PSN:  # its random weights need not carry an input over the threshold
+            part.weight.copy_(torch.eye(3))
     spikes = part(torch.full((3, 1, 2, 4, 4), 2.0))
     assert spikes[0, :, 0].all() and not spikes[:, :, 1].any()
     spikes.sum().backward()
@@ -128,6 +132,150 @@ def test_detach_reset_cuts_the_gradient_through_the_reset_only():
     assert slope(False) == pytest.approx(-1.2 * k(0.2) * k(-0.1))
 
 
+def test_cuba_lif_follows_the_trace_computed_by_hand():
+    # i = 1, 0.5, 0.25, 1.125, 0.5625;  h = 1, 0.5, 0.625, 1.59375, 0.5625
+    inputs = [1.0, 0, 0, 1, 0]
+    assert trace(CubaLIF(), inputs) == ([1, 0, 0, 1, 0], [0, 0.5, 0.625, 0, 0.5625])
+    # soft: h = 1, 0.5, 0.625, 1.59375, 0.4453125 + 0.5625
+    assert trace(CubaLIF(reset="soft"), inputs) == ([1, 0, 0, 1, 1], [0, 0.5, 0.625, 0.59375, 0.0078125])
+
+
+def test_klif_follows_the_trace_computed_by_hand():
+    # h_LIF = 0.75, 0.875, 0.25, -0.75, 0.5;  relu(2 h_LIF) = 1.5, 1.75, 0.5, 0, 1
+    assert trace(KLIF(k=2.0), [1.5, 1.75, 0.5, -2.0, 1.0]) == ([1, 1, 0, 0, 1], [0, 0, 0.5, 0, 0])
+
+
+def test_clif_with_no_memory_is_lif_and_with_one_resets_deeper():
+    sigmoid = [1 / (1 + math.exp(-m)) for m in (1.0, 0.5)]
+    spikes, membranes = trace(CLIF(), [1.5, 0.0])
+    v = 1.5 - 1 - sigmoid[0]  # m = 1 after the first spike
+    assert spikes == [1, 0]
+    assert membranes == pytest.approx([v, v / 2])
+    quiet = torch.rand(6, 2, 3) * 0.4
+    _, (v_clif, m) = CLIF().unroll(quiet)
+    _, (v_lif,) = LIF(decay_input=False, reset="soft").unroll(quiet)
+    assert torch.equal(v_clif, v_lif) and not m.any()
+
+
+def slow_cuba_lif(neuron: CubaLIF, x: Tensor) -> Tensor:
+    i = v = torch.zeros_like(x[0])
+    spikes = []
+    for x_t in x:
+        i = neuron.current_decay * i + x_t
+        h = neuron.voltage_decay * v + i
+        spikes.append((h >= 1).double())
+        v = torch.where(h >= 1, 0.0, h)
+    return torch.stack(spikes)
+
+
+def slow_klif(neuron: KLIF, x: Tensor) -> Tensor:
+    v = torch.zeros_like(x[0])
+    spikes = []
+    for x_t in x:
+        f = torch.clamp(neuron.k * (v + (x_t - v) / neuron.tau), min=0)
+        spikes.append((f >= 1).double())
+        v = torch.where(f >= 1, 0.0, f)
+    return torch.stack(spikes)
+
+
+def slow_clif(neuron: CLIF, x: Tensor) -> Tensor:
+    v = m = torch.zeros_like(x[0])
+    spikes = []
+    for x_t in x:
+        u = (1 - 1 / neuron.tau) * v + x_t
+        s = (u >= 1).double()
+        m = m / (1 + torch.exp(-u / neuron.tau)) + s
+        v = u - s * (1 + 1 / (1 + torch.exp(-m)))
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+def slow_glif(neuron: GLIF, x: Tensor) -> Tensor:
+    """The paper's form: the reset of the step before stands in the charge of this one."""
+    a, b, c, decay, g = (
+        1 / (1 + torch.exp(-p))
+        for p in (neuron.leak_logit, neuron.input_logit, neuron.reset_logit, neuron.decay_logit, neuron.gain_logit)
+    )
+    u = s = torch.zeros_like(x[0])
+    spikes = []
+    for t in range(len(x)):
+        leaked = (1 - a * (1 - decay)) * u - (1 - a) * neuron.leak
+        reset = (1 - a * (1 - decay)) * u * c * s + (1 - c) * neuron.fall * s
+        u = leaked + (1 - b * (1 - g[t])) * x[t] - reset
+        s = (u >= neuron.v_threshold).double()
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+def slow_psn(neuron: PSN, x: Tensor) -> Tensor:
+    reach = [t + 1 if neuron.causal else len(x) for t in range(len(x))]
+    h = [sum(neuron.weight[t, j] * x[j] for j in range(reach[t])) for t in range(len(x))]
+    return torch.stack([(h[t] >= neuron.b[t] + 1).double() for t in range(len(x))])
+
+
+def slow_sliding_psn(neuron: SlidingPSN, x: Tensor) -> Tensor:
+    order = len(neuron.w)
+    h = [sum(neuron.w[lag] * x[t - lag] for lag in range(min(order, t + 1))) for t in range(len(x))]
+    return torch.stack([(h_t >= neuron.b + 1).double() for h_t in h])
+
+
+@pytest.mark.parametrize(
+    ("cls", "parameters", "slow"),
+    [
+        (CubaLIF, {"current_decay": 0.3, "voltage_decay": 0.6}, slow_cuba_lif),
+        (KLIF, {"k": 1.7, "tau": 3.0}, slow_klif),
+        (CLIF, {"tau": 2.5}, slow_clif),
+        (GLIF, {}, slow_glif),
+        (PSN, {}, slow_psn),
+        (PSN, {"masked": True}, slow_psn),
+        (SlidingPSN, {"order": 3}, slow_sliding_psn),
+        (SlidingPSN, {"order": 11}, slow_sliding_psn),
+    ],
+)
+def test_a_neuron_is_the_slow_loop_over_its_equation(cls, parameters, slow):
+    generator = torch.Generator().manual_seed(0)
+    neuron = cls((3, 1, 1), None, 8, **parameters).double()
+    with torch.no_grad():
+        for parameter in neuron.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.3)
+        x = torch.randn(8, 50, 3, 2, 2, generator=generator, dtype=torch.float64) + 0.4
+        expected = slow(neuron, x)
+    assert torch.equal(neuron(x), expected)
+    assert 0.05 < expected.mean() < 0.95
+    x = x.requires_grad_()
+    (neuron(x) * torch.rand(x.shape, generator=generator, dtype=torch.float64)).sum().backward()
+    for leaf in (x, *neuron.parameters()):
+        assert leaf.grad is not None and leaf.grad.isfinite().all() and leaf.grad.any()
+
+
+def test_glif_starts_from_the_values_it_is_given():
+    neuron = GLIF((2, 1, 1), None, 5, decay=0.2, gain=0.7, v_threshold=0.8)
+    torch.testing.assert_close(torch.sigmoid(neuron.decay_logit), torch.full((2, 1, 1), 0.2))
+    torch.testing.assert_close(torch.sigmoid(neuron.gain_logit), torch.full((5, 2, 1, 1), 0.7))
+    torch.testing.assert_close(neuron.leak, torch.full((2, 1, 1), 0.08))
+    torch.testing.assert_close(neuron.fall, torch.full((2, 1, 1), 0.8))
+    assert isinstance(neuron.v_threshold, torch.nn.Parameter)
+
+
+@pytest.mark.parametrize("cls", [PSN, GLIF])
+def test_another_number_of_steps_than_it_was_made_for_is_refused_in_words(cls):
+    with pytest.raises(UserError, match=r"made for 4 steps and was given 6; type encoding.num_steps=4"):
+        cls((2,), None, 4)(torch.zeros(6, 1, 2))
+
+
+def test_psn_is_causal_only_if_masked_and_sliding_psn_forgets_what_is_older_than_its_order():
+    assert not PSN((), None, 4).causal and PSN((), None, 4, masked=True).causal
+    neuron = SlidingPSN(order=2)
+    pulse = torch.tensor([3.0, 0, 0, 0]).view(4, 1)
+    assert neuron(pulse).flatten().tolist() == [1, 1, 0, 0]  # h = 3, 1.5, 0, 0
+
+
+@pytest.mark.parametrize("cls", [GLIF, PSN, SlidingPSN])
+def test_what_is_learned_does_not_widen_a_narrow_input(cls):
+    neuron = cls((2,), None, 4, learn_threshold=True)
+    assert neuron(torch.rand(4, 3, 2, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
 def test_single_step_activations_follow_their_definitions():
     x = torch.tensor([-2.0, -0.0, 0.0, 0.5, 1.0, 3.0]).view(1, 1, -1)
     assert S2NN()(x).flatten().tolist() == [0, 0, 0, 0, 1, 1]
@@ -136,7 +284,16 @@ def test_single_step_activations_follow_their_definitions():
 
 
 def test_a_state_of_rest_is_a_fixed_point():
-    for neuron in (IF(), LIF(v_reset=-0.5, decay_input=False), PLIF(), SRM(), SRM(refractory="slayer")):
+    for neuron in (
+        IF(),
+        LIF(v_reset=-0.5, decay_input=False),
+        PLIF(),
+        KLIF(),
+        CLIF(),
+        CubaLIF(v_reset=-0.5),
+        SRM(),
+        SRM(refractory="slayer"),
+    ):
         state = neuron.initial_state(torch.zeros(1, 2))
         spikes, after = neuron.step(torch.zeros(1, 2), state)
         assert not spikes.any()

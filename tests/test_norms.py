@@ -1,13 +1,35 @@
-"""Norms: equality with torch's own, the running moments of PSP normalization, and its variance law."""
+"""Norms: equality with torch's own, PSP normalization and its variance law, and a slow loop for each of the others."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from snn_exp.blocks import RESIDUALS
 from snn_exp.errors import UserError
-from snn_exp.norms import BatchNorm, GroupNorm, LayerNorm, PSPNorm, RMSNorm, Site
+from snn_exp.layers import make_part_factories
+from snn_exp.neurons import LIF
+from snn_exp.norms import (
+    BatchNorm,
+    BatchNormThroughTime,
+    GroupNorm,
+    LayerNorm,
+    MembraneBatchNorm,
+    NeuNorm,
+    Norm,
+    OnlineRenorm,
+    PSPNorm,
+    RMSNorm,
+    Site,
+    TemporalAccumulatedBatchNorm,
+    TemporalEffectiveBatchNorm,
+    ThresholdDependentBatchNorm,
+)
+from snn_exp.surrogates import SURROGATES
 from snn_exp.synapses import AlphaSynapse
 
 SHAPE = (4, 3, 2)  # C, H, W
@@ -139,3 +161,251 @@ def test_the_membrane_variance_is_n_sigma_squared_whatever_the_firing_rate():
         normed.append((PSPNorm(Site((num_inputs,)))(psp) @ weight.T).var().item())
     assert plain == sorted(plain) and plain[-1] > 100 * plain[0]
     assert all(0.85 <= variance <= 1.15 for variance in normed), normed
+
+
+# --- norms made for spiking networks, each against a loop written from its equation --------------
+
+STEPS = 5
+
+
+def site(**known: object) -> Site:
+    return Site(SHAPE, num_steps=STEPS, **known)
+
+
+def batches() -> list[tuple[Tensor, bool]]:
+    """Two batches in training, then one in eval."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, STEPS, 3, *SHAPE, dtype=torch.float64, generator=generator)
+    return [(2 * x[0] + 1, True), (x[1] - 3, True), (x[2], False)]
+
+
+def moved(norm: Norm) -> Norm:
+    """In float64, every parameter off its start."""
+    norm = norm.double()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.add_(torch.rand(parameter.shape, dtype=torch.float64, generator=generator))
+    return norm
+
+
+def agrees(norm: Norm, loop: Callable[..., Tensor]) -> None:
+    """Outputs and gradients of the norm and of the loop, over batches; the loop carries its own running values.
+
+    `loop(x, training, running, **parameters)` writes the new running values into the dict `running`.
+    """
+    running: dict[object, Any] = {}
+    parameters = {name.replace(".", "_"): p.detach().clone().requires_grad_() for name, p in norm.named_parameters()}
+    for x, training in batches():
+        norm.train(training)
+        ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+        y, expected = norm(ours), loop(theirs, training, running, **parameters)
+        torch.testing.assert_close(y, expected, rtol=1e-11, atol=1e-11)
+        found = torch.autograd.grad(y.sin().sum(), [ours, *norm.parameters()])
+        wanted = torch.autograd.grad(expected.sin().sum(), [theirs, *parameters.values()])
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+        assert all(a.abs().sum() > 0 for a in found)
+
+
+def over_channel(v_C: Tensor) -> Tensor:
+    return v_C.view(-1, 1, 1)
+
+
+def normalized(x: Tensor, over: Tensor, key: object, training: bool, running: dict[object, Any], eps: float) -> Tensor:
+    """x [B, C, H, W], normalized by the statistics of `over` [B', C, H, W], or by the running ones under a key."""
+    mean, var = running.get(key, (torch.zeros(4).double(), torch.ones(4).double()))
+    if training:
+        values = over.transpose(0, 1).flatten(1)
+        m, v = values.mean(1), values.var(1, correction=0)
+        n = values.shape[1]
+        running[key] = (0.9 * mean + 0.1 * m.detach(), 0.9 * var + 0.1 * v.detach() * n / (n - 1))
+        mean, var = m, v
+    return (x - over_channel(mean)) / over_channel(var + eps).sqrt()
+
+
+def test_tdbn_is_batch_norm_times_the_threshold_and_the_share_of_a_branch():
+    def loop(x, training, running, bn_weight, bn_bias):
+        gamma = bn_weight / (0.5 / 2**0.5)  # what is learned is gamma a v_threshold
+        x_hat = normalized(x.flatten(0, 1), x.flatten(0, 1), "all", training, running, 1e-5)
+        y = over_channel(gamma) * 0.5 / 2**0.5 * x_hat + over_channel(bn_bias)
+        return y.unflatten(0, x.shape[:2])
+
+    norm = ThresholdDependentBatchNorm(site(v_threshold=0.5, num_summands=2))
+    assert norm.bn.weight.tolist() == pytest.approx([0.5 / 2**0.5] * 4) and not norm.bn.bias.any()
+    agrees(moved(norm), loop)
+
+
+def test_tdbn_with_a_threshold_of_one_in_a_chain_is_batch_norm():
+    ours, theirs = ThresholdDependentBatchNorm(site()).double(), BatchNorm(site()).double()
+    for x, training in batches():
+        assert torch.equal(ours.train(training)(x), theirs.train(training)(x))
+    for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_bntt_normalizes_each_step_by_itself():
+    def loop(x, training, running, bn_weight):
+        gamma = bn_weight.view(STEPS, 4)
+        steps = [normalized(x[t], x[t], t, training, running, 1e-4) * over_channel(gamma[t]) for t in range(STEPS)]
+        return torch.stack(steps)
+
+    norm = BatchNormThroughTime(site())
+    assert [name for name, _ in norm.named_parameters()] == ["bn.weight"], "no bias"
+    agrees(moved(norm), loop)
+
+
+def test_tebn_is_batch_norm_times_a_factor_for_each_step():
+    def loop(x, training, running, p, bn_weight, bn_bias):
+        x_hat = normalized(x.flatten(0, 1), x.flatten(0, 1), "all", training, running, 1e-5)
+        y = (over_channel(bn_weight) * x_hat + over_channel(bn_bias)).unflatten(0, x.shape[:2])
+        return torch.stack([p[t] * y[t] for t in range(STEPS)])
+
+    agrees(moved(TemporalEffectiveBatchNorm(site())), loop)
+
+
+def test_tab_normalizes_each_step_over_all_steps_so_far():
+    def loop(x, training, running, weight, bias, p):
+        gamma, beta = weight.view(STEPS, 4), bias.view(STEPS, 4)
+        steps = []
+        for t in range(STEPS):
+            x_hat = normalized(x[t], x[: t + 1].flatten(0, 1), t, training, running, 1e-5)
+            steps.append(p[t] ** 2 * (over_channel(gamma[t]) * x_hat + over_channel(beta[t])))
+        return torch.stack(steps)
+
+    agrees(moved(TemporalAccumulatedBatchNorm(site())), loop)
+
+
+def test_tab_survives_an_offset_far_larger_than_the_spread():
+    x = torch.randn(STEPS, 8, 4) + 3000
+    y = TemporalAccumulatedBatchNorm(Site((4,), STEPS))(x)
+    expected = TemporalAccumulatedBatchNorm(Site((4,), STEPS)).double()(x.double())
+    torch.testing.assert_close(y.double(), expected, rtol=0.01, atol=0.01)
+
+
+def test_tab_keeps_finite_statistics_of_a_single_value():
+    norm = TemporalAccumulatedBatchNorm(Site((4,), 2))
+    norm(torch.ones(2, 1, 4))
+    assert norm.running_var.isfinite().all()
+
+
+def test_mpbn_after_the_weights_is_batch_norm():
+    ours, theirs = MembraneBatchNorm(site()).double(), BatchNorm(site()).double()
+    for x, training in batches():
+        assert torch.equal(ours.train(training)(x), theirs.train(training)(x))
+
+
+def test_mpbn_on_the_membrane_normalizes_every_step_before_it_fires_and_leaves_the_reset_alone():
+    neuron = LIF(surrogate=SURROGATES["sigmoid"]()).double()
+    neuron.membrane_norm = norm = moved(MembraneBatchNorm(site(placement="membrane")))
+    weight, bias = (p.detach().clone().requires_grad_() for p in norm.parameters())
+    running: dict[object, Any] = {}
+    for x, training in batches():
+        neuron.train(training)
+        ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+        s, v, expected = neuron(ours), torch.zeros_like(x[0]), []
+        for t in range(STEPS):
+            h = v + (theirs[t] - v) / 2
+            u = over_channel(weight) * normalized(h, h, "shared", training, running, 1e-5) + over_channel(bias)
+            expected.append(neuron.surrogate.spike(u - 1))
+            v = (1 - expected[-1]) * h
+        assert torch.equal(s, torch.stack(expected)) and 0 < s.mean() < 1
+        scale = torch.linspace(0.5, 2, s.numel(), dtype=s.dtype).view_as(s)
+        found = torch.autograd.grad((s * scale).sum(), [ours, *norm.parameters()])
+        wanted = torch.autograd.grad((torch.stack(expected) * scale).sum(), [theirs, weight, bias])
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a, b)
+    mean, var = running["shared"]
+    torch.testing.assert_close(norm.bn.running_mean, mean)
+    torch.testing.assert_close(norm.bn.running_var, var)
+    assert norm.bn.num_batches_tracked == 2 * STEPS
+
+
+def test_neunorm_inhibits_each_position_by_the_recent_spikes_of_its_channels():
+    def loop(s, training, running, U):
+        z, steps = torch.zeros_like(s[0]), []
+        for t in range(STEPS):
+            for f in range(4):
+                z = z.clone()
+                z[:, f] = 0.9 * z[:, f] + 0.1 / 4**2 * sum(s[t, :, g] for g in range(4))
+            steps.append(s[t] - U * z)
+        return torch.stack(steps)
+
+    norm = NeuNorm(site())
+    assert norm.U.shape == SHAPE
+    agrees(moved(norm), loop)
+    assert not NeuNorm(site())(torch.zeros(STEPS, 3, *SHAPE)).any(), "silence stays silent"
+
+
+class Renormalize(torch.autograd.Function):
+    """Forward the running statistics, backward a batch normalization's derivative, written out."""
+
+    @staticmethod
+    def forward(ctx, x, mean, var):
+        ctx.save_for_backward(x, var)
+        return (x - over_channel(mean)) / over_channel(var + 1e-5).sqrt()
+
+    @staticmethod
+    def backward(ctx, g):
+        x, running_var = ctx.saved_tensors
+        axes = (0, 2, 3)
+        mean, var = x.mean(axes, True), x.var(axes, correction=0, keepdim=True)
+        x_hat = (x - mean) / (var + 1e-5).sqrt()
+        through = (g - g.mean(axes, True) - x_hat * (g * x_hat).mean(axes, True)) / (var + 1e-5).sqrt()
+        return through * ((var + 1e-5) / over_channel(running_var + 1e-5)).sqrt(), None, None
+
+
+def test_osr_goes_forward_by_running_statistics_and_backward_by_the_step_s_own():
+    def loop(x, training, running, weight, bias):
+        steps = []
+        for t in range(STEPS):
+            m, v = x[t].detach().mean((0, 2, 3)), x[t].detach().var((0, 2, 3), correction=0)
+            if training:
+                mean, var = running.get("all", (m, v))
+                running["all"] = (0.9 * mean + 0.1 * m, 0.9 * var + 0.1 * v)
+                x_hat = Renormalize.apply(x[t], *running["all"])
+            else:
+                mean, var = running["all"]
+                x_hat = (x[t] - over_channel(mean)) / over_channel(var + 1e-5).sqrt()
+            steps.append(over_channel(weight) * x_hat + over_channel(bias))
+        return torch.stack(steps)
+
+    norm = moved(OnlineRenorm(site()))
+    agrees(norm, loop)
+    assert norm.num_updates == 2 * STEPS
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("norm", [BatchNormThroughTime, TemporalEffectiveBatchNorm, TemporalAccumulatedBatchNorm])
+def test_norms_with_something_for_each_step_refuse_another_number_of_steps(norm, training):
+    part = norm(Site(SHAPE, num_steps=4)).double().train(training)
+    before = {name: value.clone() for name, value in part.state_dict().items()}
+    with pytest.raises(UserError) as error:
+        part(psp_like())
+    assert str(error.value) == (
+        f"{norm.__name__} keeps something of its own for each of 4 steps and was given 5; type encoding.num_steps=4, or "
+        f"norm=bn, which treats all steps alike"
+    )
+    assert all(torch.equal(value, before[name]) for name, value in part.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("residual", "starts"),
+    [
+        ({"name": "pre"}, {"activation1.norm": 1, "activation2.norm": 1}),
+        ({"name": "bireal"}, {"activation1.norm": 1, "activation2.norm": 1}),
+        ({"name": "none"}, {"norm1": 1, "norm2": 1}),
+        ({"name": "post"}, {"norm1": 1, "norm2": 0.5**0.5}),
+        ({"name": "post", "shortcut": "conv"}, {"norm1": 1, "norm2": 0.5**0.5, "shortcut_norm": 0.5**0.5}),
+    ],
+)
+def test_only_where_branches_meet_before_a_neuron_is_a_norm_told_of_two(residual, starts):
+    parts = make_part_factories(
+        neuron={"name": "lif", "v_threshold": 0.5}, surrogate={"name": "atan"}, synapse={"name": "identity"},
+        norm={"name": "tdbn"}, weight_norm={"name": "none"}, weight_quant={"name": "none"}, num_steps=4,
+    )  # fmt: skip
+    block = RESIDUALS.make(residual, parts, (4, 4, 4), 8, 2, 1)
+    found = {
+        name: part.bn.weight[0].item() / 0.5 for name, part in block.named_modules() if isinstance(part, BatchNorm)
+    }
+    assert found == pytest.approx(starts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from snn_exp import cli, compose
-from snn_exp.neurons import NEURONS, StepwiseNeuron
+from snn_exp.neurons import NEURONS
 from snn_exp.registry import Registry
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -66,8 +67,9 @@ def test_make_run_trains_what_the_readme_says() -> None:
 def test_the_neuron_of_the_readme_works_as_printed() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     scratch: Registry[object] = Registry("neuron", NEURONS.traits)
-    names: dict[str, object] = dict(vars(__import__("snn_exp.neurons", fromlist=["x"])))
-    names |= {"NEURONS": scratch, "StepwiseNeuron": StepwiseNeuron}
+    (file,) = re.findall(r"In `(\S+)\.py`:\n\n```python", README)
+    names: dict[str, object] = dict(vars(importlib.import_module(file.replace("/", "."))))
+    names["NEURONS"] = scratch
     exec(compile(code, "README", "exec", dont_inherit=True), names)
     torch = names["torch"]
     neuron = scratch.make({"name": "leakless", "gain": 2.0})
@@ -77,5 +79,6 @@ def test_the_neuron_of_the_readme_works_as_printed() -> None:
 
 def test_every_file_of_the_package_is_on_the_map() -> None:
     package = Path(__file__).parent.parent / "snn_exp"
-    missing = [f.name for f in package.glob("*.py") if f.name != "__init__.py" and f"`{f.name}`" not in README]
-    assert missing == []
+    files = [f.name for f in package.glob("*.py") if f.name != "__init__.py"]
+    folders = [f"{f.parent.name}/" for f in package.glob("*/__init__.py")]
+    assert [place for place in files + folders if f"`{place}`" not in README] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from snn_exp import report
 from snn_exp.compose import compose
+from snn_exp.config import EnergyConfig
 from snn_exp.results import Result
 
 
@@ -20,9 +22,9 @@ def made(*overrides: str, acc: float = 0.9, status: str = "done") -> Result:
                   1.0, 1.0, "now", 0, "f")  # fmt: skip
 
 
-def drawn(results: list[Result]) -> str:
+def drawn(results: list[Result], *profile: EnergyConfig) -> str:
     console = Console(width=200, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
-    console.print(report.comparison(results))
+    console.print(report.comparison(results, *profile))
     console.file.close()
     return console.export_text()
 
@@ -66,6 +68,52 @@ def test_diverged_runs_are_counted_and_not_averaged() -> None:
     (row,) = lines_with(text, "lif")
     assert "90.00" in row and "±" not in row.partition("90.00")[2].partition("│")[0]
     assert "1 of 2 diverged" in row
+
+
+# 1000 additions, 200 of them of signs and binary weights, and 100 + 10 + 20 + 5 multiplications
+COUNTS = {"ac": 1000, "xnor": 200, "mac": 100, "filter_mac": 10, "norm_mac": 20, "neuron_updates": 5,
+          "ac_trained": 0, "xnor_trained": 0, "mac_trained": 1000, "filter_mac_trained": 8, "norm_mac_trained": 20}  # fmt: skip
+PROFILE = EnergyConfig(name="mine", mac_pj=2.0, ac_pj=0.5, xnor_fj=10.0)
+
+
+def with_counts(result: Result, split: str = "test") -> Result:
+    counts = {f"{split}/synops_{name}": float(count) for name, count in COUNTS.items()}
+    return dataclasses.replace(result, metrics={**result.metrics, **counts})
+
+
+def test_energy_is_counts_times_constants() -> None:
+    metrics = with_counts(made()).metrics
+    assert report.energy_pj(metrics, "test", PROFILE) == pytest.approx(
+        {"weights": 2 * 100 + 0.5 * 800 + 0.01 * 200, "filters": 20, "norms": 40, "neurons": 10}
+    )
+    assert report.energy_pj(metrics, "test", PROFILE, "_trained") == pytest.approx(
+        {"weights": 2 * 1000, "filters": 16, "norms": 40, "neurons": 10}
+    )
+
+
+def test_the_comparison_has_operations_and_energy_where_all_runs_have_counted() -> None:
+    counted, other = with_counts(made("neuron=lif")), made("neuron=s2nn")
+    text = drawn([counted, made("neuron=lif", "seed=1", status="diverged")], PROFILE)
+    (row,) = lines_with(text, "lif")
+    cells = [cell.strip() for cell in row.split("│")]
+    assert cells[-5:-2] == ["1,000", "135", "0.7"], "AC, MAC, energy nJ: 602 + 20 + 40 + 10 = 672 pJ"
+    assert "mine: MAC 2 pJ, AC 0.5 pJ, XNOR 10 fJ; compute only, no memory traffic" in " ".join(text.split())
+    assert "energy nJ" not in drawn([counted, other])
+
+
+def test_the_summary_says_energy_with_its_constants_and_what_they_leave_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    lines = report.summary(with_counts(made(), "val"), "snn-exp train", PROFILE).splitlines()
+    (energy,) = [line for line in lines if line.startswith("  energy")]
+    assert energy.split(maxsplit=1)[1] == (
+        "672.0 pJ a sample (weights 602.0 pJ, filters 20.0 pJ, norms 40.0 pJ, neurons 10.0 pJ), AC 1,000, MAC 135; "
+        "mine: MAC 2 pJ, AC 0.5 pJ, XNOR 10 fJ; compute only, no memory traffic"
+    )
+    (trained,) = [line for line in lines if line.startswith("  as trained")]
+    assert "2.1 nJ a sample" in trained and "AC 0, MAC 1,033" in trained
+    assert "pJ" not in report.summary(made(), "snn-exp train")
 
 
 def test_the_summary_of_a_run_can_be_pasted_and_repeated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -43,6 +43,12 @@ def test_a_run_writes_all_that_it_promises() -> None:
     assert {"run_id", "config", "metrics", "duration_s", "finished_at", "status", "schema_version"} <= stored.keys()
     assert {"test/acc", "val/acc", "test/firing_rate", "params", "macs_dense"} <= stored["metrics"].keys()
     assert stored["metrics"] == result.metrics
+    for split in ("val", "test"):
+        for count in ("ac", "mac"):
+            total = sum(row.get(count, 0) for row in stored["operations"][split].values())
+            assert stored["metrics"][f"{split}/synops_{count}"] == pytest.approx(total)
+        assert stored["metrics"][f"{split}/synops_dense"] == stored["metrics"]["macs_dense"]
+    assert not any("pj" in key for key in stored["metrics"]), "counts are stored, prices are not"
     manifest = json.loads((folder.path / "manifest.json").read_text())
     assert {"config", "versions", "git", "hardware", "execution", "code"} <= manifest.keys()
     assert stored["split_fingerprint"]
@@ -71,6 +77,16 @@ def test_a_finished_run_is_recognised_and_not_trained_again(monkeypatch: pytest.
     assert train.run(tiny(), echo=False) == first
 
 
+def test_a_result_stored_before_operations_were_counted_is_read() -> None:
+    config = tiny("trainer.max_epochs=1")
+    train.run(config, echo=False)
+    path = RunFolder.of(config).path / "result.json"
+    stored = json.loads(path.read_text())
+    del stored["operations"]
+    path.write_text(json.dumps(stored))
+    assert train.run(config, echo=False).operations == {}
+
+
 def test_the_same_seed_gives_bitwise_the_same_weights_and_another_seed_does_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -90,6 +106,7 @@ def test_the_test_set_is_not_read_until_it_is_asked_for() -> None:
     weights = RunFolder.of(tiny()).weights.read_bytes()
     after = train.run(tiny(), echo=False)
     assert 0 < after.metrics["test/acc"] <= 1
+    assert before.operations.keys() == {"val"} and after.operations.keys() == {"val", "test"}
     assert {key: after.metrics[key] for key in before.metrics} == before.metrics
     assert RunFolder.of(tiny()).weights.read_bytes() == weights, "asked later, the kept weights are evaluated"
 
@@ -177,7 +194,7 @@ def test_a_multirun_trains_every_cell_and_prints_the_comparison(
 def test_a_run_killed_in_mid_training_goes_on_to_bitwise_the_same_weights(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    overrides = [*TINY, "trainer.max_epochs=5", "neuron=lif", "encoding=rate", "optim.batch_size=64"]
+    overrides = [*TINY[:-1], "trainer.max_epochs=5", "neuron=lif", "encoding=rate", "optim.batch_size=64"]
     config = compose(overrides)
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "undisturbed"))
     train.run(config, echo=False)
@@ -198,8 +215,8 @@ def test_a_run_killed_in_mid_training_goes_on_to_bitwise_the_same_weights(
     result = train.run(config, echo=False)
     assert result.status == "done"
     assert killed.weights.read_bytes() == undisturbed.weights.read_bytes()
-    rows = callbacks.read_epochs(killed.metrics_csv)
-    assert rows == callbacks.read_epochs(undisturbed.metrics_csv)
+    rows = killed.epochs()
+    assert rows == undisturbed.epochs()
 
 
 def test_silent_and_saturated_layers_are_named_in_words() -> None:

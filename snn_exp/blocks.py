@@ -1,0 +1,519 @@
+"""Residual blocks: two weight layers and what goes around them.
+
+Shapes: T steps, B batch, C channels, H W space.
+Symbols: x the real stream, s spikes, n a neuron, psp the synapse and a psp norm if one is chosen, W weights.
+
+A block's traits say what flows and what a config may combine it with:
+
+    stream           what it hands on: "real" values, "spikes" {0, 1}, or "counts" {0, 1, 2, ...} of spikes
+    needs_spikes     it combines spikes by logic or counts them, so the neuron must emit 0 and 1
+    default_readout  what network.readout=null means
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from snn_exp.dynamics import over_time
+from snn_exp.layers import Conv2d, FeatureShape, PartFactories
+from snn_exp.neurons import Neuron
+from snn_exp.norms import Norm
+from snn_exp.registry import Registry
+
+
+class PoolDup(nn.Module):
+    """A shortcut without weights: pooling in space, channels repeated.
+
+    Unlike padding with zeros it keeps the variance of every channel of the stream.
+
+    Args:
+        pool: avg, the mean of a window; max, which keeps spikes spikes and counts counts.
+        stride: size and step of the window.
+        repeats: how often the channels are repeated.
+
+    Example:
+        >>> import torch
+        >>> PoolDup("avg", stride=2, repeats=2)(torch.zeros(1, 2, 8, 5, 5)).shape
+        torch.Size([1, 2, 16, 3, 3])
+    """
+
+    def __init__(self, pool: Literal["avg", "max"], stride: int, repeats: int) -> None:
+        super().__init__()
+        self.pool = pool
+        self.stride = stride
+        self.repeats = repeats
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        """[T, B, C, H, W] -> [T, B, repeats C, ceil(H / stride), ceil(W / stride)]."""
+        return over_time(self._pooled, x_TBCHW).repeat(1, 1, self.repeats, 1, 1)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        if self.pool == "max":
+            return functional.max_pool2d(x, self.stride, ceil_mode=True)
+        return functional.avg_pool2d(x, self.stride, ceil_mode=True)
+
+    def extra_repr(self) -> str:
+        return f"{self.pool}, stride={self.stride}, repeats={self.repeats}"
+
+
+Shortcut = Literal["avgpool_dup", "conv"]
+SpikeShortcut = Literal["conv", "maxpool_dup"]  # those that hand on spikes where spikes come in
+BranchScaling = Literal["inverse_sqrt", "none"]
+
+
+class Block(nn.Module, ABC):
+    """Two weight layers and what goes around them: [T, B, C, H, W] -> [T, B, C', H', W'].
+
+    Args:
+        parts: the factories.
+        in_shape: (C, H, W) of one sample at one step.
+        out_channels: C'.
+        stride: step in space of the first weight layer.
+        num_blocks: number of blocks in the network.
+    """
+
+    stream: ClassVar[str] = "real"
+    needs_spikes: ClassVar[bool] = False
+    default_readout: ClassVar[str] = "membrane"
+    # whether the current norm stands on the stream, before the neuron that reads it; else behind the weights
+    normalizes_stream: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self, parts: PartFactories, in_shape: FeatureShape, out_channels: int, stride: int, num_blocks: int
+    ) -> None:
+        super().__init__()
+        self.out_shape = (out_channels, *(math.ceil(size / stride) for size in in_shape[1:]))
+        self.shortcut_norm: Norm | None = None
+        self.shortcut_neuron: Neuron | None = None
+
+    @property
+    def shares_filter(self) -> bool:
+        """Whether a convolution in the shortcut adds straight to another weight layer's output.
+
+        Then one filter on the sum serves both: W1 (eps * s1) + W2 (eps * s2) = eps * (W1 s1 + W2 s2).
+        """
+        return self.shortcut_neuron is None and (self.shortcut_norm is None or self.shortcut_norm.folds)
+
+    @abstractmethod
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        """The stream after the block."""
+
+
+RESIDUALS: Registry[Block] = Registry("residual", traits=("stream", "needs_spikes", "default_readout"))
+
+
+def _make_shortcut(
+    shortcut: Shortcut | SpikeShortcut, parts: PartFactories, in_shape: FeatureShape, out_channels: int, stride: int
+) -> nn.Module | None:
+    """None is the identity."""
+    if stride == 1 and in_shape[0] == out_channels:
+        return None
+    if shortcut == "conv":
+        return parts.conv(in_shape, out_channels, kernel_size=1, stride=stride)
+    return PoolDup("avg" if shortcut == "avgpool_dup" else "max", stride, repeats=out_channels // in_shape[0])
+
+
+def _branch_gain(scaling: BranchScaling, num_branches: int) -> float:
+    return 1 / math.sqrt(num_branches) if scaling == "inverse_sqrt" else 1.0
+
+
+@RESIDUALS.register("pre")
+class PreActivationBlock(Block):
+    """Pre-activation: the identity path carries a real, membrane-like stream, untouched.
+
+    Equation:
+        x + W2 psp(n(norm(W1 psp(n(norm(x))))))
+
+    Shapes:
+        x: [T, B, C, H, W] -> [T, B, C', H', W']
+
+    Args:
+        shortcut: where the size changes, avgpool_dup carries x, pooled, its channels repeated; conv is a
+            strided 1x1 convolution of the same filtered spikes that W1 reads.
+        branch_scaling: inverse_sqrt starts W2 smaller by 1 / sqrt(number of branches in the network).
+
+    Raises:
+        UserError: an unknown shortcut or branch_scaling.
+
+    Source: He et al. 2016, in spiking form as in Ikegawa et al. 2022; the scaling is our choice.
+
+    Example:
+        >>> RESIDUALS["pre"].stream
+        'real'
+    """
+
+    def __init__(
+        self,
+        parts: PartFactories,
+        in_shape: FeatureShape,
+        out_channels: int,
+        stride: int,
+        num_blocks: int,
+        *,
+        shortcut: Shortcut = "avgpool_dup",
+        branch_scaling: BranchScaling = "inverse_sqrt",
+    ) -> None:
+        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
+        self.activation1 = parts.activation(in_shape)
+        self.conv1 = parts.conv(in_shape, out_channels, stride=stride)
+        self.activation2 = parts.activation(self.out_shape)
+        self.conv2 = parts.conv(self.out_shape, out_channels, gain=_branch_gain(branch_scaling, num_blocks))
+        self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        psp = self.activation1(x_TBCHW)
+        branch: Tensor = self.conv2(self.activation2(self.conv1(psp)))
+        return branch + _shortcut_value(self.shortcut, x_TBCHW, psp)
+
+
+def _shortcut_value(shortcut: nn.Module | None, stream: Tensor, weights_input: Tensor) -> Tensor:
+    if shortcut is None:
+        return stream
+    value: Tensor = shortcut(weights_input if isinstance(shortcut, Conv2d) else stream)
+    return value
+
+
+@RESIDUALS.register("bireal")
+class BiRealBlock(Block):
+    """Pre-activation with a shortcut around every weight layer.
+
+    Equation:
+        x <- x + W1 psp(n(norm(x)));  x <- x + W2 psp(n(norm(x)))
+
+    Shapes:
+        x: [T, B, C, H, W] -> [T, B, C', H', W']
+
+    Args:
+        shortcut: where the size changes, avgpool_dup carries x, pooled, its channels repeated; conv is a
+            strided 1x1 convolution of the same filtered spikes that W1 reads.
+        branch_scaling: inverse_sqrt starts W1 and W2 smaller by 1 / sqrt(number of branches in the network).
+
+    Raises:
+        UserError: an unknown shortcut or branch_scaling.
+
+    Source: Liu et al. 2018 (Bi-Real Net), with the norm before the activation; the scaling is our choice.
+
+    Example:
+        >>> RESIDUALS["bireal"].stream
+        'real'
+    """
+
+    def __init__(
+        self,
+        parts: PartFactories,
+        in_shape: FeatureShape,
+        out_channels: int,
+        stride: int,
+        num_blocks: int,
+        *,
+        shortcut: Shortcut = "avgpool_dup",
+        branch_scaling: BranchScaling = "inverse_sqrt",
+    ) -> None:
+        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
+        gain = _branch_gain(branch_scaling, 2 * num_blocks)
+        self.activation1 = parts.activation(in_shape)
+        self.conv1 = parts.conv(in_shape, out_channels, stride=stride, gain=gain)
+        self.activation2 = parts.activation(self.out_shape)
+        self.conv2 = parts.conv(self.out_shape, out_channels, gain=gain)
+        self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        psp = self.activation1(x_TBCHW)
+        x = self.conv1(psp) + _shortcut_value(self.shortcut, x_TBCHW, psp)
+        out: Tensor = x + self.conv2(self.activation2(x))
+        return out
+
+
+@RESIDUALS.register("ms")
+class MembraneShortcutBlock(Block):
+    """Membrane shortcut: as pre, with the norm behind the weights, so that the stream itself is never normalized.
+
+    A branch starts at 0: the second norm's learned gain does, so that every block begins as its shortcut.
+    Where that norm has none, or does not stand there, W2 starts smaller by 1 / sqrt(number of blocks).
+
+    Equation:
+        x + norm(W2 psp(n(norm(W1 psp(n(x))))))
+
+    Shapes:
+        x: [T, B, C, H, W] -> [T, B, C', H', W']
+
+    Args:
+        shortcut: where the size changes, avgpool_dup carries x, pooled, its channels repeated; conv is a
+            strided 1x1 convolution of the same filtered spikes that W1 reads, then the norm.
+
+    Raises:
+        UserError: an unknown shortcut.
+
+    Source: Hu et al. 2024 (MS-ResNet), which reads spikes out; the shortcut and the scaling are our choice.
+
+    Example:
+        >>> RESIDUALS["ms"].default_readout
+        'spikes'
+    """
+
+    default_readout = "spikes"
+    normalizes_stream = False
+
+    def __init__(
+        self,
+        parts: PartFactories,
+        in_shape: FeatureShape,
+        out_channels: int,
+        stride: int,
+        num_blocks: int,
+        *,
+        shortcut: Shortcut = "avgpool_dup",
+    ) -> None:
+        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
+        self.activation1 = parts.activation(in_shape, normalized=False)
+        self.conv1 = parts.conv(in_shape, out_channels, stride=stride)
+        self.activation2 = parts.activation(self.out_shape)
+        # the branch and what goes around it are summed before the next neuron fires
+        self.norm2 = parts.norm_at("current", self.out_shape, num_summands=2)
+        gain = 1.0 if _starts_at_zero(self.norm2) else _branch_gain("inverse_sqrt", num_blocks)
+        self.conv2 = parts.conv(self.out_shape, out_channels, gain=gain)
+        self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
+        is_conv = isinstance(self.shortcut, Conv2d)
+        self.shortcut_norm = parts.norm_at("current", self.out_shape, num_summands=2) if is_conv else None
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        psp = self.activation1(x_TBCHW)
+        branch = _maybe(self.norm2, self.conv2(self.activation2(self.conv1(psp))))
+        return branch + _maybe(self.shortcut_norm, _shortcut_value(self.shortcut, x_TBCHW, psp))
+
+
+def _starts_at_zero(norm: Norm | None) -> bool:
+    """Sets the learned gain of a norm, which is called weight as torch calls it, to 0; False where there is none."""
+    named = norm.named_parameters() if norm is not None else ()
+    gains = [parameter for name, parameter in named if name.rpartition(".")[2] == "weight"]
+    for gain in gains:
+        nn.init.zeros_(gain)
+    return bool(gains)
+
+
+class _WeightsFirst(Block):
+    """The course of post, sew_* and none: filter, weights, norm, neuron, twice; spikes flow between blocks."""
+
+    stream = "spikes"
+    default_readout = "spikes"
+    normalizes_stream = False
+    num_summands: ClassVar[int] = 1  # of the sum that the second neuron reads
+
+    def __init__(
+        self, parts: PartFactories, in_shape: FeatureShape, out_channels: int, stride: int, num_blocks: int
+    ) -> None:
+        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
+        self.filter1 = parts.filter(in_shape)
+        self.conv1 = parts.conv(in_shape, out_channels, stride=stride)
+        self.norm1 = parts.norm_at("current", self.out_shape)
+        self.neuron1 = parts.neuron(self.out_shape)
+        self.filter2 = parts.filter(self.out_shape)
+        self.conv2 = parts.conv(self.out_shape, out_channels)
+        self.norm2 = parts.norm_at("current", self.out_shape, num_summands=self.num_summands)
+        self.neuron2 = parts.neuron(self.out_shape)
+
+    def _current(self, psp_TBCHW: Tensor) -> Tensor:
+        """The input of the second neuron, without a shortcut."""
+        s = self.neuron1(_maybe(self.norm1, self.conv1(psp_TBCHW)))
+        return _maybe(self.norm2, self.conv2(self.filter2(s)))
+
+
+def _maybe(module: nn.Module | None, x: Tensor) -> Tensor:
+    y: Tensor = x if module is None else module(x)
+    return y
+
+
+@RESIDUALS.register("post")
+class PostActivationBlock(_WeightsFirst):
+    """Post-activation, the Spiking ResNet: spikes go around, and the sum is fired again.
+
+    Equation:
+        n(norm(W2 psp(n(norm(W1 psp(s))))) + s)
+
+    Shapes:
+        s: [T, B, C, H, W] -> [T, B, C', H', W']
+
+    Args:
+        shortcut: where the size changes, avgpool_dup carries s, pooled, its channels repeated; conv is a
+            strided 1x1 convolution of the same filtered spikes that W1 reads, then the norm.
+
+    Raises:
+        UserError: an unknown shortcut.
+
+    Source: He et al. 2016 in spiking form; the contrast of Ikegawa et al. 2022.
+
+    Example:
+        >>> RESIDUALS["post"].stream
+        'spikes'
+    """
+
+    num_summands = 2
+
+    def __init__(
+        self,
+        parts: PartFactories,
+        in_shape: FeatureShape,
+        out_channels: int,
+        stride: int,
+        num_blocks: int,
+        *,
+        shortcut: Shortcut = "avgpool_dup",
+    ) -> None:
+        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
+        self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
+        is_conv = isinstance(self.shortcut, Conv2d)
+        self.shortcut_norm = (
+            parts.norm_at("current", self.out_shape, num_summands=self.num_summands) if is_conv else None
+        )
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        psp = self.filter1(x_TBCHW)
+        around = _maybe(self.shortcut_norm, _shortcut_value(self.shortcut, x_TBCHW, psp))
+        s: Tensor = self.neuron2(self._current(psp) + around)
+        return s
+
+
+class _SpikeElementWise(_WeightsFirst):
+    """SEW: the block's spikes and those that go around it meet behind the neuron, element by element.
+
+    Nothing is summed before a neuron fires, so the norms have one summand.
+
+    Args:
+        shortcut: where the size changes, conv is a strided 1x1 convolution of the same filtered spikes that
+            W1 reads, then the norm and a neuron; maxpool_dup carries s, max-pooled, its channels repeated.
+    """
+
+    needs_spikes = True
+
+    def __init__(
+        self,
+        parts: PartFactories,
+        in_shape: FeatureShape,
+        out_channels: int,
+        stride: int,
+        num_blocks: int,
+        *,
+        shortcut: SpikeShortcut = "conv",
+    ) -> None:
+        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
+        self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
+        is_conv = isinstance(self.shortcut, Conv2d)
+        self.shortcut_norm = parts.norm_at("current", self.out_shape) if is_conv else None
+        self.shortcut_neuron = parts.neuron(self.out_shape) if is_conv else None
+
+    @abstractmethod
+    def combine(self, a: Tensor, s: Tensor) -> Tensor:
+        """g(a, s): a the block's spikes, s those that go around it."""
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        psp = self.filter1(x_TBCHW)
+        around = _maybe(self.shortcut_norm, _shortcut_value(self.shortcut, x_TBCHW, psp))
+        return self.combine(self.neuron2(self._current(psp)), _maybe(self.shortcut_neuron, around))
+
+
+@RESIDUALS.register("sew_add")
+class SpikeElementWiseAdd(_SpikeElementWise):
+    """SEW with ADD: the stream counts spikes; it grows with depth and is no longer binary.
+
+    Equation:
+        a + s,  a = n(norm(W2 psp(n(norm(W1 psp(s))))))
+
+    Shapes:
+        s: [T, B, C, H, W] -> [T, B, C', H', W']
+
+    Args: those of every SEW block.
+
+    Raises:
+        UserError: an unknown shortcut.
+
+    Source: Fang et al. 2021 (SEW-ResNet); max pooling around is our choice.
+
+    Example:
+        >>> RESIDUALS["sew_add"].stream
+        'counts'
+    """
+
+    stream = "counts"
+
+    def combine(self, a: Tensor, s: Tensor) -> Tensor:
+        return a + s
+
+
+@RESIDUALS.register("sew_and")
+class SpikeElementWiseAnd(_SpikeElementWise):
+    """SEW with AND: a spike passes where both have one.
+
+    Equation:
+        a s,  a = n(norm(W2 psp(n(norm(W1 psp(s))))))
+
+    Shapes:
+        s: [T, B, C, H, W] -> [T, B, C', H', W']
+
+    Args: those of every SEW block.
+
+    Raises:
+        UserError: an unknown shortcut.
+
+    Source: Fang et al. 2021 (SEW-ResNet); max pooling around is our choice.
+
+    Example:
+        >>> RESIDUALS["sew_and"].stream
+        'spikes'
+    """
+
+    def combine(self, a: Tensor, s: Tensor) -> Tensor:
+        return a * s
+
+
+@RESIDUALS.register("sew_iand")
+class SpikeElementWiseIAnd(_SpikeElementWise):
+    """SEW with IAND: a spike passes where the block has none.
+
+    Equation:
+        s (1 - a),  a = n(norm(W2 psp(n(norm(W1 psp(s))))))
+
+    Shapes:
+        s: [T, B, C, H, W] -> [T, B, C', H', W']
+
+    Args: those of every SEW block.
+
+    Raises:
+        UserError: an unknown shortcut.
+
+    Source: Fang et al. 2021 (SEW-ResNet); max pooling around is our choice.
+
+    Example:
+        >>> RESIDUALS["sew_iand"].stream
+        'spikes'
+    """
+
+    def combine(self, a: Tensor, s: Tensor) -> Tensor:
+        return s * (1 - a)
+
+
+@RESIDUALS.register("none")
+class PlainBlock(_WeightsFirst):
+    """No shortcut: two layers of a plain chain.
+
+    Equation:
+        n(norm(W2 psp(n(norm(W1 psp(s))))))
+
+    Shapes:
+        s: [T, B, C, H, W] -> [T, B, C', H', W']
+
+    Source: the control.
+
+    Example:
+        >>> RESIDUALS["none"].stream
+        'spikes'
+    """
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        s: Tensor = self.neuron2(self._current(self.filter1(x_TBCHW)))
+        return s

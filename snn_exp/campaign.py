@@ -1,0 +1,312 @@
+"""The runs of a study: which there are, which are done, what each method keeps of its trials. No torch.
+
+Every method tunes over the same grid on validation data; what it keeps is trained on fresh seeds, and only those runs
+read the test set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, median
+from typing import Any
+
+from snn_exp import compose
+from snn_exp.config import ExperimentConfig
+from snn_exp.errors import UserError
+from snn_exp.ledger import Ledger, Row, disagreement
+from snn_exp.results import Result, RunFolder, output_root
+from snn_exp.study import Key, Overrides, Study
+
+SECONDS_A_LAYER = 0.04  # of an epoch of the digits, a step; where no finished run says better
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyRun:
+    """One run of a study.
+
+    Args:
+        setting: its setting.
+        method: its method.
+        point: the point of the grid.
+        config: its resolved config.
+        is_trial: whether it tunes.
+    """
+
+    setting: str
+    method: str
+    point: Overrides
+    config: ExperimentConfig
+    is_trial: bool
+
+    @property
+    def key(self) -> Key:
+        """Setting and method."""
+        return self.setting, self.method
+
+
+def trials(study: Study, overrides: Overrides = ()) -> list[StudyRun]:
+    """The runs that tune: every method, every point of the grid, every trial seed; none reads the test set."""
+    wanted = [
+        (setting.name, method, point, seed)
+        for setting in study.settings.values()
+        if setting.tuned_in == setting.name and len(setting.points()) > 1
+        for seed in setting.trial_seeds
+        for point in setting.points()
+        for method in study.methods
+        if (setting.name, method) in study.pairs()
+    ]
+    return _composed(study, wanted, overrides, is_trial=True)
+
+
+def finals(study: Study, chosen: Mapping[Key, Overrides], overrides: Overrides = ()) -> list[StudyRun]:
+    """The runs that answer: every method with what was chosen for it, on every fresh seed."""
+    wanted = [
+        (setting, method, chosen[setting, method], seed)
+        for seed in study.seeds
+        for setting, method in study.pairs()
+        if (setting, method) in chosen
+    ]
+    runs = _composed(study, wanted, overrides, is_trial=False)
+    first_of: dict[str, StudyRun] = {}
+    for run in runs:
+        other = first_of.setdefault(run.config.run_id, run)
+        if other.method != run.method:
+            raise UserError(
+                f"the methods {other.method} and {run.method} of study {study.name} are the same network in setting "
+                f"{run.setting} (run {run.config.run_id}); take one of them out, or exclude {run.setting}/{run.method}"
+            )
+    return runs
+
+
+def _composed(
+    study: Study, wanted: Sequence[tuple[str, str, Overrides, int]], overrides: Overrides, *, is_trial: bool
+) -> list[StudyRun]:
+    last = ("trainer.test=false",) if is_trial else ()
+    commands = [
+        (*study.base, *study.settings[s].overrides, *study.methods[m], *point, f"seed={seed}", *overrides, *last)
+        for s, m, point, seed in wanted
+    ]
+    runs = []
+    for (s, m, point, _), cell in zip(wanted, compose.compose_cells(commands), strict=True):
+        if cell.config is None:
+            raise UserError(f"study {study.name}, {s}/{m}: {cell.refusal} (or list {s}/{m} under exclude)")
+        runs.append(StudyRun(s, m, point, cell.config, is_trial))
+    return runs
+
+
+def choose(study: Study, tried: Sequence[StudyRun], rows: Mapping[str, Row]) -> dict[Key, Overrides]:
+    """The point of the grid that each method keeps, where all its trials have ended.
+
+    The highest mean validation accuracy over the trial seeds wins; ties go to the lower validation loss, and a point
+    with a diverged run ranks behind all without one.
+    """
+    chosen: dict[Key, Overrides] = {}
+    for setting, method in study.pairs():
+        source = study.settings[setting].tuned_in
+        points = study.settings[source].points()
+        runs = [run for run in tried if run.key == (source, method)]
+        if not runs:
+            if len(points) == 1:
+                chosen[setting, method] = points[0]
+        elif all(run.config.run_id in rows for run in runs):
+            chosen[setting, method] = max(
+                points, key=lambda p: _merit([rows[r.config.run_id] for r in runs if r.point == p])
+            )
+    return chosen
+
+
+def first_points(study: Study, pairs: Sequence[Key]) -> dict[Key, Overrides]:
+    """A point of the grid for each setting and method, where only the cost matters and not which."""
+    return {(s, m): study.settings[study.settings[s].tuned_in].points()[0] for s, m in pairs}
+
+
+def _merit(rows: Sequence[Row]) -> tuple[int, float, float]:
+    done = [row.result.metrics for row in rows if row.done]
+    if not done:
+        return -len(rows), 0.0, 0.0
+    return len(done) - len(rows), fmean(m["val/acc"] for m in done), -fmean(m["val/loss"] for m in done)
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a study is.
+
+    Args:
+        study: the study.
+        ledger: its finished runs.
+        trials: the runs that tune.
+        finals: the runs that answer, as far as the trials have decided them.
+        chosen: what each method keeps.
+        is_standard: whether it is the study as written, and not one changed by overrides.
+    """
+
+    study: Study
+    ledger: Ledger
+    trials: list[StudyRun]
+    finals: list[StudyRun]
+    chosen: dict[Key, Overrides]
+    is_standard: bool = True
+
+    def rows(self) -> dict[str, Row]:
+        """run id -> row of what is finished."""
+        return self.ledger.rows
+
+    def rows_of(self, key: Key) -> dict[int, Row]:
+        """seed -> row of the finished final runs of a setting and method."""
+        return {
+            run.config.seed: self.ledger.rows[run.config.run_id]
+            for run in self.finals
+            if run.key == key and run.config.run_id in self.ledger.rows
+        }
+
+    def todo(self, only: str = "*") -> list[StudyRun]:
+        """The runs that can be trained now: trials first, and finals where the trials are done."""
+        return [
+            run
+            for run in (*self.trials, *self.finals)
+            if run.config.run_id not in self.ledger.rows and fnmatch.fnmatch("/".join(run.key), only)
+        ]
+
+    def undecided(self, only: str = "*") -> list[Key]:
+        """Setting and method whose final runs wait for trials."""
+        return [k for k in self.study.pairs() if k not in self.chosen and fnmatch.fnmatch("/".join(k), only)]
+
+    def seconds(self, config: ExperimentConfig) -> float:
+        """Estimated CPU time of a run, from the finished runs of the same data set if there are any."""
+        rows = [row for row in self.ledger.rows.values() if row.done and row.result.cpu_s]
+        alike = [row for row in rows if row.result.config["dataset"]["name"] == config.dataset["name"]] or rows
+        rate = median([row.result.cpu_s / _size(row.result.config) for row in alike] or [SECONDS_A_LAYER])
+        return rate * _size(config.to_plain())
+
+    def spent_hours(self) -> float:
+        """CPU time of the study's finished runs."""
+        ids = {run.config.run_id for run in (*self.trials, *self.finals)}
+        return sum(row.result.cpu_s for run_id, row in self.ledger.rows.items() if run_id in ids) / 3600
+
+    def hours_to_come(self, only: str = "*") -> dict[str, float]:
+        """setting -> estimated CPU time of what is left, the undecided final runs with it."""
+        hours = dict.fromkeys(self.study.settings, 0.0)
+        for run in self.todo(only):
+            hours[run.setting] += self.seconds(run.config) / 3600
+        for run in finals(self.study, first_points(self.study, self.undecided(only))):
+            hours[run.setting] += self.seconds(run.config) / 3600
+        return hours
+
+    def require_budget(self, only: str = "*") -> None:
+        """Refuses a study that would take longer than it may.
+
+        Raises:
+            UserError: with what to leave out.
+        """
+        hours = self.hours_to_come(only)
+        total = self.spent_hours() + sum(hours.values())
+        if total > self.study.budget_core_hours:
+            longest = max(hours, key=lambda setting: hours[setting])
+            raise UserError(
+                f"study {self.study.name} would take {total:.2g} core hours, {self.spent_hours():.2g} of them spent, "
+                f"and its budget_core_hours is {self.study.budget_core_hours:g}; drop the setting {longest} "
+                f"({hours[longest]:.2g} core hours), or fewer seeds, or raise the budget in study.yaml"
+            )
+
+
+def _size(config: Mapping[str, Any]) -> float:
+    steps = 1 + int(config["encoding"]["num_steps"])
+    return float(config["depth"]["num_layers"] * steps * config["trainer"]["max_epochs"])
+
+
+def survey(study: Study, overrides: Overrides = ()) -> Progress:
+    """How far a study is, with what lies in outputs/ taken into its file.
+
+    Overrides that decide what comes out make it another study, kept in outputs/studies/<name>/.
+    """
+    tuning = trials(study, overrides)
+    theirs = study.folder / "results.jsonl"
+    standard = not overrides or _ids(tuning or _first_finals(study, overrides)) == _ids(
+        trials(study) or _first_finals(study)
+    )
+    ledger = Ledger(theirs if standard else output_root() / "studies" / study.name / "results.jsonl")
+    _take_in(tuning, ledger)
+    chosen = choose(study, tuning, ledger.rows)
+    answering = finals(study, chosen, overrides)
+    _take_in(answering, ledger)
+    return Progress(study, ledger, tuning, answering, chosen, standard)
+
+
+def _first_finals(study: Study, overrides: Overrides = ()) -> list[StudyRun]:
+    return finals(study, first_points(study, study.pairs()), overrides)
+
+
+def _ids(runs: Sequence[StudyRun]) -> list[str]:
+    return [run.config.run_id for run in runs]
+
+
+def _take_in(runs: Sequence[StudyRun], ledger: Ledger) -> None:
+    for run in runs:
+        folder = RunFolder.of(run.config)
+        if folder.is_complete(run.config) and (row := Row.of(folder)):
+            ledger.add(row)
+
+
+def advance(
+    study: Study,
+    train: Callable[[list[ExperimentConfig], Callable[[Result], None]], list[str]],
+    overrides: Overrides = (),
+    only: str = "*",
+) -> tuple[Progress, list[str]]:
+    """Trains what is left, the trials first; how far the study is then, and what failed.
+
+    Args:
+        study: the study.
+        train: trains runs, tells of each result as soon as it is there, and returns what failed.
+        overrides: of every run.
+        only: a pattern SETTING/METHOD.
+
+    Raises:
+        UserError: over budget.
+    """
+    progress = survey(study, overrides)
+    progress.require_budget(only)
+    failures: list[str] = []
+    for is_trial in (True, False):
+        runs = [run for run in progress.todo(only) if run.is_trial == is_trial]
+        configs = {run.config.run_id: run.config for run in runs}
+        if configs:
+            failures += train(list(configs.values()), _keeper(progress.ledger, configs))
+        progress = survey(study, overrides)
+    return progress, failures
+
+
+def _keeper(ledger: Ledger, configs: Mapping[str, ExperimentConfig]) -> Callable[[Result], None]:
+    def keep(result: Result) -> None:
+        folder = RunFolder.of(configs[result.run_id])
+        if folder.is_complete(configs[result.run_id]) and (row := Row.of(folder)):
+            ledger.add(row)
+
+    return keep
+
+
+def sample_of_finished(progress: Progress, num_runs: int) -> list[StudyRun]:
+    """Finished final runs, evenly over the study, to be done again; their folders are kept aside."""
+    finished = [run for run in progress.finals if run.config.run_id in progress.ledger.rows]
+    step = max(1, len(finished) // max(1, num_runs))
+    sample = finished[::step][:num_runs]
+    for run in sample:
+        RunFolder.of(run.config).set_aside()
+    return sample
+
+
+def contradictions(progress: Progress) -> list[str]:
+    """A sentence for each run that was done again and does not match its stored row."""
+    found = []
+    for run in (*progress.trials, *progress.finals):
+        stored, again = progress.ledger.rows.get(run.config.run_id), Row.of(RunFolder.of(run.config))
+        if stored is None or again is None or again.result.finished_at == stored.result.finished_at:
+            continue
+        metric = progress.study.metric
+        cell = progress.rows_of(run.key).values()
+        spread = [row.result.metrics[metric] for row in cell if metric in row.result.metrics]
+        if sentence := disagreement(stored, again, metric, spread):
+            found.append(sentence)
+    return found

@@ -1,0 +1,167 @@
+"""What the figures of a study say of its claims: holds, not shown, the opposite holds, or not decided yet. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Literal
+
+from snn_exp.campaign import Progress
+from snn_exp.ledger import Row
+from snn_exp.stats import PairedDifference, equivalence_p, holm, paired_difference
+from snn_exp.study import Claim
+
+Finding = Literal["holds", "not shown", "the opposite holds", "not decided"]
+ALPHA = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What one comparison says of a claim.
+
+    Args:
+        setting: where.
+        of: the method it is said of.
+        than: the method it is compared with; "" where the claim is on a mean alone.
+        finding: the answer.
+        figures: the figures it rests on, in words.
+        p: of the paired t-test, uncorrected; None where there is none.
+    """
+
+    setting: str
+    of: str
+    than: str
+    finding: Finding
+    figures: str
+    p: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A claim and its verdicts.
+
+    Args:
+        claim: the claim.
+        verdicts: one for each setting, method and method it is compared with.
+    """
+
+    claim: Claim
+    verdicts: Sequence[Verdict]
+
+    @property
+    def summary(self) -> str:
+        """The answer in a few words."""
+        found = {finding: [v for v in self.verdicts if v.finding == finding] for finding in _FINDINGS}
+        for finding in _FINDINGS:
+            if len(found[finding]) == len(self.verdicts):
+                return {"not decided": "not decided yet"}.get(finding, finding)
+        if not found["holds"]:
+            return "does not hold" if found["the opposite holds"] else "not shown"
+        where = ", ".join(_place(v) for v in found["holds"])
+        rest = "; ".join(f"{f}: {', '.join(_place(v) for v in found[f])}" for f in _FINDINGS[1:] if found[f])
+        return f"holds when: {where} ({rest})"
+
+
+_FINDINGS: tuple[Finding, ...] = ("holds", "not shown", "the opposite holds", "not decided")
+
+
+def _place(verdict: Verdict) -> str:
+    return f"{verdict.of}{' against ' + verdict.than if verdict.than else ''} in {verdict.setting}"
+
+
+def judge(progress: Progress) -> list[Answer]:
+    """An answer to each claim of the study; p values of all paired tests are Holm-corrected together."""
+    answers = [Answer(claim, _verdicts(progress, claim)) for claim in progress.study.claims]
+    tested = [v for answer in answers for v in answer.verdicts if v.p is not None]
+    corrected = dict(zip(map(id, tested), holm([v.p for v in tested if v.p is not None]), strict=True))
+    return [
+        Answer(
+            answer.claim,
+            [
+                dataclasses.replace(v, figures=f"{v.figures}, Holm p {shown_p(corrected[id(v)])}")
+                if id(v) in corrected
+                else v
+                for v in answer.verdicts
+            ],
+        )
+        for answer in answers
+    ]
+
+
+def shown_p(p: float) -> str:
+    """A p value in words.
+
+    Example:
+        >>> shown_p(0.00001), shown_p(0.04321)
+        ('< 0.001', '0.043')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _verdicts(progress: Progress, claim: Claim) -> list[Verdict]:
+    found = []
+    for setting, of in itertools.product(claim.settings, claim.of):
+        rows = progress.rows_of((setting, of))
+        if not claim.than:
+            found.append(Verdict(setting, of, "", *_judge_mean(claim, rows)))
+        for than in claim.than:
+            found.append(Verdict(setting, of, than, *_judge_pair(claim, rows, progress.rows_of((setting, than)))))
+    return found
+
+
+def values(rows: Mapping[int, Row], metric: str) -> dict[int, float]:
+    """seed -> metric of the runs that ended with finite weights."""
+    return {seed: r.result.metrics[metric] for seed, r in rows.items() if r.done and metric in r.result.metrics}
+
+
+def _judge_mean(claim: Claim, rows: Mapping[int, Row]) -> tuple[Finding, str]:
+    found = values(rows, claim.metric)
+    if not found or claim.value is None:
+        return "not decided", "no finished run"
+    mean = fmean(found.values())
+    holds = mean >= claim.value if claim.test == "at_least" else mean <= claim.value
+    diverged = len(rows) - len(found)
+    figures = f"{shown(mean, claim.metric)} against {shown(claim.value, claim.metric)}, n = {len(found)}"
+    if diverged:
+        return "not shown", f"{figures}, and {diverged} of {len(rows)} diverged"
+    return ("holds" if holds else "not shown"), figures
+
+
+def _judge_pair(claim: Claim, a: Mapping[int, Row], b: Mapping[int, Row]) -> tuple[Finding, str, float | None]:
+    difference = paired_difference(values(a, claim.metric), values(b, claim.metric))
+    if difference is None or difference.low is None or difference.high is None:
+        return "not decided", "fewer than two pairs", None
+    figures = shown_difference(difference, claim.metric)
+    if claim.test in ("higher", "lower"):
+        sign = 1 if claim.test == "higher" else -1
+        finding: Finding = "not shown"
+        if difference.excludes_zero:
+            finding = "holds" if sign * difference.mean > 0 else "the opposite holds"
+        return finding, figures, difference.p
+    margin = claim.margin or 0.0
+    if claim.test == "within":
+        return ("holds" if abs(difference.mean) <= margin else "not shown"), figures, None
+    p = equivalence_p(values(a, claim.metric), values(b, claim.metric), margin)
+    within = f"{figures}; two one-sided tests at {shown(margin, claim.metric)}: p {shown_p(1.0 if p is None else p)}"
+    return ("holds" if p is not None and p < ALPHA else "not shown"), within, None
+
+
+def shown(value: float, metric: str) -> str:
+    """A figure with its unit: accuracies in percent.
+
+    Example:
+        >>> shown(0.973, "test/acc"), shown(0.081, "test/firing_rate")
+        ('97.30 %', '0.0810')
+    """
+    return f"{100 * value:.2f} %" if metric.endswith("acc") else f"{value:.4g}" if abs(value) >= 1 else f"{value:.4f}"
+
+
+def shown_difference(d: PairedDifference, metric: str) -> str:
+    """A mean paired difference with its interval and number of pairs."""
+    factor, digits, unit = (100, 2, " points") if metric.endswith("acc") else (1, 4, "")
+    interval = (
+        "" if d.low is None or d.high is None else f" [{factor * d.low:+.{digits}f}, {factor * d.high:+.{digits}f}]"
+    )
+    return f"{factor * d.mean:+.{digits}f}{interval}{unit}, n = {d.n}"

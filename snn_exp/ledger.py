@@ -1,0 +1,166 @@
+"""The finished runs of a study in one file that is committed: studies/<name>/results.jsonl. No torch.
+
+A line is a run: its result without what belongs to single layers, its curves over the epochs, and what it was
+computed with. Lines are only ever added, so work that was done on one machine is not lost on the next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from snn_exp.errors import UserError
+from snn_exp.results import Result, RunFolder
+
+CURVES = ("train/loss", "val/acc", "val/firing_rate")
+DIGITS = 6  # significant, of a stored number
+MOST_LAYERS = 60  # points that are kept of a curve over the layers
+TOLERANCE_SD = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A finished run, as a study keeps it.
+
+    Args:
+        result: the result; its metrics without those of single layers, its curves over the layers thinned out.
+        curves: metric -> a value an epoch.
+        versions: package -> version.
+        hardware: what it was computed on.
+        execution: how it was done, such as the number of threads.
+        code: hash of the package's source.
+    """
+
+    result: Result
+    curves: Mapping[str, list[float]]
+    versions: Mapping[str, str]
+    hardware: Mapping[str, Any]
+    execution: Mapping[str, Any]
+    code: str
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> Row | None:
+        """The row of a run's folder, or None if the run is not done."""
+        result = folder.result()
+        if result is None:
+            return None
+        manifest = folder.manifest()
+        epochs = folder.epochs()
+        return cls(
+            result=dataclasses.replace(
+                result,
+                metrics={k: _rounded(v) for k, v in result.metrics.items() if k.count("/") < 2},
+                layers={when: {k: _thinned(v) for k, v in of.items()} for when, of in result.layers.items()},
+            ),
+            curves={k: [_rounded(float(e[k])) for e in epochs] for k in CURVES if epochs and k in epochs[0]},
+            versions=manifest.get("versions", {}),
+            hardware=manifest.get("hardware", {}),
+            execution=manifest.get("execution", {}),
+            code=manifest.get("code", ""),
+        )
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Row:
+        """Reads back what `to_plain` gave."""
+        own = {field.name for field in dataclasses.fields(cls)} - {"result"}
+        return cls(Result(**{k: v for k, v in plain.items() if k not in own}), **{k: plain[k] for k in own})
+
+    def to_plain(self) -> dict[str, Any]:
+        """One flat mapping, as stored."""
+        own = dataclasses.asdict(self)
+        result: dict[str, Any] = own.pop("result")
+        return result | own
+
+    @property
+    def done(self) -> bool:
+        """It ended with finite weights."""
+        return self.result.status == "done"
+
+
+class Ledger:
+    """The rows of one file, by run id.
+
+    Args:
+        path: of the file; it need not exist.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, Row] = {}
+        for number, line in enumerate(self._lines(), 1):
+            try:
+                row = Row.from_plain(json.loads(line))
+            except (ValueError, TypeError, KeyError):
+                raise UserError(
+                    f"{path}, line {number} is damaged; remove that line, and its run is done again"
+                ) from None
+            self.rows.setdefault(row.result.run_id, row)
+
+    def _lines(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        text = self.path.read_text()
+        whole, _, torn = text.rpartition("\n")
+        if torn:  # the last write was cut short
+            self.path.write_text(f"{whole}\n" if whole else "")
+        return whole.splitlines()
+
+    def add(self, row: Row) -> None:
+        """Appends a row, unless its run is there already."""
+        if row.result.run_id in self.rows:
+            return
+        self.rows[row.result.run_id] = row
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row.to_plain(), separators=(",", ":")) + "\n")
+
+
+def disagreement(stored: Row, again: Row, metric: str, spread: Sequence[float]) -> str | None:
+    """A sentence if a run that was done again does not match its stored row.
+
+    Where versions, hardware, execution and code are the same, every metric must be equal; otherwise the study's metric
+    must lie within three standard deviations of the stored seeds of its cell.
+
+    Args:
+        stored: the row of the file.
+        again: the row of the run as done now.
+        metric: what the study's claims rest on.
+        spread: that metric of all stored seeds of the cell.
+    """
+    run = f"run {stored.result.run_id}, done again,"
+    same = all(getattr(stored, what) == getattr(again, what) for what in ("versions", "hardware", "execution", "code"))
+    if same:
+        differing = sorted(
+            k for k in stored.result.metrics if stored.result.metrics[k] != again.result.metrics.get(k, None)
+        )
+        return f"{run} gives another {', '.join(differing)} on the same machine" if differing else None
+    if stored.result.status != again.result.status:
+        return f"{run} is {again.result.status} and was {stored.result.status}"
+    if metric not in stored.result.metrics:
+        return None
+    was, now = stored.result.metrics[metric], again.result.metrics.get(metric, float("nan"))
+    sd = stdev(spread) if len(spread) > 1 else 0.0
+    if abs(now - was) <= TOLERANCE_SD * sd:
+        return None
+    return f"{run} gives {metric} {now:.4f}, which was {was:.4f}: more than {TOLERANCE_SD:g} sd ({sd:.4f}) away"
+
+
+def _rounded(value: float, digits: int = DIGITS) -> float:
+    return float(f"{value:.{digits}g}")
+
+
+def _thinned(curve: list[float]) -> list[float]:
+    """At most MOST_LAYERS points: means over windows of an even number of layers.
+
+    Even, since the first and the second weights of a block differ by design.
+    """
+    window = 2 * math.ceil(len(curve) / MOST_LAYERS / 2) if len(curve) > MOST_LAYERS else 1
+    return [_rounded(fmean(curve[i : i + window]), 4) for i in range(0, len(curve), window)]

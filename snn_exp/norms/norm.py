@@ -1,0 +1,84 @@
+"""What every normalization is: where it stands, and which values share one of its statistics.
+
+Shapes: T steps, B batch, C channels, H W space, N any feature dimensions (C alone, or C, H, W).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from snn_exp.errors import UserError
+from snn_exp.registry import Registry
+
+FeatureShape = tuple[int, ...]
+
+NORMS: Registry[Norm] = Registry("norm", traits=("placements",))
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where one norm stands: what the framework knows and no config says.
+
+    Args:
+        shape: (C, ...) of one sample at one step.
+        num_steps: T, for norms that keep statistics step by step.
+        placement: one of those that the norm names.
+        v_threshold: threshold of the neurons, for norms that scale to it.
+        num_summands: branches whose sum the norm's output is a part of before the next neuron fires.
+    """
+
+    shape: FeatureShape
+    num_steps: int = 1
+    placement: str = "current"
+    v_threshold: float = 1.0
+    num_summands: int = 1
+
+
+class Norm(nn.Module, ABC):
+    """What all normalizations share: [T, B, N] -> [T, B, N], or [B, N] -> [B, N] at the placement `membrane`.
+
+    Args:
+        site: where the norm stands.
+    """
+
+    placements: ClassVar[tuple[str, ...]] = ("current",)
+    trains_on_running_statistics: ClassVar[bool] = False  # then a second forward in training differs from the first
+    version: ClassVar[int] = 1
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.feature_shape = site.shape
+        self.num_steps = site.num_steps
+
+    @property
+    @abstractmethod
+    def statistics_over(self) -> str:
+        """The axes whose values share one statistic, such as "T,B,H,W"; "T<=t" is the steps up to a value's own."""
+
+    @property
+    def folds(self) -> bool:
+        """Whether, in eval, neighbouring weights or thresholds can absorb it, so that inference pays nothing."""
+        return False
+
+    def with_space(self, axes: str) -> str:
+        """The axes, and H and W where the features have them."""
+        return axes + ",H,W" if len(self.feature_shape) == 3 else axes
+
+    def refuse_other_num_steps(self, x_TBN: Tensor, instead: str) -> None:
+        """For norms that keep something for each step.
+
+        Raises:
+            UserError: x has another number of steps than the norm was made for.
+        """
+        if (given := x_TBN.shape[0]) != self.num_steps:
+            raise UserError(
+                f"{type(self).__name__} keeps something of its own for each of {self.num_steps} steps and was given "
+                f"{given}; type encoding.num_steps={self.num_steps}, or {instead}, which treats all steps alike"
+            )
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.feature_shape)}, statistics over {self.statistics_over or 'nothing'}"

@@ -1,0 +1,228 @@
+"""A study as data: one question, asked of several methods with the same tuning budget. No torch.
+
+It is written in studies/<name>/study.yaml; docs/studies.md says what each key means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import itertools
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from snn_exp import compose
+from snn_exp.errors import UserError, unknown
+
+Overrides = tuple[str, ...]
+Key = tuple[str, str]  # setting, method
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A circumstance in which all methods are compared, such as a depth.
+
+    Args:
+        name: of the setting.
+        overrides: what it sets.
+        grid: key -> values that every method may tune over here.
+        trial_seeds: each point of the grid is tried with each of them.
+        tuned_in: the setting whose choice is used here instead of tuning.
+    """
+
+    name: str
+    overrides: Overrides
+    grid: Mapping[str, Sequence[Any]]
+    trial_seeds: Sequence[int]
+    tuned_in: str
+
+    def points(self) -> list[Overrides]:
+        """The points of the grid, as overrides."""
+        return [
+            tuple(f"{key}={value}" for key, value in zip(self.grid, values, strict=True))
+            for values in itertools.product(*self.grid.values())
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A sentence that the figures decide.
+
+    Args:
+        says: the sentence.
+        test: higher or lower (the interval of the paired difference excludes 0), within (the mean paired difference is
+            at most margin), equivalent (two one-sided tests at margin), at_least or at_most (the mean against value).
+        of: methods it is said of.
+        than: methods they are compared with.
+        settings: where.
+        metric: such as test/acc.
+        margin: in the metric's unit.
+        value: in the metric's unit.
+    """
+
+    says: str
+    test: Literal["higher", "lower", "within", "equivalent", "at_least", "at_most"]
+    of: Sequence[str]
+    than: Sequence[str]
+    settings: Sequence[str]
+    metric: str
+    margin: float | None
+    value: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What study.yaml says.
+
+    Args:
+        folder: studies/<name>.
+        question: what is asked, in a sentence.
+        status: claims, or exploratory.
+        metric: what the claims rest on.
+        reference: the method that the others are compared with in tables.
+        budget_core_hours: most CPU time all its runs together may take.
+        seeds: of the final runs.
+        methods: name -> overrides.
+        settings: name -> setting.
+        exclude: patterns SETTING/METHOD of what is not run.
+        base: overrides of every run.
+        claims: what the figures decide.
+    """
+
+    folder: Path
+    question: str
+    status: Literal["claims", "exploratory"]
+    metric: str
+    reference: str
+    budget_core_hours: float
+    seeds: Sequence[int]
+    base: Overrides
+    methods: Mapping[str, Overrides]
+    settings: Mapping[str, Setting]
+    exclude: Sequence[str]
+    claims: Sequence[Claim]
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    def pairs(self) -> list[Key]:
+        """Setting and method of everything that is compared."""
+        pairs = itertools.product(self.settings, self.methods)
+        return [(s, m) for s, m in pairs if not any(fnmatch.fnmatch(f"{s}/{m}", p) for p in self.exclude)]
+
+
+def studies_root() -> Path:
+    """Where studies are: SNN_EXP_STUDIES, or studies/ beside the configs, or here."""
+    if given := os.environ.get("SNN_EXP_STUDIES"):
+        return Path(given)
+    beside = compose.config_dir().parent / "studies"
+    return beside if beside.is_dir() else Path("studies")
+
+
+def names() -> list[str]:
+    """The studies there are."""
+    return sorted(path.parent.name for path in studies_root().glob("*/study.yaml"))
+
+
+def load(name: str) -> Study:
+    """Reads studies/<name>/study.yaml.
+
+    Raises:
+        UserError: no such study, broken YAML, an unknown or missing key, a name that is not defined.
+    """
+    if name not in names():
+        raise unknown("study", name, names(), "snn-exp study {}")
+    folder = studies_root() / name
+    where = f"{folder.name}/study.yaml"
+    try:
+        text: Any = yaml.safe_load((folder / "study.yaml").read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is broken YAML: {' '.join(str(error).split())}") from None
+    y = _mapping(text, where, need={"question", "methods", "seeds", "budget_core_hours"},
+                 may={"status", "metric", "reference", "base", "settings", "tuning", "exclude", "claims"})  # fmt: skip
+    tuning = _mapping(y.get("tuning") or {}, f"{where}: tuning", may={"grid", "seeds"})
+    methods = {str(m): tuple(map(str, o or ())) for m, o in _mapping(y["methods"], f"{where}: methods").items()}
+    if not methods:
+        raise UserError(f"{where} has no methods; type at least two, such as bn: [norm=bn]")
+    settings: dict[str, Setting] = {}
+    for setting, given in _mapping(y.get("settings") or {"main": {}}, f"{where}: settings").items():
+        s = _mapping(given or {}, f"{where}: settings.{setting}", may={"overrides", "grid", "seeds", "tuned_in"})
+        grid = s.get("grid", tuning.get("grid")) or {}
+        settings[str(setting)] = Setting(
+            name=str(setting),
+            overrides=tuple(map(str, s.get("overrides") or ())),
+            grid={str(k): list(v) for k, v in _mapping(grid, f"{where}: grid").items()},
+            trial_seeds=list(s.get("seeds", tuning.get("seeds")) or ()),
+            tuned_in=str(s.get("tuned_in", setting)),
+        )
+    for place in settings.values():
+        if place.tuned_in not in settings:
+            raise unknown(f"setting in {where}", place.tuned_in, settings, "tuned_in: {}")
+        if shared := set(place.trial_seeds) & set(y["seeds"]):
+            raise UserError(
+                f"{where} tunes on seed {min(shared)}, which is also a final seed; final seeds must be fresh"
+            )
+    metric = str(y.get("metric", "test/acc"))
+    reference = str(y.get("reference", next(iter(methods))))
+    if reference not in methods:
+        raise unknown(f"method in {where}", reference, methods, "reference: {}")
+    return Study(
+        folder=folder,
+        question=" ".join(str(y["question"]).split()),
+        status=y.get("status", "claims"),
+        metric=metric,
+        reference=reference,
+        budget_core_hours=float(y["budget_core_hours"]),
+        seeds=list(y["seeds"]),
+        base=tuple(map(str, y.get("base") or ())),
+        methods=methods,
+        settings=settings,
+        exclude=list(y.get("exclude") or ()),
+        claims=[_claim(c, f"{where}: claims", methods, settings, metric) for c in y.get("claims") or ()],
+    )
+
+
+def _mapping(given: Any, where: str, need: Collection[str] = (), may: Collection[str] | None = None) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise UserError(f"{where} must be a mapping of names to values, not {given!r}")
+    if may is not None:
+        for key in given:
+            if key not in (*need, *may):
+                raise unknown(f"key of {where}", str(key), (*need, *may), "{}: ...")
+    if missing := sorted(set(need) - given.keys()):
+        raise UserError(f"{where} lacks {', '.join(missing)}; type {missing[0]}: ...")
+    return given
+
+
+_TESTS: Mapping[str, str] = {
+    "higher": "than", "lower": "than", "within": "margin", "equivalent": "margin", "at_least": "value",
+    "at_most": "value",
+}  # fmt: skip
+
+
+def _claim(given: Any, where: str, methods: Mapping[str, Any], settings: Mapping[str, Any], metric: str) -> Claim:
+    c = _mapping(given, where, need={"says", "test", "of"}, may={"than", "in", "metric", "margin", "value"})
+    if c["test"] not in _TESTS:
+        raise unknown(f"test of {where}", str(c["test"]), _TESTS, "test: {}")
+    if _TESTS[c["test"]] not in c:
+        raise UserError(f"{where}: test: {c['test']} needs {_TESTS[c['test']]}: ...")
+    of, than, places = _names(c["of"]), _names(c.get("than", ())), _names(c.get("in", list(settings)))
+    for name in (*of, *than):
+        if name not in methods:
+            raise unknown(f"method in {where}", name, methods, "of: {}")
+    for name in places:
+        if name not in settings:
+            raise unknown(f"setting in {where}", name, settings, "in: {}")
+    return Claim(
+        str(c["says"]), c["test"], of, than, places, str(c.get("metric", metric)), c.get("margin"), c.get("value")
+    )
+
+
+def _names(given: Any) -> list[str]:
+    return [str(name) for name in given] if isinstance(given, list | tuple) else [str(given)]

@@ -1,0 +1,230 @@
+"""The answer of a study, as its README.md: claims, tables, tuning, cost. Reads rows only; no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from rich.table import Table
+
+from snn_exp import figures
+from snn_exp.campaign import Progress, StudyRun
+from snn_exp.claims import judge, shown_difference, shown_p, values
+from snn_exp.results import write_text
+from snn_exp.stats import holm, paired_difference
+
+Cells = list[list[str]]
+HEADINGS = ["method", "", "n", "firing rate", "highest layer", "fit, CPU s"]
+
+
+def write(progress: Progress) -> Path:
+    """Writes README.md and the pictures into the study's folder; the path of the README."""
+    study = progress.study
+    pictures = figures.draw(progress, study.folder / "figures")
+    parts = [
+        f"# {study.name}\n\n{study.question}",
+        _status(progress),
+        f"Made by `snn-exp study {study.name}`, which trains what is missing, and by `snn-exp report {study.name}`, "
+        "which only writes this page from `results.jsonl`. What is compared stands in `study.yaml`.",
+        "## Claims\n\n" + _claims(progress) if study.claims else "",
+        "## Results\n\n" + _results(progress),
+        "## Pictures\n\n" + "\n\n".join(f"![{p.stem}](figures/{p.name})" for p in pictures) if pictures else "",
+        "## Tuning\n\n" + _tuning(progress) if progress.trials else "",
+        "## Cost and origin\n\n" + _origin(progress),
+    ]
+    path = study.folder / "README.md"
+    write_text(path, "\n\n".join(part for part in parts if part) + "\n")
+    return path
+
+
+def plan(progress: Progress, only: str = "*") -> str:
+    """What is done, what is to do, and how long it would take, a line a setting."""
+    study = progress.study
+    hours = progress.hours_to_come(only)
+    done = Counter(run.setting for run in (*progress.trials, *progress.finals) if run.config.run_id in progress.rows())
+    todo = Counter((run.setting, run.is_trial) for run in progress.todo(only))
+    waiting = Counter(setting for setting, _ in progress.undecided(only))
+    lines = [f"study {study.name}: {study.question}"]
+    for setting in study.settings:
+        lines.append(
+            f"  {setting:<16} {done[setting]:>4} done, {todo[setting, True]:>3} trials and {todo[setting, False]:>3} "
+            f"final runs to do, {len(study.seeds) * waiting[setting]:>3} after tuning, {hours[setting]:.2f} core hours"
+        )
+    return "\n".join(
+        [*lines, f"  {progress.spent_hours():.2f} core hours spent, {sum(hours.values()):.2f} to come, "
+                 f"{study.budget_core_hours:g} allowed"]
+    )  # fmt: skip
+
+
+def tables(progress: Progress) -> list[Table]:
+    """The comparison of each setting, for a terminal."""
+    drawn = []
+    for setting in progress.study.settings:
+        table = Table(title=f"{progress.study.name}, {setting}", title_justify="left")
+        headings, cells = _comparison(progress, setting)
+        for heading in headings:
+            table.add_column(heading, justify="left" if heading == "method" else "right")
+        for row in cells:
+            table.add_row(*row)
+        if cells:
+            drawn.append(table)
+    return drawn
+
+
+def answers(progress: Progress) -> list[str]:
+    """A line for each claim, for a terminal."""
+    return [f"{answer.summary}: {answer.claim.says}" for answer in judge(progress)]
+
+
+def _status(progress: Progress) -> str:
+    study = progress.study
+    missing = len(progress.todo()) + len(study.seeds) * len(progress.undecided())
+    kind = {
+        "claims": f"Claims rest on {study.metric} over {len(study.seeds)} seeds that no tuning has seen.",
+        "exploratory": "**Exploratory**: few seeds; it suggests and proves nothing.",
+    }[study.status]
+    return (
+        kind if not missing else f"{kind} **{missing} runs are still to be done**, so every statement is preliminary."
+    )
+
+
+def _claims(progress: Progress) -> str:
+    lines = []
+    for answer in judge(progress):
+        lines.append(f"- **{answer.summary}** — {answer.claim.says}")
+        for v in answer.verdicts:
+            against = f" against {v.than}" if v.than else ""
+            lines.append(f"  - {v.setting}, {v.of}{against}, {answer.claim.metric}: {v.finding} ({v.figures})")
+    note = (
+        "*holds*: the 95 % interval of the mean paired difference lies on the claimed side of 0 (for `within`, the "
+        "mean lies inside the margin; for `equivalent`, both one-sided tests reject at 5 %). *not shown*: it does not; "
+        "that is no proof of the contrary. p values are Holm-corrected over all paired tests of this study."
+    )
+    return "\n".join(lines) + "\n\n" + note
+
+
+def _results(progress: Progress) -> str:
+    study = progress.study
+    parts = []
+    for setting, about in study.settings.items():
+        headings, cells = _comparison(progress, setting)
+        if cells:
+            overrides = " ".join((*study.base, *about.overrides))
+            parts.append(f"### {setting}\n\n`{overrides}`\n\n{_markdown(headings, cells)}")
+    caption = (
+        "Mean ± sd of n seeds; each seed draws its own training and validation set, the test set is fixed. "
+        f"Difference: mean paired difference to {study.reference} with its 95 % interval; p of the paired t-test, "
+        "Holm-corrected within the table. Firing rate: share of non-zero outputs a neuron and step, over all layers "
+        "and in the layer that fires most."
+    )
+    return "\n\n".join([*parts, caption])
+
+
+def _comparison(progress: Progress, setting: str) -> tuple[list[str], Cells]:
+    """A row a method, with the difference to the reference."""
+    study = progress.study
+    reference = values(progress.rows_of((setting, study.reference)), study.metric)
+    rows = {m: progress.rows_of((setting, m)) for m in study.methods}
+    rows = {m: of for m, of in rows.items() if of}
+    differences = {
+        m: paired_difference(values(of, study.metric), reference) for m, of in rows.items() if m != study.reference
+    }
+    tested = {m: d.p for m, d in differences.items() if d is not None and d.p is not None}
+    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    cells = []
+    for method, of in rows.items():
+        done = [row for row in of.values() if row.done]
+        diverged = f" ({len(of) - len(done)} of {len(of)} diverged)" if len(done) < len(of) else ""
+        d = differences.get(method)
+        cells.append(
+            [
+                method,
+                _mean_sd(values(of, study.metric), *((100, 2) if study.metric.endswith("acc") else (1, 4))),
+                f"{len(done)}{diverged}",
+                _mean_sd(values(of, "test/firing_rate"), 1, 3),
+                _mean_sd(values(of, "test/firing_rate_max"), 1, 3),
+                _mean_sd({seed: row.result.cpu_s for seed, row in of.items()}, 1, 0),
+                "-" if d is None else shown_difference(d, study.metric),
+                shown_p(corrected[method]) if method in corrected else "-",
+            ]
+        )
+    metric = f"{study.metric} %" if study.metric.endswith("acc") else study.metric
+    return [HEADINGS[0], metric, *HEADINGS[2:], f"difference to {study.reference}", "p"], cells
+
+
+def _tuning(progress: Progress) -> str:
+    """What each method tried, on validation data, and what it kept."""
+    study = progress.study
+    parts = []
+    for setting in study.settings.values():
+        runs = [run for run in progress.trials if run.setting == setting.name]
+        if not runs:
+            continue
+        points = setting.points()
+        cells = [
+            [method, *(_trial_cell(progress, [r for r in runs if r.method == method and r.point == p]) for p in points),
+             " ".join(progress.chosen.get((setting.name, method), ("-",)))]
+            for method in study.methods
+            if any(run.method == method for run in runs)
+        ]  # fmt: skip
+        seeds = f"seed{'s' if len(setting.trial_seeds) > 1 else ''} {', '.join(map(str, setting.trial_seeds))}"
+        headings = ["method", *(" ".join(p) for p in points), "kept"]
+        parts.append(
+            f"### {setting.name}: {len(points)} trials a method and seed ({seeds})\n\n{_markdown(headings, cells)}"
+        )
+    borrowed = [f"{s.name} uses the choice of {s.tuned_in}" for s in study.settings.values() if s.tuned_in != s.name]
+    note = "Validation accuracy %, mean over trial seeds; no trial reads the test set; ties go to the lower loss."
+    return "\n\n".join([*parts, note + (f" {'; '.join(borrowed)}." if borrowed else "")])
+
+
+def _trial_cell(progress: Progress, runs: Sequence[StudyRun]) -> str:
+    rows = [progress.rows()[run.config.run_id] for run in runs if run.config.run_id in progress.rows()]
+    done = [row.result.metrics["val/acc"] for row in rows if row.done]
+    diverged = f" ({len(rows) - len(done)} of {len(rows)} diverged)" if len(done) < len(rows) else ""
+    return (f"{100 * fmean(done):.2f}" if done else "-") + diverged
+
+
+def _origin(progress: Progress) -> str:
+    """Budget by method, and with what the rows were computed."""
+    study = progress.study
+    used = [(run, progress.rows()[run.config.run_id]) for run in (*progress.trials, *progress.finals)
+            if run.config.run_id in progress.rows()]  # fmt: skip
+    cells = []
+    for method in study.methods:
+        of = [(run, row) for run, row in used if run.method == method]
+        trials = [row for run, row in of if run.is_trial]
+        hours = sum(row.result.cpu_s for _, row in of) / 3600
+        cells.append([method, str(len(trials)), str(len(of) - len(trials)), f"{hours:.2f}"])
+    table = _markdown(["method", "trials", "final runs", "core hours"], cells)
+    rows = {row.result.run_id: row for _, row in used}.values()
+    lines = [
+        f"- {label}: {_counted(Counter(key(row) for row in rows))}"
+        for label, key in (
+            ("torch", lambda row: str(row.versions.get("torch", "?"))),
+            ("hardware", lambda row: " ".join(str(v) for v in row.hardware.values() if v is not None)),
+            ("source", lambda row: row.code),
+        )
+    ]
+    total = sum(row.result.cpu_s for row in rows) / 3600
+    return "\n".join(
+        [table, "", f"{len(rows)} runs, {total:.2f} core hours of {study.budget_core_hours:g} allowed.", "", *lines]
+    )
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({n} runs)" for name, n in counts.items())
+
+
+def _mean_sd(found: Mapping[int, float], factor: float, digits: int) -> str:
+    if not found:
+        return "-"
+    scaled = [factor * value for value in found.values()]
+    spread = f" ± {stdev(scaled):.{digits}f}" if len(scaled) > 1 else ""
+    return f"{fmean(scaled):.{digits}f}{spread}"
+
+
+def _markdown(headings: Sequence[str], cells: Cells) -> str:
+    lines = [headings, ["---"] * len(headings), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

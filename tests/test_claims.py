@@ -1,0 +1,85 @@
+"""What figures say of a claim, on rows whose answer is known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from snn_exp.campaign import Progress
+from snn_exp.claims import judge
+from snn_exp.ledger import Row
+from snn_exp.results import Result
+from snn_exp.study import Claim
+
+SEEDS = range(5)
+NOISE = (0.000, 0.002, -0.002, 0.001, -0.001)
+
+
+def rows(mean: float, noise: tuple[float, ...] = NOISE, diverged: int = 0) -> dict[int, Row]:
+    found = {}
+    for seed in SEEDS:
+        status = "diverged" if seed < diverged else "done"
+        metrics = {} if status == "diverged" else {"test/acc": mean + noise[seed]}
+        result = Result(f"{seed}", status, {}, metrics, 1.0, 1.0, "", 0, "")
+        found[seed] = Row(result, {}, {}, {}, {}, "")
+    return found
+
+
+def answer(cells: dict[tuple[str, str], dict[int, Row]], **claim: Any) -> Any:
+    given = {
+        "says": "x",
+        "of": ["a"],
+        "than": ["b"],
+        "settings": ["here"],
+        "metric": "test/acc",
+        "margin": None,
+        "value": None,
+    }
+    study = SimpleNamespace(claims=[Claim(**{**given, **claim})])
+    progress: Progress = SimpleNamespace(study=study, rows_of=lambda key: cells.get(key, {}))  # type: ignore[assignment]
+    (found,) = judge(progress)
+    return found
+
+
+FLAT = (0.0,) * 5
+
+
+@pytest.mark.parametrize(
+    ("claim", "a", "b", "summary"),
+    [
+        ({"test": "higher"}, rows(0.97), rows(0.95, FLAT), "holds"),
+        ({"test": "higher"}, rows(0.95), rows(0.97, FLAT), "the opposite holds"),
+        ({"test": "higher"}, rows(0.9505), rows(0.95, FLAT), "not shown"),
+        ({"test": "lower"}, rows(0.95), rows(0.97, FLAT), "holds"),
+        ({"test": "within", "margin": 0.01}, rows(0.955), rows(0.95, FLAT), "holds"),
+        ({"test": "within", "margin": 0.01}, rows(0.97), rows(0.95, FLAT), "not shown"),
+        ({"test": "equivalent", "margin": 0.01}, rows(0.951), rows(0.95, FLAT), "holds"),
+        ({"test": "equivalent", "margin": 0.01}, rows(0.9595), rows(0.95, FLAT), "not shown"),
+        ({"test": "at_least", "than": [], "value": 0.95}, rows(0.96), {}, "holds"),
+        ({"test": "at_least", "than": [], "value": 0.97}, rows(0.96), {}, "not shown"),
+        ({"test": "at_most", "than": [], "value": 0.97}, rows(0.96), {}, "holds"),
+        ({"test": "at_least", "than": [], "value": 0.9}, rows(0.96, diverged=1), {}, "not shown"),
+        ({"test": "higher"}, rows(0.97), {}, "not decided yet"),
+    ],
+)
+def test_a_claim_is_answered_by_its_test(claim: dict[str, Any], a: Any, b: Any, summary: str) -> None:
+    assert answer({("here", "a"): a, ("here", "b"): b}, **claim).summary == summary
+
+
+def test_a_claim_that_holds_somewhere_says_where() -> None:
+    cells = {
+        ("here", "a"): rows(0.97),
+        ("here", "b"): rows(0.95, FLAT),
+        ("there", "a"): rows(0.95),
+        ("there", "b"): rows(0.97, FLAT),
+    }
+    found = answer(cells, test="higher", settings=["here", "there"])
+    assert found.summary == "holds when: a against b in here (the opposite holds: a against b in there)"
+    assert found.verdicts[0].figures.startswith("+2.00 [+1.80, +2.20] points, n = 5, Holm p < 0.001")
+
+
+def test_pairs_with_a_diverged_run_are_left_out_and_counted() -> None:
+    found = answer({("here", "a"): rows(0.97, diverged=2), ("here", "b"): rows(0.95, FLAT)}, test="higher")
+    assert "n = 3" in found.verdicts[0].figures

@@ -1,0 +1,185 @@
+"""Our parts against SpikingJelly 2.0.0's, on the same weights and inputs; run by `make equivalence`.
+
+A part that differs says in which relation the two stand.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from snn_exp.dynamics import Stepwise
+from snn_exp.neurons import IF, LIF, PLIF
+from snn_exp.norms import (
+    BatchNormThroughTime,
+    MembraneBatchNorm,
+    NeuNorm,
+    Site,
+    TemporalEffectiveBatchNorm,
+    ThresholdDependentBatchNorm,
+)
+from snn_exp.surrogates import SURROGATES, Sigmoid
+
+pytestmark = pytest.mark.equivalence
+
+T, B, SHAPE = 5, 3, (4, 3, 2)
+TRAINING = (True, True, False)  # two batches in training, then one in eval
+
+
+@pytest.fixture(scope="module")
+def sj() -> SimpleNamespace:
+    from spikingjelly.activation_based import functional, layer, neuron, surrogate
+
+    return SimpleNamespace(functional=functional, layer=layer, neuron=neuron, surrogate=surrogate)
+
+
+def inputs(seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(T, B, *SHAPE, dtype=torch.float64, generator=generator) * 1.5 + 0.5
+
+
+def moved(part: nn.Module) -> nn.Module:
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for parameter in part.parameters():
+            parameter.add_(torch.rand(parameter.shape, dtype=torch.float64, generator=generator))
+    return part
+
+
+def agree(sj: Any, ours: nn.Module, theirs: nn.Module, pairs: list[tuple[nn.Parameter, list[nn.Parameter]]]) -> None:
+    """Outputs and gradients over batches, at the input and at every pair of our parameter and theirs in its place."""
+    assert {id(p) for p, _ in pairs} == {id(p) for p in ours.parameters()}
+    for seed, training in enumerate(TRAINING):
+        sj.functional.reset_net(theirs)
+        ours.train(training), theirs.train(training)
+        x, z = inputs(seed).requires_grad_(), inputs(seed).requires_grad_()
+        y, expected = ours(x), theirs(z)
+        torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+        weights = torch.linspace(0.5, 2, y.numel(), dtype=y.dtype).view_as(y)
+        mine = torch.autograd.grad((y * weights).sum(), [x, *(p for p, _ in pairs)])
+        others = torch.autograd.grad((expected * weights).sum(), [z, *(p for _, many in pairs for p in many)])
+        torch.testing.assert_close(mine[0], others[0], rtol=1e-9, atol=1e-11)
+        rest = list(others[1:])
+        for (_, many), gradient in zip(pairs, mine[1:], strict=True):
+            found = torch.cat([rest.pop(0).flatten() for _ in many])
+            torch.testing.assert_close(gradient.flatten(), found, rtol=1e-9, atol=1e-11)
+
+
+# --- norms ----------------------------------------------------------------------------------------
+
+
+def test_tdbn_is_the_same_from_the_same_start(sj):
+    ours = ThresholdDependentBatchNorm(Site(SHAPE, v_threshold=0.5, num_summands=2)).double()
+    theirs = sj.layer.ThresholdDependentBatchNorm2d(0.5**0.5, 0.5, 4).double()
+    torch.testing.assert_close(ours.bn.weight, theirs.weight)
+    moved(ours), moved(theirs)
+    agree(sj, ours, theirs, [(ours.bn.weight, [theirs.weight]), (ours.bn.bias, [theirs.bias])])
+    torch.testing.assert_close(ours.bn.running_var, theirs.running_var)
+
+
+def test_bntt_is_the_same_once_eps_is(sj):
+    """Theirs has eps 1e-5 unless told; ours has the authors' 1e-4. Ours keeps all steps in one tensor."""
+    ours = moved(BatchNormThroughTime(Site(SHAPE, T)).double())
+    theirs = sj.layer.BatchNormThroughTime2d(T, 4, eps=1e-4, step_mode="m").double()
+    per_step = ours.bn.weight.detach().view(T, 4)
+    for bn, weight in zip(theirs.bn_list, per_step, strict=True):
+        bn.weight.data.copy_(weight)
+    agree(sj, ours, theirs, [(ours.bn.weight, [bn.weight for bn in theirs.bn_list])])
+    torch.testing.assert_close(ours.bn.running_mean, torch.cat([bn.running_mean for bn in theirs.bn_list]))
+    torch.testing.assert_close(ours.bn.running_var, torch.cat([bn.running_var for bn in theirs.bn_list]))
+
+
+def test_tebn_is_the_same(sj):
+    ours = moved(TemporalEffectiveBatchNorm(Site(SHAPE, T)).double())
+    theirs = sj.layer.TemporalEffectiveBatchNorm2d(T, 4).double()
+    pairs = [(ours.bn.weight, theirs.weight), (ours.bn.bias, theirs.bias), (ours.p, theirs.scale)]
+    for mine, other in pairs:
+        other.data.copy_(mine.data)
+    agree(sj, ours, theirs, [(mine, [other]) for mine, other in pairs])
+
+
+def test_neunorm_is_the_same_from_the_same_weights(sj):
+    """Theirs starts from random weights of either sign, ours from 1."""
+    ours = moved(NeuNorm(Site(SHAPE, T)).double())
+    theirs = sj.layer.NeuNorm(*SHAPE, step_mode="m").double()
+    theirs.w.data.copy_(ours.U.data)
+    agree(sj, ours, theirs, [(ours.U, [theirs.w])])
+
+
+def mpbn_pair(sj: Any) -> tuple[LIF, Any]:
+    ours = LIF(surrogate=Sigmoid()).double()
+    ours.membrane_norm = moved(MembraneBatchNorm(Site(SHAPE, T, "membrane")).double())
+    theirs = sj.neuron.MPBNLIFNode(2.0, decay_input=True, step_mode="m", out_channels=4).double()
+    theirs.vbn.load_state_dict(ours.membrane_norm.bn.state_dict())
+    return ours, theirs
+
+
+def test_mpbn_is_the_same_in_one_step(sj):
+    """Over more steps SpikingJelly resets and keeps the normalized membrane; we, as the authors' code, keep h itself."""
+    ours, theirs = mpbn_pair(sj)
+    for seed, training in enumerate(TRAINING):
+        sj.functional.reset_net(theirs)
+        ours.train(training), theirs.train(training)
+        x, z = inputs(seed)[:1].requires_grad_(), inputs(seed)[:1].requires_grad_()
+        s, expected = ours(x), theirs(z)
+        assert torch.equal(s, expected) and 0 < s.mean() < 1
+        weights = torch.linspace(0.5, 2, s.numel(), dtype=s.dtype).view_as(s)
+        mine = torch.autograd.grad((s * weights).sum(), [x, *ours.membrane_norm.parameters()])
+        others = torch.autograd.grad((expected * weights).sum(), [z, *theirs.vbn.parameters()])
+        for a, b in zip(mine, others, strict=True):
+            torch.testing.assert_close(a, b)
+    torch.testing.assert_close(ours.membrane_norm.bn.running_var, theirs.vbn.running_var)
+
+
+def test_mpbn_in_eval_is_theirs_folded_into_the_threshold(sj):
+    """Folded, SpikingJelly's keeps h as ours does (with a hard reset), so all steps agree; unfolded, they differ."""
+    ours, theirs = mpbn_pair(sj)
+    ours(inputs(0))
+    theirs.vbn.load_state_dict(ours.membrane_norm.bn.state_dict())
+    ours.eval(), theirs.eval()
+    s = ours(inputs(1))
+    assert not torch.equal(s, theirs(inputs(1)))
+    theirs.re_parameterize_v_threshold()
+    sj.functional.reset_net(theirs)
+    assert torch.equal(s, theirs(inputs(1))) and 0 < s.mean() < 1
+
+
+# --- neurons and surrogates -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("detach_reset", [False, True])
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+@pytest.mark.parametrize("name", ["if", "lif", "lif_without_decay_input", "plif"])
+def test_a_neuron_fires_the_same_spikes_with_the_same_gradients(sj, name, reset, detach_reset):
+    v_reset = {"v_reset": 0.0 if reset == "hard" else None}
+    common = {"surrogate_function": sj.surrogate.Sigmoid(), "detach_reset": detach_reset, "step_mode": "m", **v_reset}
+    options: dict[str, Any] = {"surrogate": Sigmoid(), "reset": reset, "detach_reset": detach_reset}
+    ours: Stepwise
+    ours, theirs = {
+        "if": lambda: (IF(**options), sj.neuron.IFNode(**common)),
+        "lif": lambda: (LIF(tau=3.0, **options), sj.neuron.LIFNode(3.0, **common)),
+        "lif_without_decay_input": lambda: (
+            LIF(tau=3.0, decay_input=False, **options),
+            sj.neuron.LIFNode(3.0, decay_input=False, **common),
+        ),
+        "plif": lambda: (PLIF(tau=3.0, **options), sj.neuron.ParametricLIFNode(3.0, **common)),
+    }[name]()
+    ours, theirs = ours.double(), theirs.double()
+    pairs = [(ours.w, [theirs.w])] if name == "plif" else []
+    if pairs:
+        torch.testing.assert_close(ours.w, theirs.w)
+    agree(sj, ours, theirs, pairs)
+    assert 0 < ours(inputs(0)).mean() < 1
+
+
+@pytest.mark.parametrize(("name", "peer"), [("s2nn", "S2NN"), ("sigmoid", "Sigmoid"), ("atan", "ATan")])
+def test_a_surrogate_has_the_same_gradient(sj, name, peer):
+    x, z = (torch.linspace(-6, 6, 241, dtype=torch.float64).requires_grad_() for _ in range(2))
+    s, expected = SURROGATES[name]().spike(x), getattr(sj.surrogate, peer)()(z)
+    assert torch.equal(s, expected)
+    s.sum().backward(), expected.sum().backward()
+    torch.testing.assert_close(x.grad, z.grad, rtol=1e-12, atol=1e-12)

@@ -1,0 +1,211 @@
+"""A study: what its file may say, the way from trials to fresh seeds, and that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from snn_exp import campaign, cli, train
+from snn_exp.campaign import StudyRun
+from snn_exp.config import ExperimentConfig
+from snn_exp.errors import UserError
+from snn_exp.ledger import Ledger, Row
+from snn_exp.results import Result
+from snn_exp.study import Study, load, names
+
+TINY: dict[str, Any] = {
+    "question": "Does batch norm help a tiny network?",
+    "seeds": [0, 1],
+    "budget_core_hours": 1,
+    "reference": "none",
+    "base": ["network.width=4", "neuron=s2nn", "optim.batch_size=256", "trainer.max_epochs=1", "logger=none"],
+    "methods": {"bn": ["norm=bn"], "none": ["norm=none"]},
+    "tuning": {"seeds": [100], "grid": {"optim.lr": [0.01, 0.001]}},
+    "settings": {"net_d8": {"overrides": ["depth=d8"]}, "net_d14": {"overrides": ["depth=d14"], "tuned_in": "net_d8"}},
+    "claims": [{"says": "BN helps.", "test": "higher", "of": "bn", "than": "none"}],
+}
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
+    monkeypatch.setenv("SNN_EXP_STUDIES", str(tmp_path / "studies"))
+
+
+def write(tmp_path: Path, **changes: Any) -> Study:
+    folder = tmp_path / "studies" / "tiny"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {key: value for key, value in {**TINY, **changes}.items() if value is not None}
+    (folder / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return load("tiny")
+
+
+def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -> Row:
+    metrics = {} if status == "diverged" else {"val/acc": acc, "val/loss": loss, "test/acc": acc}
+    result = Result(run.config.run_id, status, run.config.to_plain(), metrics, 36.0, 36.0, "then", 0, "f")
+    return Row(result, {}, {}, {}, {}, "code")
+
+
+# --- study.yaml -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"methodz": {}}, r"There is no key of tiny/study.yaml 'methodz'; allowed: .*; did you mean methods\? Type methods: ..."),
+        ({"seeds": None}, r"tiny/study.yaml lacks seeds; type seeds: ..."),
+        ({"methods": {}}, r"tiny/study.yaml has no methods"),
+        ({"methods": ["bn"]}, r"tiny/study.yaml: methods must be a mapping"),
+        ({"reference": "bm"}, r"There is no method in tiny/study.yaml 'bm'; allowed: bn, none; did you mean bn\?"),
+        ({"tuning": {"seeds": [1]}}, r"tunes on seed 1, which is also a final seed; final seeds must be fresh"),
+        ({"settings": {"a": {"tuned_in": "b"}}}, r"There is no setting in tiny/study.yaml 'b'; allowed: a"),
+        ({"claims": [{"says": "x", "test": "bigger", "of": "bn"}]}, r"There is no test of tiny/study.yaml: claims 'bigger'"),
+        ({"claims": [{"says": "x", "test": "equivalent", "of": "bn", "than": "none"}]}, r"test: equivalent needs margin: \.\.\."),
+        ({"claims": [{"says": "x", "test": "higher", "of": "lif", "than": "none"}]}, r"There is no method in tiny/study.yaml: claims 'lif'"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_the_file_is_one_sentence(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=sentence):
+        write(tmp_path, **changes)
+
+
+def test_an_unknown_study_names_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path)
+    assert names() == ["tiny"]
+    assert cli.main(["study", "tyni"]) == 2
+    assert "did you mean tiny? Type snn-exp study tiny" in capsys.readouterr().err
+    assert cli.main(["study"]) == 0
+    assert "Does batch norm help a tiny network?" in capsys.readouterr().out
+
+
+def test_methods_that_are_the_same_network_are_refused(tmp_path: Path) -> None:
+    study = write(
+        tmp_path,
+        methods={"bn": ["norm=bn"], "batch_norm": ["norm=bn", "norm.momentum=0.1"]},
+        reference=None,
+        claims=None,
+    )
+    with pytest.raises(
+        UserError, match="the methods bn and batch_norm of study tiny are the same network in setting net_d8"
+    ):
+        campaign.finals(study, campaign.first_points(study, study.pairs()))
+
+
+def test_what_cannot_be_built_is_refused_unless_it_is_excluded(tmp_path: Path) -> None:
+    methods = {"bn": ["norm=bn"], "none": ["norm=none"], "psp_of_signs": ["norm=psp", "neuron=sign"]}
+    with pytest.raises(
+        UserError, match=r"study tiny, net_d8/psp_of_signs: norm=psp does nothing .*or list net_d8/psp_of_signs"
+    ):
+        campaign.trials(write(tmp_path, methods=methods))
+    study = write(tmp_path, methods=methods, exclude=["*/psp_of_signs"])
+    assert {run.method for run in campaign.trials(study)} == {"bn", "none"}
+
+
+# --- which runs -----------------------------------------------------------------------------------
+
+
+def test_every_method_has_the_same_trials_and_none_of_them_reads_the_test_set(tmp_path: Path) -> None:
+    study = write(tmp_path)
+    tried = campaign.trials(study)
+    tried_by = {m: [(r.point, r.config.seed) for r in tried if r.method == m] for m in study.methods}
+    assert tried_by["bn"] == tried_by["none"] == [(("optim.lr=0.01",), 100), (("optim.lr=0.001",), 100)]
+    assert all(run.setting == "net_d8" and not run.config.trainer.test for run in tried)
+    answering = campaign.finals(study, campaign.first_points(study, study.pairs()))
+    assert len(answering) == 2 * 2 * 2 and all(run.config.trainer.test for run in answering)
+    assert not {r.config.run_id for r in tried} & {r.config.run_id for r in answering}
+
+
+def test_a_method_keeps_its_best_point_ties_go_to_the_loss_and_divergence_ranks_last(tmp_path: Path) -> None:
+    study = write(tmp_path)
+    tried = campaign.trials(study)
+
+    def kept(*outcomes: tuple[Any, ...]) -> str:
+        bn = [run for run in tried if run.method == "bn"]
+        rows = {run.config.run_id: row_of(run, *outcome) for run, outcome in zip(bn, outcomes, strict=True)}
+        return campaign.choose(study, tried, rows)["net_d14", "bn"][0]
+
+    assert kept((0.9, 0.1), (0.8, 0.1)) == "optim.lr=0.01"
+    assert kept((0.8, 0.1), (0.9, 0.1)) == "optim.lr=0.001"
+    assert kept((0.9, 0.3), (0.9, 0.2)) == "optim.lr=0.001"
+    assert kept((0.9, 0.1, "diverged"), (0.1, 0.1)) == "optim.lr=0.001"
+    assert ("net_d8", "none") not in campaign.choose(study, tried, {}), "nothing is kept before the trials have ended"
+
+
+def test_a_study_over_its_budget_is_refused_and_says_what_to_drop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, budget_core_hours=0.0001)
+    assert cli.main(["study", "tiny", "--plan"]) == 2
+    said = capsys.readouterr()
+    assert "net_d8" in said.out and "core hours" in said.out
+    assert "and its budget_core_hours is 0.0001; drop the setting net_d8 (0.0" in said.err
+    assert not (tmp_path / "out").exists(), "nothing is trained"
+
+
+# --- doing them -----------------------------------------------------------------------------------
+
+
+def in_process(stop_after: int = 10**9) -> Callable[..., list[str]]:
+    """Trains here, one after the other; stands in for the person who stops it."""
+    done = 0
+
+    def train_all(configs: list[ExperimentConfig], keep: Callable[[Result], None]) -> list[str]:
+        nonlocal done
+        for config in configs:
+            if done == stop_after:
+                raise KeyboardInterrupt
+            keep(train.run(config, echo=False))
+            done += 1
+        return []
+
+    return train_all
+
+
+def test_a_study_goes_on_where_it_was_stopped_and_its_rows_outlive_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        campaign.advance(study, in_process(stop_after=5))
+    rows = Ledger(study.folder / "results.jsonl").rows
+    assert len(rows) == 5 and sum("test/acc" in row.result.metrics for row in rows.values()) == 1
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "another machine"))
+    progress, failures = campaign.advance(study, in_process())
+    assert not failures and not progress.todo() and len(progress.rows()) == 12
+    assert len(list((tmp_path / "another machine" / "runs").iterdir())) == 7, "what the file holds is not done again"
+    assert cli.main(["report", "tiny"]) == 0
+    page = (study.folder / "README.md").read_text()
+    assert "BN helps." in page and "### net_d14" in page and "2 trials a method and seed (seed 100)" in page
+    assert (study.folder / "figures" / "layers_net_d8.png").stat().st_size > 10_000
+    assert (study.folder / "figures" / "depth.png").exists()
+
+
+def test_a_stored_run_that_is_done_again_and_differs_is_named(tmp_path: Path) -> None:
+    study = write(tmp_path, settings={"net_d8": {"overrides": ["depth=d8"]}}, tuning=None, seeds=[0])
+    progress, _ = campaign.advance(study, in_process())
+    assert campaign.contradictions(progress) == []
+    path = progress.ledger.path
+    path.write_text(
+        path.read_text()
+        .replace('"finished_at":"', '"finished_at":"before ')
+        .replace('"test/acc":0.', '"test/acc":0.0', 1)
+    )
+    (said,) = campaign.contradictions(campaign.survey(study))
+    assert "gives another test/acc on the same machine" in said
+
+
+def test_the_command_trains_through_hydra_and_writes_the_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write(tmp_path, settings=None, tuning=None, seeds=[0])
+    assert cli.main(["study", "tiny"]) == 0
+    said = capsys.readouterr().out
+    assert "main                0 done,   0 trials and   2 final runs to do" in said
+    assert "not decided yet: BN helps." in said and "written: " in said
+    assert len(Ledger(study.folder / "results.jsonl").rows) == 2
+    assert cli.main(["study", "tiny", "trainer.max_epochs=2", "--plan"]) == 0
+    assert "2 final runs to do" in capsys.readouterr().out, "another number of epochs is another study"
