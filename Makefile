@@ -44,7 +44,7 @@ COMPILE := uv pip compile --quiet --generate-hashes --no-header --no-annotate --
 	--universal --python-version 3.11
 
 lock:  ## resolve both locks anew (needs uv)
-	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) --extra dev --extra events pyproject.toml -o requirements.lock
 	$(COMPILE) --no-deps --group peers -o requirements-peers.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay

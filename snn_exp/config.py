@@ -100,6 +100,9 @@ ASIDE = ("logger", "energy", "experiment")
 # Part of how a run is done and not of what comes out; recorded as `execution`, left out of the identity.
 EXECUTION = {"trainer": ("accelerator", "devices", "num_threads", "test", "progress", "checkpoint_activations")}
 
+# What every option of a group has, and so goes with `auto`.
+SHARED = {"encoding": ("num_steps",)}
+
 # The value of a later field that reproduces the behaviour before it: with it, run ids stay as they were.
 NEUTRAL: dict[str, Scalar] = {
     "optim.adamw.rate_penalty": 0.0,
@@ -266,28 +269,43 @@ def _defaults(group: str, name: str) -> dict[str, Scalar]:
 
 
 def _resolve_auto(c: dict[str, Any]) -> None:
-    neurons = menu.load()["neuron"]
-    neuron = str(c["neuron"].get("name")) if isinstance(c["neuron"], dict) else ""
-    if neuron not in neurons:
-        return  # the check that follows says so
-    traits = neurons[neuron].traits
+    for group in ("neuron", "dataset"):
+        if not isinstance(c[group], dict) or c[group].get("name") not in menu.load()[group]:
+            return  # the check that follows says so
+    neuron = _option(c, "neuron").traits
     answers = {
-        "surrogate": traits["default_surrogate"],
-        "synapse": traits["default_synapse"],
-        "weight_quant": "bnn" if traits["emits"] == "signs" else "none",
+        "encoding": "frames" if _trait(c, "dataset", "has_time") else "direct",
+        "surrogate": neuron["default_surrogate"],
+        "synapse": neuron["default_synapse"],
+        "weight_quant": "bnn" if neuron["emits"] == "signs" else "none",
     }
     for group, answer in answers.items():
         if isinstance(c[group], dict) and c[group].get("name") == "auto":
-            extra = [key for key in c[group] if key != "name"]
+            shared = {key: value for key, value in c[group].items() if key in SHARED.get(group, ())}
+            extra = [key for key in c[group] if key != "name" and key not in shared]
             if extra:
                 raise UserError(
-                    f"{group}.{extra[0]} needs a {group} to belong to, and {group}=auto is {answer} here; "
+                    f"{group}.{extra[0]} does not go with {group}=auto, which is {answer} here; "
                     f"type {group}={answer} {group}.{extra[0]}=..."
                 )
-            c[group] = _defaults(group, answer)
+            c[group] = _defaults(group, answer) | shared
 
 
 # Rules over checked values: what resolves, what has no effect, what is refused.
+
+
+def _refuse_an_encoding_of_other_data(c: dict[str, Any]) -> None:
+    dataset, encoding = c["dataset"]["name"], c["encoding"]["name"]
+    if _trait(c, "dataset", "has_time") and not _trait(c, "encoding", "has_time"):
+        raise UserError(
+            f"encoding={encoding} makes steps out of images, and the samples of dataset={dataset} have time already; "
+            f"leave encoding out, or type encoding=frames"
+        )
+    if _trait(c, "encoding", "has_time") and not _trait(c, "dataset", "has_time"):
+        raise UserError(
+            f"encoding={encoding} reads samples with time, and dataset={dataset} has images; leave encoding out, or "
+            f"choose data with time such as dataset=digits_dvs"
+        )
 
 
 def _resolve_num_steps(c: dict[str, Any]) -> None:
@@ -386,6 +404,7 @@ def _refuse_outlasted_steps(c: dict[str, Any]) -> None:
 
 _RULES_BEFORE_CHECK: tuple[Callable[[dict[str, Any]], None], ...] = (_resolve_auto,)
 _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
+    _refuse_an_encoding_of_other_data,
     _resolve_num_steps,
     _drop_what_has_no_effect,
     _refuse_depths,

@@ -1,4 +1,4 @@
-"""Encodings: pixels in [0, 1] become T steps of input.
+"""Encodings: pixels in [0, 1], or frames, become T steps of input.
 
 Shapes: T steps, B batch, C channels, H W space.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from snn_exp.errors import UserError
 from snn_exp.registry import Registry
 
-ENCODINGS: Registry[Encoding] = Registry("encoding", traits=("min_steps",))
+ENCODINGS: Registry[Encoding] = Registry("encoding", traits=("min_steps", "has_time"))
 
 
 class Encoding(nn.Module, ABC):
@@ -28,6 +28,7 @@ class Encoding(nn.Module, ABC):
     """
 
     min_steps: ClassVar[int] = 1
+    has_time: ClassVar[bool] = False  # of what it reads
     version: ClassVar[int] = 1
 
     def __init__(
@@ -39,8 +40,8 @@ class Encoding(nn.Module, ABC):
         self.num_steps = num_steps or 1
 
     @abstractmethod
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """[B, C, H, W] in [0, 1] -> [T, B, C, H, W]."""
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] in [0, 1], or frames [B, T, C, H, W] -> [T, B, C, H, W]."""
 
 
 @ENCODINGS.register("direct")
@@ -135,3 +136,29 @@ class Latency(Encoding):
         step = torch.round((1 - x_BCHW) * (self.num_steps - 1)).long()
         y_TBCHW = x_BCHW.new_zeros(self.num_steps, *x_BCHW.shape)
         return y_TBCHW.scatter_(0, step.unsqueeze(0), 1.0)
+
+
+@ENCODINGS.register("frames")
+class Frames(Encoding):
+    """The frames of data with time, one a step; the first layer reads counts of events.
+
+    Equation:
+        y[t] = x[:, t]
+
+    Shapes:
+        x: [B, T, C, H, W], y: [T, B, C, H, W]
+
+    Raises:
+        UserError: num_steps < 1.
+
+    Source: the usual input of event data.
+
+    Example:
+        >>> Frames(num_steps=2)(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1, 1)).flatten()
+        tensor([1., 2.])
+    """
+
+    has_time = True
+
+    def forward(self, x_BTCHW: Tensor) -> Tensor:
+        return x_BTCHW.transpose(0, 1)

@@ -29,14 +29,14 @@ from torch import Tensor, fx, nn
 from snn_exp import results
 from snn_exp.blocks import Block
 from snn_exp.config import ExperimentConfig
-from snn_exp.data import DataModule, make_dataset
 from snn_exp.errors import UserError
 from snn_exp.layers import TimeFolded
+from snn_exp.loading import DataModule
 from snn_exp.networks import MeanOverTimeAndSpace, Network
 from snn_exp.neurons import Neuron
 from snn_exp.norms import NoNorm, Norm
 from snn_exp.task import Classification
-from snn_exp.train import build_task
+from snn_exp.train import build_data, build_task
 
 TOLERANCE = 1e-10  # of logits in float64, relative to the largest where that is above 1
 CHUNK = 64  # samples whose spikes are kept at a time for comparison
@@ -398,8 +398,7 @@ def load_folded(folder: results.RunFolder) -> Folded:
 
 
 def _build(config: ExperimentConfig) -> tuple[DataModule, Classification]:
-    dataset = make_dataset(config.dataset, results.data_root(), config.seed)
-    data = DataModule(dataset, int(config.optim["batch_size"] or 1), config.seed)
+    data = build_data(config)
     return data, build_task(config, data)
 
 

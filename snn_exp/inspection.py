@@ -10,12 +10,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from snn_exp.config import ExperimentConfig
-from snn_exp.data import DataModule, make_dataset
 from snn_exp.energy import dense_macs
+from snn_exp.loading import DataModule
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
-from snn_exp.results import data_root
 from snn_exp.task import Classification
-from snn_exp.train import build_task
+from snn_exp.train import build_data, build_task
 
 
 def config_text(config: ExperimentConfig) -> str:
@@ -27,7 +26,7 @@ def config_text(config: ExperimentConfig) -> str:
 def build(config: ExperimentConfig) -> tuple[Classification, DataModule]:
     """The task as `train` would start it, and its data."""
     torch.manual_seed(config.seed)
-    data = DataModule(make_dataset(config.dataset, data_root(), config.seed), 1, config.seed)
+    data = build_data(config)
     return build_task(config, data), data
 
 
@@ -50,7 +49,7 @@ def layers_table(layers: Layers) -> Table:
 def network_table(task: Classification, data: DataModule) -> Table:
     """A row a layer: its output [T, B, ...] for one sample, parameters, dense MACs over all steps."""
     task.eval()
-    x_TBCHW = task.encoding(torch.zeros(1, *data.dataset.in_shape))
+    x_TBCHW = task.encoding(torch.zeros(1, *data.dataset.sample_shape))
     macs = dense_macs(task.network, x_TBCHW)
     shapes = _output_shapes(task.network, x_TBCHW)
     table = Table(title=f"{type(task.network).__name__}, one sample", title_justify="left")

@@ -22,7 +22,7 @@ from snn_exp.registry import Option, Parameter, Registry
 
 # kind -> (module, name of its registry), in the order in which people read a config
 REGISTRIES = {
-    "dataset": ("snn_exp.data", "DATASETS"),
+    "dataset": ("snn_exp.events", "DATASETS"),
     "encoding": ("snn_exp.encodings", "ENCODINGS"),
     "network": ("snn_exp.networks", "NETWORKS"),
     "residual": ("snn_exp.blocks", "RESIDUALS"),

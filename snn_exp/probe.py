@@ -23,7 +23,7 @@ DIGITS = 4  # significant, of what is stored
 Layers = dict[str, list[float]]
 
 
-def probe(task: Classification, x_BCHW: Tensor, y_B: Tensor, *, trained: bool) -> Layers:
+def probe(task: Classification, x: Tensor, y_B: Tensor, *, trained: bool) -> Layers:
     """A curve over the layers for each quantity; the task is left as it was.
 
     Definition:
@@ -38,7 +38,7 @@ def probe(task: Classification, x_BCHW: Tensor, y_B: Tensor, *, trained: bool) -
 
     Args:
         task: network, encoding and classes.
-        x_BCHW: pixels.
+        x: pixels [B, C, H, W], or frames [B, T, C, H, W].
         y_B: classes.
         trained: use running statistics; an untrained network has none yet and uses those of the batch.
     """
@@ -48,7 +48,7 @@ def probe(task: Classification, x_BCHW: Tensor, y_B: Tensor, *, trained: bool) -
     task.zero_grad()
     torch.manual_seed(task.seed)  # of a random encoding
     with outputs_of([*weight_layers, *neurons]) as outputs:
-        functional.cross_entropy(task(x_BCHW), y_B).backward()
+        functional.cross_entropy(task(x), y_B).backward()
     weights = [layer.effective_weight().detach().flatten(1) for layer in weight_layers]
     return {
         "firing_rate": _rounded(_share(outputs[n].detach() != 0) for n in neurons),
@@ -60,7 +60,7 @@ def probe(task: Classification, x_BCHW: Tensor, y_B: Tensor, *, trained: bool) -
 
 
 def hidden_weight_layers(network: nn.Module) -> list[Conv2d | Linear]:
-    """The weight layers that read spikes, in order: all of ours but the first, which reads pixels."""
+    """The weight layers that read spikes, in order: all of ours but the first, which reads the data."""
     return [module for module in network.modules() if isinstance(module, Conv2d | Linear)][1:]
 
 

@@ -124,7 +124,8 @@ class Option:
 def parameters_of(cls: type) -> tuple[Parameter, ...]:
     """The keyword-only constructor arguments of a class, with type, range, unit, default and text.
 
-    A constructor that takes `**parent` passes it on to its parent's, whose parameters follow its own.
+    A constructor that takes `**parent` passes it on to its parent's, whose parameters follow its own. A class
+    that shares a constructor and deviates in a default says so in its attribute `defaults`.
     """
     docs: dict[str, str] = {}
     for ancestor in cls.__mro__:
@@ -142,7 +143,14 @@ def parameters_of(cls: type) -> tuple[Parameter, ...]:
                 found.setdefault(argument.name, _parameter(ancestor, argument, hints[argument.name]))
         if all(argument.kind is not inspect.Parameter.VAR_KEYWORD for argument in arguments):
             break
-    return tuple(dataclasses.replace(p, doc=docs.get(p.name, "")) for p in found.values())
+    defaults: Mapping[str, Scalar] = getattr(cls, "defaults", {})
+    for name in defaults:
+        if name not in found:
+            raise TypeError(f"{cls.__name__}: defaults has {name}, which is no parameter")
+    return tuple(
+        dataclasses.replace(p, doc=docs.get(p.name, ""), default=defaults.get(p.name, p.default))
+        for p in found.values()
+    )
 
 
 def _docstring(cls: type) -> docstring_parser.Docstring:
@@ -249,15 +257,14 @@ class Registry(Generic[P]):
 
 
 def _check_in_constructor(cls: type) -> None:
-    """Wraps __init__ so that a value out of its declared range is refused however the part is built."""
+    """Wraps __init__ so that defaults and ranges are those of the schema however the part is built."""
     parameters = parameters_of(cls)
     init = cls.__init__  # type: ignore[misc]
 
     @functools.wraps(init)
     def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
         for p in parameters:
-            if p.name in kwargs:
-                kwargs[p.name] = p.checked(kwargs[p.name])
+            kwargs[p.name] = p.checked(kwargs.get(p.name, p.default))
         init(self, *args, **kwargs)
 
     cls.__init__ = checked_init  # type: ignore[misc]

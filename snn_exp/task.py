@@ -31,7 +31,7 @@ class Classification(pl.LightningModule):
 
     Args:
         network: [T, B, C, H, W] -> logits [B, K].
-        encoding: pixels [B, C, H, W] -> [T, B, C, H, W].
+        encoding: pixels [B, C, H, W] or frames [B, T, C, H, W] -> [T, B, C, H, W].
         optim: how the loss is minimised.
         num_classes: K.
         seed: of the run.
@@ -50,9 +50,9 @@ class Classification(pl.LightningModule):
         neurons = [module for module in network.modules() if isinstance(module, Neuron)]
         self._penalized = neurons if optim.rate_penalty else []
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits [B, K] of pixels in [0, 1]."""
-        logits: Tensor = self.network(self.encoding(x_BCHW))
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, K] of pixels in [0, 1], or of frames."""
+        logits: Tensor = self.network(self.encoding(x))
         return logits
 
     def on_fit_start(self) -> None:
@@ -61,10 +61,10 @@ class Classification(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch, and the penalty on the mean output of the neuron layers, if there is one."""
-        x_BCHW, y_B = batch
+        x, y_B = batch
         _seed_all_draws(self.device, _mixed(self.seed, self.global_step))
         with outputs_of(self._penalized) as outputs:
-            logits_BK = self(x_BCHW)
+            logits_BK = self(x)
         loss = functional.cross_entropy(logits_BK, y_B, label_smoothing=self.optim.label_smoothing)
         if outputs:
             loss = loss + self.optim.rate_penalty * torch.stack([s.mean() for s in outputs.values()]).mean()

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from snn_exp import callbacks, tracking
 from snn_exp.checkpointing import checkpoint_activations
 from snn_exp.config import ExperimentConfig
-from snn_exp.data import DataModule, make_dataset
 from snn_exp.encodings import ENCODINGS
 from snn_exp.energy import SynapticOperations, dense_macs
+from snn_exp.events import make_dataset
 from snn_exp.layers import make_part_factories
+from snn_exp.loading import DataModule
 from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
@@ -48,9 +49,7 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> R
         return stored
     torch.set_num_threads(config.trainer.num_threads)
     pl.seed_everything(config.seed, verbose=False)
-    data = DataModule(
-        make_dataset(config.dataset, data_root(), config.seed), int(config.optim["batch_size"] or 1), config.seed
-    )
+    data = build_data(config)
     task = build_task(config, data)
     if stored is None:
         folder.begin(config, hardware())
@@ -99,6 +98,12 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False) -> Non
         run(config, echo=echo)
     except Exception as error:
         RunFolder.of(config).fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def build_data(config: ExperimentConfig) -> DataModule:
+    """The data set, split by the seed, and its loaders."""
+    dataset = make_dataset(config.dataset, data_root(), config.seed, config.num_steps)
+    return DataModule(dataset, int(config.optim["batch_size"] or 1), config.seed)
 
 
 def build_task(config: ExperimentConfig, data: DataModule) -> Classification:
@@ -186,14 +191,13 @@ def _counts(split: str, operations: SynapticOperations) -> Evaluation:
 
 def _probe(task: Classification, data: DataModule, *, trained: bool = False) -> Layers:
     """What the first validation samples show of every layer."""
-    x_BCHW, y_B = data.some_validation_samples(NUM_SAMPLES)
-    return probe(task.cpu(), x_BCHW, y_B, trained=trained)
+    return probe(task.cpu(), *data.some_validation_samples(NUM_SAMPLES), trained=trained)
 
 
 def _size(task: Classification, data: DataModule) -> dict[str, float]:
     """Parameters and dense multiply-accumulates of one sample."""
-    x_BCHW = torch.zeros(1, *data.dataset.in_shape, device=next(task.network.parameters()).device)
-    macs = dense_macs(task.network, task.encoding(x_BCHW))[""]
+    x = torch.zeros(1, *data.dataset.sample_shape, device=next(task.network.parameters()).device)
+    macs = dense_macs(task.network, task.encoding(x))[""]
     return {"params": sum(p.numel() for p in task.network.parameters()), "macs_dense": macs}
 
 

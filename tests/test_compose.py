@@ -13,13 +13,19 @@ from torch.nn import functional
 
 from snn_exp import menu
 from snn_exp.compose import CHOICES, compose, config_dir, read_command
-from snn_exp.config import SETTINGS
-from snn_exp.data import DataModule, make_dataset
+from snn_exp.config import SETTINGS, ExperimentConfig
+from snn_exp.events import make_dataset
+from snn_exp.loading import DataModule
 from snn_exp.registry import parameters_of
 from snn_exp.train import build_task
 
 OPTIONS = [(g, f.stem) for g in CHOICES for f in sorted((config_dir() / g).glob("*.yaml"))]
-NEEDS = {"surrogate=none": ["neuron=relu"], "norm=psp": ["neuron=srm"], "norm=group": ["network.width=8"]}
+NEEDS = {
+    "surrogate=none": ["neuron=relu"],
+    "norm=psp": ["neuron=srm"],
+    "norm=group": ["network.width=8"],
+    "encoding=frames": ["dataset=digits_dvs"],
+}
 MODEL = (
     "neuron",
     "surrogate",
@@ -46,19 +52,29 @@ def test_every_yaml_composes(group: str, name: str) -> None:
 
 
 @cache
-def digits() -> DataModule:
-    return DataModule(make_dataset({"name": "digits"}, Path(), 0), 8, 0)
+def module(dataset: str, num_steps: int, root: Path) -> DataModule:
+    return DataModule(make_dataset({"name": dataset}, root, 0, num_steps), 8, 0)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+def data_of(config: ExperimentConfig, root: Path) -> DataModule:
+    return module(str(config.dataset["name"]), config.num_steps, root)
 
 
 @pytest.mark.parametrize(("group", "name"), [(g, n) for g, n in OPTIONS if g in MODEL])
-def test_every_yaml_of_a_part_takes_a_training_step(group: str, name: str) -> None:
+def test_every_yaml_of_a_part_takes_a_training_step(group: str, name: str, root: Path) -> None:
     torch.manual_seed(0)
     config = compose(["network.width=4", *overrides_of(group, name)])
-    task = build_task(config, digits())
+    data = data_of(config, root)
+    task = build_task(config, data)
     optimizer, _ = task.optim.build(task.network, 10)
-    x_BCHW, y_B = next(iter(digits().train_dataloader()))
+    x, y_B = next(iter(data.train_dataloader()))
     before = [p.clone() for p in task.network.parameters()]
-    loss = functional.cross_entropy(task(x_BCHW), y_B)
+    loss = functional.cross_entropy(task(x), y_B)
     loss.backward()
     optimizer.step()
     assert torch.isfinite(loss)
@@ -67,10 +83,11 @@ def test_every_yaml_of_a_part_takes_a_training_step(group: str, name: str) -> No
 
 
 @pytest.mark.parametrize("group", ["neuron", "norm", "residual", "synapse", "weight_norm", "weight_quant", "network"])
-def test_the_options_of_a_model_group_give_different_modules(group: str) -> None:
+def test_the_options_of_a_model_group_give_different_modules(group: str, root: Path) -> None:
     trees = {}
     for name in menu.load()[group]:
-        task = build_task(compose(["network.width=8", "neuron=srm", *overrides_of(group, name)]), digits())
+        config = compose(["network.width=8", "neuron=srm", *overrides_of(group, name)])
+        task = build_task(config, data_of(config, root))
         trees[name] = repr(task.network)
     assert len(set(trees.values())) == len(trees)
 
@@ -78,7 +95,7 @@ def test_the_options_of_a_model_group_give_different_modules(group: str) -> None
 @pytest.mark.parametrize("group", list(menu.REGISTRIES))
 def test_the_registry_and_the_yaml_files_hold_the_same_names(group: str) -> None:
     files = {f.stem for f in (config_dir() / group).glob("*.yaml")}
-    resolved_by_themselves = {"auto"} if group in ("surrogate", "synapse", "weight_quant") else set()
+    resolved_by_themselves = {"auto"} if group in ("encoding", "surrogate", "synapse", "weight_quant") else set()
     assert files == set(menu.load()[group]) | resolved_by_themselves
 
 

@@ -45,7 +45,8 @@ def test_what_decides_the_result_decides_the_run_id(override: str) -> None:
     "override",
     ["trainer.num_threads=2", "trainer.test=false", "trainer.progress=false", "trainer.accelerator=cpu",
      "trainer.devices=2", "trainer.checkpoint_activations=true", "logger=none",
-     "logger.project=other", "energy=h45_int8", "energy.mac_pj=3", "neuron=lif norm=bn", "surrogate=atan", "weight_quant=none"],
+     "logger.project=other", "energy=h45_int8", "energy.mac_pj=3", "neuron=lif norm=bn", "encoding=direct", "encoding=auto",
+     "surrogate=atan", "weight_quant=none"],
 )  # fmt: skip
 def test_how_it_is_done_or_what_was_meant_anyway_does_not(override: str) -> None:
     assert compose(override.split()).run_id == default_run_id()
@@ -75,13 +76,22 @@ def test_the_version_of_a_part_is_in_the_identity() -> None:
         ("neuron=sign weight_quant=none", "weight_quant", "none"),
         ("neuron=lif", "weight_quant", "none"),
         ("network=vgg residual=pre", "residual", "none"),
+        ("dataset=digits", "encoding", "direct"),
+        ("dataset=digits_dvs", "encoding", "frames"),
+        ("dataset=digits_dvs encoding.num_steps=6", "encoding", "frames"),
+        ("encoding=rate", "encoding", "rate"),
     ],
 )
 def test_what_is_left_open_resolves_itself(command: str, group: str, name: str) -> None:
     assert getattr(compose(command.split()), group)["name"] == name
 
 
-@pytest.mark.parametrize(("command", "steps"), [("neuron=relu", 1), ("neuron=s2nn", 1), ("neuron=lif", 4), ("", 4)])
+@pytest.mark.parametrize(
+    ("command", "steps"),
+    [("neuron=relu", 1), ("neuron=s2nn", 1), ("neuron=lif", 4), ("", 4),
+     ("dataset=digits_dvs", 4), ("dataset=digits_dvs neuron=s2nn", 1), ("encoding.num_steps=6", 6),
+     ("dataset=digits_dvs encoding.num_steps=6", 6)],
+)  # fmt: skip
 def test_the_number_of_steps_follows_from_the_neuron(command: str, steps: int) -> None:
     assert compose(command.split()).num_steps == steps
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn_exp.encodings import ENCODINGS, Direct, Latency, Rate
+from snn_exp.encodings import ENCODINGS, Direct, Frames, Latency, Rate
 from snn_exp.errors import UserError
 
 
@@ -82,8 +82,16 @@ def test_latency_refuses_a_single_step(steps):
         Latency(**steps)
 
 
-def test_every_encoding_adds_the_time_axis_in_front_and_keeps_the_dtype():
-    for name in ENCODINGS:
-        y = ENCODINGS[name](num_steps=3)(pixels().double())
-        assert y.shape == (3, 2, 3, 4, 5)
-        assert y.dtype == torch.float64
+@pytest.mark.parametrize("name", [name for name in ENCODINGS if not ENCODINGS[name].has_time])
+def test_an_encoding_of_images_adds_the_time_axis_in_front_and_keeps_the_dtype(name):
+    y = ENCODINGS[name](num_steps=3)(pixels().double())
+    assert y.shape == (3, 2, 3, 4, 5)
+    assert y.dtype == torch.float64
+
+
+def test_frames_are_the_steps():
+    x = pixels().unsqueeze(1) * torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1, 1)
+    y = Frames(0.3, 0.2, num_steps=3)(x)
+    assert y.shape == (3, 2, 3, 4, 5)
+    for t in range(3):
+        assert torch.equal(y[t], pixels() * (t + 1))

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from snn_exp.compose import compose
-from snn_exp.data import DataModule, make_dataset
 from snn_exp.energy import SynapticOperations, dense_macs
+from snn_exp.events import make_dataset
 from snn_exp.layers import Conv2d, Linear
+from snn_exp.loading import DataModule
 from snn_exp.neurons import IF, S2NN, ReLU, Sign
 from snn_exp.norms import (
     NORMS,
@@ -184,7 +185,7 @@ def test_what_folds_has_one_running_statistic_a_channel(norm: nn.Module, folds: 
 
 @cache
 def digits() -> DataModule:
-    return DataModule(make_dataset({"name": "digits"}, Path(), 0), 8, 0)
+    return DataModule(make_dataset({"name": "digits"}, Path(), 0, 4), 8, 0)
 
 
 def task_of(*overrides: str) -> tuple[Classification, Tensor]:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from snn_exp.compose import compose
-from snn_exp.data import DataModule, make_dataset
+from snn_exp.events import make_dataset
+from snn_exp.loading import DataModule
 from snn_exp.probe import Layers, hidden_weight_layers, probe
 from snn_exp.train import build_task
 
@@ -17,7 +18,7 @@ from snn_exp.train import build_task
 def probed(*overrides: str, trained: bool = False) -> Layers:
     torch.manual_seed(0)
     config = compose(["neuron=srm", "depth=d14", *overrides])
-    data = DataModule(make_dataset(config.dataset, Path(), 0), 32, 0)
+    data = DataModule(make_dataset(config.dataset, Path(), 0, config.num_steps), 32, 0)
     task = build_task(config, data)
     before = copy.deepcopy(task.state_dict())
     layers = probe(task, *data.some_validation_samples(32), trained=trained)

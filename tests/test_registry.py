@@ -172,3 +172,26 @@ def test_a_value_is_taken_exactly_when_it_lies_in_its_range(value):
     except UserError:
         taken = None
     assert taken == (float(value) if 0 <= value <= 1 else None)
+
+
+def test_a_class_that_shares_a_constructor_may_deviate_in_a_default():
+    toys: Registry[Any] = Registry("toy")
+
+    @toys.register("tall")
+    class Tall(Parent):
+        defaults = {"height": 3.0}
+
+    @toys.register("taller")
+    class Taller(Tall):
+        defaults = {"height": 4.0}
+
+    assert [p.default for p in parameters_of(Tall)] == [3.0, False]
+    assert (Tall().height, Taller().height, Taller(height=5.0).height) == (3.0, 4.0, 5.0)
+
+
+def test_a_default_of_no_parameter_is_a_type_error():
+    class Mistyped(Parent):
+        defaults = {"weight": 3.0}
+
+    with pytest.raises(TypeError, match="defaults has weight, which is no parameter"):
+        parameters_of(Mistyped)

@@ -63,7 +63,7 @@ def test_a_run_writes_all_that_it_promises() -> None:
 def test_the_stored_weights_give_the_stored_validation_accuracy() -> None:
     config = tiny()
     result = train.run(config, echo=False)
-    data = train.DataModule(train.make_dataset(config.dataset, Path(), config.seed), 128, config.seed)
+    data = train.DataModule(train.make_dataset(config.dataset, Path(), config.seed, config.num_steps), 128, config.seed)
     task = train.build_task(config, data).eval()
     task.network.load_state_dict(load_file(RunFolder.of(config).weights))
     with torch.no_grad():

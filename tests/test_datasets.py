@@ -1,4 +1,4 @@
-"""Data sets: the splits, what an epoch shows, and the real files of each set in miniature."""
+"""Data sets: the splits, and the real files of each set in miniature."""
 
 from __future__ import annotations
 
@@ -18,24 +18,20 @@ import torchvision
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from snn_exp.data import (
+from snn_exp.datasets import (
     CIFAR10,
     CIFAR100,
     DATASETS,
     MNIST,
     SVHN,
-    BatchedSplit,
-    BatchIndex,
-    DataModule,
+    Dataset,
     Digits,
-    EpochSampler,
     FashionMNIST,
-    ImageDataset,
     Split,
     TorchvisionDataset,
-    shifted,
 )
 from snn_exp.errors import UserError
+from snn_exp.loading import DataModule
 
 Pixels = npt.NDArray[np.uint8]
 Part = tuple[Pixels, npt.NDArray[np.int64]]  # images [N, C, H, W], labels [N]
@@ -52,7 +48,7 @@ def digits(seed: int = 0, split_seed: int = 0) -> Digits:
 
 
 def same(one: Split, other: Split) -> bool:
-    return torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+    return torch.equal(one.samples, other.samples) and torch.equal(one.labels, other.labels)
 
 
 # digits ---------------------------------------------------------------------------------------------------
@@ -79,7 +75,7 @@ def test_every_part_of_the_digits_has_every_class_in_proportion(seed):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_parts_of_the_digits_are_the_whole_and_share_no_sample(seed):
     data = digits(seed)
-    found = [key for part in (data.train, data.val, data.test) for key in keys(part.images)]
+    found = [key for part in (data.train, data.val, data.test) for key in keys(part.samples)]
     everything = keys((load_digits().images[:, None] / 16).astype(np.float32))
     assert len(set(everything)) == 1797, "no digit occurs twice, so that a key is a sample"
     assert sorted(found) == sorted(everything)
@@ -90,14 +86,14 @@ def test_the_digits_keep_their_own_labels():
     bunch = load_digits()
     labels = dict(zip(keys((bunch.images[:, None] / 16).astype(np.float32)), bunch.target, strict=True))
     for part in (data.train, data.val, data.test):
-        assert [labels[key] for key in keys(part.images)] == part.labels.tolist()
+        assert [labels[key] for key in keys(part.samples)] == part.labels.tolist()
 
 
 def test_the_test_part_stays_whatever_the_seed_while_the_rest_is_redrawn():
     one, other = digits(0), digits(1)
     assert same(one.test, other.test)
-    assert not torch.equal(one.train.images, other.train.images)
-    assert set(keys(one.val.images)) != set(keys(other.val.images))
+    assert not torch.equal(one.train.samples, other.train.samples)
+    assert set(keys(one.val.samples)) != set(keys(other.val.samples))
     assert one.fingerprint != other.fingerprint
 
 
@@ -110,7 +106,7 @@ def test_the_same_seed_gives_the_same_parts_and_fingerprint():
 
 def test_another_split_seed_gives_another_test_part_and_fingerprint():
     one, other = digits(0, split_seed=0), digits(0, split_seed=1)
-    assert set(keys(one.test.images)) != set(keys(other.test.images))
+    assert set(keys(one.test.samples)) != set(keys(other.test.samples))
     assert one.fingerprint != other.fingerprint
 
 
@@ -121,151 +117,14 @@ def test_fractions_that_leave_nothing_to_train_on_are_refused():
 
 def test_the_pixel_statistics_are_those_of_the_training_part():
     data = digits()
-    assert data.pixel_mean == pytest.approx(data.train.images.mean().item())
-    assert data.pixel_std == pytest.approx(data.train.images.std().item())
+    assert data.pixel_mean == pytest.approx(data.train.samples.mean().item())
+    assert data.pixel_std == pytest.approx(data.train.samples.std().item())
 
 
 @pytest.mark.parametrize("fractions", [{"val_fraction": 0.001}, {"test_fraction": 0.001}], ids=str)
 def test_a_part_too_small_for_every_class_is_refused(fractions):
     with pytest.raises(UserError, match="every class in both"):
         Digits(Path(), 0, **fractions)
-
-
-# augmentation ---------------------------------------------------------------------------------------------
-
-
-def augmented(seed: int = 0) -> BatchedSplit:
-    return BatchedSplit(digits().train, seed, max_shift=2, flip=True)
-
-
-def test_the_augmentation_of_a_sample_does_not_know_its_batch():
-    indices = torch.tensor([7, 3, 500, 1000])
-    together, labels = augmented()[BatchIndex(2, indices)]
-    data = augmented()
-    data[BatchIndex(0, torch.arange(50))]  # an epoch before leaves no trace
-    for place, index in enumerate(indices):
-        alone, label = data[BatchIndex(2, index.view(1))]
-        assert torch.equal(alone[0], together[place])
-        assert label.item() == labels[place] == digits().train.labels[index]
-
-
-@pytest.mark.parametrize(("seed", "epoch"), [(0, 1), (1, 0)])
-def test_another_epoch_or_seed_augments_otherwise(seed, epoch):
-    indices = torch.arange(100)
-    first, _ = augmented()[BatchIndex(0, indices)]
-    other, _ = augmented(seed)[BatchIndex(epoch, indices)]
-    differ = (first != other).flatten(1).any(1)
-    assert differ.float().mean() > 0.8
-
-
-def test_an_augmented_image_is_a_shift_of_the_image_or_its_mirror_and_all_occur():
-    image = torch.arange(1.0, 26.0).view(1, 1, 5, 5)
-    split = Split(image.expand(2000, 1, 5, 5), torch.zeros(2000, dtype=torch.int64))
-    found, _ = BatchedSplit(split, 0, max_shift=1, flip=True)[BatchIndex(0, torch.arange(2000))]
-    allowed = {
-        shifted(turned, torch.tensor([[down, right]]), 1)[0].numpy().tobytes()
-        for turned in (image, image.flip(-1))
-        for down in (-1, 0, 1)
-        for right in (-1, 0, 1)
-    }
-    assert len(allowed) == 18
-    assert set(keys(found)) == allowed
-
-
-def test_no_augmentation_leaves_the_images_as_they_are():
-    data = digits()
-    x, labels = BatchedSplit(data.train)[BatchIndex(4, torch.arange(20))]
-    assert torch.equal(x, data.train.images[:20])
-    assert torch.equal(labels, data.train.labels[:20])
-
-
-@pytest.mark.parametrize("down", [-3, -2, 0, 1, 3])
-@pytest.mark.parametrize("right", [-3, -1, 0, 2, 3])
-def test_a_shift_moves_in_zeros_and_never_wraps(down, right):
-    x = torch.arange(1.0, 1 + 2 * 3 * 4 * 5).view(2, 3, 4, 5)
-    expected = torch.zeros_like(x)
-    for row in range(4):
-        for column in range(5):
-            if 0 <= row - down < 4 and 0 <= column - right < 5:
-                expected[..., row, column] = x[..., row - down, column - right]
-    assert torch.equal(shifted(x, torch.tensor([[down, right]] * 2), 3), expected)
-
-
-def test_each_image_is_moved_by_its_own_shift():
-    x = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
-    shifts = torch.tensor([[1, 0], [0, -2], [0, 0]])
-    together = shifted(x, shifts, 2)
-    for place in range(3):
-        assert torch.equal(together[place], shifted(x[place : place + 1], shifts[place : place + 1], 2)[0])
-    assert torch.equal(together[2], x[2])
-
-
-def test_validation_and_test_are_in_order_and_not_augmented():
-    data = digits()
-    module = DataModule(data, 64, 0)
-    for loader, part in ((module.val_dataloader(), data.val), (module.test_dataloader(), data.test)):
-        for _ in range(2):
-            batches = list(loader)
-            assert torch.equal(torch.cat([x for x, _ in batches]), part.images)
-            assert torch.equal(torch.cat([y for _, y in batches]), part.labels)
-
-
-def test_training_batches_are_augmented_shuffled_and_complete():
-    data = digits()
-    module = DataModule(data, 64, 0)
-    batches = list(module.train_dataloader())
-    labels = torch.cat([y for _, y in batches])
-    assert [len(y) for _, y in batches] == [64] * 16 + [54]
-    assert module.num_train == len(labels) == 1078
-    assert torch.equal(torch.bincount(labels), torch.bincount(data.train.labels))
-    assert not torch.equal(labels, data.train.labels)
-    assert set(keys(torch.cat([x for x, _ in batches]))) != set(keys(data.train.images))
-
-
-# order ----------------------------------------------------------------------------------------------------
-
-
-def order(sampler: EpochSampler, epoch: int = 0) -> list[int]:
-    sampler.set_epoch(epoch)
-    return [index for batch in sampler for index in batch.indices.tolist()]
-
-
-@pytest.mark.parametrize("epoch", [0, 1, 7])
-@pytest.mark.parametrize(("num_samples", "batch_size"), [(10, 5), (10, 4), (10, 20), (1, 4), (7, 1), (8, 7)])
-def test_an_epoch_shows_every_sample_once_but_a_lone_last_one(num_samples, batch_size, epoch):
-    sampler = EpochSampler(num_samples, batch_size, seed=0)
-    found = order(sampler, epoch)
-    shown = 7 if (num_samples, batch_size) == (8, 7) else num_samples
-    assert len(set(found)) == len(found) == shown
-    assert set(found) <= set(range(num_samples))
-    batches = list(sampler)
-    assert len(batches) == len(sampler)
-    assert {batch.epoch for batch in batches} == {epoch}
-
-
-@pytest.mark.parametrize("seed", [0, 3])
-def test_the_order_derives_from_seed_and_epoch_alone(seed):
-    sampler = EpochSampler(100, 8, seed)
-    orders = [order(sampler, epoch) for epoch in range(4)]
-    assert len({tuple(found) for found in orders}) == 4
-    assert order(EpochSampler(100, 32, seed), 2) == orders[2] == order(sampler, 2)
-    assert order(EpochSampler(100, 8, seed + 1), 2) != orders[2]
-
-
-def test_without_a_seed_the_order_is_that_of_the_data_and_no_sample_is_dropped():
-    sampler = EpochSampler(9, 4, None)
-    assert order(sampler, 0) == order(sampler, 5) == list(range(9))
-    assert [len(batch.indices) for batch in sampler] == [4, 4, 1]
-    assert len(sampler) == 3
-
-
-def test_the_order_is_drawn_at_the_first_batch():
-    sampler = EpochSampler(50, 8, 0)
-    asked_early = iter(sampler)
-    sampler.set_epoch(6)
-    batches = list(asked_early)
-    assert {batch.epoch for batch in batches} == {6}
-    assert [index for batch in batches for index in batch.indices.tolist()] == order(EpochSampler(50, 8, 0), 6)
 
 
 # the real files in miniature ------------------------------------------------------------------------------
@@ -373,7 +232,7 @@ def real(
 
 
 def test_every_data_set_that_is_not_embedded_is_read_here_from_real_files():
-    assert set(REAL) == {name for name in DATASETS if not DATASETS[name].embedded}
+    assert set(REAL) == {name for name in DATASETS if issubclass(DATASETS[name], TorchvisionDataset)}
 
 
 def test_pixels_and_labels_come_through_exactly(real):
@@ -385,10 +244,10 @@ def test_pixels_and_labels_come_through_exactly(real):
     assert data.in_shape == train[0].shape[1:]
     assert (len(data.train), len(data.val), len(data.test)) == (4 * num_classes, num_classes, 2 * num_classes)
     for part in (data.train, data.val, data.test):
-        assert part.images.dtype == torch.uint8 and part.labels.dtype == torch.int64
-    assert torch.equal(data.test.images, torch.from_numpy(test[0]))
+        assert part.samples.dtype == torch.uint8 and part.labels.dtype == torch.int64
+    assert torch.equal(data.test.samples, torch.from_numpy(test[0]))
     assert torch.equal(data.test.labels, torch.from_numpy(test[1]))
-    found = list(zip(keys(data.train.images) + keys(data.val.images),
+    found = list(zip(keys(data.train.samples) + keys(data.val.samples),
                      data.train.labels.tolist() + data.val.labels.tolist(), strict=True))  # fmt: skip
     assert sorted(found) == sorted(zip(keys(train[0]), train[1].tolist(), strict=True))
     assert torch.bincount(data.val.labels).tolist() == [1] * num_classes, "stratified"
@@ -409,20 +268,20 @@ def test_a_training_batch_is_float_in_zero_to_one_and_evaluation_shows_the_pixel
 def test_the_seed_redraws_validation_of_an_official_training_set(real):
     cls, root, _, _ = real
 
-    def drawn(seed: int) -> ImageDataset:
+    def drawn(seed: int) -> Dataset:
         return cls(root, seed, val_fraction=0.2)
 
     one, again, other = drawn(0), drawn(0), drawn(1)
     assert same(one.train, again.train) and same(one.val, again.val)
     assert one.fingerprint == again.fingerprint != other.fingerprint
-    assert set(keys(one.val.images)) != set(keys(other.val.images))
+    assert set(keys(one.val.samples)) != set(keys(other.val.samples))
     assert same(one.test, other.test)
 
 
 def test_the_pixel_statistics_of_bytes_are_in_zero_to_one(real):
     cls, root, _, _ = real
     data = cls(root, 0, val_fraction=0.2)
-    pixels = data.train.images.double() / 255
+    pixels = data.train.samples.double() / 255
     assert data.pixel_mean == pytest.approx(pixels.mean().item(), rel=1e-4)
     assert data.pixel_std == pytest.approx(pixels.std().item(), rel=1e-4)
 
@@ -437,7 +296,7 @@ def test_a_data_set_that_is_nowhere_is_named_with_the_folder_and_the_files(name,
     with pytest.raises(UserError) as caught:
         cls(root, 0)
     text = str(caught.value)
-    assert f"data set {cls.torchvision_name} " in text
+    assert f"data set {cls.__name__} " in text
     assert str(root) in text
     files = {
         "mnist": ["MNIST/raw/", "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"],
