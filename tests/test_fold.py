@@ -281,7 +281,7 @@ def tiny(*overrides: str) -> ExperimentConfig:
 
 
 def test_the_command_writes_the_folded_network_which_loads_back(capsys: pytest.CaptureFixture[str]) -> None:
-    config = tiny("encoding=rate")
+    config = tiny("encoding=rate", "trainer.checkpoint_activations=true")
     trained = train.run(config, echo=False)
     assert main(["fold", config.run_id[:5]]) == 0
     said = capsys.readouterr().out
