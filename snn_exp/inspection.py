@@ -22,6 +22,7 @@ def config_text(config: ExperimentConfig) -> str:
 
 def network_table(config: ExperimentConfig) -> Table:
     """A row a layer: its output [T, B, ...] for one sample, parameters, dense MACs over all steps."""
+    torch.set_num_threads(config.trainer.num_threads)
     torch.manual_seed(config.seed)
     data = DataModule(make_dataset(config.dataset, data_root(), config.seed), 1, config.seed)
     task = build_task(config, data).eval()
