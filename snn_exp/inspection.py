@@ -25,6 +25,7 @@ def config_text(config: ExperimentConfig) -> str:
 
 def build(config: ExperimentConfig) -> tuple[Classification, DataModule]:
     """The task as `train` would start it, and its data."""
+    torch.set_num_threads(config.trainer.num_threads)
     torch.manual_seed(config.seed)
     data = build_data(config)
     return build_task(config, data), data
