@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence check format lock clean
+.PHONY: help setup run test equivalence check bench-depth format lock clean
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: .venv/installed  ## the virtual environment, from the hashed lock
 
@@ -35,6 +35,9 @@ check: setup  ## lint, format, types, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+bench-depth: setup  ## memory and time of a training step, 8 to 1202 layers, into benchmarks/depth.md
+	$(BIN)/python benchmarks/depth.py
 
 format: setup  ## put the code in form
 	$(BIN)/ruff check --fix .
