@@ -1,4 +1,4 @@
-"""The README's commands run as they stand; those marked long are composed and planned only."""
+"""The commands of README and docs run as they stand; those marked long are composed and planned only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from snn_exp import cli, compose
+from snn_exp import cli, compose, study
 from snn_exp.neurons import NEURONS
 from snn_exp.registry import Registry
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 MAKEFILE = (Path(__file__).parent.parent / "Makefile").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+PAGES = [README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL)]
 LINES = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
-COMMANDS = [(shlex.split(line, comments=True), "# long" in line) for line in LINES]
+COMMANDS = [(shlex.split(line, comments=True), "# long" in line) for line in dict.fromkeys(LINES)]
 
 
 def test_the_readme_has_commands_of_both_kinds() -> None:
@@ -39,6 +41,9 @@ def test_a_short_command_runs_as_it_stands(
 def test_a_long_command_is_one_that_could_run(words: list[str]) -> None:
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", MAKEFILE, re.MULTILINE)
+        return
+    if words[1] in ("study", "report"):
+        assert study.load(words[2]).pairs()
         return
     assert words[:2] == ["snn-exp", "train"]
     overrides = [word for word in words[2:] if word != "-m"]
