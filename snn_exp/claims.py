@@ -57,11 +57,13 @@ class Answer:
         for finding in _FINDINGS:
             if len(found[finding]) == len(self.verdicts):
                 return {"not decided": "not decided yet"}.get(finding, finding)
+        so_far = " so far" if found["not decided"] else ""
         if not found["holds"]:
-            return "does not hold" if found["the opposite holds"] else "not shown"
+            return ("does not hold" if found["the opposite holds"] else "not shown") + so_far
         where = ", ".join(_place(v) for v in found["holds"])
-        rest = "; ".join(f"{f}: {', '.join(_place(v) for v in found[f])}" for f in _FINDINGS[1:] if found[f])
-        return f"holds when: {where} ({rest})"
+        rest = [f"{f}: {', '.join(_place(v) for v in found[f])}" for f in _FINDINGS[1:3] if found[f]]
+        rest += [f"{len(found['not decided'])} not decided yet"] if found["not decided"] else []
+        return f"holds when: {where} ({'; '.join(rest)})"
 
 
 _FINDINGS: tuple[Finding, ...] = ("holds", "not shown", "the opposite holds", "not decided")

@@ -1,7 +1,7 @@
 """The finished runs of a study in one file that is committed: studies/<name>/results.jsonl. No torch.
 
-A line is a run: its result without what belongs to single layers, its curves over the epochs, and what it was
-computed with. Lines are only ever added, so work that was done on one machine is not lost on the next.
+A line is a run: its result without the metrics and operations of single layers, its curves over the epochs, and what
+it was computed with. Lines are only ever added, so work that was done on one machine is not lost on the next.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Row:
             result=dataclasses.replace(
                 result,
                 metrics={k: _rounded(v) for k, v in result.metrics.items() if k.count("/") < 2},
+                operations={},  # their totals are among the metrics
                 layers={when: {k: _thinned(v) for k, v in of.items()} for when, of in result.layers.items()},
             ),
             curves={k: [_rounded(float(e[k])) for e in epochs] for k in CURVES if epochs and k in epochs[0]},

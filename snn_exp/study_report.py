@@ -12,11 +12,15 @@ from rich.table import Table
 from snn_exp import figures
 from snn_exp.campaign import Progress, StudyRun
 from snn_exp.claims import judge, shown_difference, shown_p, values
+from snn_exp.config import EnergyConfig
+from snn_exp.ledger import Row
+from snn_exp.report import energy_pj, price_list
 from snn_exp.results import write_text
 from snn_exp.stats import holm, paired_difference
+from snn_exp.study import Overrides, Setting
 
 Cells = list[list[str]]
-HEADINGS = ["method", "", "n", "firing rate", "highest layer", "fit, CPU s"]
+PROFILE = EnergyConfig()  # what energies are priced with
 
 
 def write(progress: Progress) -> Path:
@@ -94,9 +98,12 @@ def _claims(progress: Progress) -> str:
     lines = []
     for answer in judge(progress):
         lines.append(f"- **{answer.summary}** — {answer.claim.says}")
-        for v in answer.verdicts:
+        decided = [v for v in answer.verdicts if v.finding != "not decided"]
+        for v in decided:
             against = f" against {v.than}" if v.than else ""
             lines.append(f"  - {v.setting}, {v.of}{against}, {answer.claim.metric}: {v.finding} ({v.figures})")
+        if waiting := len(answer.verdicts) - len(decided):
+            lines.append(f"  - still to be run: {waiting} of {len(answer.verdicts)} comparisons")
     note = (
         "*holds*: the 95 % interval of the mean paired difference lies on the claimed side of 0 (for `within`, the "
         "mean lies inside the margin; for `equivalent`, both one-sided tests reject at 5 %). *not shown*: it does not; "
@@ -117,7 +124,7 @@ def _results(progress: Progress) -> str:
         "Mean ± sd of n seeds; each seed draws its own training and validation set, the test set is fixed. "
         f"Difference: mean paired difference to {study.reference} with its 95 % interval; p of the paired t-test, "
         "Holm-corrected within the table. Firing rate: share of non-zero outputs a neuron and step, over all layers "
-        "and in the layer that fires most."
+        f"and in the layer that fires most. Energy: one test sample in the inference form; {price_list(PROFILE)}."
     )
     return "\n\n".join([*parts, caption])
 
@@ -145,13 +152,21 @@ def _comparison(progress: Progress, setting: str) -> tuple[list[str], Cells]:
                 f"{len(done)}{diverged}",
                 _mean_sd(values(of, "test/firing_rate"), 1, 3),
                 _mean_sd(values(of, "test/firing_rate_max"), 1, 3),
+                _mean_sd(_energies_nj(of), 1, 0),
                 _mean_sd({seed: row.result.cpu_s for seed, row in of.items()}, 1, 0),
                 "-" if d is None else shown_difference(d, study.metric),
                 shown_p(corrected[method]) if method in corrected else "-",
             ]
         )
     metric = f"{study.metric} %" if study.metric.endswith("acc") else study.metric
-    return [HEADINGS[0], metric, *HEADINGS[2:], f"difference to {study.reference}", "p"], cells
+    headings = ["method", metric, "n", "firing rate", "highest layer", "energy nJ", "fit, CPU s"]
+    return [*headings, f"difference to {study.reference}", "p"], cells
+
+
+def _energies_nj(rows: Mapping[int, Row]) -> dict[int, float]:
+    """seed -> energy of one test sample in the inference form."""
+    counted = {seed: row.result.metrics for seed, row in rows.items() if "test/synops_ac" in row.result.metrics}
+    return {seed: sum(energy_pj(m, "test", PROFILE).values()) / 1000 for seed, m in counted.items()}
 
 
 def _tuning(progress: Progress) -> str:
@@ -165,7 +180,7 @@ def _tuning(progress: Progress) -> str:
         points = setting.points()
         cells = [
             [method, *(_trial_cell(progress, [r for r in runs if r.method == method and r.point == p]) for p in points),
-             " ".join(progress.chosen.get((setting.name, method), ("-",)))]
+             _kept(setting, progress.chosen.get((setting.name, method)))]
             for method in study.methods
             if any(run.method == method for run in runs)
         ]  # fmt: skip
@@ -177,6 +192,14 @@ def _tuning(progress: Progress) -> str:
     borrowed = [f"{s.name} uses the choice of {s.tuned_in}" for s in study.settings.values() if s.tuned_in != s.name]
     note = "Validation accuracy %, mean over trial seeds; no trial reads the test set; ties go to the lower loss."
     return "\n\n".join([*parts, note + (f" {'; '.join(borrowed)}." if borrowed else "")])
+
+
+def _kept(setting: Setting, point: Overrides | None) -> str:
+    """The kept point; at the edge of the grid a better one may lie outside it."""
+    if point is None:
+        return "-"
+    edges = {f"{key}={value}" for key, of in setting.grid.items() if len(of) > 2 for value in (of[0], of[-1])}
+    return " ".join(point) + (" (edge of the grid)" if edges & set(point) else "")
 
 
 def _trial_cell(progress: Progress, runs: Sequence[StudyRun]) -> str:
