@@ -104,7 +104,8 @@ def _draw_depth(progress: Progress, path: Path) -> Path | None:
         family, _, depth = name.rpartition("_d")
         if family and depth.isdigit():
             families.setdefault(family, {})[int(depth)] = name
-    families = {family: settings for family, settings in families.items() if len(settings) > 1}
+    begun = {setting for setting, method in progress.study.pairs() if progress.rows_of((setting, method))}
+    families = {f: settings for f, settings in families.items() if len(settings) > 1 and begun & {*settings.values()}}
     metrics = {progress.study.metric: 100.0, "test/firing_rate": 1.0}
     curves = {
         (family, metric, method): _against_depth(progress, settings, method, metric, factor)
