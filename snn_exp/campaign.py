@@ -7,7 +7,6 @@ read the test set.
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
@@ -17,7 +16,7 @@ from snn_exp.config import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.ledger import Ledger, Row, disagreement
 from snn_exp.results import Result, RunFolder, output_root
-from snn_exp.study import Key, Overrides, Study
+from snn_exp.study import Key, Overrides, Study, matches
 
 SECONDS_A_LAYER = 0.04  # of an epoch of the digits, a step; where no finished run says better
 
@@ -62,12 +61,8 @@ def trials(study: Study, overrides: Overrides = ()) -> list[StudyRun]:
 
 def finals(study: Study, chosen: Mapping[Key, Overrides], overrides: Overrides = ()) -> list[StudyRun]:
     """The runs that answer: every method with what was chosen for it, on every fresh seed."""
-    wanted = [
-        (setting, method, chosen[setting, method], seed)
-        for seed in study.seeds
-        for setting, method in study.pairs()
-        if (setting, method) in chosen
-    ]
+    wanted = [(*key, chosen[key], seed) for key in study.pairs() if key in chosen for seed in study.seeds_of(key)]
+    wanted.sort(key=lambda run: run[-1])  # so that a stopped study has every method on its first seeds
     runs = _composed(study, wanted, overrides, is_trial=False)
     first_of: dict[str, StudyRun] = {}
     for run in runs:
@@ -91,7 +86,7 @@ def _composed(
     runs = []
     for (s, m, point, _), cell in zip(wanted, compose.compose_cells(commands), strict=True):
         if cell.config is None:
-            raise UserError(f"study {study.name}, {s}/{m}: {cell.refusal} (or list {s}/{m} under exclude)")
+            raise UserError(f"study {study.name}, {s}/{m}: {cell.refusal} (or name {s}/{m} under exclude)")
         runs.append(StudyRun(s, m, point, cell.config, is_trial))
     return runs
 
@@ -166,12 +161,13 @@ class Progress:
         return [
             run
             for run in (*self.trials, *self.finals)
-            if run.config.run_id not in self.ledger.rows and fnmatch.fnmatch("/".join(run.key), only)
+            if run.config.run_id not in self.ledger.rows and matches(run.key, only)
         ]
 
-    def undecided(self, only: str = "*") -> list[Key]:
-        """Setting and method whose final runs wait for trials."""
-        return [k for k in self.study.pairs() if k not in self.chosen and fnmatch.fnmatch("/".join(k), only)]
+    def waiting(self, only: str = "*") -> list[StudyRun]:
+        """The final runs that wait for trials, each at a point of the grid that stands for the one to be chosen."""
+        undecided = [key for key in self.study.pairs() if key not in self.chosen and matches(key, only)]
+        return finals(self.study, first_points(self.study, undecided))
 
     def seconds(self, config: ExperimentConfig) -> float:
         """Estimated CPU time of a run, from the finished runs of the same data set if there are any."""
@@ -188,9 +184,7 @@ class Progress:
     def hours_to_come(self, only: str = "*") -> dict[str, float]:
         """setting -> estimated CPU time of what is left, the undecided final runs with it."""
         hours = dict.fromkeys(self.study.settings, 0.0)
-        for run in self.todo(only):
-            hours[run.setting] += self.seconds(run.config) / 3600
-        for run in finals(self.study, first_points(self.study, self.undecided(only))):
+        for run in (*self.todo(only), *self.waiting(only)):
             hours[run.setting] += self.seconds(run.config) / 3600
         return hours
 

@@ -86,9 +86,10 @@ class Study:
         reference: the method that the others are compared with in tables.
         budget_core_hours: most CPU time all its runs together may take.
         seeds: of the final runs.
+        more_seeds: pattern SETTING/METHOD -> seeds beyond those.
         methods: name -> overrides.
         settings: name -> setting.
-        exclude: patterns SETTING/METHOD of what is not run.
+        exclude: pattern SETTING/METHOD of what is not run -> why.
         base: overrides of every run.
         claims: what the figures decide.
     """
@@ -100,10 +101,11 @@ class Study:
     reference: str
     budget_core_hours: float
     seeds: Sequence[int]
+    more_seeds: Mapping[str, Sequence[int]]
     base: Overrides
     methods: Mapping[str, Overrides]
     settings: Mapping[str, Setting]
-    exclude: Sequence[str]
+    exclude: Mapping[str, str]
     claims: Sequence[Claim]
 
     @property
@@ -114,7 +116,17 @@ class Study:
     def pairs(self) -> list[Key]:
         """Setting and method of everything that is compared."""
         pairs = itertools.product(self.settings, self.methods)
-        return [(s, m) for s, m in pairs if not any(fnmatch.fnmatch(f"{s}/{m}", p) for p in self.exclude)]
+        return [key for key in pairs if not any(matches(key, pattern) for pattern in self.exclude)]
+
+    def seeds_of(self, key: Key) -> list[int]:
+        """The seeds of the final runs of a setting and method."""
+        more = (seeds for pattern, seeds in self.more_seeds.items() if matches(key, pattern))
+        return sorted({*self.seeds, *itertools.chain(*more)})
+
+
+def matches(key: Key, pattern: str) -> bool:
+    """Whether a setting and method are meant by a pattern such as 'digits_*/bn'."""
+    return fnmatch.fnmatch("/".join(key), pattern)
 
 
 def studies_root() -> Path:
@@ -145,29 +157,33 @@ def load(name: str) -> Study:
     except yaml.YAMLError as error:
         raise UserError(f"{where} is broken YAML: {' '.join(str(error).split())}") from None
     y = _mapping(text, where, need={"question", "methods", "seeds", "budget_core_hours"},
-                 may={"status", "metric", "reference", "base", "settings", "tuning", "exclude", "claims"})  # fmt: skip
+                 may={"status", "metric", "reference", "base", "settings", "tuning", "more_seeds", "exclude",
+                      "claims"})  # fmt: skip
     tuning = _mapping(y.get("tuning") or {}, f"{where}: tuning", may={"grid", "seeds"})
     methods = {str(m): tuple(map(str, o or ())) for m, o in _mapping(y["methods"], f"{where}: methods").items()}
     if not methods:
         raise UserError(f"{where} has no methods; type at least two, such as bn: [norm=bn]")
     settings: dict[str, Setting] = {}
     for setting, given in _mapping(y.get("settings") or {"main": {}}, f"{where}: settings").items():
-        s = _mapping(given or {}, f"{where}: settings.{setting}", may={"overrides", "grid", "seeds", "tuned_in"})
+        s = _mapping(given or {}, f"{where}: settings.{setting}", may={"overrides", "grid", "tuned_in"})
         grid = s.get("grid", tuning.get("grid")) or {}
         settings[str(setting)] = Setting(
             name=str(setting),
             overrides=tuple(map(str, s.get("overrides") or ())),
             grid={str(k): list(v) for k, v in _mapping(grid, f"{where}: grid").items()},
-            trial_seeds=list(s.get("seeds", tuning.get("seeds")) or ()),
+            trial_seeds=list(tuning.get("seeds") or ()),
             tuned_in=str(s.get("tuned_in", setting)),
         )
     for place in settings.values():
         if place.tuned_in not in settings:
             raise unknown(f"setting in {where}", place.tuned_in, settings, "tuned_in: {}")
-        if shared := set(place.trial_seeds) & set(y["seeds"]):
-            raise UserError(
-                f"{where} tunes on seed {min(shared)}, which is also a final seed; final seeds must be fresh"
-            )
+    more_seeds = {str(p): list(of) for p, of in _mapping(y.get("more_seeds") or {}, f"{where}: more_seeds").items()}
+    if shared := set(tuning.get("seeds") or ()) & {*y["seeds"], *itertools.chain(*more_seeds.values())}:
+        raise UserError(f"{where} tunes on seed {min(shared)}, which is also a final seed; final seeds must be fresh")
+    exclude = {str(p): str(why) for p, why in _mapping(y.get("exclude") or {}, f"{where}: exclude").items()}
+    for pattern in (*more_seeds, *exclude):
+        if not any(matches(key, pattern) for key in itertools.product(settings, methods)):
+            raise UserError(f"{where}: {pattern} is no SETTING/METHOD of this study; type '*/{next(iter(methods))}'")
     metric = str(y.get("metric", "test/acc"))
     reference = str(y.get("reference", next(iter(methods))))
     if reference not in methods:
@@ -180,10 +196,11 @@ def load(name: str) -> Study:
         reference=reference,
         budget_core_hours=float(y["budget_core_hours"]),
         seeds=list(y["seeds"]),
+        more_seeds=more_seeds,
         base=tuple(map(str, y.get("base") or ())),
         methods=methods,
         settings=settings,
-        exclude=list(y.get("exclude") or ()),
+        exclude=exclude,
         claims=[_claim(c, f"{where}: claims", methods, settings, metric) for c in y.get("claims") or ()],
     )
 

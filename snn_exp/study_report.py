@@ -17,7 +17,7 @@ from snn_exp.ledger import Row
 from snn_exp.report import energy_pj, price_list
 from snn_exp.results import write_text
 from snn_exp.stats import holm, paired_difference
-from snn_exp.study import Overrides, Setting
+from snn_exp.study import Overrides, Setting, Study
 
 Cells = list[list[str]]
 PROFILE = EnergyConfig()  # what energies are priced with
@@ -33,7 +33,7 @@ def write(progress: Progress) -> Path:
         f"Made by `snn-exp study {study.name}`, which trains what is missing, and by `snn-exp report {study.name}`, "
         "which only writes this page from `results.jsonl`. What is compared stands in `study.yaml`.",
         "## Claims\n\n" + _claims(progress) if study.claims else "",
-        "## Results\n\n" + _results(progress),
+        "## Results\n\n" + _results(progress) + _left_out(study),
         "## Pictures\n\n" + "\n\n".join(f"![{p.stem}](figures/{p.name})" for p in pictures) if pictures else "",
         "## Tuning\n\n" + _tuning(progress) if progress.trials else "",
         "## Cost and origin\n\n" + _origin(progress),
@@ -49,12 +49,12 @@ def plan(progress: Progress, only: str = "*") -> str:
     hours = progress.hours_to_come(only)
     done = Counter(run.setting for run in (*progress.trials, *progress.finals) if run.config.run_id in progress.rows())
     todo = Counter((run.setting, run.is_trial) for run in progress.todo(only))
-    waiting = Counter(setting for setting, _ in progress.undecided(only))
+    waiting = Counter(run.setting for run in progress.waiting(only))
     lines = [f"study {study.name}: {study.question}"]
     for setting in study.settings:
         lines.append(
             f"  {setting:<16} {done[setting]:>4} done, {todo[setting, True]:>3} trials and {todo[setting, False]:>3} "
-            f"final runs to do, {len(study.seeds) * waiting[setting]:>3} after tuning, {hours[setting]:.2f} core hours"
+            f"final runs to do, {waiting[setting]:>3} after tuning, {hours[setting]:.2f} core hours"
         )
     return "\n".join(
         [*lines, f"  {progress.spent_hours():.2f} core hours spent, {sum(hours.values()):.2f} to come, "
@@ -84,7 +84,7 @@ def answers(progress: Progress) -> list[str]:
 
 def _status(progress: Progress) -> str:
     study = progress.study
-    missing = len(progress.todo()) + len(study.seeds) * len(progress.undecided())
+    missing = len(progress.todo()) + len(progress.waiting())
     kind = {
         "claims": f"Claims rest on {study.metric} over {len(study.seeds)} seeds that no tuning has seen.",
         "exploratory": "**Exploratory**: few seeds; it suggests and proves nothing.",
@@ -127,6 +127,12 @@ def _results(progress: Progress) -> str:
         f"and in the layer that fires most. Energy: one test sample in the inference form; {price_list(PROFILE)}."
     )
     return "\n\n".join([*parts, caption])
+
+
+def _left_out(study: Study) -> str:
+    """What is not run, and why."""
+    lines = [f"- `{pattern}`: {why}" for pattern, why in study.exclude.items()]
+    return "\n\nNot run:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _comparison(progress: Progress, setting: str) -> tuple[list[str], Cells]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from snn_exp import campaign, cli, train
+from snn_exp import campaign, cli, study_report, train
 from snn_exp.campaign import StudyRun
 from snn_exp.config import ExperimentConfig
 from snn_exp.errors import UserError
@@ -62,6 +62,8 @@ def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -
         ({"methods": ["bn"]}, r"tiny/study.yaml: methods must be a mapping"),
         ({"reference": "bm"}, r"There is no method in tiny/study.yaml 'bm'; allowed: bn, none; did you mean bn\?"),
         ({"tuning": {"seeds": [1]}}, r"tunes on seed 1, which is also a final seed; final seeds must be fresh"),
+        ({"more_seeds": {"*/bn": [100]}}, r"tunes on seed 100, which is also a final seed"),
+        ({"exclude": {"net_d9/*": "typo"}}, r"net_d9/\* is no SETTING/METHOD of this study; type '\*/bn'"),
         ({"settings": {"a": {"tuned_in": "b"}}}, r"There is no setting in tiny/study.yaml 'b'; allowed: a"),
         ({"claims": [{"says": "x", "test": "bigger", "of": "bn"}]}, r"There is no test of tiny/study.yaml: claims 'bigger'"),
         ({"claims": [{"says": "x", "test": "equivalent", "of": "bn", "than": "none"}]}, r"test: equivalent needs margin: \.\.\."),
@@ -98,11 +100,13 @@ def test_methods_that_are_the_same_network_are_refused(tmp_path: Path) -> None:
 def test_what_cannot_be_built_is_refused_unless_it_is_excluded(tmp_path: Path) -> None:
     methods = {"bn": ["norm=bn"], "none": ["norm=none"], "psp_of_signs": ["norm=psp", "neuron=sign"]}
     with pytest.raises(
-        UserError, match=r"study tiny, net_d8/psp_of_signs: norm=psp does nothing .*or list net_d8/psp_of_signs"
+        UserError, match=r"study tiny, net_d8/psp_of_signs: norm=psp does nothing .*or name net_d8/psp_of_signs"
     ):
         campaign.trials(write(tmp_path, methods=methods))
-    study = write(tmp_path, methods=methods, exclude=["*/psp_of_signs"])
+    study = write(tmp_path, methods=methods, exclude={"*/psp_of_signs": "nothing to normalize"})
     assert {run.method for run in campaign.trials(study)} == {"bn", "none"}
+    page = study_report.write(campaign.survey(study)).read_text()
+    assert "- `*/psp_of_signs`: nothing to normalize" in page
 
 
 # --- which runs -----------------------------------------------------------------------------------
@@ -117,6 +121,15 @@ def test_every_method_has_the_same_trials_and_none_of_them_reads_the_test_set(tm
     answering = campaign.finals(study, campaign.first_points(study, study.pairs()))
     assert len(answering) == 2 * 2 * 2 and all(run.config.trainer.test for run in answering)
     assert not {r.config.run_id for r in tried} & {r.config.run_id for r in answering}
+
+
+def test_a_cell_may_have_more_seeds_than_the_others(tmp_path: Path) -> None:
+    study = write(tmp_path, more_seeds={"net_d8/bn": [2, 3]})
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for run in campaign.finals(study, campaign.first_points(study, study.pairs())):
+        seeds.setdefault(run.key, []).append(run.config.seed)
+    assert seeds.pop(("net_d8", "bn")) == [0, 1, 2, 3]
+    assert set(map(tuple, seeds.values())) == {(0, 1)}
 
 
 def test_a_method_keeps_its_best_point_ties_go_to_the_loss_and_divergence_ranks_last(tmp_path: Path) -> None:
