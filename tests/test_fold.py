@@ -42,7 +42,7 @@ NEURONS: dict[str, dict[str, Any]] = {
     "sliding_psn": {"name": "sliding_psn", "learn_threshold": True},
     "s2nn": {"name": "s2nn"},
 }
-NORMS = ("bn", "tdbn", "osr", "psp", "mpbn")
+NORMS = ("bn", "tdbn", "osr", "psp", "psp_stream", "mpbn")
 STRUCTURES: list[dict[str, Any]] = [
     *({"residual": {"name": block, "shortcut": shortcut}, "network": {"name": "resnet", "readout": readout}}
       for block in ("pre", "bireal") for shortcut in ("avgpool_dup", "conv") for readout in ("membrane", "spikes")),

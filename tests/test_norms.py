@@ -23,6 +23,7 @@ from snn_exp.norms import (
     Norm,
     OnlineRenorm,
     PSPNorm,
+    PSPStreamNorm,
     RMSNorm,
     Site,
     TemporalAccumulatedBatchNorm,
@@ -132,6 +133,20 @@ def test_silence_stays_zero_and_a_potential_stays_non_negative(over):
     for y in (norm(x), norm.eval()(x)):
         assert torch.equal(y == 0, x == 0) and (y >= 0).all() and y.isfinite().all()
     assert not PSPNorm(Site(SHAPE, num_steps=5), over=over)(torch.zeros(5, 3, *SHAPE)).any()
+
+
+def test_psp_stream_normalizes_the_stream_that_a_neuron_reads_and_the_potential_that_it_sends():
+    parts = make_part_factories(
+        neuron={"name": "lif"}, surrogate={"name": "atan"}, synapse={"name": "exponential"}, norm={"name": "psp_stream"},
+        weight_norm={"name": "none"}, weight_quant={"name": "none"}, num_steps=5,
+    )  # fmt: skip
+    activation = parts.activation(SHAPE)
+    read: list[Tensor] = []
+    activation.neuron.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    potential = activation(30 * torch.randn(5, 3, *SHAPE, generator=torch.Generator().manual_seed(0)))
+    for x in (read[0], potential):
+        torch.testing.assert_close(x.square().mean((0, 1, 3, 4)), torch.ones(SHAPE[0]), rtol=1e-3, atol=1e-3)
+    assert isinstance(activation.norm, PSPStreamNorm)
 
 
 def test_silence_has_a_finite_gradient():

@@ -11,7 +11,7 @@ Placements, the word for where a norm stands in a layer; a norm names one or mor
 """
 
 from snn_exp.norms.norm import NORMS, FeatureShape, Norm, Site
-from snn_exp.norms.psp import PSPNorm
+from snn_exp.norms.psp import PSPNorm, PSPStreamNorm
 from snn_exp.norms.spiking import (
     BatchNormThroughTime,
     MembraneBatchNorm,
@@ -36,6 +36,7 @@ __all__ = [
     "Norm",
     "OnlineRenorm",
     "PSPNorm",
+    "PSPStreamNorm",
     "RMSNorm",
     "Site",
     "TemporalAccumulatedBatchNorm",

@@ -112,3 +112,34 @@ class PSPNorm(Norm):
         weight = torch.where(self.num_batches == 0, 1.0, self.momentum).to(moment.dtype)
         self.moment.lerp_(moment.to(self.moment.dtype), weight.to(self.moment.dtype))
         self.num_batches += 1
+
+
+@NORMS.register("psp_stream")
+class PSPStreamNorm(PSPNorm):
+    """PSP normalization that treats what neurons read as it treats what they send.
+
+    PSP normalization bounds Var(u) of each weight layer, but in pre-activation blocks the stream that adds them
+    up still grows with depth, and the firing rate with it. Here the stream is divided by the root of its
+    second raw moment as well, before each neuron that reads it; elsewhere it is the weights' output that is.
+
+    Equation:
+        psp_hat = psp / sqrt(E[psp^2] + eps),  x_hat = x / sqrt(E[x^2] + eps), x what the neuron reads
+        axes and running moments as in `PSPNorm`
+
+    Shapes:
+        x, x_hat: [T, B, N]
+
+    Args:
+        over: the values that share one moment, as in `PSPNorm`.
+
+    Raises:
+        UserError: what `PSPNorm` refuses.
+
+    Source: ours, after Ikegawa et al. 2022; it folds as a pre-activation batch norm without shift does.
+
+    Example:
+        >>> PSPStreamNorm.placements
+        ('psp', 'current')
+    """
+
+    placements = ("psp", "current")
