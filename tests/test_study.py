@@ -232,3 +232,17 @@ def test_the_command_trains_through_hydra_and_writes_the_page(
     assert len(Ledger(study.folder / "results.jsonl").rows) == 2
     assert cli.main(["study", "tiny", "trainer.max_epochs=2", "--plan"]) == 0
     assert "2 final runs to do" in capsys.readouterr().out, "another number of epochs is another study"
+
+
+def test_verify_does_a_stored_run_again_and_warns_where_its_row_was_tampered_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write(tmp_path, settings=None, tuning=None, seeds=[0], methods={"bn": ["norm=bn"]}, reference=None, claims=None)
+    assert cli.main(["study", "tiny"]) == 0
+    capsys.readouterr()
+    assert cli.main(["study", "tiny", "--verify", "1"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    rows = study.folder / "results.jsonl"
+    rows.write_text(rows.read_text().replace('"test/acc":0.', '"test/acc":0.0', 1))
+    assert cli.main(["study", "tiny", "--verify", "1"]) == 0
+    assert "gives another test/acc on the same machine" in capsys.readouterr().err
