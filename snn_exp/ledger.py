@@ -7,6 +7,7 @@ it was computed with. Lines are only ever added, so work that was done on one ma
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -120,8 +121,11 @@ class Ledger:
             return
         self.rows[row.result.run_id] = row
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps(row.to_plain(), separators=(",", ":")) + "\n")
+        with self.path.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another process may work on the same study, and have added it
+            file.seek(0)
+            if f'"run_id":"{row.result.run_id}"' not in file.read():
+                file.write(json.dumps(row.to_plain(), separators=(",", ":")) + "\n")
 
 
 def disagreement(stored: Row, again: Row, metric: str, spread: Sequence[float]) -> str | None:

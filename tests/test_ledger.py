@@ -30,6 +30,15 @@ def test_rows_are_read_back_as_they_were_and_written_once(tmp_path: Path) -> Non
     assert Ledger(path).rows == {"0123456789": row(), "aaaaaaaaaa": row("aaaaaaaaaa", 0.5)}
 
 
+def test_what_another_process_has_added_since_is_not_added_again(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    ours, theirs = Ledger(path), Ledger(path)
+    theirs.add(row())
+    ours.add(row())
+    ours.add(row("aaaaaaaaaa"))
+    assert len(path.read_text().splitlines()) == 2
+
+
 def test_a_line_that_was_cut_short_is_dropped_and_a_damaged_one_is_named(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     Ledger(path).add(row())
