@@ -186,6 +186,7 @@ class StratifiedTest(Dataset):
                 f"train on; their sum must be below 1"
             )
         super().__init__(root, seed, num_steps, **parent)
+        self.split_seed = split_seed
         self._everything = self._read(train=True)
         labels = self._everything.labels.numpy()
         rest, self._test_indices = stratified(
