@@ -1,4 +1,4 @@
-"""Data sets in memory, split once; images are here, data with time in events.py.
+"""Data sets in memory, split once; the digits are in digits.py, data with time in events.py.
 
 A data set answers three questions, and inherits the answers: how it is split (StratifiedTest, OfficialTest),
 where its files come from (embedded, or Fetched), and what a sample is.
@@ -186,6 +186,7 @@ class StratifiedTest(Dataset):
                 f"train on; their sum must be below 1"
             )
         super().__init__(root, seed, num_steps, **parent)
+        self.split_seed = split_seed
         self._everything = self._read(train=True)
         labels = self._everything.labels.numpy()
         rest, self._test_indices = stratified(
@@ -300,47 +301,6 @@ def _remove_what_is_empty(root: Path, before: set[Path]) -> None:
                 path.rmdir()
             elif path.stat().st_size == 0:
                 path.unlink()
-
-
-@DATASETS.register("digits")
-class Digits(StratifiedTest):
-    """1,797 real handwritten digits of 8 x 8 pixels; comes with scikit-learn, no download.
-
-    Definition:
-        stratified 60 / 15 / 25: the test part is fixed by split_seed, training and validation are
-        redrawn from the rest by the run's seed
-
-    Args:
-        split_seed: fixes the test part.
-        val_fraction: of all samples.
-        test_fraction: of all samples.
-        max_shift: largest random shift of a training image, pixels.
-
-    Raises:
-        UserError: a parameter out of its range.
-
-    Source: Alpaydin and Kaynak 1998, as in sklearn.datasets.load_digits.
-
-    Example:
-        >>> digits = Digits(Path(), seed=0)
-        >>> len(digits.train), len(digits.val), len(digits.test)
-        (1078, 269, 450)
-    """
-
-    defaults = {"max_shift": 1}
-    embedded = True
-
-    def _read(self, *, train: bool) -> Split:
-        images, labels = read_digits()
-        return Split(torch.from_numpy(images[:, None].astype(np.float32)), torch.from_numpy(labels))
-
-
-def read_digits() -> tuple[npt.NDArray[np.float64], Indices]:
-    """The digits' pixels [N, H, W] in [0, 1] and labels, as scikit-learn has them."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return bunch.images / 16, bunch.target.astype(np.int64)
 
 
 class TorchvisionDataset(Fetched, OfficialTest):

@@ -16,7 +16,8 @@ from annotated_types import Unit
 
 from snn_exp.camera import POSITIONS_A_SACCADE, SACCADE_US, Arrays, Events, binned, cached, film, sense
 from snn_exp.datasets import DATASETS as DATASETS  # handed on, so that a reader of this file's finds all of them
-from snn_exp.datasets import Dataset, Fetched, Mirrored, OfficialTest, Split, StratifiedTest, in_words, read_digits
+from snn_exp.datasets import Dataset, Fetched, Mirrored, OfficialTest, Split, StratifiedTest, in_words
+from snn_exp.digits import read_digits
 from snn_exp.errors import UserError
 from snn_exp.registry import Count, NonNegative, PartConfig, Positive
 

@@ -35,6 +35,7 @@ ORDER = [
     "encodings",
     "camera",
     "datasets",
+    "digits",
     "events",
     "loading",
     "optim",

@@ -74,7 +74,7 @@ ERRORS = {
     "encoding=frames": "encoding=frames reads samples with time, and dataset=digits has images; leave encoding out, or choose data with time such as dataset=digits_dvs",
     "encoding.standardize=false": "encoding.standardize does not go with encoding=auto, which is direct here; type encoding=direct encoding.standardize=...",
     "surrogate.width=2": "surrogate.width does not go with surrogate=auto, which is atan here; type surrogate=atan surrogate.width=...",
-    "dataset=digit_dvs": "There is no dataset 'digit_dvs'; allowed: cifar10, cifar100, cifar10_dvs, digits, digits_dvs, dvs_gesture, fashion_mnist, mnist, nmnist, svhn; did you mean digits_dvs? Type dataset=digits_dvs",
+    "dataset=digit_dvs": "There is no dataset 'digit_dvs'; allowed: cifar10, cifar100, cifar10_dvs, digits, digits_200, digits_clutter, digits_dvs, dvs_gesture, fashion_mnist, mnist, nmnist, svhn; did you mean digits_dvs? Type dataset=digits_dvs",
     "neuron=lif,plif": "neuron=lif,plif is a sweep of several values; add -m to run each of them",
     "~neuron": "~neuron would leave a run without its neuron; leave it out for neuron=lif",
 }

@@ -25,11 +25,11 @@ from snn_exp.datasets import (
     MNIST,
     SVHN,
     Dataset,
-    Digits,
     FashionMNIST,
     Split,
     TorchvisionDataset,
 )
+from snn_exp.digits import Digits
 from snn_exp.errors import UserError
 from snn_exp.loading import DataModule
 

@@ -18,7 +18,8 @@ import torch
 from snn_exp import cli, train
 from snn_exp.camera import POSITIONS_A_SACCADE, SACCADE_US, binned, film, sense
 from snn_exp.compose import compose
-from snn_exp.datasets import Digits, Split
+from snn_exp.datasets import Split
+from snn_exp.digits import Digits
 from snn_exp.errors import UserError
 from snn_exp.events import CIFAR10DVS, DATASETS, NMNIST, DigitsDVS, DVSGesture, TonicDataset, permutations
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn_exp.datasets import Digits, Split
+from snn_exp.datasets import Split
+from snn_exp.digits import Digits
 from snn_exp.loading import BatchedSplit, BatchIndex, DataModule, EpochSampler, shifted
 
 
