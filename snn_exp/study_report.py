@@ -44,22 +44,21 @@ def write(progress: Progress) -> Path:
 
 
 def plan(progress: Progress, only: str = "*") -> str:
-    """What is done, what is to do, and how long it would take, a line a setting."""
+    """What is done, what would be run, and how long it would take, a line a setting."""
     study = progress.study
     hours = progress.hours_to_come(only)
     done = Counter(run.setting for run in (*progress.trials, *progress.finals) if run.config.run_id in progress.rows())
-    todo = Counter((run.setting, run.is_trial) for run in progress.todo(only))
-    waiting = Counter(run.setting for run in progress.waiting(only))
+    trials = Counter(run.key for run in progress.todo(only) if run.is_trial)
+    finals = Counter(run.key for run in (*progress.todo(only), *progress.waiting(only)) if not run.is_trial)
     lines = [f"study {study.name}: {study.question}"]
     for setting in study.settings:
-        lines.append(
-            f"  {setting:<16} {done[setting]:>4} done, {todo[setting, True]:>3} trials and {todo[setting, False]:>3} "
-            f"final runs to do, {waiting[setting]:>3} after tuning, {hours[setting]:.2f} core hours"
-        )
-    return "\n".join(
-        [*lines, f"  {progress.spent_hours():.2f} core hours spent, {sum(hours.values()):.2f} to come, "
-                 f"{study.budget_core_hours:g} allowed"]
-    )  # fmt: skip
+        methods = [m for m in study.methods if trials[setting, m] or finals[setting, m]]
+        todo = ", ".join(f"{m} {trials[setting, m]} + {finals[setting, m]}" for m in methods)
+        cost = f"{hours[setting]:.2f} core hours for {todo}" if todo else "nothing to do"
+        lines.append(f"  {setting:<18} {done[setting]:>3} done, {cost}")
+    lines.append("  (METHOD TRIALS + FINAL RUNS)")
+    total = f"{progress.spent_hours():.2f} core hours spent, {sum(hours.values()):.2f} to come"
+    return "\n".join([*lines, f"  {total}, {study.budget_core_hours:g} allowed"])
 
 
 def tables(progress: Progress) -> list[Table]:
