@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from snn_exp.ownership import Ownership
 from snn_exp.results import read_epochs
 from snn_exp.task import Classification
 
@@ -24,6 +25,21 @@ SATURATED = 0.95  # a rate above this is one a neuron can hardly signal with
 
 class Diverged(Exception):
     """The loss or a weight is no longer finite; the run ends, and that is its result."""
+
+
+class StopWhenLost(pl.Callback):
+    """Ends a run that another process has taken over, before this one writes anything more.
+
+    It must be the first of the callbacks.
+    """
+
+    def __init__(self, ownership: Ownership) -> None:
+        self.ownership = ownership
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.ownership.check()
+
+    on_validation_epoch_end = on_fit_end = on_train_epoch_end
 
 
 def make_checkpoints(folder: Path) -> ModelCheckpoint:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from snn_exp import compose, progress
 from snn_exp.config import ExperimentConfig, resolve
+from snn_exp.ownership import Taken, refuse_if_taken
 from snn_exp.results import Result, RunFolder, output_root, read_json, write_json
 
 if TYPE_CHECKING:
@@ -50,11 +51,15 @@ def train_all(
             + [flag for folder in search for flag in ("--config-dir", folder)]
         )
     folders = {config.label: RunFolder.of(config) for config in configs}
-    return [
-        f"failed {label}: {folder.failure() or 'it was stopped before it ended'} (log: {folder.path / 'train.log'})"
-        for label, folder in folders.items()
-        if folder.result() is None
-    ]
+    return [_why_open(label, folder) for label, folder in folders.items() if folder.result() is None]
+
+
+def _why_open(label: str, folder: RunFolder) -> str:
+    try:
+        refuse_if_taken(folder.path)
+    except Taken as taken:
+        return f"left alone {label}: {taken}"
+    return f"failed {label}: {folder.failure() or 'it was stopped before it ended'} (log: {folder.path / 'train.log'})"
 
 
 def run_hydra(arguments: Sequence[str]) -> None:

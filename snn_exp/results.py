@@ -32,6 +32,7 @@ from typing import Any
 
 from snn_exp.config import ASIDE, ExperimentConfig, execution, resolve
 from snn_exp.errors import UserError, nearest
+from snn_exp.ownership import refuse_if_taken
 
 Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations a sample
 
@@ -277,8 +278,13 @@ class RunFolder:
         write_json(self.path / "failure.json", {"error": error, "traceback": trace, "failed_at": now()})
 
     def set_aside(self) -> None:
-        """Renames the folder, so that the run is trained again and the old one kept."""
+        """Renames the folder, so that the run is trained again and the old one kept.
+
+        Raises:
+            Taken: a living process trains it.
+        """
         if self.path.exists():
+            refuse_if_taken(self.path)
             stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
             self.path.rename(self.path.with_name(f"{self.path.name}.kept-{stamp}"))
 

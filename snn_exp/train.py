@@ -24,6 +24,7 @@ from snn_exp.layers import make_part_factories
 from snn_exp.loading import DataModule
 from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
+from snn_exp.ownership import Lost, Ownership, Taken, owning
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
 from snn_exp.results import Operations, Result, RunFolder, data_root, now
 from snn_exp.task import Classification
@@ -41,12 +42,21 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> R
 
     Raises:
         UserError: the stored run of this identity is damaged or of another config.
+        Taken: another process trains it.
+        Lost: another process has taken it over meanwhile.
     """
-    tracking.quiet_libraries()
     folder = RunFolder.of(config)
-    stored = folder.result()
-    if stored is not None and folder.is_complete(config):
+    if (stored := folder.result()) is not None and folder.is_complete(config):
         return stored
+    with owning(folder.path) as ownership:
+        return _run(config, folder, ownership, echo, live)
+
+
+def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo: bool, live: bool) -> Result:
+    stored = folder.result()
+    if stored is not None and folder.is_complete(config):  # by who owned it before
+        return stored
+    tracking.quiet_libraries()
     torch.set_num_threads(config.trainer.num_threads)
     pl.seed_everything(config.seed, verbose=False)
     data = build_data(config)
@@ -58,7 +68,7 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> R
     clock, memory = callbacks.Clock(), callbacks.PeakMemory()
     checkpoint = callbacks.make_checkpoints(folder.checkpoints)
     loggers = tracking.make_loggers(config, folder.path, say) if stored is None else []
-    watchers = [clock, memory, checkpoint, *_watchers(folder, data, say, live)]
+    watchers = [callbacks.StopWhenLost(ownership), clock, memory, checkpoint, *_watchers(folder, data, say, live)]
     trainer = _make_trainer(config, folder, watchers, loggers, live)
     if stored is not None:
         tested, counts = _test(trainer, task, data, folder)
@@ -87,6 +97,7 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> R
         cpu_s=clock.cpu_s, peak_memory_mib=memory.peak_mib, finished_at=now(), best_epoch=best_epoch,
         split_fingerprint=data.dataset.fingerprint, layers=layers, operations=operations,
     )  # fmt: skip
+    ownership.check()
     tracking.close_loggers(loggers, {**metrics, "status": status})
     folder.finish(result)
     return result
@@ -96,6 +107,8 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False) -> Non
     """A run inside a multirun: a crash is stored, and the sweep goes on."""
     try:
         run(config, echo=echo)
+    except (Taken, Lost) as reason:
+        print(reason, flush=True)  # the run is in other hands, so nothing of it is stored here
     except Exception as error:
         RunFolder.of(config).fail(f"{type(error).__name__}: {error}", traceback.format_exc())
 

@@ -42,6 +42,7 @@ ORDER = [
     "menu",
     "config",
     "compose",
+    "ownership",
     "results",
     "stats",
     "report",
@@ -66,7 +67,7 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "results", "stats", "report", "progress",
+TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "progress",
               "launch", "catalogue", "study", "ledger", "campaign", "claims", "figures", "study_report"]  # fmt: skip
 
 

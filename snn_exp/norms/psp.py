@@ -5,7 +5,7 @@ Shapes: T steps, B batch, C channels, H W space, N any feature dimensions (C alo
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ class PSPNorm(Norm):
                 [1.4142, 1.0000]])
     """
 
-    placements = ("psp",)
+    placements: ClassVar[tuple[str, ...]] = ("psp",)
     moment: Tensor
     num_batches: Tensor
 

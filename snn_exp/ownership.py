@@ -1,0 +1,192 @@
+"""Who trains a run: one process at a time, also where several machines share a file system. No torch.
+
+The owner of a run's folder is the folder `owner/` in it, made elsewhere and renamed into place, so that it is there
+whole or not at all. Its owner beats: the time of `owner/beat` moves on every BEAT_S seconds.
+
+An owner is gone where its process is, which the same host sees at once; from another host it is gone after three
+missed beats, judged by the clock of the file system alone. Then `owner/` is renamed to `owner.TOKEN.gone`, which
+only one can do, and which stays.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from snn_exp.errors import UserError
+
+BEAT_S = 10.0
+MISSED_BEATS = 3
+
+
+class Taken(UserError):
+    """Another living process trains the run."""
+
+
+class Lost(Exception):
+    """The run belongs to another process now; this one stops and writes nothing."""
+
+
+class Ownership:
+    """The right to write into a run's folder.
+
+    Args:
+        folder: of the run.
+        token: that of this owner.
+    """
+
+    def __init__(self, folder: Path, token: str) -> None:
+        self.folder = folder
+        self.token = token
+        self._released = threading.Event()
+
+    def check(self) -> None:
+        """Makes sure of the right; to be called before what is written matters.
+
+        Raises:
+            Lost: another process has taken the run over.
+        """
+        if _owner(self.folder).get("token") != self.token:
+            raise Lost(f"{self.folder.name} belongs to another process now")
+
+    def _beat(self) -> None:
+        while not self._released.wait(BEAT_S):
+            try:
+                self.check()
+                os.utime(self.folder / "owner" / "beat")
+            except (Lost, OSError):
+                return
+
+
+@contextmanager
+def owning(folder: Path) -> Iterator[Ownership]:
+    """Owns a run's folder inside the block.
+
+    Raises:
+        Taken: a living process owns it.
+
+    Example:
+        >>> import tempfile
+        >>> run = Path(tempfile.mkdtemp())
+        >>> with owning(run) as ownership:
+        ...     ownership.check()
+        ...     (run / "owner").is_dir()
+        True
+        >>> (run / "owner").exists()
+        False
+    """
+    ownership = _take(folder)
+    thread = threading.Thread(target=ownership._beat, daemon=True)
+    thread.start()
+    try:
+        yield ownership
+    finally:
+        ownership._released.set()
+        thread.join()
+        if _owner(folder).get("token") == ownership.token:
+            shutil.rmtree(_put_away(folder, ownership.token))
+
+
+def refuse_if_taken(folder: Path) -> None:
+    """For who would move or remove a run's folder.
+
+    Raises:
+        Taken: a living process owns it.
+    """
+    owner = _owner(folder)
+    if owner and not _is_gone(folder, owner):
+        raise Taken(
+            f"run {folder.name} is being trained by process {owner['pid']} on {owner['host']}; wait until it has "
+            f"ended, or stop that process"
+        )
+
+
+def _take(folder: Path) -> Ownership:
+    folder.mkdir(parents=True, exist_ok=True)
+    token = uuid.uuid4().hex
+    ours = folder / f"owner.{token}"
+    ours.mkdir()
+    (ours / "owner.json").write_text(json.dumps({"token": token, **_here()}))
+    (ours / "beat").touch()
+    while not _renamed(ours, folder / "owner"):
+        owner = _owner(folder)
+        try:
+            refuse_if_taken(folder)
+        except Taken:
+            shutil.rmtree(ours)
+            raise
+        if owner:
+            _put_away(folder, owner["token"])
+    return Ownership(folder, token)
+
+
+def _put_away(folder: Path, token: str) -> Path:
+    """Renames the owner with this token away, if it is still there; where to.
+
+    The name is the token's own and stays taken. So a process that comes late with it cannot rename away who has
+    followed: a folder cannot be renamed onto one that is not empty.
+    """
+    away = folder / f"owner.{token}.gone"
+    with suppress(FileNotFoundError):
+        _renamed(folder / "owner", away)
+    return away
+
+
+def _renamed(folder: Path, to: Path) -> bool:
+    """Renames a folder; False if the place is taken."""
+    try:
+        folder.rename(to)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def _owner(folder: Path) -> dict[str, Any]:
+    """Who owns the folder; empty if nobody does."""
+    try:
+        owner: dict[str, Any] = json.loads((folder / "owner" / "owner.json").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return owner
+
+
+def _here() -> dict[str, Any]:
+    """This process, with where its number counts: containers may share a host's name but not its processes."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        where = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        where = ""  # no Linux, and so no container
+    process = psutil.Process()
+    return {"host": socket.gethostname(), "where": where, "pid": process.pid, "started": process.create_time()}
+
+
+def _is_gone(folder: Path, owner: dict[str, Any]) -> bool:
+    here = _here()
+    if all(owner[key] == here[key] for key in ("host", "where")):
+        try:
+            started: float = psutil.Process(owner["pid"]).create_time()
+        except psutil.NoSuchProcess:
+            return True
+        return abs(started - float(owner["started"])) > 1  # then the number is another process's by now
+    probe = folder / f"now.{uuid.uuid4().hex}"  # what time it is where the beats are stamped
+    probe.touch()
+    now = probe.stat().st_mtime
+    probe.unlink()
+    try:
+        return now - (folder / "owner" / "beat").stat().st_mtime > MISSED_BEATS * BEAT_S
+    except FileNotFoundError:
+        return not _owner(folder)

@@ -1,0 +1,150 @@
+"""Who trains a run: one process at a time; a dead owner is followed by exactly one other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from snn_exp import launch, ownership, train
+from snn_exp.compose import compose
+from snn_exp.ownership import Lost, Taken, owning, refuse_if_taken
+from snn_exp.results import RunFolder
+
+OWN_AND_WAIT = """
+import sys
+from pathlib import Path
+from snn_exp.ownership import owning
+with owning(Path(sys.argv[1])):
+    print("owned", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> subprocess.Popen[str]:
+    """Another process that owns tmp_path."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWN_AND_WAIT, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "owned\n"
+    return process
+
+
+def as_on_another_host(folder: Path, silent_for: float) -> None:
+    """The owner looks as if its host were another one, whose last beat was so many seconds ago."""
+    path = folder / "owner" / "owner.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "host": "another"}))
+    beat = folder / "owner" / "beat"
+    now = beat.stat().st_mtime
+    os.utime(beat, (now - silent_for, now - silent_for))
+
+
+def test_a_run_has_one_owner_and_is_free_again_behind_it(tmp_path: Path) -> None:
+    with (
+        owning(tmp_path),
+        pytest.raises(Taken, match=rf"is being trained by process {os.getpid()} on "),
+        owning(tmp_path),
+    ):
+        pass
+    with owning(tmp_path) as mine:
+        mine.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_living_process_keeps_its_run_and_a_killed_one_loses_it_at_once(
+    tmp_path: Path, elsewhere: subprocess.Popen[str]
+) -> None:
+    with pytest.raises(Taken, match=rf"by process {elsewhere.pid} on .*; wait until it has ended"):
+        refuse_if_taken(tmp_path)
+    elsewhere.kill()
+    elsewhere.communicate()
+    with owning(tmp_path) as mine:
+        mine.check()
+
+
+def test_a_number_that_now_belongs_to_another_process_owns_nothing(tmp_path: Path) -> None:
+    with owning(tmp_path):
+        path = tmp_path / "owner" / "owner.json"
+        owner = json.loads(path.read_text())
+        path.write_text(json.dumps({**owner, "started": owner["started"] - 60}))
+        refuse_if_taken(tmp_path)
+        path.write_text(json.dumps(owner))
+
+
+def test_on_another_host_an_owner_is_gone_after_three_missed_beats(tmp_path: Path) -> None:
+    with owning(tmp_path):
+        as_on_another_host(tmp_path, silent_for=2.5 * ownership.BEAT_S)
+        with pytest.raises(Taken, match="on another"):
+            refuse_if_taken(tmp_path)
+        as_on_another_host(tmp_path, silent_for=1.0 * ownership.BEAT_S)  # 35 s in all
+        refuse_if_taken(tmp_path)
+
+
+def test_an_owner_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "BEAT_S", 0.01)
+    with owning(tmp_path):
+        as_on_another_host(tmp_path, silent_for=1000)
+        beat = tmp_path / "owner" / "beat"
+        before = beat.stat().st_mtime
+        for _ in range(1000):
+            if beat.stat().st_mtime > before + 900:
+                break
+            ownership.threading.Event().wait(0.01)
+        else:
+            pytest.fail("the owner did not beat within 10 s")
+
+
+def test_of_many_that_want_what_a_dead_owner_left_one_gets_it(tmp_path: Path, elsewhere: subprocess.Popen[str]) -> None:
+    elsewhere.kill()
+    elsewhere.communicate()
+    done = ownership.threading.Event()
+
+    def want(_: int) -> bool:
+        try:
+            with owning(tmp_path):
+                return done.wait(60)  # whoever has it keeps it until all have tried
+        except Taken:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        tries = [pool.submit(want, i) for i in range(8)]
+        while sum(t.done() for t in tries) < 7:
+            assert sum(t.done() and t.result() for t in tries) == 0
+        done.set()
+    assert sum(t.result() for t in tries) == 1
+    assert [path.suffix for path in tmp_path.iterdir()] == [".gone"]
+
+
+def test_an_owner_that_was_taken_over_stops_without_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    config = compose(["trainer.max_epochs=2", "network.width=4", "neuron=s2nn", "logger=none", "optim.batch_size=128"])
+    folder = RunFolder.of(config)
+
+    def taken_over(*_: object) -> None:
+        ownership._put_away(folder.path, ownership._owner(folder.path)["token"])
+
+    monkeypatch.setattr("snn_exp.callbacks.Clock.on_fit_start", taken_over)
+    with pytest.raises(Lost, match="belongs to another process now"):
+        train.run(config, echo=False)
+    assert not folder.metrics_csv.exists() and not folder.checkpoints.exists() and folder.result() is None
+    train.run_or_store_failure(config)
+    assert folder.failure() is None
+
+
+def test_a_sweep_leaves_alone_what_another_process_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    config = compose(["trainer.max_epochs=1", "network.width=4", "neuron=s2nn", "logger=none"])
+    folder = RunFolder.of(config)
+    with owning(folder.path):
+        train.run_or_store_failure(config)
+        said = launch._why_open(config.label, folder)
+        with pytest.raises(Taken):
+            folder.set_aside()
+    assert said.startswith("left alone s2nn") and "is being trained by process" in said
+    assert folder.failure() is None and folder.result() is None
