@@ -22,7 +22,7 @@ run: setup  ## five methods, three seeds, on real digits; then the table
 test: setup  ## the whole test suite, but for the peers' part (deselected; see equivalence)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-equivalence: setup .peers/installed  ## our parts against SpikingJelly's on the same weights; .ci/run runs it too
+equivalence: setup .peers/installed  ## our parts against SpikingJelly's, our counts against NeuroBench's; .ci/run too
 	PYTHONPATH=.peers $(BIN)/python -m pytest -m equivalence tests/test_equivalence.py
 
 .peers/installed: requirements-peers.lock .venv/installed

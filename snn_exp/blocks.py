@@ -98,7 +98,8 @@ class Block(nn.Module, ABC):
 
         Then one filter on the sum serves both: W1 (eps * s1) + W2 (eps * s2) = eps * (W1 s1 + W2 s2).
         """
-        return self.shortcut_neuron is None and (self.shortcut_norm is None or self.shortcut_norm.folds)
+        norm = self.shortcut_norm
+        return self.shortcut_neuron is None and (not isinstance(norm, Norm) or norm.folds)  # no Norm once it is folded
 
     @abstractmethod
     def forward(self, x_TBCHW: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ beside it can take that over:
     the neuron around it         threshold <- (threshold - shift) / scale; a reset still subtracts the old one
 
 The first of these that stands there takes it. A negative scale makes a neuron fire from below. What stands
-beside a norm is read off the data flow of the network's own forward, so a new block needs no word here.
+beside a norm is read off the data flow.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, fx, nn
 
 from snn_exp import results
-from snn_exp.blocks import Block
+from snn_exp.ac_only import Multiplications, multiplications
 from snn_exp.config import ExperimentConfig
+from snn_exp.dataflow import data_flow, part_at
+from snn_exp.energy import SynapticOperations
 from snn_exp.errors import UserError
 from snn_exp.layers import TimeFolded
 from snn_exp.loading import DataModule
@@ -124,8 +126,8 @@ def fold(network: Network) -> Folded:
     """
     network = copy.deepcopy(network).eval()
     folds = [*_make_plain(network), *_fold_membrane_norms(network)]  # a neuron is rescaled as it then is
-    for node in _DataFlow().trace(network).nodes:
-        norm = _module(network, node)
+    for node in data_flow(network).nodes:
+        norm = part_at(network, node)
         if isinstance(norm, Norm):
             if not isinstance(norm, NoNorm):
                 folds.append(_fold_norm(network, node, norm))
@@ -136,22 +138,11 @@ def fold(network: Network) -> Folded:
     return Folded(network, folds)
 
 
-class _DataFlow(fx.Tracer):
-    """Which part reads which: blocks and chains are looked into, everything else is one node."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return not isinstance(m, nn.Sequential | Block | Network)
-
-
-def _module(network: nn.Module, node: fx.Node) -> nn.Module | None:
-    return network.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
 def _readers(network: nn.Module, node: fx.Node) -> list[fx.Node]:
     """What reads a value; a mean passes a scale and a shift on as they are."""
     readers = []
     for user in node.users:
-        is_mean = isinstance(_module(network, user), MeanOverTimeAndSpace)
+        is_mean = isinstance(part_at(network, user), MeanOverTimeAndSpace)
         readers += _readers(network, user) if is_mean else [user]
     return readers
 
@@ -181,10 +172,10 @@ def _fold_norm(network: Network, node: fx.Node, norm: Norm) -> Fold:
     scale_C, shift_C = _affine_C(part, norm)
     (source,) = node.all_input_nodes
     readers = _readers(network, node)
-    modules = [_module(network, reader) for reader in readers]
+    modules = [part_at(network, reader) for reader in readers]
     left: nn.Module = nn.Identity()
     how = "weights"
-    if isinstance(maker := _module(network, source), WEIGHT_LAYERS) and len(source.users) == 1:
+    if isinstance(maker := part_at(network, source), WEIGHT_LAYERS) and len(source.users) == 1:
         readers = [source]
         _scale_outputs(maker, scale_C, shift_C)
     elif modules and all(isinstance(m, nn.Linear if shift_C.any() else WEIGHT_LAYERS) for m in modules):
@@ -326,6 +317,7 @@ class FoldResult:
         folds: what became of each norm, and which weights were made plain.
         float64: both networks on the validation set.
         float32: both on the set named by `split`.
+        multiplications: what is left to multiply in the folded network, as counted there.
         split: test, or val where the run has not read the test set yet.
     """
 
@@ -333,6 +325,7 @@ class FoldResult:
     folds: tuple[Fold, ...]
     float64: Comparison
     float32: Comparison
+    multiplications: Multiplications
     split: str
     folded_at: str
 
@@ -349,6 +342,7 @@ class FoldResult:
                 f"float32, {self.split} set: {rounded.num_flipped:,} of {rounded.num_spikes:,} spikes flipped "
                 f"({rounded.num_flipped / max(1, rounded.num_spikes):.1e}); accuracy {100 * rounded.acc:.2f} %, "
                 f"folded {100 * rounded.acc_folded:.2f} %",
+                self.multiplications.text(),
             )
         )
 
@@ -372,8 +366,11 @@ def fold_run(folder: results.RunFolder, config: ExperimentConfig) -> FoldResult:
     # a run that has not read the test set yet does not read it here either
     split = "test" if "test/acc" in trained.metrics else "val"
     loader = data.test_dataloader() if split == "test" else data.val_dataloader()
-    rounded = compare(task.network, folded.float(), _encoded(task, loader))
-    result = FoldResult(trained.run_id, folded.folds, exact, rounded, split, results.now())
+    operations = SynapticOperations(folded.network)
+    with operations.listening():
+        rounded = compare(task.network, folded.float(), _encoded(task, loader))
+    left = multiplications(folded.network, operations.by_layer())
+    result = FoldResult(trained.run_id, folded.folds, exact, rounded, left, split, results.now())
     try:
         with results.whole_file(folder.folded) as scratch:
             save_file({name: t.contiguous() for name, t in folded.state_dict().items()}, scratch)

@@ -31,6 +31,8 @@ ORDER = [
     "layers",
     "blocks",
     "networks",
+    "dataflow",
+    "ac_only",
     "checkpointing",
     "encodings",
     "camera",

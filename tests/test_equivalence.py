@@ -1,6 +1,6 @@
-"""Our parts against SpikingJelly 2.0.0's, on the same weights and inputs; run by `make equivalence`.
+"""Our parts against SpikingJelly 2.0.0's, our counts against NeuroBench 2.3.0's; run by `make equivalence`.
 
-A part that differs says in which relation the two stand.
+Both read the same weights and inputs. What differs says in which relation the two stand.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from snn_exp.dynamics import Stepwise
+from snn_exp.energy import SynapticOperations
+from snn_exp.fold import fold
+from snn_exp.layers import TimeFolded
 from snn_exp.neurons import IF, LIF, PLIF
 from snn_exp.norms import (
     BatchNormThroughTime,
@@ -23,6 +26,7 @@ from snn_exp.norms import (
     ThresholdDependentBatchNorm,
 )
 from snn_exp.surrogates import SURROGATES, Sigmoid
+from tests.test_energy import task_of
 
 pytestmark = pytest.mark.equivalence
 
@@ -183,3 +187,85 @@ def test_a_surrogate_has_the_same_gradient(sj, name, peer):
     assert torch.equal(s, expected)
     s.sum().backward(), expected.sum().backward()
     torch.testing.assert_close(x.grad, z.grad, rtol=1e-12, atol=1e-12)
+
+
+# --- counts ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nb() -> SimpleNamespace:
+    from neurobench.metrics.workload import SynapticOperations
+    from neurobench.models import TorchModel
+
+    return SimpleNamespace(SynapticOperations=SynapticOperations, TorchModel=TorchModel)
+
+
+def pruned(command: str) -> tuple[nn.Module, list[Tensor]]:
+    """A network, a third of its hidden weights 0, and 16 samples in two batches: a mean over 16 is exact."""
+    task, x_TBCHW = task_of(*command.split())
+    generator = torch.Generator().manual_seed(0)
+    for layer in task.network.modules():
+        if isinstance(layer, TimeFolded):
+            layer.make_plain()  # NeuroBench reads weights as they are stored
+            layer.weight.data *= torch.rand(layer.weight.shape, generator=generator) > 1 / 3
+    return task.network.double().eval(), list(x_TBCHW[:, :16].double().split([12, 4], 1))
+
+
+@torch.no_grad()
+def counts(network: nn.Module, batches: list[Tensor]) -> dict[str, float]:
+    metric = SynapticOperations(network)
+    with metric.listening():
+        for x_TBCHW in batches:
+            network(x_TBCHW)
+    return {name: count.item() for name, count in metric.compute().items()}
+
+
+@torch.no_grad()
+def counts_of_neurobench(nb: Any, network: nn.Module, batches: list[Tensor]) -> dict[str, float]:
+    model, metric = nb.TorchModel(network), nb.SynapticOperations()
+    model.register_hooks()
+    for x_TBCHW in batches:
+        data = (x_TBCHW.transpose(0, 1), None)  # its data has the batch first; it asks for its size alone
+        found = metric(model, model(x_TBCHW), data)
+        model.reset_hooks()
+    model.close_hooks()
+    return found
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["neuron=s2nn residual=bireal", "neuron=sign residual=bireal", "neuron=relu residual=post residual.shortcut=conv",
+     "neuron=lif neuron.v_threshold=0.1 network=vgg encoding=rate",
+     "neuron=lif neuron.v_threshold=0.1 residual=sew_add", "neuron=lif neuron.v_threshold=0.1 network=mlp",
+     "neuron=srm neuron.v_threshold=0.1 norm=psp residual=pre residual.shortcut=conv"],
+)  # fmt: skip
+def test_effective_operations_as_trained_are_neurobenchs(nb, command):
+    """Both judge a layer's whole batch: additions where it reads -1, 0 and 1 alone, else multiplications.
+
+    In NeuroBench's dense count nothing is multiplied with padding; ours is what a dense convolution computes.
+    A NeuroBench model that is called step by step would be judged step by step; ours reads all steps at once.
+    """
+    network, batches = pruned(command)
+    ours, theirs = counts(network, batches), counts_of_neurobench(nb, network, batches)
+    assert (ours["ac_trained"], ours["mac_trained"]) == (theirs["Effective_ACs"], theirs["Effective_MACs"])
+    assert ours["mac_trained"] > 0 and (ours["ac_trained"] > 0) is not ("relu" in command or "srm" in command)
+    if "network=mlp" in command:
+        assert ours["dense"] == theirs["Dense"]
+    else:
+        assert ours["dense"] > theirs["Dense"]
+
+
+@pytest.mark.parametrize(
+    "command", ["residual=bireal", "norm=psp residual=bireal", "norm=psp residual=pre", "norm=psp network=vgg"]
+)
+def test_the_inference_form_of_a_network_is_what_neurobench_counts_once_it_is_folded(nb, command):
+    """Folding it or counting it as if it were folded is the same, also where the trained network multiplied.
+
+    Of a stream that is 0 everywhere, as after a dark image, the folded classifier would read nothing: ours does
+    not look through the pooling in front of it and counts the shift of the readout's norm there.
+    """
+    network, batches = pruned(f"neuron=s2nn {command}")
+    ours = counts(network, batches)
+    theirs = counts_of_neurobench(nb, fold(network).network, batches)
+    assert (ours["ac"], ours["mac"]) == (theirs["Effective_ACs"], theirs["Effective_MACs"])
+    assert (ours["mac"] < ours["mac_trained"]) is ("norm=psp" in command)

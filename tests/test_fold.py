@@ -287,10 +287,15 @@ def test_the_command_writes_the_folded_network_which_loads_back(capsys: pytest.C
     said = capsys.readouterr().out
     assert "norms folded into weights: 1, into thresholds: 6; weights made plain: 0" in said
     assert "float64, val set: logits equal to" in said and "float32, test set: " in said
+    assert said.endswith(
+        "AC-only: yes, all 6 hidden weight layers only add\n"
+        "  multiplications elsewhere: stages.1.0.shortcut (shortcut), stages.2.0.shortcut (shortcut), classifier (readout)\n"
+    ), "a rate code has the first layer add as well"
     folder = RunFolder.of(config)
     stored = json.loads((folder.path / "folded.json").read_text())
     assert stored["float64"]["num_flipped"] == 0 and stored["float64"]["logit_error"] <= 1e-10
     assert stored["float32"]["acc"] == pytest.approx(trained.metrics["test/acc"])
+    assert stored["multiplications"]["hidden"] == {}
     assert {f["part"] for f in stored["folds"]} >= {"stages.0.0.activation1.norm", "readout.norm"}
     assert {path.name for path in folder.path.glob(".*")} == set(), "no scratch file is left"
 
