@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Unit
+from annotated_types import Ge, Gt, Unit
 
 from snn_exp import menu
 from snn_exp.errors import UserError, unknown
@@ -71,19 +71,23 @@ class LoggerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnergyConfig:
-    """What an operation costs, when counts are printed as energy: compute only, no memory traffic.
+    """What an operation costs, when counts are printed as energy; `report.energy_pj` has the equation.
 
     Args:
         name: what the profile is called where its constants are printed.
         mac_pj: a multiplication and its addition.
         ac_pj: an addition.
         xnor_fj: a multiplication and its addition of two signs; binary accelerators report 10 to 35.
+        weight_pj: reading a 32-bit weight; 0 here and in state_pj is compute only, without memory traffic.
+        state_pj: reading or writing a 32-bit accumulator or state.
     """
 
     name: str = "h45_fp32"
     mac_pj: Annotated[float, Gt(0), Unit("pJ")] = 4.6
     ac_pj: Annotated[float, Gt(0), Unit("pJ")] = 0.9
     xnor_fj: Annotated[float, Gt(0), Unit("fJ")] = 20.0
+    weight_pj: Annotated[float, Ge(0), Unit("pJ")] = 0.0
+    state_pj: Annotated[float, Ge(0), Unit("pJ")] = 0.0
 
 
 SETTINGS: dict[str, type] = {
@@ -291,6 +295,22 @@ def _resolve_auto(c: dict[str, Any]) -> None:
             c[group] = _defaults(group, answer) | shared
 
 
+def _refuse_an_incomplete_profile(c: dict[str, Any]) -> None:
+    """A default in the place of a constant that a profile forgets would price it as another one."""
+    given = c["energy"]
+    if not isinstance(given, dict) or not given:
+        return  # the check that follows says so; a config stored before there was such a group has none
+    names = [p.name for p in parameters_of(EnergyConfig)]
+    memory = {"weight_pj", "state_pj"}
+    for name in names if given.keys() & memory else [n for n in names if n not in memory]:
+        if name not in given:
+            raise UserError(
+                f"the energy profile {given.get('name', 'without a name')} lacks {name}, and a profile must say "
+                f"{', '.join(names[:-2])}, and {' and '.join(names[-2:])} both or neither; type energy.{name}=..., or "
+                f"{name}: ... in its YAML file"
+            )
+
+
 # Rules over checked values: what resolves, what has no effect, what is refused.
 
 
@@ -402,7 +422,7 @@ def _refuse_outlasted_steps(c: dict[str, Any]) -> None:
             )
 
 
-_RULES_BEFORE_CHECK: tuple[Callable[[dict[str, Any]], None], ...] = (_resolve_auto,)
+_RULES_BEFORE_CHECK: tuple[Callable[[dict[str, Any]], None], ...] = (_resolve_auto, _refuse_an_incomplete_profile)
 _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_an_encoding_of_other_data,
     _resolve_num_steps,

@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from snn_exp import menu
 from snn_exp.compose import CHOICES, compose, config_dir, read_command
-from snn_exp.config import SETTINGS, ExperimentConfig
+from snn_exp.config import SETTINGS, EnergyConfig, ExperimentConfig
+from snn_exp.errors import UserError
 from snn_exp.events import make_dataset
 from snn_exp.loading import DataModule
 from snn_exp.registry import parameters_of
@@ -106,10 +107,34 @@ def test_a_yaml_has_a_line_on_what_it_is_and_repeats_no_default(group: str, name
     content: dict[str, Any] = yaml.safe_load(text)
     option = menu.load().get(group, {}).get(name)
     parameters = option.parameters if option else ()
-    if group in SETTINGS:
+    if group in SETTINGS and group != "energy":  # a profile of energy says all its constants
         parameters = parameters_of(SETTINGS[group])
     defaults = {p.name: p.default for p in parameters}
     assert [key for key, value in content.items() if key in defaults and defaults[key] == value] == []
+
+
+def test_the_default_profile_is_the_one_that_the_code_has() -> None:
+    assert compose([]).energy == compose(["energy=h45_fp32"]).energy == EnergyConfig()
+
+
+@pytest.mark.parametrize("lacking", ["name", "mac_pj", "ac_pj", "xnor_fj", "weight_pj", "state_pj"])
+def test_a_profile_that_lacks_a_constant_is_refused_and_nothing_fills_it_in(lacking: str, tmp_path: Path) -> None:
+    content = yaml.safe_load((config_dir() / "energy" / "h45_fp32_memory.yaml").read_text())
+    del content[lacking]
+    (tmp_path / "energy").mkdir()
+    (tmp_path / "energy" / "mine.yaml").write_text(yaml.safe_dump(content))
+    name = content.get("name", "without a name")
+    with pytest.raises(
+        UserError, match=f"^the energy profile {name} lacks {lacking}, and a profile must say name, mac_"
+    ):
+        compose(["energy=mine"], [str(tmp_path)])
+
+
+def test_a_profile_cannot_take_its_constants_from_a_schema(tmp_path: Path) -> None:
+    (tmp_path / "energy").mkdir()
+    (tmp_path / "energy" / "mine.yaml").write_text("defaults: [/schema/energy/default@_here_, _self_]\nname: mine\n")
+    with pytest.raises(UserError, match=r"the config cannot be composed: .*schema/energy/default"):
+        compose(["energy=mine"], [str(tmp_path)])
 
 
 def test_an_experiment_can_set_the_root_seed_and_the_command_line_still_wins(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def test_diverged_runs_are_counted_and_not_averaged() -> None:
     assert "1 of 2 diverged" in row
 
 
-# 1000 additions, 200 of them of signs and binary weights, and 100 + 10 + 20 + 5 multiplications
-COUNTS = {"ac": 1000, "xnor": 200, "mac": 100, "filter_mac": 10, "norm_mac": 20, "neuron_updates": 5,
+# 1000 additions of 3000 operations, 200 of them of signs and binary weights, and 100 + 10 + 20 + 5 multiplications
+COUNTS = {"ac": 1000, "xnor": 200, "mac": 100, "filter_mac": 10, "norm_mac": 20, "neuron_updates": 5, "dense": 3000,
           "ac_trained": 0, "xnor_trained": 0, "mac_trained": 1000, "filter_mac_trained": 8, "norm_mac_trained": 20}  # fmt: skip
 PROFILE = EnergyConfig(name="mine", mac_pj=2.0, ac_pj=0.5, xnor_fj=10.0)
 
@@ -84,11 +84,46 @@ def with_counts(result: Result, split: str = "test") -> Result:
 def test_energy_is_counts_times_constants() -> None:
     metrics = with_counts(made()).metrics
     assert report.energy_pj(metrics, "test", PROFILE) == pytest.approx(
-        {"weights": 2 * 100 + 0.5 * 800 + 0.01 * 200, "filters": 20, "norms": 40, "neurons": 10}
+        {"weights": 2 * 100 + 0.5 * 800 + 0.01 * 200, "filters": 20, "norms": 40, "neurons": 10, "memory": 0}
     )
     assert report.energy_pj(metrics, "test", PROFILE, "_trained") == pytest.approx(
-        {"weights": 2 * 1000, "filters": 16, "norms": 40, "neurons": 10}
+        {"weights": 2 * 1000, "filters": 16, "norms": 40, "neurons": 10, "memory": 0}
     )
+
+
+def test_memory_is_a_weight_and_an_accumulator_an_operation_and_a_state_a_multiplication() -> None:
+    metrics = with_counts(made()).metrics
+    aware = dataclasses.replace(PROFILE, weight_pj=7.0, state_pj=3.0)
+    found = report.energy_pj(metrics, "test", aware)
+    words = 100 + 800 + 200 / 32  # multiplications, additions, and 32 signs a word
+    assert found.pop("memory") == pytest.approx(7 * words + 3 * 2 * words + 3 * 2 * (10 + 20 + 5))
+    compute = report.energy_pj(metrics, "test", PROFILE)
+    assert found == {part: pj for part, pj in compute.items() if part != "memory"}, (
+        "memory is added and changes nothing"
+    )
+    assert report.energy_pj(metrics, "test", aware, "_trained")["memory"] == pytest.approx(13 * 1000 + 6 * (8 + 20 + 5))
+    assert report.price_list(aware) == (
+        "mine: MAC 2 pJ, AC 0.5 pJ, XNOR 10 fJ; weight read 7 pJ, accumulator or state read or written 3 pJ, 32 bits "
+        "each, nothing reused"
+    )
+
+
+def test_the_memory_profile_prices_what_any_run_has_counted() -> None:
+    profile = compose(["energy=h45_fp32_memory"]).energy
+    spikes = {**with_counts(made()).metrics, "test/synops_xnor": 0.0, "test/synops_mac": 0.0}
+    real = {**spikes, "test/synops_ac": 0.0, "test/synops_mac": 1000.0}
+    found = [report.energy_pj(metrics, "test", profile) for metrics in (spikes, real)]
+    assert [one["weights"] for one in found] == pytest.approx([900, 4600])
+    # 50 pJ a weight out of 1 MiB, 5 pJ a state out of 8 KiB
+    assert [one["memory"] for one in found] == pytest.approx([60 * 1000 + 10 * 35] * 2)
+
+
+def test_derived_energies_are_of_the_test_set_and_the_dense_one_multiplies_everything() -> None:
+    found = report.with_energy(with_counts(made()).metrics, PROFILE)
+    assert found["test/energy_pj"] == pytest.approx(602 + 20 + 40 + 10)
+    assert found["test/energy_dense_pj"] == pytest.approx(2 * 3000 + 20 + 40 + 10)
+    for uncounted in (made(), with_counts(made(), "val"), made(status="diverged")):
+        assert report.with_energy(uncounted.metrics, PROFILE) == uncounted.metrics
 
 
 def test_the_comparison_has_operations_and_energy_where_all_runs_have_counted() -> None:
