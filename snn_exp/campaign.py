@@ -12,9 +12,10 @@ from statistics import fmean, median
 from typing import Any
 
 from snn_exp import compose
-from snn_exp.config import ExperimentConfig
+from snn_exp.config import EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.ledger import Ledger, Row, disagreement
+from snn_exp.report import with_energy
 from snn_exp.results import Result, RunFolder, output_root
 from snn_exp.study import Key, Overrides, Study, matches
 
@@ -88,6 +89,11 @@ def _composed(
         if cell.config is None:
             raise UserError(f"study {study.name}, {s}/{m}: {cell.refusal} (or name {s}/{m} under exclude)")
         runs.append(StudyRun(s, m, point, cell.config, is_trial))
+    if other := next((run for run in runs if run.config.energy != runs[0].config.energy), None):
+        raise UserError(
+            f"study {study.name} prices {'/'.join(runs[0].key)} with energy={runs[0].config.energy.name} and "
+            f"{'/'.join(other.key)} with energy={other.config.energy.name}; one profile prices all: give it under base"
+        )
     return runs
 
 
@@ -148,10 +154,16 @@ class Progress:
         """run id -> row of what is finished."""
         return self.ledger.rows
 
+    @property
+    def profile(self) -> EnergyConfig:
+        """What energies are priced with: what the study's base chooses."""
+        runs = self.finals or self.trials
+        return runs[0].config.energy if runs else EnergyConfig()
+
     def rows_of(self, key: Key) -> dict[int, Row]:
-        """seed -> row of the finished final runs of a setting and method."""
+        """seed -> row of the finished final runs of a setting and method, with energies among its metrics."""
         return {
-            run.config.seed: self.ledger.rows[run.config.run_id]
+            run.config.seed: _priced(self.ledger.rows[run.config.run_id], self.profile)
             for run in self.finals
             if run.key == key and run.config.run_id in self.ledger.rows
         }
@@ -203,6 +215,11 @@ class Progress:
                 f"and its budget_core_hours is {self.study.budget_core_hours:g}; drop the setting {longest} "
                 f"({hours[longest]:.2g} core hours), or fewer seeds, or raise the budget in study.yaml"
             )
+
+
+def _priced(row: Row, profile: EnergyConfig) -> Row:
+    metrics = with_energy(row.result.metrics, profile)
+    return dataclasses.replace(row, result=dataclasses.replace(row.result, metrics=metrics))
 
 
 def _size(config: Mapping[str, Any]) -> float:

@@ -10,7 +10,8 @@ from typing import Literal
 
 from snn_exp.campaign import Progress
 from snn_exp.ledger import Row
-from snn_exp.stats import PairedDifference, equivalence_p, holm, paired_difference
+from snn_exp.report import joules
+from snn_exp.stats import PairedDifference, PairedRatio, equivalence_p, holm, paired_difference, paired_ratio
 from snn_exp.study import Claim
 
 Finding = Literal["holds", "not shown", "the opposite holds", "not decided"]
@@ -132,6 +133,8 @@ def _judge_mean(claim: Claim, rows: Mapping[int, Row]) -> tuple[Finding, str]:
 
 
 def _judge_pair(claim: Claim, a: Mapping[int, Row], b: Mapping[int, Row]) -> tuple[Finding, str, float | None]:
+    if claim.test == "ratio":
+        return *_judge_ratio(claim, a, b), None
     difference = paired_difference(values(a, claim.metric), values(b, claim.metric))
     if difference is None or difference.low is None or difference.high is None:
         return "not decided", "fewer than two pairs", None
@@ -150,19 +153,44 @@ def _judge_pair(claim: Claim, a: Mapping[int, Row], b: Mapping[int, Row]) -> tup
     return ("holds" if p is not None and p < ALPHA else "not shown"), within, None
 
 
+def _judge_ratio(claim: Claim, a: Mapping[int, Row], b: Mapping[int, Row]) -> tuple[Finding, str]:
+    ratio = paired_ratio(values(a, claim.metric), values(b, claim.than_metric or claim.metric))
+    if ratio is None or ratio.low is None or ratio.high is None or claim.value is None:
+        return "not decided", "fewer than two pairs"
+    figures = f"ratio {shown_ratio(ratio)} against {claim.value:.3g}, n = {ratio.n}"
+    if ratio.high <= claim.value:
+        return "holds", figures
+    return ("the opposite holds" if ratio.low > claim.value else "not shown"), figures
+
+
 def shown(value: float, metric: str) -> str:
-    """A figure with its unit: accuracies in percent.
+    """A figure with its unit: accuracies in percent, energies in nJ or pJ.
 
     Example:
-        >>> shown(0.973, "test/acc"), shown(0.081, "test/firing_rate")
-        ('97.30 %', '0.0810')
+        >>> shown(0.973, "test/acc"), shown(0.081, "test/firing_rate"), shown(1234.5, "test/energy_pj")
+        ('97.30 %', '0.0810', '1.2 nJ')
     """
+    if metric.endswith("_pj"):
+        return joules(value)
     return f"{100 * value:.2f} %" if metric.endswith("acc") else f"{value:.4g}" if abs(value) >= 1 else f"{value:.4f}"
+
+
+def shown_ratio(ratio: PairedRatio) -> str:
+    """A mean paired ratio with its interval.
+
+    Example:
+        >>> shown_ratio(PairedRatio(5, 0.0731, 0.0712, 0.0751))
+        '0.0731 [0.0712, 0.0751]'
+    """
+    interval = "" if ratio.low is None or ratio.high is None else f" [{ratio.low:#.3g}, {ratio.high:#.3g}]"
+    return f"{ratio.mean:#.3g}{interval}"
 
 
 def shown_difference(d: PairedDifference, metric: str) -> str:
     """A mean paired difference with its interval and number of pairs."""
-    factor, digits, unit = (100, 2, " points") if metric.endswith("acc") else (1, 4, "")
+    factor, digits, unit = (100.0, 2, " points") if metric.endswith("acc") else (1.0, 4, "")
+    if metric.endswith("_pj"):
+        factor, digits, unit = 1e-3, 1, " nJ"
     interval = (
         "" if d.low is None or d.high is None else f" [{factor * d.low:+.{digits}f}, {factor * d.high:+.{digits}f}]"
     )

@@ -1,4 +1,4 @@
-"""Pictures of a study: accuracy against depth, and curves over the layers. Reads rows only; no torch."""
+"""Pictures of a study: accuracy against depth and energy, and curves over the layers. Reads rows only; no torch."""
 
 from __future__ import annotations
 
@@ -31,8 +31,13 @@ def draw(progress: Progress, folder: Path) -> list[Path]:
 
     matplotlib.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = [draw_layers(progress, setting, folder / f"layers_{setting}.png") for setting in progress.study.settings]
-    return [path for path in [_draw_depth(progress, folder / "depth.png"), *drawn] if path]
+    settings = progress.study.settings
+    drawn = [
+        _draw_depth(progress, folder / "depth.png"),
+        *(draw_pareto(progress, setting, folder / f"pareto_{setting}.png") for setting in settings),
+        *(draw_layers(progress, setting, folder / f"layers_{setting}.png") for setting in settings),
+    ]
+    return [path for path in drawn if path]
 
 
 def draw_layers(progress: Progress, setting: str, path: Path) -> Path | None:
@@ -152,8 +157,60 @@ def _against_depth(
     for depth, setting in sorted(settings.items()):
         of: Mapping[int, Row] = progress.rows_of((setting, method))
         if all_values := [factor * v for v in values(of, metric).values()]:
-            found.append((depth, fmean(all_values), stdev(all_values) if len(all_values) > 1 else 0.0))
+            found.append((depth, fmean(all_values), _sd(all_values)))
     return found
+
+
+def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Where nothing is both cheaper and better, in order of cost.
+
+    Args:
+        points: name -> (cost, merit).
+
+    Example:
+        >>> pareto({"dear": (9, 0.9), "good": (5, 0.9), "cheap": (1, 0.7), "poor": (2, 0.6)})
+        ['cheap', 'good']
+    """
+    kept: list[str] = []
+    for name in sorted(points, key=lambda n: (points[n][0], -points[n][1])):
+        if not kept or points[name][1] > points[kept[-1]][1]:
+            kept.append(name)
+    return kept
+
+
+def draw_pareto(progress: Progress, setting: str, path: Path) -> Path | None:
+    """The metric against energy: a mark a method, the Pareto-optimal ones joined."""
+    study = progress.study
+    factor, unit = (100.0, " %") if study.metric.endswith("acc") else (1.0, "")
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for method in study.methods:
+        rows = progress.rows_of((setting, method))
+        energies, merits = values(rows, "test/energy_pj"), values(rows, study.metric)
+        if seeds := energies.keys() & merits.keys():
+            found[method] = [energies[s] / 1000 for s in seeds], [factor * merits[s] for s in seeds]
+    means = {method: (fmean(energies), fmean(merits)) for method, (energies, merits) in found.items()}
+    if len({energy for energy, _ in means.values()}) < 2:
+        return None
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
+    axes.plot(*zip(*(means[method] for method in pareto(means)), strict=True), color="grey", linewidth=0.8)
+    for number, method in enumerate(study.methods):
+        if method in found:
+            across, along = map(_sd, found[method])
+            axes.errorbar(*means[method], along, across, color=f"C{number % 10}", marker="os^D"[number // 10 % 4],
+                          capsize=2, label=method)  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlabel(f"energy of one test sample, nJ ({progress.profile.name})", fontsize=8)
+    axes.set_ylabel(f"{study.metric}{unit}", fontsize=8)
+    axes.tick_params(which="both", labelsize=7)
+    axes.legend(fontsize=7, loc="best")
+    axes.set_title(f"{study.name}, {setting}: mean and sd over seeds", fontsize=10)
+    return _saved(figure, path)
+
+
+def _sd(sample: Sequence[float]) -> float:
+    return stdev(sample) if len(sample) > 1 else 0.0
 
 
 def _saved(figure: Any, path: Path) -> Path:

@@ -6,6 +6,7 @@ A pair shares the seed, and with it training, validation and test set. Intervals
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -69,6 +70,47 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedD
     test = scipy_stats.ttest_1samp(differences, 0.0)
     interval = test.confidence_interval(CONFIDENCE)
     return PairedDifference(n, mean, sd, float(interval.low), float(interval.high), float(test.pvalue))
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedRatio:
+    """How many times b a is over the seeds that both have.
+
+    Args:
+        n: number of pairs.
+        mean: geometric mean of a / b.
+        low: lower end of its 95 % interval, by Student's t on the logarithms; None for fewer than two pairs.
+        high: its upper end.
+    """
+
+    n: int
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+def paired_ratio(a: Mapping[int, float], b: Mapping[int, float]) -> PairedRatio | None:
+    """a / b over the seeds that both have; None if there is no such seed, or a value is not above 0.
+
+    Args:
+        a: seed -> value.
+        b: seed -> value.
+
+    Source: the paired t interval of log a - log b.
+
+    Example:
+        >>> r = paired_ratio({0: 1.0, 1: 2.0, 2: 3.0}, {0: 10.0, 1: 21.0, 2: 29.0})
+        >>> r.n, round(r.mean, 3), r.high < 0.111
+        (3, 0.1, True)
+    """
+    if min([*a.values(), *b.values()], default=0.0) <= 0:
+        return None
+    logs = [{seed: math.log(value) for seed, value in of.items()} for of in (a, b)]
+    d = paired_difference(*logs)
+    if d is None:
+        return None
+    ends = [None if end is None else math.exp(end) for end in (d.low, d.high)]
+    return PairedRatio(d.n, math.exp(d.mean), *ends)
 
 
 def equivalence_p(a: Mapping[int, float], b: Mapping[int, float], margin: float) -> float | None:

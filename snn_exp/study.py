@@ -55,23 +55,26 @@ class Claim:
     Args:
         says: the sentence.
         test: higher or lower (the interval of the paired difference excludes 0), within (the mean paired difference is
-            at most margin), equivalent (two one-sided tests at margin), at_least or at_most (the mean against value).
+            at most margin), equivalent (two one-sided tests at margin), at_least or at_most (the mean against value),
+            ratio (the interval of the paired ratio of `of` to `than` lies below value).
         of: methods it is said of.
         than: methods they are compared with.
         settings: where.
         metric: such as test/acc.
         margin: in the metric's unit.
-        value: in the metric's unit.
+        value: in the metric's unit; of a ratio, a number.
+        than_metric: of `than` in a ratio, where it is another one.
     """
 
     says: str
-    test: Literal["higher", "lower", "within", "equivalent", "at_least", "at_most"]
+    test: Literal["higher", "lower", "within", "equivalent", "at_least", "at_most", "ratio"]
     of: Sequence[str]
     than: Sequence[str]
     settings: Sequence[str]
     metric: str
     margin: float | None
     value: float | None
+    than_metric: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,18 +220,23 @@ def _mapping(given: Any, where: str, need: Collection[str] = (), may: Collection
     return given
 
 
-_TESTS: Mapping[str, str] = {
-    "higher": "than", "lower": "than", "within": "margin", "equivalent": "margin", "at_least": "value",
-    "at_most": "value",
+_TESTS: Mapping[str, tuple[str, ...]] = {
+    "higher": ("than",), "lower": ("than",), "within": ("than", "margin"), "equivalent": ("than", "margin"),
+    "at_least": ("value",), "at_most": ("value",), "ratio": ("than", "value"),
 }  # fmt: skip
 
 
 def _claim(given: Any, where: str, methods: Mapping[str, Any], settings: Mapping[str, Any], metric: str) -> Claim:
-    c = _mapping(given, where, need={"says", "test", "of"}, may={"than", "in", "metric", "margin", "value"})
+    c = _mapping(
+        given, where, need={"says", "test", "of"}, may={"than", "in", "metric", "margin", "value", "than_metric"}
+    )
     if c["test"] not in _TESTS:
         raise unknown(f"test of {where}", str(c["test"]), _TESTS, "test: {}")
-    if _TESTS[c["test"]] not in c:
-        raise UserError(f"{where}: test: {c['test']} needs {_TESTS[c['test']]}: ...")
+    for key in _TESTS[c["test"]]:
+        if key not in c:
+            raise UserError(f"{where}: test: {c['test']} needs {key}: ...")
+    if "than_metric" in c and c["test"] != "ratio":
+        raise UserError(f"{where}: than_metric goes with test: ratio alone, not with test: {c['test']}; leave it out")
     of, than, places = _names(c["of"]), _names(c.get("than", ())), _names(c.get("in", list(settings)))
     for name in (*of, *than):
         if name not in methods:
@@ -237,8 +245,9 @@ def _claim(given: Any, where: str, methods: Mapping[str, Any], settings: Mapping
         if name not in settings:
             raise unknown(f"setting in {where}", name, settings, "in: {}")
     return Claim(
-        str(c["says"]), c["test"], of, than, places, str(c.get("metric", metric)), c.get("margin"), c.get("value")
-    )
+        str(c["says"]), c["test"], of, than, places, str(c.get("metric", metric)), c.get("margin"), c.get("value"),
+        c.get("than_metric"),
+    )  # fmt: skip
 
 
 def _names(given: Any) -> list[str]:

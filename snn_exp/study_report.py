@@ -11,16 +11,14 @@ from rich.table import Table
 
 from snn_exp import figures
 from snn_exp.campaign import Progress, StudyRun
-from snn_exp.claims import judge, shown_difference, shown_p, values
-from snn_exp.config import EnergyConfig
+from snn_exp.claims import judge, shown_difference, shown_p, shown_ratio, values
 from snn_exp.ledger import Row
-from snn_exp.report import energy_pj, price_list
+from snn_exp.report import price_list
 from snn_exp.results import write_text
-from snn_exp.stats import holm, paired_difference
+from snn_exp.stats import holm, paired_difference, paired_ratio
 from snn_exp.study import Overrides, Setting, Study
 
 Cells = list[list[str]]
-PROFILE = EnergyConfig()  # what energies are priced with
 
 
 def write(progress: Progress) -> Path:
@@ -34,7 +32,7 @@ def write(progress: Progress) -> Path:
         "which only writes this page from `results.jsonl`. What is compared stands in `study.yaml`.",
         "## Claims\n\n" + _claims(progress) if study.claims else "",
         "## Results\n\n" + _results(progress) + _left_out(study),
-        "## Pictures\n\n" + "\n\n".join(f"![{p.stem}](figures/{p.name})" for p in pictures) if pictures else "",
+        "## Pictures\n\n" + _pictures(progress, pictures) if pictures else "",
         "## Tuning\n\n" + _tuning(progress) if progress.trials else "",
         "## Cost and origin\n\n" + _origin(progress),
     ]
@@ -100,13 +98,15 @@ def _claims(progress: Progress) -> str:
         decided = [v for v in answer.verdicts if v.finding != "not decided"]
         for v in decided:
             against = f" against {v.than}" if v.than else ""
-            lines.append(f"  - {v.setting}, {v.of}{against}, {answer.claim.metric}: {v.finding} ({v.figures})")
+            metric = " / ".join(filter(None, (answer.claim.metric, answer.claim.than_metric)))
+            lines.append(f"  - {v.setting}, {v.of}{against}, {metric}: {v.finding} ({v.figures})")
         if waiting := len(answer.verdicts) - len(decided):
             lines.append(f"  - still to be run: {waiting} of {len(answer.verdicts)} comparisons")
     note = (
         "*holds*: the 95 % interval of the mean paired difference lies on the claimed side of 0 (for `within`, the "
-        "mean lies inside the margin; for `equivalent`, both one-sided tests reject at 5 %). *not shown*: it does not; "
-        "that is no proof of the contrary. p values are Holm-corrected over all paired tests of this study."
+        "mean lies inside the margin; for `equivalent`, both one-sided tests reject at 5 %; for `ratio`, the interval "
+        "of the mean paired ratio lies below the value). *not shown*: it does not; that is no proof of the contrary. "
+        "p values are Holm-corrected over all paired tests of this study."
     )
     return "\n".join(lines) + "\n\n" + note
 
@@ -123,7 +123,8 @@ def _results(progress: Progress) -> str:
         "Mean ± sd of n seeds; each seed draws its own training and validation set, the test set is fixed. "
         f"Difference: mean paired difference to {study.reference} with its 95 % interval; p of the paired t-test, "
         "Holm-corrected within the table. Firing rate: share of non-zero outputs a neuron and step, over all layers "
-        f"and in the layer that fires most. Energy: one test sample in the inference form; {price_list(PROFILE)}."
+        f"and in the layer that fires most. T: steps, which are the latency. Energy: one test sample in the inference "
+        f"form, and its mean paired ratio to {study.reference} with its 95 % interval; {price_list(progress.profile)}."
     )
     return "\n\n".join([*parts, caption])
 
@@ -132,6 +133,16 @@ def _left_out(study: Study) -> str:
     """What is not run, and why."""
     lines = [f"- `{pattern}`: {why}" for pattern, why in study.exclude.items()]
     return "\n\nNot run:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _pictures(progress: Progress, pictures: Sequence[Path]) -> str:
+    parts = [f"![{p.stem}](figures/{p.name})" for p in pictures]
+    if any(p.stem.startswith("pareto") for p in pictures):
+        parts.append(
+            "Accuracy against energy: mean and sd over seeds of one test sample in the inference form, "
+            f"{price_list(progress.profile)}; joined: the methods than which none is both cheaper and better."
+        )
+    return "\n\n".join(parts)
 
 
 def _comparison(progress: Progress, setting: str) -> tuple[list[str], Cells]:
@@ -143,6 +154,8 @@ def _comparison(progress: Progress, setting: str) -> tuple[list[str], Cells]:
     differences = {
         m: paired_difference(values(of, study.metric), reference) for m, of in rows.items() if m != study.reference
     }
+    spent = {m: values(of, "test/energy_pj") for m, of in rows.items()}
+    ratios = {m: paired_ratio(of, spent.get(study.reference, {})) for m, of in spent.items() if m != study.reference}
     tested = {m: d.p for m, d in differences.items() if d is not None and d.p is not None}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
     cells = []
@@ -155,23 +168,25 @@ def _comparison(progress: Progress, setting: str) -> tuple[list[str], Cells]:
                 method,
                 _mean_sd(values(of, study.metric), *((100, 2) if study.metric.endswith("acc") else (1, 4))),
                 f"{len(done)}{diverged}",
+                _steps(of),
                 _mean_sd(values(of, "test/firing_rate"), 1, 3),
                 _mean_sd(values(of, "test/firing_rate_max"), 1, 3),
-                _mean_sd(_energies_nj(of), 1, 0),
+                _mean_sd(spent[method], 1e-3, 0),
+                "-" if (ratio := ratios.get(method)) is None else shown_ratio(ratio),
                 _mean_sd({seed: row.result.cpu_s for seed, row in of.items()}, 1, 0),
                 "-" if d is None else shown_difference(d, study.metric),
                 shown_p(corrected[method]) if method in corrected else "-",
             ]
         )
     metric = f"{study.metric} %" if study.metric.endswith("acc") else study.metric
-    headings = ["method", metric, "n", "firing rate", "highest layer", "energy nJ", "fit, CPU s"]
+    energy = ["energy nJ", f"energy / {study.reference}"]
+    headings = ["method", metric, "n", "T", "firing rate", "highest layer", *energy, "fit, CPU s"]
     return [*headings, f"difference to {study.reference}", "p"], cells
 
 
-def _energies_nj(rows: Mapping[int, Row]) -> dict[int, float]:
-    """seed -> energy of one test sample in the inference form."""
-    counted = {seed: row.result.metrics for seed, row in rows.items() if "test/synops_ac" in row.result.metrics}
-    return {seed: sum(energy_pj(m, "test", PROFILE).values()) / 1000 for seed, m in counted.items()}
+def _steps(rows: Mapping[int, Row]) -> str:
+    """T, which all seeds of a method share."""
+    return str(next(iter(rows.values())).result.config["encoding"]["num_steps"])
 
 
 def _tuning(progress: Progress) -> str:

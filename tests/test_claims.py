@@ -17,11 +17,11 @@ SEEDS = range(5)
 NOISE = (0.000, 0.002, -0.002, 0.001, -0.001)
 
 
-def rows(mean: float, noise: tuple[float, ...] = NOISE, diverged: int = 0) -> dict[int, Row]:
+def rows(mean: float, noise: tuple[float, ...] = NOISE, diverged: int = 0, **more: float) -> dict[int, Row]:
     found = {}
     for seed in SEEDS:
         status = "diverged" if seed < diverged else "done"
-        metrics = {} if status == "diverged" else {"test/acc": mean + noise[seed]}
+        metrics = {} if status == "diverged" else {"test/acc": mean + noise[seed], **more}
         result = Result(f"{seed}", status, {}, metrics, 1.0, 1.0, "", 0, "")
         found[seed] = Row(result, {}, {}, {}, {}, "")
     return found
@@ -44,6 +44,7 @@ def answer(cells: dict[tuple[str, str], dict[int, Row]], **claim: Any) -> Any:
 
 
 FLAT = (0.0,) * 5
+ENERGY = {"test/energy_pj": 100_000.0, "test/energy_dense_pj": 1_250_000.0}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,11 @@ FLAT = (0.0,) * 5
         ({"test": "at_most", "than": [], "value": 0.97}, rows(0.96), {}, "holds"),
         ({"test": "at_least", "than": [], "value": 0.9}, rows(0.96, diverged=1), {}, "not shown"),
         ({"test": "higher"}, rows(0.97), {}, "not decided yet"),
+        ({"test": "ratio", "value": 0.51}, rows(0.1, FLAT), rows(0.2, FLAT), "holds"),
+        ({"test": "ratio", "value": 0.505}, rows(0.1), rows(0.2, FLAT), "not shown"),
+        ({"test": "ratio", "value": 0.4}, rows(0.1), rows(0.2, FLAT), "the opposite holds"),
+        ({"test": "ratio", "value": 0.51}, rows(0.1, diverged=4), rows(0.2, FLAT), "not decided yet"),
+        ({"test": "ratio", "value": 0.51}, rows(0.0, FLAT), rows(0.2, FLAT), "not decided yet"),
     ],
 )
 def test_a_claim_is_answered_by_its_test(claim: dict[str, Any], a: Any, b: Any, summary: str) -> None:
@@ -78,6 +84,22 @@ def test_a_claim_that_holds_somewhere_says_where() -> None:
     found = answer(cells, test="higher", settings=["here", "there"])
     assert found.summary == "holds when: a against b in here (the opposite holds: a against b in there)"
     assert found.verdicts[0].figures.startswith("+2.00 [+1.80, +2.20] points, n = 5, Holm p < 0.001")
+
+
+def test_a_ratio_may_take_another_metric_of_what_it_is_compared_with() -> None:
+    cells = {("here", "a"): rows(0.1, **ENERGY), ("here", "b"): rows(0.2, **ENERGY)}
+    claim = {"test": "ratio", "value": 1 / 12, "metric": "test/energy_pj"}
+    assert answer(cells, **claim).verdicts[0].finding == "the opposite holds", "both spend the same"
+    found = answer(cells, **claim, than_metric="test/energy_dense_pj").verdicts[0]
+    assert (found.finding, found.p) == ("holds", None)
+    assert found.figures == "ratio 0.0800 [0.0800, 0.0800] against 0.0833, n = 5"
+
+
+def test_a_difference_of_energies_has_its_unit() -> None:
+    cells = {("here", "a"): rows(0.1, **ENERGY), ("here", "b"): rows(0.2, **{"test/energy_pj": 1000.0})}
+    assert (
+        answer(cells, test="higher", metric="test/energy_pj").verdicts[0].figures.startswith("+99.0 [+99.0, +99.0] nJ")
+    )
 
 
 def test_pairs_with_a_diverged_run_are_left_out_and_counted() -> None:

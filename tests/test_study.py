@@ -27,7 +27,18 @@ TINY: dict[str, Any] = {
     "methods": {"bn": ["norm=bn"], "none": ["norm=none"]},
     "tuning": {"seeds": [100], "grid": {"optim.lr": [0.01, 0.001]}},
     "settings": {"net_d8": {"overrides": ["depth=d8"]}, "net_d14": {"overrides": ["depth=d14"], "tuned_in": "net_d8"}},
-    "claims": [{"says": "BN helps.", "test": "higher", "of": "bn", "than": "none"}],
+    "claims": [
+        {"says": "BN helps.", "test": "higher", "of": "bn", "than": "none"},
+        {
+            "says": "BN spends half of the dense count.",
+            "test": "ratio",
+            "value": 0.5,
+            "of": "bn",
+            "than": "none",
+            "metric": "test/energy_pj",
+            "than_metric": "test/energy_dense_pj",
+        },
+    ],
 }
 
 
@@ -68,6 +79,10 @@ def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -
         ({"settings": {"a": {"tuned_in": "b"}}}, r"There is no setting in tiny/study.yaml 'b'; allowed: a"),
         ({"claims": [{"says": "x", "test": "bigger", "of": "bn"}]}, r"There is no test of tiny/study.yaml: claims 'bigger'"),
         ({"claims": [{"says": "x", "test": "equivalent", "of": "bn", "than": "none"}]}, r"test: equivalent needs margin: \.\.\."),
+        ({"claims": [{"says": "x", "test": "ratio", "of": "bn", "value": 0.5}]}, r"test: ratio needs than: \.\.\."),
+        ({"claims": [{"says": "x", "test": "ratio", "of": "bn", "than": "none"}]}, r"test: ratio needs value: \.\.\."),
+        ({"claims": [{"says": "x", "test": "lower", "of": "bn", "than": "none", "than_metric": "test/acc"}]},
+         r"than_metric goes with test: ratio alone, not with test: lower; leave it out"),
         ({"claims": [{"says": "x", "test": "higher", "of": "lif", "than": "none"}]}, r"There is no method in tiny/study.yaml: claims 'lif'"),
     ],
 )  # fmt: skip
@@ -108,6 +123,14 @@ def test_what_cannot_be_built_is_refused_unless_it_is_excluded(tmp_path: Path) -
     assert {run.method for run in campaign.trials(study)} == {"bn", "none"}
     page = study_report.write(campaign.survey(study)).read_text()
     assert "- `*/psp_of_signs`: nothing to normalize" in page
+
+
+def test_a_study_has_one_energy_profile(tmp_path: Path) -> None:
+    study = write(tmp_path, methods={"bn": ["norm=bn"], "none": ["norm=none", "energy=h45_int8"]})
+    with pytest.raises(UserError, match=r"^study tiny prices net_d8/bn with energy=h45_fp32 and net_d8/none with "):
+        campaign.trials(study)
+    study = write(tmp_path, base=[*TINY["base"], "energy=h45_int8"])
+    assert campaign.survey(study).profile.name == "h45_int8"
 
 
 # --- which runs -----------------------------------------------------------------------------------
@@ -196,6 +219,12 @@ def test_a_study_goes_on_where_it_was_stopped_and_its_rows_outlive_the_runs(
     assert "BN helps." in page and "### net_d14" in page and "2 trials a method and seed (seed 100)" in page
     assert (study.folder / "figures" / "layers_net_d8.png").stat().st_size > 10_000
     assert (study.folder / "figures" / "depth.png").exists()
+    assert (study.folder / "figures" / "pareto_net_d8.png").stat().st_size > 10_000
+    assert "![pareto_net_d8](figures/pareto_net_d8.png)" in page
+    assert "MAC 4.6 pJ, AC 0.9 pJ, XNOR 20 fJ; compute only, no memory traffic; joined: the methods than" in page
+    assert "| T | firing rate | highest layer | energy nJ | energy / none |" in page
+    (ratio,) = [line for line in page.splitlines() if line.startswith("  - net_d8, bn against none, test/energy_pj / ")]
+    assert "test/energy_dense_pj: holds (ratio 0." in ratio and " against 0.5, n = 2)" in ratio
 
 
 def test_what_another_study_has_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
