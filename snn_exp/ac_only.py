@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import fx, nn
 
-from snn_exp.blocks import PoolDup, PreActivationBlock
+from snn_exp.blocks import PoolDup, PreActivationBlock, RPReLU
 from snn_exp.dataflow import data_flow, innermost_kind, part_at
 from snn_exp.networks import Network
 from snn_exp.neurons import Neuron
@@ -24,7 +24,7 @@ class Multiplications:
     Args:
         num_hidden: weight layers between the first and the last.
         hidden: those of them that multiply -> why.
-        elsewhere: what else does -> first layer, shortcut, or readout.
+        elsewhere: what else does -> first layer, shortcut, stream, or readout.
         moves_states: whether neurons have states, whose updates are counted apart.
     """
 
@@ -62,7 +62,7 @@ def multiplications(network: Network, counts: Mapping[str, Mapping[str, float]])
     first, *hidden, last = weights
     why = {str(node.target): _why(network, node, counts[str(node.target)]) for node in hidden}
     elsewhere = {str(first.target): "first layer"} if _multiplies(counts[str(first.target)]) else {}
-    elsewhere |= dict.fromkeys(_scaling_shortcuts(network), "shortcut")
+    elsewhere |= dict(_scaling_of_the_stream(network))
     # a filter stays where it is only if no weights read it
     behind = [name for name in counts if isinstance(network.get_submodule(name), Synapse)]
     elsewhere |= {name: "readout" for name in (*behind, str(last.target)) if _multiplies(counts[name])}
@@ -89,9 +89,11 @@ def _why(network: Network, weights: fx.Node, counts: Mapping[str, float]) -> str
     return " and ".join([*reads, *(f"have {name} behind them" for name in filters if counts.get("filter_mac"))])
 
 
-def _scaling_shortcuts(network: Network) -> Iterator[str]:
-    """Shortcuts that average or shrink what they carry."""
+def _scaling_of_the_stream(network: Network) -> Iterator[tuple[str, str]]:
+    """What averages, shrinks or bends the stream around the weight layers, and where."""
     for name, module in network.named_modules():
         averages = isinstance(module, PoolDup) and module.pool == "avg"
         if averages or (isinstance(module, PreActivationBlock) and module.stream_decay != 1):
-            yield name
+            yield name, "shortcut"
+        elif isinstance(module, RPReLU):
+            yield name, "stream"

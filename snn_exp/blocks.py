@@ -16,6 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -61,9 +62,38 @@ class PoolDup(nn.Module):
         return f"{self.pool}, stride={self.stride}, repeats={self.repeats}"
 
 
+class RPReLU(nn.Module):
+    """A leaky rectifier with learned shifts: what ReActNet does to the real stream. One multiplication a value.
+
+    Equation:
+        y = max(0, x - a_c) + b_c min(0, x - a_c) + c_c, per channel; a and c start at 0, the slope b at 0.25
+
+    Args:
+        num_channels: C.
+
+    Source: Liu et al. 2020 (ReActNet).
+
+    Example:
+        >>> import torch
+        >>> RPReLU(1)(torch.tensor([-2.0, 3.0]).view(1, 2, 1, 1, 1)).flatten().detach()
+        tensor([-0.5000,  3.0000])
+    """
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.shift_in, self.shift_out = (nn.Parameter(torch.zeros(num_channels, 1, 1)) for _ in range(2))
+        self.slope = nn.Parameter(torch.full((num_channels, 1, 1), 0.25))
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        """The stream, value by value."""
+        x = x_TBCHW - self.shift_in
+        return torch.where(x >= 0, x, self.slope * x) + self.shift_out
+
+
 Shortcut = Literal["avgpool_dup", "conv"]
 SpikeShortcut = Literal["conv", "maxpool_dup"]  # those that hand on spikes where spikes come in
 BranchScaling = Literal["inverse_sqrt", "none"]
+StreamActivation = Literal["none", "rprelu"]
 
 
 class Block(nn.Module, ABC):
@@ -120,6 +150,10 @@ def _make_shortcut(
     return PoolDup("avg" if shortcut == "avgpool_dup" else "max", stride, repeats=out_channels // in_shape[0])
 
 
+def _make_stream_activation(activation: StreamActivation, num_channels: int) -> RPReLU | None:
+    return RPReLU(num_channels) if activation == "rprelu" else None
+
+
 def _branch_gain(scaling: BranchScaling, num_branches: int) -> float:
     return 1 / math.sqrt(num_branches) if scaling == "inverse_sqrt" else 1.0
 
@@ -139,9 +173,10 @@ class PreActivationBlock(Block):
             strided 1x1 convolution of the same filtered spikes that W1 reads.
         branch_scaling: inverse_sqrt starts W2 smaller by 1 / sqrt(number of branches in the network).
         stream_decay: factor on what the shortcut carries; below 1 the stream stops growing with depth.
+        activation: what acts on the stream behind each addition; rprelu is ReActNet's.
 
     Raises:
-        UserError: an unknown shortcut or branch_scaling, or stream_decay outside [0, 1].
+        UserError: an unknown shortcut, branch_scaling or activation, or stream_decay outside [0, 1].
 
     Source: He et al. 2016, in spiking form as in Ikegawa et al. 2022; scaling and decay are our choice.
 
@@ -161,6 +196,7 @@ class PreActivationBlock(Block):
         shortcut: Shortcut = "avgpool_dup",
         branch_scaling: BranchScaling = "inverse_sqrt",
         stream_decay: Fraction = 1.0,
+        activation: StreamActivation = "none",
     ) -> None:
         super().__init__(parts, in_shape, out_channels, stride, num_blocks)
         self.stream_decay = stream_decay
@@ -169,12 +205,14 @@ class PreActivationBlock(Block):
         self.activation2 = parts.activation(self.out_shape)
         self.conv2 = parts.conv(self.out_shape, out_channels, gain=_branch_gain(branch_scaling, num_blocks))
         self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
+        self.stream_activation = _make_stream_activation(activation, out_channels)
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.activation1(x_TBCHW)
         branch: Tensor = self.conv2(self.activation2(self.conv1(psp)))
         around = _shortcut_value(self.shortcut, x_TBCHW, psp)
-        return branch + (around if self.stream_decay == 1 else self.stream_decay * around)
+        x = branch + (around if self.stream_decay == 1 else self.stream_decay * around)
+        return _maybe(self.stream_activation, x)
 
 
 def _shortcut_value(shortcut: nn.Module | None, stream: Tensor, weights_input: Tensor) -> Tensor:
@@ -189,7 +227,7 @@ class BiRealBlock(Block):
     """Pre-activation with a shortcut around every weight layer.
 
     Equation:
-        x <- x + W1 psp(n(norm(x)));  x <- x + W2 psp(n(norm(x)))
+        x <- a(x + W1 psp(n(norm(x))));  x <- a(x + W2 psp(n(norm(x)))), a the identity or RPReLU
 
     Shapes:
         x: [T, B, C, H, W] -> [T, B, C', H', W']
@@ -198,9 +236,10 @@ class BiRealBlock(Block):
         shortcut: where the size changes, avgpool_dup carries x, pooled, its channels repeated; conv is a
             strided 1x1 convolution of the same filtered spikes that W1 reads.
         branch_scaling: inverse_sqrt starts W1 and W2 smaller by 1 / sqrt(number of branches in the network).
+        activation: what acts on the stream behind each addition; rprelu is ReActNet's.
 
     Raises:
-        UserError: an unknown shortcut or branch_scaling.
+        UserError: an unknown shortcut, branch_scaling or activation.
 
     Source: Liu et al. 2018 (Bi-Real Net), with the norm before the activation; the scaling is our choice.
 
@@ -219,6 +258,7 @@ class BiRealBlock(Block):
         *,
         shortcut: Shortcut = "avgpool_dup",
         branch_scaling: BranchScaling = "inverse_sqrt",
+        activation: StreamActivation = "none",
     ) -> None:
         super().__init__(parts, in_shape, out_channels, stride, num_blocks)
         gain = _branch_gain(branch_scaling, 2 * num_blocks)
@@ -227,12 +267,13 @@ class BiRealBlock(Block):
         self.activation2 = parts.activation(self.out_shape)
         self.conv2 = parts.conv(self.out_shape, out_channels, gain=gain)
         self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
+        self.stream_activation1 = _make_stream_activation(activation, out_channels)
+        self.stream_activation2 = _make_stream_activation(activation, out_channels)
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.activation1(x_TBCHW)
-        x = self.conv1(psp) + _shortcut_value(self.shortcut, x_TBCHW, psp)
-        out: Tensor = x + self.conv2(self.activation2(x))
-        return out
+        x = _maybe(self.stream_activation1, self.conv1(psp) + _shortcut_value(self.shortcut, x_TBCHW, psp))
+        return _maybe(self.stream_activation2, x + self.conv2(self.activation2(x)))
 
 
 @RESIDUALS.register("ms")

@@ -112,6 +112,12 @@ NEUTRAL: dict[str, Scalar] = {
     "optim.adamw.rate_penalty": 0.0,
     "optim.sgd.rate_penalty": 0.0,
     "residual.pre.stream_decay": 1.0,
+    "residual.pre.activation": "none",
+    "residual.bireal.activation": "none",
+    "optim.adamw.width_schedule": "constant",
+    "optim.adamw.width_end": 1.0,
+    "optim.sgd.width_schedule": "constant",
+    "optim.sgd.width_end": 1.0,
 }
 
 
@@ -422,6 +428,24 @@ def _refuse_outlasted_steps(c: dict[str, Any]) -> None:
             )
 
 
+def _refuse_idle_width_schedules(c: dict[str, Any]) -> None:
+    schedule, end = c["optim"]["width_schedule"], c["optim"]["width_end"]
+    if schedule == "constant" and end != 1:
+        raise UserError(
+            f"optim.width_end={end:g} is the end of a schedule and optim.width_schedule is constant; type "
+            f"optim.width_schedule=linear or cosine, or leave optim.width_end out"
+        )
+    if schedule != "constant" and end == 1:
+        raise UserError(
+            f"optim.width_schedule={schedule} ends where it starts; type optim.width_end=0.5, say, or leave it out"
+        )
+    if schedule != "constant" and c["surrogate"]["name"] == "none":
+        raise UserError(
+            f"optim.width_schedule={schedule} is of a surrogate's width and neuron={c['neuron']['name']} has no "
+            f"surrogate; leave it out, or choose a neuron that spikes such as neuron=s2nn"
+        )
+
+
 _RULES_BEFORE_CHECK: tuple[Callable[[dict[str, Any]], None], ...] = (_resolve_auto, _refuse_an_incomplete_profile)
 _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_an_encoding_of_other_data,
@@ -432,4 +456,5 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_blocks_without_spikes,
     _refuse_placements,
     _refuse_outlasted_steps,
+    _refuse_idle_width_schedules,
 )

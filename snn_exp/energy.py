@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from snn_exp.blocks import Block
+from snn_exp.blocks import Block, RPReLU
 from snn_exp.layers import Conv2d, Linear
 from snn_exp.neurons import Neuron
 from snn_exp.norms import Norm
@@ -125,7 +125,7 @@ class SynapticOperations(_NetworkMetric):
         xnor               those of the ac with inputs in {-1, 1} and one absolute weight an output unit
         dense              all operations of a weight layer, zeros and padding included
         filter_mac         num_multiplications of a synapse, a neuron and step
-        norm_mac           of a norm, 1 a value; 2 where the statistics are the sample's own
+        norm_mac           of a norm, 1 a value; 2 where the statistics are the sample's own; of an RPReLU, 1 a value
         neuron_updates     1 a neuron and step of a neuron that has dynamics
 
     These are counts of the inference form: a norm that folds costs nothing (before relu neither: the next
@@ -155,7 +155,7 @@ class SynapticOperations(_NetworkMetric):
     samples: Tensor
 
     def __init__(self, network: nn.Module) -> None:
-        kinds = (Conv2d, nn.Linear, Synapse, Norm, Neuron)
+        kinds = (Conv2d, nn.Linear, Synapse, Norm, RPReLU, Neuron)
         # the network itself is the first: with it a pass ends
         super().__init__({n: m for n, m in network.named_modules() if not n or isinstance(m, kinds)})
         self.add_state("counts", torch.zeros(len(self.layers), len(COUNTS), dtype=torch.float64), dist_reduce_fx="sum")
@@ -194,6 +194,9 @@ class SynapticOperations(_NetworkMetric):
                 self._pass_on(x, y, {})
             else:
                 counts["norm_mac"] += cost
+        elif isinstance(part, RPReLU):  # it folds nowhere: it acts on a sum that several read
+            counts["norm_mac"] += y.numel()
+            counts["norm_mac_trained"] += y.numel()
         elif isinstance(part, Neuron) and not part.single_step:
             counts["neuron_updates"] += y.numel()
         if layer == 0:

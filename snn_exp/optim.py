@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
 
@@ -29,6 +30,8 @@ class Optim(ABC):
         clip_norm: largest norm of the gradient; 0 does not clip.
         label_smoothing: share of the target spread over all classes.
         rate_penalty: weight, in the loss, of the mean output of the neuron layers (their firing rate).
+        width_schedule: how the width of the surrogates goes from the first epoch to the last.
+        width_end: factor on that width in the last epoch; 1 with a constant schedule.
     """
 
     version: ClassVar[int] = 1
@@ -44,6 +47,8 @@ class Optim(ABC):
         clip_norm: NonNegative = 5.0,
         label_smoothing: Fraction = 0.0,
         rate_penalty: NonNegative = 0.0,
+        width_schedule: Literal["constant", "linear", "cosine"] = "constant",
+        width_end: Positive = 1.0,
     ) -> None:
         self.lr = lr
         self.weight_decay = weight_decay
@@ -53,6 +58,26 @@ class Optim(ABC):
         self.clip_norm = clip_norm
         self.label_smoothing = label_smoothing
         self.rate_penalty = rate_penalty
+        self.width_schedule = width_schedule
+        self.width_end = width_end
+
+    def width_factor(self, epoch: int, num_epochs: int) -> float:
+        """Factor on the surrogates' width in an epoch.
+
+        Equation:
+            1 + (width_end - 1) g(epoch / (num_epochs - 1)),  g(p) = p (linear), (1 - cos(pi p)) / 2 (cosine)
+
+        Example:
+            >>> annealed = AdamW(width_schedule="linear", width_end=0.5)
+            >>> [annealed.width_factor(epoch, 3) for epoch in range(3)]
+            [1.0, 0.75, 0.5]
+        """
+        if self.width_schedule == "constant":
+            return 1.0
+        progress = epoch / max(1, num_epochs - 1)
+        if self.width_schedule == "cosine":
+            progress = (1 - math.cos(math.pi * progress)) / 2
+        return 1 + (self.width_end - 1) * progress
 
     @abstractmethod
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

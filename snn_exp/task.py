@@ -49,6 +49,7 @@ class Classification(pl.LightningModule):
         self.firing_rate = FiringRate(network)
         neurons = [module for module in network.modules() if isinstance(module, Neuron)]
         self._penalized = neurons if optim.rate_penalty else []
+        self._widths = {neuron.surrogate: neuron.surrogate.width for neuron in neurons}
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K] of pixels in [0, 1], or of frames."""
@@ -58,6 +59,15 @@ class Classification(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Lightning trains a network in the mode in which it finds it; a folded one refuses here."""
         self.network.train()
+
+    def on_train_epoch_start(self) -> None:
+        """The width of the surrogates, which the number of the epoch alone decides."""
+        if self.optim.width_schedule == "constant":
+            return
+        factor = self.optim.width_factor(self.current_epoch, int(self.trainer.max_epochs or 1))
+        for surrogate, width in self._widths.items():
+            surrogate.width = factor * width
+        self.log("train/surrogate_width", next(iter(self._widths)).width, on_step=False, on_epoch=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch, and the penalty on the mean output of the neuron layers, if there is one."""

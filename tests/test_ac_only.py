@@ -47,6 +47,12 @@ def test_a_stream_that_decays_is_named_block_by_block() -> None:
     assert found.elsewhere == ENDS | {f"stages.{stage}.0": "shortcut" for stage in range(3)}
 
 
+def test_what_bends_the_stream_is_named() -> None:
+    found = left_in("s2nn", residual={"name": "bireal", "shortcut": "conv", "activation": "rprelu"})
+    blocks = [f"stages.{stage}.0.stream_activation{i}" for stage in range(3) for i in (1, 2)]
+    assert found.hidden == {} and found.elsewhere == ENDS | dict.fromkeys(blocks, "stream")
+
+
 def test_signs_are_added() -> None:
     assert left_in({"name": "sign"}, residual={"name": "bireal"}, weight_quant="bnn").hidden == {}
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snn_exp.blocks import RESIDUALS, Block, PoolDup
+from snn_exp.blocks import RESIDUALS, Block, PoolDup, RPReLU
 from snn_exp.layers import PartFactories, make_part_factories
 from snn_exp.networks import ResNet
 from snn_exp.neurons import Neuron
@@ -147,6 +147,29 @@ def test_a_block_is_its_equation(name: str) -> None:
     y = block(x)
     torch.testing.assert_close(y, EQUATIONS[name](block, x, 1, lambda stream, first: stream), rtol=1e-12, atol=1e-12)
     assert not torch.equal(y, x) and y.any()
+
+
+@pytest.mark.parametrize("name", ["pre", "bireal"])
+def test_a_stream_activation_acts_behind_every_addition(name: str) -> None:
+    x = stream_of("real")
+    plain, bent = (make_block({"name": name, "activation": a}) for a in ("none", "rprelu"))
+    bent.load_state_dict(plain.state_dict(), strict=False)
+    activations = [module for module in bent.modules() if isinstance(module, RPReLU)]
+    with torch.no_grad():
+        for activation in activations:
+            activation.shift_in.fill_(0.2), activation.slope.fill_(0.5), activation.shift_out.fill_(-0.1)
+    if name == "pre":
+        assert len(activations) == 1
+        torch.testing.assert_close(bent(x), rprelu(plain(x)))
+        return
+    assert len(activations) == 2
+    between = rprelu(x + conv(plain.conv1, psp(n(norm(plain.activation1.norm, x)))))
+    after = rprelu(between + conv(plain.conv2, psp(n(norm(plain.activation2.norm, between)))))
+    torch.testing.assert_close(bent(x), after)
+
+
+def rprelu(x: Tensor) -> Tensor:
+    return torch.where(x > 0.2, x - 0.2, 0.5 * (x - 0.2)) - 0.1
 
 
 def test_the_stream_of_a_pre_block_decays() -> None:

@@ -19,7 +19,7 @@ GROUPS = (
     "synapse, trainer, weight_norm, weight_quant"
 )
 LIF = "decay_input, detach_reset, learn_threshold, reset, tau, v_reset, v_threshold"
-NEURONS = "clif, cuba_lif, glif, if, klif, lif, plif, psn, relu, s2nn, sign, sliding_psn, srm"
+NEURONS = "clif, cuba_lif, glif, if, klif, lif, plif, psn, relu, rsign, s2nn, sign, sliding_psn, srm"
 
 ERRORS = {
     "neuron=lfi": f"There is no neuron 'lfi'; allowed: {NEURONS}; did you mean lif? Type neuron=lif",
@@ -58,6 +58,11 @@ ERRORS = {
     "encoding.num_steps=4 neuron=s2nn": "encoding.num_steps=4 does not go with neuron=s2nn, which has a single step; "
     "leave encoding.num_steps out, or choose a neuron with time such as neuron=lif",
     "norm=psp neuron=sign": "norm=psp does nothing with neuron=sign: the second moment of -1 and +1 is 1; type norm=bn",
+    "optim.width_end=0.5": "optim.width_end=0.5 is the end of a schedule and optim.width_schedule is constant; type "
+    "optim.width_schedule=linear or cosine, or leave optim.width_end out",
+    "optim.width_schedule=linear": "optim.width_schedule=linear ends where it starts; type optim.width_end=0.5, say, or leave it out",
+    "neuron=relu optim.width_schedule=cosine optim.width_end=2": "optim.width_schedule=cosine is of a surrogate's width and "
+    "neuron=relu has no surrogate; leave it out, or choose a neuron that spikes such as neuron=s2nn",
     "residual=sew_add neuron=relu": "residual=sew_add combines spikes and neuron=relu emits real values; type "
     "residual=bireal, or a neuron that spikes such as neuron=lif",
     "residual=sew_iand neuron=sign": "residual=sew_iand combines spikes and neuron=sign emits -1 and +1; type "

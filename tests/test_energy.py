@@ -209,6 +209,28 @@ def test_the_dense_counts_of_the_layers_add_up_to_the_networks(command: str) -> 
     assert all(row["ac"] + row["mac"] <= row["dense"] for row in counts.values() if "dense" in row)
 
 
+def test_a_stream_activation_costs_one_multiplication_a_value_as_trained_and_in_inference() -> None:
+    task, x_TBCHW = task_of("neuron=rsign", "residual=bireal", "residual.activation=rprelu")
+    counts = counted(task.network, x_TBCHW)
+    first, last = counts["stages.0.0.stream_activation1"], counts["stages.2.0.stream_activation2"]
+    width = task.network.stages[0][0].out_shape[0]
+    assert first == {"norm_mac": width * 8 * 8, "norm_mac_trained": width * 8 * 8}
+    assert last["norm_mac"] == 4 * width * 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("command", "counted_as"),
+    [("neuron=sign weight_quant=xnor", "xnor"), ("neuron=sign weight_quant=none", "ac"),
+     ("neuron=relu weight_quant=xnor", "mac"), ("neuron=rsign surrogate=ste weight_quant=bnn", "xnor"),
+     ("neuron=sign surrogate=swish_sign weight_quant=bnn", "xnor")],
+)  # fmt: skip
+def test_binary_activations_binary_weights_and_both_can_be_told_apart(command: str, counted_as: str) -> None:
+    task, x_TBCHW = task_of("residual=bireal", *command.split())
+    hidden = counted(task.network, x_TBCHW)["stages.0.0.conv1"]
+    found = "xnor" if hidden.get("xnor") else "ac" if hidden["ac"] else "mac"
+    assert found == counted_as
+
+
 @pytest.mark.parametrize(
     "command",
     ["neuron=s2nn residual=bireal", "neuron=lif neuron.v_threshold=0.1 network=vgg",

@@ -254,3 +254,14 @@ def test_a_rate_penalty_lowers_the_firing_rate() -> None:
     free = train.run(tiny("neuron=lif", "residual=pre"), echo=False)
     penalized = train.run(tiny("neuron=lif", "residual=pre", "optim.rate_penalty=20"), echo=False)
     assert penalized.metrics["val/firing_rate"] < 0.8 * free.metrics["val/firing_rate"]
+
+
+@pytest.mark.parametrize(("schedule", "widths"), [("linear", [1.0, 0.75, 0.5]), ("cosine", [1.0, 0.75, 0.5])])
+def test_the_width_of_the_surrogate_follows_its_schedule_and_is_recorded(schedule: str, widths: list[float]) -> None:
+    config = tiny("trainer.max_epochs=3", f"optim.width_schedule={schedule}", "optim.width_end=0.5")
+    train.run(config, echo=False)
+    recorded = [float(row["train/surrogate_width"]) for row in RunFolder.of(config).epochs()]
+    assert recorded == pytest.approx(widths)
+    plain = tiny()
+    train.run(plain, echo=False)
+    assert "train/surrogate_width" not in RunFolder.of(plain).epochs()[0], "a constant width is in the config"

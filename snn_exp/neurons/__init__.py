@@ -14,7 +14,7 @@ A new neuron goes into the file whose course it follows, or into one of its own 
 from snn_exp.neurons.integrating import CLIF, GLIF, IF, KLIF, LIF, PLIF, CubaLIF, IntegratingNeuron
 from snn_exp.neurons.neuron import NEURONS, Neuron, StepwiseNeuron
 from snn_exp.neurons.parallel import PSN, ParallelNeuron, SlidingPSN
-from snn_exp.neurons.single_step import S2NN, ReLU, Sign, SingleStepNeuron
+from snn_exp.neurons.single_step import S2NN, ReLU, RSign, Sign, SingleStepNeuron
 from snn_exp.neurons.srm import SRM
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "IntegratingNeuron",
     "Neuron",
     "ParallelNeuron",
+    "RSign",
     "ReLU",
     "Sign",
     "SingleStepNeuron",

@@ -5,7 +5,7 @@ Shapes: T steps, B batch, N any feature dimensions.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -70,11 +70,37 @@ class Sign(SingleStepNeuron):
     emits = "signs"
     default_surrogate = "approx_sign"
 
+    learns_shift: ClassVar[bool] = False
+
     def __init__(self, *supplied: Any) -> None:
-        super().__init__(*supplied, v_threshold=0.0)
+        super().__init__(*supplied, v_threshold=0.0, learn_threshold=self.learns_shift)
 
     def fire(self, h: Tensor) -> Tensor:
         return self.surrogate.sign(self.excess(h))
+
+
+@NEURONS.register("rsign")
+class RSign(Sign):
+    """A sign around a learned value of each channel, as in ReActNet.
+
+    Straight behind a batch norm it can do no more than that norm's own shift; residual.activation=rprelu is its
+    companion.
+
+    Equation:
+        s = +1 if x >= a_c else -1, a_c learned per channel from 0;  backward: the surrogate
+
+    Shapes:
+        x, s: [T, B, N], T = 1 in a network
+
+    Source: Liu et al. 2020 (ReActNet).
+
+    Example:
+        >>> RSign((2,)).v_threshold
+        Parameter containing:
+        tensor([0., 0.], requires_grad=True)
+    """
+
+    learns_shift = True
 
 
 @NEURONS.register("relu")
