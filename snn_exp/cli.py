@@ -118,6 +118,8 @@ def train(arguments: Sequence[str]) -> int:
     for config in configs:
         if config not in todo and (note := folders[config.run_id].check_stored(config)):
             print(note)
+    for config in todo:
+        results.teacher_of(config)  # refuses one that cannot teach it, before anything is trained
     _require_data(todo)
     results.require_writable(results.output_root())
     if sweep.multirun:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import json
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -34,7 +36,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from snn_exp import menu
-from snn_exp.config import GROUPS, SETTINGS, ExperimentConfig, resolve
+from snn_exp.config import GROUPS, KEYS, SETTINGS, ExperimentConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.registry import Parameter, parameters_of
 
@@ -143,9 +145,9 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
             raise UserError(f"the sweep cannot be expanded: {_first_line(error)}") from None
         if not multirun:
             composer.remember(tuple(expanded[0]), base)
-        cells = tuple(composer.cell(tuple(cell)) for cell in expanded)
+        cells = [composer.cell(tuple(cell)) for cell in expanded]
     return Sweep(
-        cells=cells,
+        cells=_with_teachers(cells, search),
         hydra_overrides=tuple(_text(o) for o in overrides if _is_hydras(o)),
         multirun=multirun,
         axes=tuple(o.key_or_group for o in overrides if o.is_sweep_override()),
@@ -169,7 +171,31 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
             if sweeping := [o for o in overrides if o.is_sweep_override()]:
                 raise UserError(f"{_text(sweeping[0])} is a sweep of several values; give one value")
             cells.append(composer.cell(tuple(_text(o) for o in _last_of_each(overrides))))
-    return tuple(cells)
+    return _with_teachers(cells, search)
+
+
+def _with_teachers(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, ...]:
+    """Overrides of a teacher become its run id: data and seed are its student's, unless they say something else."""
+    taught = [cell.config for cell in cells if cell.config and "=" in (cell.config.teacher or "")]
+    if not taught:
+        return tuple(cells)
+    commands = [(*_data_overrides(config), *shlex.split(str(config.teacher))) for config in taught]
+    teachers = iter(compose_cells(commands, search))
+    return tuple(
+        _taught(cell, next(teachers)) if cell.config and "=" in (cell.config.teacher or "") else cell for cell in cells
+    )
+
+
+def _data_overrides(config: ExperimentConfig) -> tuple[str, ...]:
+    values = {f"dataset.{key}": json.dumps(value) for key, value in config.dataset.items() if key != "name"}
+    return (f"dataset={config.dataset['name']}", *(f"{k}={v}" for k, v in values.items()), f"seed={config.seed}")
+
+
+def _taught(student: Cell, teacher: Cell) -> Cell:
+    assert student.config is not None
+    if teacher.config is None:
+        return Cell(student.overrides, None, f"teacher='{student.config.teacher}': {teacher.refusal}")
+    return Cell(student.overrides, dataclasses.replace(student.config, teacher=teacher.config.run_id))
 
 
 @functools.cache
@@ -297,8 +323,8 @@ def _normalized(override: Override, loader: ConfigLoader) -> Override:
     head = key.partition("@")[0].partition(".")[0].partition("/")[0]
     if head == "hydra":
         return override
-    if head not in (*CHOICES, "seed"):
-        raise unknown("group or key", key, (*CHOICES, "seed"), f"{{}}{line[line.find('=') :] if '=' in line else ''}")
+    if head not in (*CHOICES, *KEYS):
+        raise unknown("group or key", key, (*CHOICES, *KEYS), f"{{}}{line[line.find('=') :] if '=' in line else ''}")
     if override.is_delete():
         choice = loader.load_configuration(CONFIG_NAME, [], RunMode.RUN).hydra.runtime.choices.get(key, 0)
         has_none = "none" in _options(loader, key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -98,6 +99,9 @@ SETTINGS: dict[str, type] = {
 }
 GROUPS = (*list(menu.REGISTRIES)[:3], "depth", *list(menu.REGISTRIES)[3:], "trainer", "logger", "energy")
 
+RUN_ID = re.compile("[0-9a-f]{10}")
+KEYS = ("seed", "teacher", "experiment")  # beside the groups
+
 # What decides nothing about a result: a name, where it is logged, how it is priced.
 ASIDE = ("logger", "energy", "experiment")
 
@@ -118,6 +122,10 @@ NEUTRAL: dict[str, Scalar] = {
     "optim.adamw.width_end": 1.0,
     "optim.sgd.width_schedule": "constant",
     "optim.sgd.width_end": 1.0,
+    "optim.adamw.teacher_weight": 0.5,
+    "optim.adamw.teacher_temperature": 4.0,
+    "optim.sgd.teacher_weight": 0.5,
+    "optim.sgd.teacher_temperature": 4.0,
 }
 
 
@@ -142,6 +150,7 @@ class ExperimentConfig:
     energy: EnergyConfig
     seed: int
     experiment: str | None = None
+    teacher: str | None = None  # a run id; overrides until `compose` has answered them
 
     @property
     def num_steps(self) -> int:
@@ -186,6 +195,8 @@ def identity(config: ExperimentConfig) -> dict[str, Any]:
     plain = config.to_plain()
     for group in ASIDE:
         del plain[group]
+    if plain["teacher"] is None:
+        del plain["teacher"]
     for group, fields in EXECUTION.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in fields}
     for group, options in menu.load().items():
@@ -223,8 +234,8 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
     c: dict[str, Any] = {group: {} for group in ASIDE if group in SETTINGS}
     c |= {key: _plain(value) for key, value in composed.items()}
     for key in c:
-        if key not in (*GROUPS, "seed", "experiment"):
-            raise unknown("group or key", key, (*GROUPS, "seed", "experiment"), "{}=...")
+        if key not in (*GROUPS, *KEYS):
+            raise unknown("group or key", key, (*GROUPS, *KEYS), "{}=...")
     for rule in _RULES_BEFORE_CHECK:
         rule(c)
     for group in GROUPS:
@@ -446,6 +457,18 @@ def _refuse_idle_width_schedules(c: dict[str, Any]) -> None:
         )
 
 
+def _refuse_unreadable_teachers(c: dict[str, Any]) -> None:
+    teacher = c.get("teacher")
+    if teacher is not None and not ("=" in str(teacher) or RUN_ID.fullmatch(str(teacher))):
+        raise UserError(
+            f"teacher={teacher} is neither a run id, which has 10 hex digits, nor overrides; type teacher=0123456789, "
+            f"or teacher='method=relu_bn depth=d20'"
+        )
+    for key in ("teacher_weight", "teacher_temperature"):
+        if teacher is None and c["optim"][key] != _defaults("optim", c["optim"]["name"])[key]:
+            raise UserError(f"optim.{key} does nothing without a teacher; type teacher=RUN_ID as well, or leave it out")
+
+
 _RULES_BEFORE_CHECK: tuple[Callable[[dict[str, Any]], None], ...] = (_resolve_auto, _refuse_an_incomplete_profile)
 _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_an_encoding_of_other_data,
@@ -457,4 +480,5 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_placements,
     _refuse_outlasted_steps,
     _refuse_idle_width_schedules,
+    _refuse_unreadable_teachers,
 )

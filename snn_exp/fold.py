@@ -33,12 +33,11 @@ from snn_exp.dataflow import data_flow, part_at
 from snn_exp.energy import SynapticOperations
 from snn_exp.errors import UserError
 from snn_exp.layers import TimeFolded
-from snn_exp.loading import DataModule
 from snn_exp.networks import MeanOverTimeAndSpace, Network
 from snn_exp.neurons import Neuron
 from snn_exp.norms import NoNorm, Norm
 from snn_exp.task import Classification
-from snn_exp.train import build_data, build_task
+from snn_exp.train import build_data, build_task, load_task
 
 TOLERANCE = 1e-10  # of logits in float64, relative to the largest where that is above 1
 CHUNK = 64  # samples whose spikes are kept at a time for comparison
@@ -355,8 +354,8 @@ def fold_run(folder: results.RunFolder, config: ExperimentConfig) -> FoldResult:
         RuntimeError: in float64 the folded network is another one; nothing is stored.
     """
     trained = folder.trained()
-    data, task = _build(config)
-    task.network.load_state_dict(load_file(folder.weights))
+    data = build_data(config)
+    task = load_task(folder, config, data)
     task.eval()
     network = copy.deepcopy(task.network).double()
     folded = fold(network)
@@ -389,14 +388,11 @@ def load_folded(folder: results.RunFolder) -> Folded:
     config = folder.trained_config()
     if not folder.folded.exists():
         raise UserError(f"run {folder.path.name} is not folded yet; type snn-exp fold {folder.path.name}")
-    folded = fold(_build(config)[1].network)  # the same parts as the trained one, with other values
+    folded = fold(
+        build_task(config, build_data(config)).network
+    )  # the same parts as the trained one, with other values
     folded.load_state_dict(load_file(folder.folded))
     return folded
-
-
-def _build(config: ExperimentConfig) -> tuple[DataModule, Classification]:
-    data = build_data(config)
-    return data, build_task(config, data)
 
 
 def _encoded(task: Classification, loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:

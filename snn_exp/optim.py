@@ -32,6 +32,8 @@ class Optim(ABC):
         rate_penalty: weight, in the loss, of the mean output of the neuron layers (their firing rate).
         width_schedule: how the width of the surrogates goes from the first epoch to the last.
         width_end: factor on that width in the last epoch; 1 with a constant schedule.
+        teacher_weight: share of the loss that compares with the teacher, if there is one; the rest is cross-entropy.
+        teacher_temperature: softens both distributions of that comparison.
     """
 
     version: ClassVar[int] = 1
@@ -49,6 +51,8 @@ class Optim(ABC):
         rate_penalty: NonNegative = 0.0,
         width_schedule: Literal["constant", "linear", "cosine"] = "constant",
         width_end: Positive = 1.0,
+        teacher_weight: Fraction = 0.5,
+        teacher_temperature: Positive = 4.0,
     ) -> None:
         self.lr = lr
         self.weight_decay = weight_decay
@@ -60,6 +64,8 @@ class Optim(ABC):
         self.rate_penalty = rate_penalty
         self.width_schedule = width_schedule
         self.width_end = width_end
+        self.teacher_weight = teacher_weight
+        self.teacher_temperature = teacher_temperature
 
     def width_factor(self, epoch: int, num_epochs: int) -> float:
         """Factor on the surrogates' width in an epoch.

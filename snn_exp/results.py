@@ -338,6 +338,33 @@ def find_run(given: str) -> RunFolder:
     raise UserError(f"There is no run {given!r} among the {len(ids)} of {runs}{hint}")
 
 
+def teacher_of(config: ExperimentConfig) -> RunFolder | None:
+    """The finished run that teaches this one; None if none does.
+
+    Raises:
+        UserError: there is no such run, it has no weights, or it has learned on other data, another split or seed.
+    """
+    if config.teacher is None:
+        return None
+    folder = RunFolder(output_root() / "runs" / config.teacher)
+    if not (folder.path / "manifest.json").exists():
+        raise UserError(f"teacher={config.teacher} is no run of {folder.path.parent}; train it first")
+    theirs = folder.trained().config
+    ours = config.to_plain()
+    for key in ("name", *ours["dataset"]):
+        if theirs["dataset"].get(key) != ours["dataset"][key]:
+            raise UserError(
+                f"teacher={config.teacher} has learned on other data: dataset.{key} is {theirs['dataset'].get(key)} "
+                f"there and {ours['dataset'][key]} here; choose a teacher of the same data, or train one"
+            )
+    if theirs["seed"] != config.seed:
+        raise UserError(
+            f"teacher={config.teacher} has seed={theirs['seed']} and so another split: it may have learned what is "
+            f"validated here; choose a teacher of seed={config.seed}, or give the teacher as overrides"
+        )
+    return folder
+
+
 def _agree(a: Any, b: Any) -> bool:
     if isinstance(a, dict) and isinstance(b, dict):
         return all(a[key] == b[key] for key in a.keys() & b.keys())

@@ -43,6 +43,7 @@ class Classification(pl.LightningModule):
         self.encoding = encoding
         self.optim = optim
         self.seed = seed
+        self._teachers: list[Classification] = []  # a plain list, and so none of our weights
         self.train_acc = _accuracy(num_classes)
         self.eval_acc = nn.ModuleDict({split: _accuracy(num_classes) for split in ("val_", "test_")})
         self.eval_loss = torchmetrics.MeanMetric()
@@ -56,9 +57,15 @@ class Classification(pl.LightningModule):
         logits: Tensor = self.network(self.encoding(x))
         return logits
 
+    def learn_from(self, teacher: Classification) -> None:
+        """From here on the loss compares with the logits of a trained task on the same batch, too."""
+        self._teachers.append(teacher.eval())
+
     def on_fit_start(self) -> None:
         """Lightning trains a network in the mode in which it finds it; a folded one refuses here."""
         self.network.train()
+        for teacher in self._teachers:
+            teacher.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         """The width of the surrogates, which the number of the epoch alone decides."""
@@ -70,12 +77,17 @@ class Classification(pl.LightningModule):
         self.log("train/surrogate_width", next(iter(self._widths)).width, on_step=False, on_epoch=True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch, and the penalty on the mean output of the neuron layers, if there is one."""
+        """Cross-entropy of a batch, mixed with the distance to a teacher, and a penalty on the neurons' mean output."""
         x, y_B = batch
         _seed_all_draws(self.device, _mixed(self.seed, self.global_step))
         with outputs_of(self._penalized) as outputs:
             logits_BK = self(x)
         loss = functional.cross_entropy(logits_BK, y_B, label_smoothing=self.optim.label_smoothing)
+        for teacher in self._teachers:
+            with torch.no_grad():
+                taught_BK = teacher(x)
+            share = self.optim.teacher_weight
+            loss = (1 - share) * loss + share * distance(logits_BK, taught_BK, self.optim.teacher_temperature)
         if outputs:
             loss = loss + self.optim.rate_penalty * torch.stack([s.mean() for s in outputs.values()]).mean()
         self.train_acc.update(logits_BK, y_B)
@@ -146,6 +158,23 @@ class Classification(pl.LightningModule):
         """Optimizer and schedule, stepped once a batch."""
         optimizer, schedule = self.optim.build(self.network, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def distance(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> Tensor:
+    """How far softened predictions lie from a teacher's; its gradient is as large at any temperature.
+
+    Equation:
+        temperature^2 KL(softmax(teacher / temperature) || softmax(student / temperature)), mean over B
+
+    Source: Hinton et al. 2015, arXiv 1503.02531.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 0.0]])
+        >>> float(distance(x, x, 4.0))
+        0.0
+    """
+    student, teacher = ((logits / temperature).log_softmax(1) for logits in (student_BK, teacher_BK))
+    return temperature**2 * functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def _accuracy(num_classes: int) -> torchmetrics.Metric:

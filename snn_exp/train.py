@@ -26,7 +26,7 @@ from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
 from snn_exp.ownership import Lost, Ownership, Taken, owning
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
-from snn_exp.results import Operations, Result, RunFolder, data_root, now
+from snn_exp.results import Operations, Result, RunFolder, data_root, now, teacher_of
 from snn_exp.task import Classification
 
 Evaluation = tuple[dict[str, float], dict[str, Operations]]  # metrics; split -> operations by part
@@ -77,6 +77,8 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
         )
         folder.finish(result)
         return result
+    if teacher := teacher_of(config):
+        task.learn_from(load_task(teacher, teacher.trained_config(), data))
     operations: dict[str, Operations] = {}
     try:
         trainer.fit(task, data, ckpt_path=_path(folder.last_checkpoint), weights_only=True)
@@ -134,6 +136,13 @@ def build_task(config: ExperimentConfig, data: DataModule) -> Classification:
     if config.trainer.checkpoint_activations:
         checkpoint_activations(network.segments())
     return Classification(network, encoding, OPTIMS.make(config.optim), dataset.num_classes, config.seed)
+
+
+def load_task(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> Classification:
+    """The network and the task of a finished run, with its best weights."""
+    task = build_task(config, data)
+    task.network.load_state_dict(load_file(folder.weights))
+    return task
 
 
 def hardware() -> dict[str, Any]:

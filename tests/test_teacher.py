@@ -1,0 +1,105 @@
+"""Distillation: who may teach a run, how the run is told, and what it learns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from snn_exp import cli, train
+from snn_exp.compose import compose, read_command
+from snn_exp.config import ExperimentConfig
+from snn_exp.errors import UserError
+from snn_exp.results import RunFolder, teacher_of
+from snn_exp.task import distance
+
+TINY = ("network.width=4", "logger=none", "trainer.max_epochs=1", "optim.batch_size=128", "residual=bireal")
+RELU = "neuron=relu network.width=4 trainer.max_epochs=1 optim.batch_size=128 residual=bireal"
+
+
+@pytest.fixture(autouse=True)
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
+    return tmp_path / "out"
+
+
+def student(*overrides: str) -> ExperimentConfig:
+    return compose([*TINY, "neuron=s2nn", *overrides])
+
+
+def test_the_distance_is_the_softened_divergence_written_out() -> None:
+    a, b = torch.tensor([[1.0, 0.0, -2.0]]), torch.tensor([[0.5, 0.5, 1.0]])
+    p, q = torch.softmax(b / 2, 1), torch.softmax(a / 2, 1)
+    torch.testing.assert_close(distance(a, b, 2.0), 4 * (p * (p.log() - q.log())).sum())
+
+
+def test_a_teacher_is_found_by_its_overrides_on_the_students_data_and_seed() -> None:
+    taught = student("dataset=digits_200", "dataset.num_train=100", "seed=3", f"teacher='{RELU}'")
+    teacher = compose([*RELU.split(), "dataset=digits_200", "dataset.num_train=100", "seed=3"])
+    assert taught.teacher == teacher.run_id
+    assert taught.run_id != student("dataset=digits_200", "dataset.num_train=100", "seed=3").run_id
+    assert (
+        taught.run_id
+        == student("dataset=digits_200", "dataset.num_train=100", "seed=3", f"teacher={teacher.run_id}").run_id
+    ), "however it is named"
+    sweep = read_command([*TINY, "neuron=s2nn", "seed=0,1", f"teacher='{RELU}'"], multirun=True)
+    assert len({cell.config.teacher for cell in sweep.cells if cell.config}) == 2, "every seed has a teacher of its own"
+
+
+def test_a_student_learns_from_a_teacher_that_stays_as_it_is() -> None:
+    teacher = compose(["logger=none", *RELU.split()])
+    train.run(teacher, echo=False)
+    before = RunFolder.of(teacher).weights.read_bytes()
+    alone, taught = student(), student(f"teacher={teacher.run_id}", "optim.teacher_weight=0.9")
+    for config in (alone, taught):
+        train.run(config, echo=False)
+    assert RunFolder.of(teacher).weights.read_bytes() == before
+    ours, theirs = (load_file(RunFolder.of(config).weights) for config in (alone, taught))
+    assert ours.keys() == theirs.keys(), "the teacher is no part of what is stored"
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_who_may_not_teach_is_refused_before_anything_is_trained(
+    capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    teacher = compose(["logger=none", *RELU.split()])
+    train.run(teacher, echo=False)
+    folder = RunFolder.of(teacher)
+    assert teacher_of(student(f"teacher={teacher.run_id}")) == folder
+    assert teacher_of(student()) is None
+    named = f"teacher={teacher.run_id}"
+    assert cli.main(["train", *TINY, "neuron=s2nn", named, "dataset=digits_200"]) == 2
+    assert "has learned on other data: dataset.name is digits there and digits_200 here" in capsys.readouterr().err
+    assert cli.main(["train", *TINY, "neuron=s2nn", named, "dataset.split_seed=1"]) == 2
+    assert "has learned on other data: dataset.split_seed is 0 there and 1 here" in capsys.readouterr().err
+    assert cli.main(["train", *TINY, "neuron=s2nn", named, "seed=1"]) == 2
+    assert "has seed=0 and so another split" in capsys.readouterr().err
+    assert cli.main(["train", *TINY, "neuron=s2nn", "teacher=0123456789"]) == 2
+    assert "teacher=0123456789 is no run of " in capsys.readouterr().err
+    stored = json.loads((folder.path / "result.json").read_text())
+    (folder.path / "result.json").write_text(json.dumps(stored | {"status": "diverged"}))
+    assert cli.main(["train", *TINY, "neuron=s2nn", named]) == 2
+    assert "diverged, so it has no trained weights" in capsys.readouterr().err
+    (folder.path / "result.json").unlink()
+    assert cli.main(["train", *TINY, "neuron=s2nn", named]) == 2
+    assert "is not finished" in capsys.readouterr().err
+    assert [path.name for path in (output / "runs").iterdir()] == [teacher.run_id]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["teacher=nobody"], "teacher=nobody is neither a run id, which has 10 hex digits, nor overrides; type "),
+        (["teacher='neuron=rleu'"], "did you mean relu"),
+        (["teacher='neuron=relu depth=21'"], "the nearest is 20"),
+        (["teacher='neuron=s2nn encoding.num_steps=4'"], "teacher='neuron=s2nn encoding.num_steps=4': encoding.num_steps=4"),
+        (["optim.teacher_weight=0.7"], "optim.teacher_weight does nothing without a teacher; type teacher=RUN_ID as well"),
+    ],
+)  # fmt: skip
+def test_a_teacher_that_cannot_be_is_refused_in_words(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        student(*overrides)
+    assert sentence in str(refusal.value)
