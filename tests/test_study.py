@@ -227,7 +227,9 @@ def test_a_study_goes_on_where_it_was_stopped_and_its_rows_outlive_the_runs(
     assert (study.folder / "figures" / "depth.png").exists()
     assert (study.folder / "figures" / "pareto_net_d8.png").stat().st_size > 10_000
     assert "![pareto_net_d8](figures/pareto_net_d8.png)" in page
-    assert "MAC 4.6 pJ, AC 0.9 pJ, XNOR 20 fJ; compute only, no memory traffic; joined: the methods than" in page
+    caption = page.partition("\n\nAccuracy against energy: ")
+    assert caption[0].endswith("![pareto_net_d14](figures/pareto_net_d14.png)"), "under the pictures that it is of"
+    assert "MAC 4.6 pJ, AC 0.9 pJ, XNOR 20 fJ; compute only, no memory traffic.\n\n![layers_net_d8]" in caption[2]
     assert "| T | firing rate | highest layer | energy nJ | energy / none |" in page
     (ratio,) = [line for line in page.splitlines() if line.startswith("  - net_d8, bn against none, test/energy_pj / ")]
     assert "test/energy_dense_pj: holds (ratio 0." in ratio and " against 0.5, n = 2)" in ratio
