@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import yaml
 from rich.markup import escape
 from rich.table import Table
 
@@ -48,11 +50,11 @@ def comment(file: Path) -> str:
 
 
 def parameters(group: str, name: str) -> tuple[Parameter, ...]:
-    """The parameters of an option; none for a bundle of choices."""
-    if group in SETTINGS:
-        return parameters_of(SETTINGS[group])
+    """The parameters of an option, with what its file sets as their defaults; none for a bundle of choices."""
     option = menu.load().get(group, {}).get(name)
-    return option.parameters if option else ()
+    found = parameters_of(SETTINGS[group]) if group in SETTINGS else option.parameters if option else ()
+    sets = yaml.safe_load((config_dir() / group / f"{name}.yaml").read_text())
+    return tuple(dataclasses.replace(p, default=sets.get(p.name, p.default)) for p in found)
 
 
 def _describe(p: Parameter) -> str:

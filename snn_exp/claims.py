@@ -154,7 +154,10 @@ def _judge_pair(claim: Claim, a: Mapping[int, Row], b: Mapping[int, Row]) -> tup
 
 
 def _judge_ratio(claim: Claim, a: Mapping[int, Row], b: Mapping[int, Row]) -> tuple[Finding, str]:
-    ratio = paired_ratio(values(a, claim.metric), values(b, claim.than_metric or claim.metric))
+    of, than = values(a, claim.metric), values(b, claim.than_metric or claim.metric)
+    if min([*of.values(), *than.values()], default=1.0) <= 0:
+        return "not shown", "a value is not above 0, so there is no ratio"
+    ratio = paired_ratio(of, than)
     if ratio is None or ratio.low is None or ratio.high is None or claim.value is None:
         return "not decided", "fewer than two pairs"
     figures = f"ratio {shown_ratio(ratio)} against {claim.value:.3g}, n = {ratio.n}"

@@ -192,8 +192,9 @@ def draw_pareto(progress: Progress, setting: str, path: Path) -> Path | None:
     if len({energy for energy, _ in means.values()}) < 2:
         return None
     from matplotlib import pyplot
+    from matplotlib.ticker import LogFormatter
 
-    figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.0), layout="constrained")
     axes.plot(*zip(*(means[method] for method in pareto(means)), strict=True), color="grey", linewidth=0.8)
     for number, method in enumerate(study.methods):
         if method in found:
@@ -201,10 +202,12 @@ def draw_pareto(progress: Progress, setting: str, path: Path) -> Path | None:
             axes.errorbar(*means[method], along, across, color=f"C{number % 10}", marker="os^D"[number // 10 % 4],
                           capsize=2, label=method)  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(LogFormatter())
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.set_xlabel(f"energy of one test sample, nJ ({progress.profile.name})", fontsize=8)
     axes.set_ylabel(f"{study.metric}{unit}", fontsize=8)
     axes.tick_params(which="both", labelsize=7)
-    axes.legend(fontsize=7, loc="best")
+    figure.legend(fontsize=7, loc="outside right center")
     axes.set_title(f"{study.name}, {setting}: mean and sd over seeds", fontsize=10)
     return _saved(figure, path)
 

@@ -10,6 +10,7 @@ import fnmatch
 import itertools
 import os
 from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -220,6 +221,7 @@ def _mapping(given: Any, where: str, need: Collection[str] = (), may: Collection
     return given
 
 
+# What decides each test; a ratio may also name than_metric.
 _TESTS: Mapping[str, tuple[str, ...]] = {
     "higher": ("than",), "lower": ("than",), "within": ("than", "margin"), "equivalent": ("than", "margin"),
     "at_least": ("value",), "at_most": ("value",), "ratio": ("than", "value"),
@@ -227,16 +229,19 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
 
 
 def _claim(given: Any, where: str, methods: Mapping[str, Any], settings: Mapping[str, Any], metric: str) -> Claim:
-    c = _mapping(
-        given, where, need={"says", "test", "of"}, may={"than", "in", "metric", "margin", "value", "than_metric"}
-    )
-    if c["test"] not in _TESTS:
-        raise unknown(f"test of {where}", str(c["test"]), _TESTS, "test: {}")
-    for key in _TESTS[c["test"]]:
-        if key not in c:
-            raise UserError(f"{where}: test: {c['test']} needs {key}: ...")
-    if "than_metric" in c and c["test"] != "ratio":
-        raise UserError(f"{where}: than_metric goes with test: ratio alone, not with test: {c['test']}; leave it out")
+    decisive = ("than", "margin", "value", "than_metric")
+    c = _mapping(given, where, need={"says", "test", "of"}, may={"in", "metric", *decisive})
+    test = str(c["test"])
+    if test not in _TESTS:
+        raise unknown(f"test of {where}", test, _TESTS, "test: {}")
+    takes = (*_TESTS[test], "than_metric") if test == "ratio" else _TESTS[test]
+    for key in decisive:
+        if key in _TESTS[test] and key not in c:
+            raise UserError(f"{where}: test: {test} needs {key}: ...")
+        if key in c and key not in takes:
+            raise UserError(
+                f"{where}: {key} does not go with test: {test}, which takes {', '.join(takes)}; leave it out"
+            )
     of, than, places = _names(c["of"]), _names(c.get("than", ())), _names(c.get("in", list(settings)))
     for name in (*of, *than):
         if name not in methods:
@@ -244,10 +249,18 @@ def _claim(given: Any, where: str, methods: Mapping[str, Any], settings: Mapping
     for name in places:
         if name not in settings:
             raise unknown(f"setting in {where}", name, settings, "in: {}")
+    margin, value = (_number(c[key], f"{where}: {key}") if key in c else None for key in ("margin", "value"))
     return Claim(
-        str(c["says"]), c["test"], of, than, places, str(c.get("metric", metric)), c.get("margin"), c.get("value"),
-        c.get("than_metric"),
-    )  # fmt: skip
+        str(c["says"]), c["test"], of, than, places, str(c.get("metric", metric)), margin, value, c.get("than_metric")
+    )
+
+
+def _number(given: Any, where: str) -> float:
+    """A number, also one written as a fraction such as 1/12."""
+    try:
+        return float(Fraction(str(given)))
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"{where} must be a number such as 0.01 or 1/12, not {given!r}") from None
 
 
 def _names(given: Any) -> list[str]:

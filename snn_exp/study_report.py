@@ -136,13 +136,15 @@ def _left_out(study: Study) -> str:
 
 
 def _pictures(progress: Progress, pictures: Sequence[Path]) -> str:
-    parts = [f"![{p.stem}](figures/{p.name})" for p in pictures]
-    if any(p.stem.startswith("pareto") for p in pictures):
-        parts.append(
-            "Accuracy against energy: mean and sd over seeds of one test sample in the inference form, "
-            f"{price_list(progress.profile)}; joined: the methods than which none is both cheaper and better."
+    """Each picture, and under the last one against energy what energy means there."""
+    parts = {p.stem: f"![{p.stem}](figures/{p.name})" for p in pictures}
+    against_energy = [stem for stem in parts if stem.startswith("pareto_")]
+    if against_energy:
+        parts[against_energy[-1]] += (
+            "\n\nAccuracy against energy: mean and sd over seeds of one test sample in the inference form; joined: the "
+            f"methods than which none is both cheaper and better; {price_list(progress.profile)}."
         )
-    return "\n\n".join(parts)
+    return "\n\n".join(parts.values())
 
 
 def _comparison(progress: Progress, setting: str) -> tuple[list[str], Cells]:

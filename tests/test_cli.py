@@ -211,6 +211,14 @@ def test_options_prints_parameters_with_defaults_and_units(capsys: pytest.Captur
     assert "tau=2 (a float > 1 [steps]) membrane time constant." in text
 
 
+def test_options_prints_the_constants_of_each_energy_profile(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["options", "energy"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    int8 = text[text.index("name=h45_int8") :]
+    assert "mac_pj=0.23 (a float > 0 [pJ])" in int8 and "weight_pj=0 " in int8
+    assert "weight_pj=50 (a float >= 0 [pJ])" in text[text.index("name=h45_fp32_memory") :]
+
+
 def test_options_of_an_unknown_group_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["options", "neurons"]) == 2
     assert "did you mean neuron?" in capsys.readouterr().err

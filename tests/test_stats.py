@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from snn_exp.stats import equivalence_p, holm, paired_difference
+from snn_exp.stats import equivalence_p, holm, paired_difference, paired_ratio
 
 
 def test_the_interval_is_students_t_over_the_shared_seeds():
@@ -43,6 +43,17 @@ def test_the_interval_covers_the_true_mean_in_95_of_100_studies():
         d = paired_difference(values, dict.fromkeys(values, 0.0))
         covered += d.low <= 0.3 <= d.high
     assert 930 <= covered <= 970
+
+
+def test_the_interval_of_a_ratio_is_that_of_the_difference_of_logarithms():
+    r = paired_ratio({0: math.e**2, 1: math.e**3, 2: math.e, 8: 5.0}, {0: 1.0, 1: 1.0, 2: 1.0, 9: 7.0})
+    # logarithms 2, 3, 1: mean 2, sd 1, as above
+    half = 4.302652729696142 / math.sqrt(3)
+    assert r.n == 3 and r.mean == pytest.approx(math.e**2)
+    assert (r.low, r.high) == (pytest.approx(math.exp(2 - half)), pytest.approx(math.exp(2 + half)))
+    assert paired_ratio({0: 1.0, 1: 1.0}, {0: 0.0, 1: 1.0}) is None
+    single = paired_ratio({0: 1.0}, {0: 4.0})
+    assert (single.n, single.mean, single.low, single.high) == (1, 0.25, None, None)
 
 
 def test_equivalence_asks_for_both_sides():

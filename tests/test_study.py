@@ -32,7 +32,7 @@ TINY: dict[str, Any] = {
         {
             "says": "BN spends half of the dense count.",
             "test": "ratio",
-            "value": 0.5,
+            "value": "1/2",
             "of": "bn",
             "than": "none",
             "metric": "test/energy_pj",
@@ -82,7 +82,13 @@ def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -
         ({"claims": [{"says": "x", "test": "ratio", "of": "bn", "value": 0.5}]}, r"test: ratio needs than: \.\.\."),
         ({"claims": [{"says": "x", "test": "ratio", "of": "bn", "than": "none"}]}, r"test: ratio needs value: \.\.\."),
         ({"claims": [{"says": "x", "test": "lower", "of": "bn", "than": "none", "than_metric": "test/acc"}]},
-         r"than_metric goes with test: ratio alone, not with test: lower; leave it out"),
+         r"than_metric does not go with test: lower, which takes than; leave it out"),
+        ({"claims": [{"says": "x", "test": "at_most", "of": "bn", "than": "none", "value": 1}]},
+         r"than does not go with test: at_most, which takes value; leave it out"),
+        ({"claims": [{"says": "x", "test": "at_most", "of": "bn", "value": "a twelfth"}]},
+         r"claims: value must be a number such as 0.01 or 1/12, not 'a twelfth'"),
+        ({"claims": [{"says": "x", "test": "within", "of": "bn", "than": "none", "margin": "1/0"}]},
+         r"claims: margin must be a number such as 0.01 or 1/12, not '1/0'"),
         ({"claims": [{"says": "x", "test": "higher", "of": "lif", "than": "none"}]}, r"There is no method in tiny/study.yaml: claims 'lif'"),
     ],
 )  # fmt: skip
@@ -221,7 +227,9 @@ def test_a_study_goes_on_where_it_was_stopped_and_its_rows_outlive_the_runs(
     assert (study.folder / "figures" / "depth.png").exists()
     assert (study.folder / "figures" / "pareto_net_d8.png").stat().st_size > 10_000
     assert "![pareto_net_d8](figures/pareto_net_d8.png)" in page
-    assert "MAC 4.6 pJ, AC 0.9 pJ, XNOR 20 fJ; compute only, no memory traffic; joined: the methods than" in page
+    caption = page.partition("\n\nAccuracy against energy: ")
+    assert caption[0].endswith("![pareto_net_d14](figures/pareto_net_d14.png)"), "under the pictures that it is of"
+    assert "MAC 4.6 pJ, AC 0.9 pJ, XNOR 20 fJ; compute only, no memory traffic.\n\n![layers_net_d8]" in caption[2]
     assert "| T | firing rate | highest layer | energy nJ | energy / none |" in page
     (ratio,) = [line for line in page.splitlines() if line.startswith("  - net_d8, bn against none, test/energy_pj / ")]
     assert "test/energy_dense_pj: holds (ratio 0." in ratio and " against 0.5, n = 2)" in ratio
