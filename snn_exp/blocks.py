@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -96,8 +97,9 @@ BranchScaling = Literal["inverse_sqrt", "none"]
 StreamActivation = Literal["none", "rprelu"]
 
 
-class Block(nn.Module, ABC):
-    """Two weight layers and what goes around them: [T, B, C, H, W] -> [T, B, C', H', W'].
+@dataclass(frozen=True)
+class Place:
+    """Where one block stands: what the framework knows and no config says.
 
     Args:
         parts: the factories.
@@ -107,6 +109,50 @@ class Block(nn.Module, ABC):
         num_blocks: number of blocks in the network.
     """
 
+    parts: PartFactories
+    in_shape: FeatureShape
+    out_channels: int
+    stride: int
+    num_blocks: int
+
+    @property
+    def out_shape(self) -> FeatureShape:
+        """(C', H', W')."""
+        return (self.out_channels, *(math.ceil(size / self.stride) for size in self.in_shape[1:]))
+
+    def conv1(self, gain: float = 1.0) -> Conv2d:
+        """The first weight layer, which changes the shape."""
+        return self.parts.conv(self.in_shape, self.out_channels, stride=self.stride, gain=gain)
+
+    def conv2(self, gain: float = 1.0) -> Conv2d:
+        """The second weight layer."""
+        return self.parts.conv(self.out_shape, self.out_channels, gain=gain)
+
+    def shortcut(self, kind: Shortcut | SpikeShortcut) -> nn.Module | None:
+        """What goes around where the shape changes; None is the identity."""
+        if self.stride == 1 and self.in_shape[0] == self.out_channels:
+            return None
+        if kind == "conv":
+            return self.parts.conv(self.in_shape, self.out_channels, kernel_size=1, stride=self.stride)
+        pool: Literal["avg", "max"] = "avg" if kind == "avgpool_dup" else "max"
+        return PoolDup(pool, self.stride, repeats=self.out_channels // self.in_shape[0])
+
+    def branch_gain(self, scaling: BranchScaling, branches_a_block: int = 1) -> float:
+        """By how much the last weights of a branch start smaller."""
+        return 1 / math.sqrt(branches_a_block * self.num_blocks) if scaling == "inverse_sqrt" else 1.0
+
+    def stream_activation(self, kind: StreamActivation) -> RPReLU | None:
+        """What acts on the stream behind an addition."""
+        return RPReLU(self.out_channels) if kind == "rprelu" else None
+
+
+class Block(nn.Module, ABC):
+    """Two weight layers and what goes around them: [T, B, C, H, W] -> [T, B, C', H', W'].
+
+    Args:
+        place: where it stands.
+    """
+
     stream: ClassVar[str] = "real"
     needs_spikes: ClassVar[bool] = False
     default_readout: ClassVar[str] = "membrane"
@@ -114,11 +160,9 @@ class Block(nn.Module, ABC):
     normalizes_stream: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
-    def __init__(
-        self, parts: PartFactories, in_shape: FeatureShape, out_channels: int, stride: int, num_blocks: int
-    ) -> None:
+    def __init__(self, place: Place) -> None:
         super().__init__()
-        self.out_shape = (out_channels, *(math.ceil(size / stride) for size in in_shape[1:]))
+        self.out_shape = place.out_shape
         self.shortcut_norm: Norm | None = None
         self.shortcut_neuron: Neuron | None = None
 
@@ -137,25 +181,6 @@ class Block(nn.Module, ABC):
 
 
 RESIDUALS: Registry[Block] = Registry("residual", traits=("stream", "needs_spikes", "default_readout"))
-
-
-def _make_shortcut(
-    shortcut: Shortcut | SpikeShortcut, parts: PartFactories, in_shape: FeatureShape, out_channels: int, stride: int
-) -> nn.Module | None:
-    """None is the identity."""
-    if stride == 1 and in_shape[0] == out_channels:
-        return None
-    if shortcut == "conv":
-        return parts.conv(in_shape, out_channels, kernel_size=1, stride=stride)
-    return PoolDup("avg" if shortcut == "avgpool_dup" else "max", stride, repeats=out_channels // in_shape[0])
-
-
-def _make_stream_activation(activation: StreamActivation, num_channels: int) -> RPReLU | None:
-    return RPReLU(num_channels) if activation == "rprelu" else None
-
-
-def _branch_gain(scaling: BranchScaling, num_branches: int) -> float:
-    return 1 / math.sqrt(num_branches) if scaling == "inverse_sqrt" else 1.0
 
 
 @RESIDUALS.register("pre")
@@ -187,25 +212,21 @@ class PreActivationBlock(Block):
 
     def __init__(
         self,
-        parts: PartFactories,
-        in_shape: FeatureShape,
-        out_channels: int,
-        stride: int,
-        num_blocks: int,
+        place: Place,
         *,
         shortcut: Shortcut = "avgpool_dup",
         branch_scaling: BranchScaling = "inverse_sqrt",
         stream_decay: Fraction = 1.0,
         activation: StreamActivation = "none",
     ) -> None:
-        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
+        super().__init__(place)
         self.stream_decay = stream_decay
-        self.activation1 = parts.activation(in_shape)
-        self.conv1 = parts.conv(in_shape, out_channels, stride=stride)
-        self.activation2 = parts.activation(self.out_shape)
-        self.conv2 = parts.conv(self.out_shape, out_channels, gain=_branch_gain(branch_scaling, num_blocks))
-        self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
-        self.stream_activation = _make_stream_activation(activation, out_channels)
+        self.activation1 = place.parts.activation(place.in_shape)
+        self.conv1 = place.conv1()
+        self.activation2 = place.parts.activation(self.out_shape)
+        self.conv2 = place.conv2(place.branch_gain(branch_scaling))
+        self.shortcut = place.shortcut(shortcut)
+        self.stream_activation = place.stream_activation(activation)
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.activation1(x_TBCHW)
@@ -250,25 +271,21 @@ class BiRealBlock(Block):
 
     def __init__(
         self,
-        parts: PartFactories,
-        in_shape: FeatureShape,
-        out_channels: int,
-        stride: int,
-        num_blocks: int,
+        place: Place,
         *,
         shortcut: Shortcut = "avgpool_dup",
         branch_scaling: BranchScaling = "inverse_sqrt",
         activation: StreamActivation = "none",
     ) -> None:
-        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
-        gain = _branch_gain(branch_scaling, 2 * num_blocks)
-        self.activation1 = parts.activation(in_shape)
-        self.conv1 = parts.conv(in_shape, out_channels, stride=stride, gain=gain)
-        self.activation2 = parts.activation(self.out_shape)
-        self.conv2 = parts.conv(self.out_shape, out_channels, gain=gain)
-        self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
-        self.stream_activation1 = _make_stream_activation(activation, out_channels)
-        self.stream_activation2 = _make_stream_activation(activation, out_channels)
+        super().__init__(place)
+        gain = place.branch_gain(branch_scaling, branches_a_block=2)
+        self.activation1 = place.parts.activation(place.in_shape)
+        self.conv1 = place.conv1(gain)
+        self.activation2 = place.parts.activation(self.out_shape)
+        self.conv2 = place.conv2(gain)
+        self.shortcut = place.shortcut(shortcut)
+        self.stream_activation1 = place.stream_activation(activation)
+        self.stream_activation2 = place.stream_activation(activation)
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.activation1(x_TBCHW)
@@ -308,25 +325,21 @@ class MembraneShortcutBlock(Block):
 
     def __init__(
         self,
-        parts: PartFactories,
-        in_shape: FeatureShape,
-        out_channels: int,
-        stride: int,
-        num_blocks: int,
+        place: Place,
         *,
         shortcut: Shortcut = "avgpool_dup",
     ) -> None:
-        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
-        self.activation1 = parts.activation(in_shape, normalized=False)
-        self.conv1 = parts.conv(in_shape, out_channels, stride=stride)
-        self.activation2 = parts.activation(self.out_shape)
+        super().__init__(place)
+        self.activation1 = place.parts.activation(place.in_shape, normalized=False)
+        self.conv1 = place.conv1()
+        self.activation2 = place.parts.activation(self.out_shape)
         # the branch and what goes around it are summed before the next neuron fires
-        self.norm2 = parts.norm_at("current", self.out_shape, num_summands=2)
-        gain = 1.0 if _starts_at_zero(self.norm2) else _branch_gain("inverse_sqrt", num_blocks)
-        self.conv2 = parts.conv(self.out_shape, out_channels, gain=gain)
-        self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
+        self.norm2 = place.parts.norm_at("current", self.out_shape, num_summands=2)
+        gain = 1.0 if _starts_at_zero(self.norm2) else place.branch_gain("inverse_sqrt")
+        self.conv2 = place.conv2(gain)
+        self.shortcut = place.shortcut(shortcut)
         is_conv = isinstance(self.shortcut, Conv2d)
-        self.shortcut_norm = parts.norm_at("current", self.out_shape, num_summands=2) if is_conv else None
+        self.shortcut_norm = place.parts.norm_at("current", self.out_shape, num_summands=2) if is_conv else None
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.activation1(x_TBCHW)
@@ -351,16 +364,15 @@ class _WeightsFirst(Block):
     normalizes_stream = False
     num_summands: ClassVar[int] = 1  # of the sum that the second neuron reads
 
-    def __init__(
-        self, parts: PartFactories, in_shape: FeatureShape, out_channels: int, stride: int, num_blocks: int
-    ) -> None:
-        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
-        self.filter1 = parts.filter(in_shape)
-        self.conv1 = parts.conv(in_shape, out_channels, stride=stride)
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        parts = place.parts
+        self.filter1 = parts.filter(place.in_shape)
+        self.conv1 = place.conv1()
         self.norm1 = parts.norm_at("current", self.out_shape)
         self.neuron1 = parts.neuron(self.out_shape)
         self.filter2 = parts.filter(self.out_shape)
-        self.conv2 = parts.conv(self.out_shape, out_channels)
+        self.conv2 = place.conv2()
         self.norm2 = parts.norm_at("current", self.out_shape, num_summands=self.num_summands)
         self.neuron2 = parts.neuron(self.out_shape)
 
@@ -403,19 +415,15 @@ class PostActivationBlock(_WeightsFirst):
 
     def __init__(
         self,
-        parts: PartFactories,
-        in_shape: FeatureShape,
-        out_channels: int,
-        stride: int,
-        num_blocks: int,
+        place: Place,
         *,
         shortcut: Shortcut = "avgpool_dup",
     ) -> None:
-        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
-        self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
+        super().__init__(place)
+        self.shortcut = place.shortcut(shortcut)
         is_conv = isinstance(self.shortcut, Conv2d)
         self.shortcut_norm = (
-            parts.norm_at("current", self.out_shape, num_summands=self.num_summands) if is_conv else None
+            place.parts.norm_at("current", self.out_shape, num_summands=self.num_summands) if is_conv else None
         )
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
@@ -439,19 +447,15 @@ class _SpikeElementWise(_WeightsFirst):
 
     def __init__(
         self,
-        parts: PartFactories,
-        in_shape: FeatureShape,
-        out_channels: int,
-        stride: int,
-        num_blocks: int,
+        place: Place,
         *,
         shortcut: SpikeShortcut = "conv",
     ) -> None:
-        super().__init__(parts, in_shape, out_channels, stride, num_blocks)
-        self.shortcut = _make_shortcut(shortcut, parts, in_shape, out_channels, stride)
+        super().__init__(place)
+        self.shortcut = place.shortcut(shortcut)
         is_conv = isinstance(self.shortcut, Conv2d)
-        self.shortcut_norm = parts.norm_at("current", self.out_shape) if is_conv else None
-        self.shortcut_neuron = parts.neuron(self.out_shape) if is_conv else None
+        self.shortcut_norm = place.parts.norm_at("current", self.out_shape) if is_conv else None
+        self.shortcut_neuron = place.parts.neuron(self.out_shape) if is_conv else None
 
     @abstractmethod
     def combine(self, a: Tensor, s: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snn_exp.blocks import RESIDUALS, Block
+from snn_exp.blocks import RESIDUALS, Block, Place
 from snn_exp.dynamics import over_time
 from snn_exp.errors import UserError
 from snn_exp.layers import Conv2d, FeatureShape, Linear, PartFactories, named_chain
@@ -120,7 +120,7 @@ class ResNet(Network):
             blocks: list[Block] = []
             for index in range(blocks_a_stage):
                 stride = 2 if stage > 0 and index == 0 else 1
-                block = RESIDUALS.make(residual, parts, shape, channels, stride, 3 * blocks_a_stage)
+                block = RESIDUALS.make(residual, Place(parts, shape, channels, stride, 3 * blocks_a_stage))
                 blocks.append(block)
                 shape = block.out_shape
             stages.append(nn.Sequential(*blocks))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snn_exp.blocks import RESIDUALS
+from snn_exp.blocks import RESIDUALS, Place
 from snn_exp.errors import UserError
 from snn_exp.layers import make_part_factories
 from snn_exp.neurons import LIF
@@ -419,7 +419,7 @@ def test_only_where_branches_meet_before_a_neuron_is_a_norm_told_of_two(residual
         neuron={"name": "lif", "v_threshold": 0.5}, surrogate={"name": "atan"}, synapse={"name": "identity"},
         norm={"name": "tdbn"}, weight_norm={"name": "none"}, weight_quant={"name": "none"}, num_steps=4,
     )  # fmt: skip
-    block = RESIDUALS.make(residual, parts, (4, 4, 4), 8, 2, 1)
+    block = RESIDUALS.make(residual, Place(parts, (4, 4, 4), 8, 2, 1))
     found = {
         name: part.bn.weight[0].item() / 0.5 for name, part in block.named_modules() if isinstance(part, BatchNorm)
     }
