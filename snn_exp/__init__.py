@@ -1,1 +1,25 @@
 """Experiments on spiking neural networks: PSP normalization, single-step S2NN, and their rivals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from snn_exp.task import Classification
+
+
+def load(run: str | Path) -> Classification:
+    """The trained network of a run, built from its stored config and weights; nothing is unpickled.
+
+    Call it on pixels in [0, 1] for logits; `.network` is what reads encoded steps.
+
+    Args:
+        run: a run id, the beginning of one, or a run's folder.
+
+    Raises:
+        UserError: there is no such run, or it has no weights.
+    """
+    from snn_exp.recall import load as load_task  # torch only where a network is wanted
+
+    return load_task(run)

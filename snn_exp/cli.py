@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from rich.console import Console
+from rich.table import Table
 
 from snn_exp.errors import UserError, unknown
 
@@ -35,6 +36,10 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
   report NAME              the answer of a study, from its finished runs
   options [group]          what can be chosen: each option, its parameters, defaults and units
   show [overrides]         the resolved config, the built network, and its layers before training
+  runs [list|clean] [key=value ...]   the stored runs, and which of them may go
+  diff RUN RUN             where two runs differ: choices and metrics
+  eval RUN [overrides]     the test set again, under other dataset=... or encoding=...
+  verify RUN               train a run again and compare it bit by bit
   fold RUN                 a trained network without its norms: into weights and thresholds, checked
   doctor                   versions, devices, data, write access, W&B
 
@@ -308,6 +313,97 @@ def fold(arguments: Sequence[str]) -> int:
     return 0
 
 
+def runs(arguments: Sequence[str]) -> int:
+    """snn-exp runs."""
+    parser = _parser("runs", "The stored runs. Nothing is removed without --yes.")
+    parser.add_argument("words", nargs="*", metavar="[list|clean] key=value", help="such as clean state=failed")
+    parser.add_argument("--yes", action="store_true", help="remove what clean names")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import runs as stored
+
+    cleaning = given.words[:1] == ["clean"]
+    filters = given.words[1:] if cleaning or given.words[:1] == ["list"] else given.words
+    if cleaning and not filters:
+        raise UserError("snn-exp runs clean needs a filter, so that not all is removed; type state=failed, say")
+    found = stored.stored_runs(filters)
+    Console(width=None if sys.stdout.isatty() else 140).print(stored.table(found))
+    if cleaning and given.yes:
+        for path in stored.remove(found):
+            print(f"removed {path}")
+    elif cleaning and found:
+        print("nothing is removed yet; add --yes to remove these")
+    return 0
+
+
+def diff(arguments: Sequence[str]) -> int:
+    """snn-exp diff."""
+    parser = _parser("diff", "Where two finished runs differ.")
+    parser.add_argument("runs", nargs=2, metavar="RUN", help="a run id, the beginning of one, or a run's folder")
+    given = parser.parse_args(arguments)
+
+    from snn_exp import results
+    from snn_exp import runs as stored
+
+    a, b = (results.find_run(run) for run in given.runs)
+    differing = stored.difference(a, b)
+    table = Table("", a.path.name, b.path.name, title="" if differing else "the two do not differ")
+    for row in differing:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    return 0
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """snn-exp eval."""
+    parser = _parser("eval", "The test set again with the weights of a run, under other data or another encoding.")
+    parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
+    parser.add_argument("overrides", nargs="*", help="dataset=..., dataset.key=..., encoding=..., encoding.key=...")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import compose, results
+
+    folder = results.find_run(given.run)
+    trained = folder.trained_config()
+    for override in given.overrides:
+        if override.partition("=")[0].partition(".")[0] not in ("dataset", "encoding"):
+            raise UserError(
+                f"{override} would change the network of run {folder.path.name}; eval takes dataset=... and "
+                f"encoding=... alone, and snn-exp train trains another network"
+            )
+    config = compose.compose(compose.overrides_of(trained, instead=given.overrides)) if given.overrides else trained
+    _require_data([config])
+
+    from snn_exp import recall, report
+
+    print(
+        f"run {folder.path.name}: {trained.label}"
+        + (f", evaluated on {config.dataset['name']}" if given.overrides else "")
+    )
+    print(report.evaluation(recall.evaluate(folder, config), config.energy))
+    return 0
+
+
+def verify(arguments: Sequence[str]) -> int:
+    """snn-exp verify."""
+    parser = _parser("verify", "Train a finished run again, elsewhere, and compare weights and metrics.")
+    parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
+    given = parser.parse_args(arguments)
+
+    from snn_exp import results
+
+    folder = results.find_run(given.run)
+    config = folder.trained_config()
+    _require_data([config])
+    print(f"run {folder.path.name}: {config.label}; training it again", flush=True)
+
+    from snn_exp import recall
+
+    verdict = recall.verify(folder, config)
+    print("\n".join([verdict.finding, *(f"  {reason}" for reason in verdict.reasons)]))
+    return 1 if verdict.finding == "different" else 0
+
+
 def doctor(arguments: Sequence[str]) -> int:
     """snn-exp doctor."""
     _parser("doctor", "Versions, devices, data, write access, W&B.").parse_args(arguments)
@@ -336,6 +432,10 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": report,
     "options": options,
     "show": show,
+    "runs": runs,
+    "diff": diff,
+    "eval": evaluate,
+    "verify": verify,
     "fold": fold,
     "doctor": doctor,
 }

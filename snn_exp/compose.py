@@ -179,16 +179,34 @@ def _with_teachers(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, 
     taught = [cell.config for cell in cells if cell.config and "=" in (cell.config.teacher or "")]
     if not taught:
         return tuple(cells)
-    commands = [(*_data_overrides(config), *shlex.split(str(config.teacher))) for config in taught]
+    commands = [overrides_of(config, ["dataset"], shlex.split(str(config.teacher))) for config in taught]
     teachers = iter(compose_cells(commands, search))
     return tuple(
         _taught(cell, next(teachers)) if cell.config and "=" in (cell.config.teacher or "") else cell for cell in cells
     )
 
 
-def _data_overrides(config: ExperimentConfig) -> tuple[str, ...]:
-    values = {f"dataset.{key}": json.dumps(value) for key, value in config.dataset.items() if key != "name"}
-    return (f"dataset={config.dataset['name']}", *(f"{k}={v}" for k, v in values.items()), f"seed={config.seed}")
+def overrides_of(
+    config: ExperimentConfig, groups: Sequence[str] = GROUPS, instead: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """A resolved config as overrides that compose it again, then others.
+
+    Args:
+        config: the config.
+        groups: those of its groups that are wanted.
+        instead: further overrides; where they choose another option of a group, nothing is kept of that group.
+
+    Example:
+        >>> overrides_of(compose(["depth=d20", "seed=3"]), ["depth"], ["seed=4"])
+        ('depth.num_layers=20', 'seed=3', 'seed=4')
+    """
+    plain, lines = config.to_plain(), []
+    chosen = {override.partition("=")[0] for override in instead}
+    for group in (group for group in groups if group not in chosen):
+        if "name" in plain[group] and group not in SETTINGS:
+            lines.append(f"{group}={plain[group].pop('name')}")
+        lines += [f"{group}.{key}={json.dumps(value)}" for key, value in plain[group].items()]
+    return (*lines, f"seed={config.seed}", *instead)
 
 
 def _taught(student: Cell, teacher: Cell) -> Cell:

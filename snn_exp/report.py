@@ -33,7 +33,18 @@ def choices(config: Mapping[str, Any]) -> dict[str, str]:
             if group in ASIDE or key in EXECUTION.get(group, ()):
                 continue
             flat[group if key == "name" else f"{group}.{key}"] = str(value)
+    if teacher := config.get("teacher"):
+        flat["teacher"] = _named(teacher)
     return flat
+
+
+def _named(run_id: str) -> str:
+    """A run in the words of its choices, since its id differs from seed to seed; the id where it is gone."""
+    result = RunFolder(output_root() / "runs" / run_id).result()
+    if result is None:
+        return run_id
+    c = choices(result.config)
+    return " ".join([*(c[group] for group in ("neuron", "norm", "residual")), f"d{c['depth.num_layers']}"])
 
 
 def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -253,6 +264,13 @@ def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFIL
         lines.append(f"  {'over seeds':<12} test {mean_sd(seeds, 'test/acc', 100, 2)} %, n = {len(seeds)}")
     folder = RunFolder(output_root() / "runs" / result.run_id)
     return "\n".join([*lines, f"  {'folder':<12} {folder.path}", f"  {'again':<12} {command}"])
+
+
+def evaluation(metrics: Mapping[str, float], profile: EnergyConfig = DEFAULT_PROFILE) -> str:
+    """Accuracy, firing and energy of an evaluation on test data."""
+    lines = [f"  {name:<12} {100 * metrics[key]:.2f} %" for name, key in _ACCURACIES if key in metrics]
+    lines += [f"  {name:<12} {metrics[key]:.3f}" for name, key in _RATES if key in metrics]
+    return "\n".join(lines + [_energy_line(metrics, "test", profile, name, form) for name, form in _FORMS])
 
 
 def _energy_line(m: Mapping[str, float], split: str, profile: EnergyConfig, name: str, form: str) -> str:

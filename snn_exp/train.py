@@ -6,7 +6,7 @@ import dataclasses
 import os
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -29,23 +29,25 @@ from snn_exp.probe import NUM_SAMPLES, Layers, probe
 from snn_exp.results import Operations, Result, RunFolder, data_root, now, teacher_of
 from snn_exp.task import Classification
 
+Split = Literal["val", "test"]
 Evaluation = tuple[dict[str, float], dict[str, Operations]]  # metrics; split -> operations by part
 
 
-def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False) -> Result:
+def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, folder: RunFolder | None = None) -> Result:
     """Trains what the config describes, or returns the stored result if that was done before.
 
     Args:
         config: the resolved config.
         echo: print what happens, and not only log it.
         live: show a live bar instead of a line an epoch.
+        folder: where it is kept, if not under the output root.
 
     Raises:
         UserError: the stored run of this identity is damaged or of another config.
         Taken: another process trains it.
         Lost: another process has taken it over meanwhile.
     """
-    folder = RunFolder.of(config)
+    folder = folder or RunFolder.of(config)
     if (stored := folder.result()) is not None and folder.is_complete(config):
         return stored
     with owning(folder.path) as ownership:
@@ -145,6 +147,15 @@ def load_task(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> 
     return task
 
 
+def evaluate(task: Classification, data: DataModule, split: Split = "test") -> dict[str, float]:
+    """Accuracy, loss, firing and operations of a task as it stands."""
+    tracking.quiet_libraries()
+    trainer = pl.Trainer(
+        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False
+    )
+    return _evaluated(trainer, task, data, split)[0]
+
+
 def hardware() -> dict[str, Any]:
     """What the run computes on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -199,10 +210,14 @@ def _count_on_validation(trainer: pl.Trainer, task: Classification, data: DataMo
 def _test(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder) -> Evaluation:
     """The test set, with the stored best weights."""
     task.network.load_state_dict(load_file(folder.weights))
+    return _evaluated(trainer, task, data, "test")
+
+
+def _evaluated(trainer: pl.Trainer, task: Classification, data: DataModule, split: Split) -> Evaluation:
     operations = SynapticOperations(task.network)
     with operations.listening():
-        (metrics,) = trainer.test(task, data, verbose=False)
-    totals, by_layer = _counts("test", operations)
+        (metrics,) = {"val": trainer.validate, "test": trainer.test}[split](task, data, verbose=False)
+    totals, by_layer = _counts(split, operations)
     return {key: float(value) for key, value in metrics.items()} | totals, by_layer
 
 

@@ -48,6 +48,7 @@ ORDER = [
     "results",
     "stats",
     "report",
+    "runs",
     "progress",
     "launch",
     "study",
@@ -63,14 +64,15 @@ ORDER = [
     "tracking",
     "callbacks",
     "train",
+    "recall",
     "fold",
     "inspection",
     "diagnosis",
     "cli",
 ]
 
-TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "progress",
-              "launch", "catalogue", "study", "ledger", "campaign", "claims", "figures", "study_report"]  # fmt: skip
+TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "runs",
+              "progress", "launch", "catalogue", "study", "ledger", "campaign", "claims", "figures", "study_report"]  # fmt: skip
 
 
 def imports(source: str) -> list[tuple[str, int]]:

@@ -1,0 +1,115 @@
+"""A trained network back from its folder: loaded, evaluated on other data, trained again and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from snn_exp import train
+from snn_exp.config import ExperimentConfig, LoggerConfig
+from snn_exp.errors import UserError
+from snn_exp.ledger import Row, disagreement
+from snn_exp.report import choices, stored_results
+from snn_exp.results import RunFolder, find_run
+from snn_exp.task import Classification
+
+
+def load(run: str | Path) -> Classification:
+    """The trained network of a run: call it on pixels in [0, 1] for logits; `.network` is what reads spikes.
+
+    Built from the stored config and the weights in safetensors form; nothing is unpickled.
+
+    Args:
+        run: a run id, the beginning of one, or a run's folder.
+
+    Raises:
+        UserError: there is no such run, or it has no weights.
+    """
+    folder = find_run(str(run))
+    config = folder.trained_config()
+    return train.load_task(folder, config, train.build_data(config)).eval()
+
+
+def evaluate(folder: RunFolder, config: ExperimentConfig) -> dict[str, float]:
+    """The test metrics of a run's weights under another config of data and encoding.
+
+    Raises:
+        UserError: the data have another number of channels or classes than the network reads and gives.
+    """
+    data = train.build_data(config)
+    task = train.build_task(config, data)
+    weights = load_file(folder.weights)
+    for name, value in task.network.state_dict().items():
+        if name not in weights or weights[name].shape != value.shape:
+            raise UserError(
+                f"the network of run {folder.path.name} does not fit dataset={config.dataset['name']}: {name} would be "
+                f"{tuple(value.shape)} and is {tuple(weights[name].shape) if name in weights else 'not there'}; choose "
+                f"data of the same channels and classes"
+            )
+    task.network.load_state_dict(weights)
+    return train.evaluate(task, data)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What a run that was trained again says of the stored one.
+
+    Args:
+        finding: bitwise equal, within tolerance, or different.
+        reasons: why it is not bitwise equal.
+    """
+
+    finding: str
+    reasons: tuple[str, ...] = ()
+
+
+def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
+    """Trains a finished run again, elsewhere, and compares.
+
+    Bitwise equal: every weight and metric. Otherwise it is different on the same machine, versions and code; on others
+    it is within tolerance if the test accuracy lies within three standard deviations of the stored seeds, and the
+    stored weights still give the stored validation accuracy.
+    """
+    stored = Row.of(folder)
+    assert stored is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        again_in = RunFolder(Path(scratch) / folder.path.name)
+        unlogged = dataclasses.replace(config, logger=LoggerConfig(name="none"))
+        train.run(unlogged, echo=False, folder=again_in)
+        again = Row.of(again_in)
+        assert again is not None
+        weights = _differing_weights(folder, again_in)
+    metrics = stored.result.metrics
+    differing = [k for k, v in again.result.metrics.items() if k in metrics and metrics[k] != v]
+    reasons = [f"the weights differ in {weights}"] if weights else []
+    reasons += [f"another {', '.join(sorted(differing))}"] if differing else []
+    if not reasons:
+        return Verdict("bitwise equal")
+    same = all(getattr(stored, what) == getattr(again, what) for what in ("versions", "hardware", "execution", "code"))
+    seeds = [r for r in stored_results() if choices(r.config) == choices(stored.result.config)]
+    spread = [r.metrics["test/acc"] for r in seeds if "test/acc" in r.metrics]
+    far = disagreement(stored, again, "test/acc", spread)
+    forged = _not_of_these_weights(folder, config, metrics)
+    reasons += [sentence for sentence in (far, forged) if sentence]
+    return Verdict("different" if same or far or forged else "within tolerance", tuple(reasons))
+
+
+def _differing_weights(a: RunFolder, b: RunFolder) -> str:
+    if not (a.weights.exists() and b.weights.exists()):
+        return "" if a.weights.exists() == b.weights.exists() else "that one run has none"
+    ours, theirs = load_file(a.weights), load_file(b.weights)
+    return next((n for n in ours if n not in theirs or not torch.equal(ours[n], theirs[n])), "")
+
+
+def _not_of_these_weights(folder: RunFolder, config: ExperimentConfig, metrics: Mapping[str, float]) -> str:
+    """A sentence if the stored weights do not give the stored validation accuracy."""
+    data = train.build_data(config)
+    found = train.evaluate(train.load_task(folder, config, data), data, split="val")["val/acc"]
+    if abs(found - metrics["val/acc"]) <= 2 / len(data.dataset.val):  # a rounding may flip one image or two
+        return ""
+    return f"the stored weights give val/acc {found:.4f} and {metrics['val/acc']:.4f} is stored"

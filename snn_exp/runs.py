@@ -1,0 +1,150 @@
+"""What can be asked of the runs in outputs/: which there are, how two differ, what may go. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from snn_exp.errors import UserError, unknown
+from snn_exp.ownership import Taken, refuse_if_taken
+from snn_exp.report import choices
+from snn_exp.results import Result, RunFolder, output_root
+
+STATES = ("done", "diverged", "failed", "unfinished", "training", "kept")
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredRun:
+    """One folder of outputs/runs.
+
+    Args:
+        folder: the folder.
+        state: one of STATES; kept is what --rerun has put aside.
+        config: the plain config; empty if it was not written yet.
+        result: what came out, if it is done or diverged.
+    """
+
+    folder: RunFolder
+    state: str
+    config: Mapping[str, Any]
+    result: Result | None
+
+    @property
+    def name(self) -> str:
+        """The folder's name: the run id, for a run that was not put aside."""
+        return self.folder.path.name
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """What was chosen, flat, with the seed."""
+        return {**choices(self.config), "seed": str(self.config.get("seed", "?"))} if self.config else {}
+
+
+def stored_runs(filters: Sequence[str] = ()) -> list[StoredRun]:
+    """The runs that agree with every filter, in the order of their names.
+
+    Args:
+        filters: key=value, such as neuron=lif, optim.lr=0.01, seed=3 or state=failed.
+
+    Raises:
+        UserError: a filter that is not of this form, or whose key no run has.
+    """
+    runs = [_stored(RunFolder(path)) for path in sorted((output_root() / "runs").glob("*")) if path.is_dir()]
+    for text in filters:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"{text} is no filter; type key=value, such as neuron=lif or state=failed")
+        if key == "state" and value not in STATES:
+            raise unknown("state", value, STATES, "state={}")
+        known = dict.fromkeys(("state", *(k for run in runs for k in run.choices)))
+        if runs and key not in known:
+            raise unknown("key", key, known, f"{{}}={value}")
+        runs = [run for run in runs if (run.state if key == "state" else run.choices.get(key)) == value]
+    return runs
+
+
+def _stored(folder: RunFolder) -> StoredRun:
+    result = folder.result()
+    config = dict(result.config) if result else folder.manifest().get("config", {})
+    return StoredRun(folder, _state(folder, result), config, result)
+
+
+def _state(folder: RunFolder, result: Result | None) -> str:
+    if "." in folder.path.name:
+        return "kept"
+    if result is not None:
+        return result.status
+    try:
+        refuse_if_taken(folder.path)
+    except Taken:
+        return "training"
+    return "failed" if folder.failure() else "unfinished"
+
+
+def table(runs: Sequence[StoredRun]) -> Table:
+    """A line a run."""
+    drawn = Table(title=f"{len(runs)} runs in {output_root() / 'runs'}", title_justify="left")
+    for heading in ("run", "state", "what", "test acc %", "CPU s"):
+        drawn.add_column(heading, justify="right" if heading.endswith(("%", "s")) else "left")
+    for run in runs:
+        c = run.choices
+        what = " ".join(c.get(key, "?") for key in ("neuron", "norm", "residual", "dataset"))
+        depth = f"d{c.get('depth.num_layers', '?')} seed={c.get('seed', '?')}"
+        accuracy = run.result.metrics.get("test/acc") if run.result else None
+        drawn.add_row(
+            run.name, run.state, f"{what} {depth}", "-" if accuracy is None else f"{100 * accuracy:.2f}",
+            "-" if run.result is None else f"{run.result.cpu_s:.0f}",
+        )  # fmt: skip
+    return drawn
+
+
+def remove(runs: Sequence[StoredRun]) -> list[Path]:
+    """Removes the folders of runs that no process trains; which.
+
+    Raises:
+        UserError: one of them is being trained; then none is removed.
+    """
+    for run in runs:
+        refuse_if_taken(run.folder.path)
+    for run in runs:
+        shutil.rmtree(run.folder.path)
+    return [run.folder.path for run in runs]
+
+
+def difference(a: RunFolder, b: RunFolder) -> list[tuple[str, str, str]]:
+    """Where two finished runs differ: (key, of a, of b), what was chosen first and then the metrics.
+
+    Raises:
+        UserError: a run is not finished.
+    """
+    found = []
+    for of in (_chosen, _measured):
+        ours, theirs = of(a), of(b)
+        keys = dict.fromkeys((*ours, *theirs))
+        found += [(k, ours.get(k, "-"), theirs.get(k, "-")) for k in keys if ours.get(k) != theirs.get(k)]
+    return found
+
+
+def _chosen(folder: RunFolder) -> dict[str, str]:
+    config = _finished(folder).config
+    return {**choices(config), "seed": str(config["seed"])}
+
+
+def _measured(folder: RunFolder) -> dict[str, str]:
+    result = _finished(folder)
+    metrics = {key: f"{value:.6g}" for key, value in sorted(result.metrics.items()) if key.count("/") < 2}
+    return {"status": result.status, "best_epoch": str(result.best_epoch), **metrics}
+
+
+def _finished(folder: RunFolder) -> Result:
+    result = folder.result()
+    if result is None:
+        raise UserError(
+            f"run {folder.path.name} is not finished; type its snn-exp train command again to finish it first"
+        )
+    return result

@@ -1,0 +1,142 @@
+"""Stored runs: listed, compared, removed; and their networks, loaded, evaluated and trained again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import snn_exp
+from snn_exp import cli, recall, train
+from snn_exp.compose import compose
+from snn_exp.config import ExperimentConfig
+from snn_exp.ownership import owning
+from snn_exp.results import RunFolder
+from snn_exp.runs import stored_runs
+
+TINY = ("network.width=4", "logger=none", "trainer.max_epochs=1", "optim.batch_size=128", "neuron=lif")
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(autouse=True)
+def folders(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(output))
+
+
+@pytest.fixture
+def trained() -> tuple[RunFolder, ExperimentConfig]:
+    """Trained by the first test that asks for it."""
+    config = compose(TINY)
+    train.run(config, echo=False)
+    return RunFolder.of(config), config
+
+
+def test_a_loaded_network_gives_the_stored_accuracy_from_pixels(trained: tuple[RunFolder, ExperimentConfig]) -> None:
+    folder, config = trained
+    task = snn_exp.load(folder.path.name[:6])
+    val = train.build_data(config).dataset.val
+    with torch.no_grad():
+        accuracy = (task(val.samples).argmax(1) == val.labels).float().mean().item()
+    result = folder.result()
+    assert result is not None and accuracy == pytest.approx(result.metrics["val/acc"], abs=1 / len(val))
+
+
+def test_an_evaluation_repeats_the_test_and_takes_other_data_and_more_steps(
+    trained: tuple[RunFolder, ExperimentConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, config = trained
+    result = folder.result()
+    assert result is not None
+    again = recall.evaluate(folder, config)
+    assert {k: v for k, v in again.items() if k in result.metrics} == pytest.approx(
+        {k: v for k, v in result.metrics.items() if k in again}
+    )
+    run = folder.path.name
+    assert cli.main(["eval", run]) == 0
+    assert f"test acc     {100 * result.metrics['test/acc']:.2f} %" in capsys.readouterr().out
+    assert cli.main(["eval", run, "dataset=digits_clutter", "dataset.difficulty=0", "encoding.num_steps=2"]) == 0
+    said = capsys.readouterr().out
+    assert "evaluated on digits_clutter" in said and "energy " in said
+    assert cli.main(["eval", run, "neuron=if"]) == 2
+    assert f"neuron=if would change the network of run {run}; eval takes dataset=" in capsys.readouterr().err
+    assert cli.main(["eval", run, "dataset=digits_dvs", "encoding=frames"]) == 2
+    assert "does not fit dataset=digits_dvs: stem.conv.weight would be (4, 2, 3, 3) and is (4, 1, 3, 3)" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_run_trained_again_is_bitwise_equal_and_a_forged_one_is_caught(
+    trained: tuple[RunFolder, ExperimentConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = trained
+    assert cli.main(["verify", folder.path.name]) == 0
+    assert "bitwise equal" in capsys.readouterr().out
+    weights, result = folder.weights.read_bytes(), (folder.path / "result.json").read_text()
+    values = load_file(folder.weights)
+    values["stem.conv.weight"][0, 0, 0, 0] += 1e-6
+    save_file(values, folder.weights)
+    assert cli.main(["verify", folder.path.name]) == 1
+    assert "different\n  the weights differ in stem.conv.weight" in capsys.readouterr().out
+    folder.weights.write_bytes(weights)
+    stored = json.loads(result)
+    stored["metrics"]["test/acc"] = 0.99
+    (folder.path / "result.json").write_text(json.dumps(stored))
+    assert cli.main(["verify", folder.path.name]) == 1
+    assert "different\n  another test/acc" in capsys.readouterr().out
+    (folder.path / "result.json").write_text(result)
+
+
+def test_what_makes_two_runs_differ_is_listed(
+    trained: tuple[RunFolder, ExperimentConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = compose([*TINY, "neuron.tau=3"])
+    train.run(other, echo=False)
+    assert cli.main(["diff", trained[0].path.name, other.run_id]) == 0
+    said = capsys.readouterr().out
+    assert "neuron.tau" in said and "test/acc" in said and "norm.momentum" not in said
+    assert cli.main(["diff", trained[0].path.name, trained[0].path.name]) == 0
+    assert "the two do not differ" in capsys.readouterr().out
+
+
+def test_runs_are_listed_by_filters_and_removed_only_when_named_and_confirmed(
+    trained: tuple[RunFolder, ExperimentConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed, training = compose([*TINY, "seed=7"]), compose([*TINY, "seed=8"])
+    RunFolder.of(failed).begin(failed, {})
+    RunFolder.of(failed).fail("Boom", "trace")
+    with owning(RunFolder.of(training).path):
+        RunFolder.of(training).begin(training, {})
+        assert [run.name for run in stored_runs(["state=training"])] == [training.run_id]
+        assert cli.main(["runs", "clean", "seed=8", "--yes"]) == 2
+        assert "is being trained by process" in capsys.readouterr().err
+    assert [run.name for run in stored_runs(["state=failed", "neuron=lif"])] == [failed.run_id]
+    assert trained[0].path.name in {run.name for run in stored_runs(["neuron.tau=2.0", "seed=0"])}
+    assert cli.main(["runs", "clean"]) == 2
+    assert "needs a filter, so that not all is removed" in capsys.readouterr().err
+    assert cli.main(["runs", "clean", "state=failed"]) == 0
+    assert failed.run_id in (said := capsys.readouterr().out) and "nothing is removed yet; add --yes" in said
+    assert RunFolder.of(failed).path.exists()
+    assert cli.main(["runs", "clean", "state=failed", "--yes"]) == 0
+    assert not RunFolder.of(failed).path.exists() and trained[0].path.exists()
+
+
+@pytest.mark.parametrize(
+    ("filters", "sentence"),
+    [
+        (["lif"], "lif is no filter; type key=value, such as neuron=lif or state=failed"),
+        (["state=brocken"], "There is no state 'brocken'; allowed: diverged, done, failed, "),
+        (["nueron=lif"], "did you mean neuron? Type neuron=lif"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_one_sentence(
+    trained: tuple[RunFolder, ExperimentConfig], filters: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["runs", "list", *filters]) == 2
+    assert sentence in capsys.readouterr().err
