@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean, median
-from typing import Any
+from statistics import fmean
 
-from snn_exp import compose
+from snn_exp import compose, plan
 from snn_exp.config import EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.ledger import Ledger, Row, disagreement
@@ -182,11 +181,10 @@ class Progress:
         return finals(self.study, first_points(self.study, undecided))
 
     def seconds(self, config: ExperimentConfig) -> float:
-        """Estimated CPU time of a run, from the finished runs of the same data set if there are any."""
-        rows = [row for row in self.ledger.rows.values() if row.done and row.result.cpu_s]
-        alike = [row for row in rows if row.result.config["dataset"]["name"] == config.dataset["name"]] or rows
-        rate = median([row.result.cpu_s / _size(row.result.config) for row in alike] or [SECONDS_A_LAYER])
-        return rate * _size(config.to_plain())
+        """Estimated CPU time of a run."""
+        done = [row.result for row in self.ledger.rows.values() if row.done]
+        estimate = plan.seconds(config, done)
+        return SECONDS_A_LAYER * plan.size(config.to_plain()) if estimate is None else estimate
 
     def spent_hours(self) -> float:
         """CPU time of the study's finished runs."""
@@ -220,11 +218,6 @@ class Progress:
 def _priced(row: Row, profile: EnergyConfig) -> Row:
     metrics = with_energy(row.result.metrics, profile)
     return dataclasses.replace(row, result=dataclasses.replace(row.result, metrics=metrics))
-
-
-def _size(config: Mapping[str, Any]) -> float:
-    steps = 1 + int(config["encoding"]["num_steps"])
-    return float(config["depth"]["num_layers"] * steps * config["trainer"]["max_epochs"])
 
 
 def survey(study: Study, overrides: Overrides = ()) -> Progress:

@@ -32,6 +32,7 @@ HELP = """usage: snn-exp COMMAND ...
 Experiments on spiking neural networks: PSP normalization, single-step S2NN, and what they are compared with.
 
   train [-m] [overrides]   train one run, or with -m every combination of a sweep
+  plan [-m] [overrides]    what that would run, what of it is done, and how long the rest takes
   study [NAME] [overrides] tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs
   report NAME              the answer of a study, from its finished runs
   options [group]          what can be chosen: each option, its parameters, defaults and units
@@ -174,6 +175,54 @@ def _ask_hydra(arguments: Sequence[str]) -> int:
     compose.store_schemas()
     launch.run_hydra(arguments)
     return 0
+
+
+def plan(arguments: Sequence[str]) -> int:
+    """snn-exp plan."""
+    parser = _parser("plan", "What a train command would run, and how long; runs nothing.", overrides=True)
+    parser.add_argument("-m", "--multirun", action="store_true", help="every combination of the values given")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="measure a few steps of runs that no stored run tells of"
+    )
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import compose, report
+    from snn_exp import plan as planning
+    from snn_exp.study import names
+
+    if given.overrides[:1] and given.overrides[0] in names():
+        return study([*given.overrides, "--plan"])
+    sweep = compose.read_command(given.overrides, multirun=given.multirun, search=given.config_dir)
+    for cell in sweep.cells:
+        if cell.config is None:
+            print(f"snn-exp: refused {' '.join(cell.overrides)}: {cell.refusal}", file=sys.stderr)
+    cells = [cell.config for cell in sweep.cells if cell.config]
+    configs = list({config.run_id: config for config in cells}.values())
+    stored = report.stored_results()
+    estimates = {config.run_id: planning.seconds(config, stored) for config in configs}
+    if given.calibrate:
+        unknown = [config for config in configs if estimates[config.run_id] is None]
+        _require_data(unknown)
+        estimates |= _calibrated(unknown)
+    Console(width=None if sys.stdout.isatty() else 160).print(planning.table(configs, estimates))
+    print(planning.total(configs, estimates, len(cells) - len(configs)))
+    again = [*(["-m"] if given.multirun else []), *given.overrides]
+    print(f"runs it: snn-exp train {shlex.join(again)}")
+    return 2 if len(cells) < len(sweep.cells) else 0
+
+
+def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:
+    """run id -> CPU seconds, one measurement for all seeds."""
+    from snn_exp import report, train
+
+    measured: dict[str, float] = {}
+    found = {}
+    for config in configs:
+        words = json.dumps(report.choices(config.to_plain()), sort_keys=True)
+        if words not in measured:
+            measured[words] = train.seconds_measured(config)
+        found[config.run_id] = measured[words]
+    return found
 
 
 def study(arguments: Sequence[str]) -> int:
@@ -428,6 +477,7 @@ def _parser(command: str, text: str, overrides: bool = False) -> argparse.Argume
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
+    "plan": plan,
     "study": study,
     "report": report,
     "options": options,

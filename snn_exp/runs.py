@@ -71,13 +71,14 @@ def stored_runs(filters: Sequence[str] = ()) -> list[StoredRun]:
 def _stored(folder: RunFolder) -> StoredRun:
     result = folder.result()
     config = dict(result.config) if result else folder.manifest().get("config", {})
-    return StoredRun(folder, _state(folder, result), config, result)
+    return StoredRun(folder, state_of(folder), config, result)
 
 
-def _state(folder: RunFolder, result: Result | None) -> str:
+def state_of(folder: RunFolder) -> str:
+    """One of STATES."""
     if "." in folder.path.name:
         return "kept"
-    if result is not None:
+    if (result := folder.result()) is not None:
         return result.status
     try:
         refuse_if_taken(folder.path)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 import traceback
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -13,6 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 
 from snn_exp import callbacks, tracking
 from snn_exp.checkpointing import checkpoint_activations
@@ -154,6 +157,22 @@ def evaluate(task: Classification, data: DataModule, split: Split = "test") -> d
         logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False
     )
     return _evaluated(trainer, task, data, split)[0]
+
+
+def seconds_measured(config: ExperimentConfig, num_steps: int = 3) -> float:
+    """CPU time that a run would take, by a few training steps; what else a run does is about a tenth."""
+    torch.set_num_threads(config.trainer.num_threads)
+    data = build_data(config)
+    task = build_task(config, data)
+    optimizer, _ = task.optim.build(task.network, len(data.train_dataloader()))
+    task.network.train()
+    spent = []
+    for (x, y_B), _ in zip(data.train_dataloader(), range(1 + num_steps), strict=False):
+        start = time.process_time()
+        functional.cross_entropy(task(x), y_B).backward()
+        optimizer.step()
+        spent.append(time.process_time() - start)
+    return 1.1 * median(spent[1:] or spent) * len(data.train_dataloader()) * config.trainer.max_epochs
 
 
 def hardware() -> dict[str, Any]:

@@ -49,6 +49,7 @@ ORDER = [
     "stats",
     "report",
     "runs",
+    "plan",
     "progress",
     "launch",
     "study",
@@ -71,7 +72,7 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "runs",
+TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "runs", "plan",
               "progress", "launch", "catalogue", "study", "ledger", "campaign", "claims", "figures", "study_report"]  # fmt: skip
 
 

@@ -1,0 +1,81 @@
+"""What a command would run: states, estimates, and that nothing is run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from snn_exp import cli, plan, train
+from snn_exp.compose import compose
+from snn_exp.config import ExperimentConfig
+from snn_exp.ownership import owning
+from snn_exp.results import Result, RunFolder
+
+TINY = ("network.width=4", "logger=none", "trainer.max_epochs=2", "optim.batch_size=128", "neuron=s2nn")
+
+
+@pytest.fixture(autouse=True)
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
+    return tmp_path / "out"
+
+
+def result_of(config: ExperimentConfig, cpu_s: float) -> Result:
+    return Result(config.run_id, "done", config.to_plain(), {}, cpu_s, cpu_s, "now", 0, "")
+
+
+def test_an_estimate_grows_with_layers_steps_and_epochs_and_comes_from_the_same_neuron() -> None:
+    d8 = compose(["neuron=lif", "depth=d8"])
+    d20 = compose(["neuron=lif", "depth=d20", "trainer.max_epochs=6", "encoding.num_steps=9"])
+    plif = compose(["neuron=plif", "depth=d8"])
+    done = [result_of(d8, 10.0), result_of(plif, 1000.0), dataclasses.replace(result_of(d8, 0.0), status="diverged")]
+    assert plan.seconds(d20, done) == pytest.approx(10.0 * 20 / 8 * 6 / 12 * 10 / 5)
+    assert plan.seconds(compose(["neuron=if", "depth=d8"]), done) == pytest.approx(505.0), (
+        "no run of the neuron: of all"
+    )
+    assert plan.seconds(compose(["neuron=lif", "dataset=digits_200"]), done) is None
+
+
+def test_a_plan_says_how_far_each_run_is_and_runs_nothing(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done, untested, owned, failed, new = (compose([*TINY, f"seed={seed}"]) for seed in range(5))
+    train.run(done, echo=False)
+    train.run(compose([*TINY, "seed=1", "trainer.test=false"]), echo=False)
+    RunFolder.of(failed).begin(failed, {})
+    RunFolder.of(failed).fail("Boom", "")
+    with owning(RunFolder.of(owned).path):
+        assert cli.main(["plan", "-m", *TINY, "seed=range(5)", "trainer.num_threads=1,2"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "1 done, 1 to be tested, 1 training, 1 failed before, 1 to run; 5 cells are the same as another; left: " in said
+    )
+    assert f"runs it: snn-exp train -m {TINY[0]}" in said
+    assert not RunFolder.of(new).path.exists() and plan.progress(untested) == ("to be tested", 0.0)
+
+
+def test_a_killed_run_is_resumable_and_only_the_rest_of_it_counts() -> None:
+    config = compose(TINY)
+    folder = RunFolder.of(config)
+    folder.checkpoints.mkdir(parents=True)
+    (folder.checkpoints / "last.ckpt").touch()
+    folder.metrics_csv.write_text("epoch,val/acc\n0,0.5\n")
+    assert plan.progress(config) == ("resumes at epoch 1 of 2", 0.5)
+    said = plan.total([config], {config.run_id: 100.0}, 0)
+    assert said == "1 resumes; left: 50 s of CPU time"
+
+
+def test_what_no_stored_run_tells_is_a_question_mark_until_it_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", *TINY]) == 0
+    assert "left: ? and 1 runs of which no stored run tells (--calibrate measures them)" in capsys.readouterr().out
+    assert cli.main(["plan", *TINY, "--calibrate"]) == 0
+    said = capsys.readouterr().out
+    assert "?" not in said and " s of CPU time" in said
+
+
+def test_a_plan_names_what_is_refused_and_takes_a_study(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "-m", "neuron=lif,sign", "norm=psp"]) == 2
+    said = capsys.readouterr()
+    assert "refused neuron=sign norm=psp: norm=psp does nothing" in said.err and "1 to run" in said.out
+    assert cli.main(["plan", "psp_norms"]) == 0
+    assert "(METHOD TRIALS + FINAL RUNS)" in capsys.readouterr().out
