@@ -107,10 +107,12 @@ def _verdicts(progress: Progress, claim: Claim) -> list[Verdict]:
     found = []
     for setting, of in itertools.product(claim.settings, claim.of):
         rows = progress.rows_of((setting, of))
-        if not claim.than:
+        if not claim.than and not claim.than_in:
             found.append(Verdict(setting, of, "", *_judge_mean(claim, rows)))
-        for than in claim.than:
-            found.append(Verdict(setting, of, than, *_judge_pair(claim, rows, progress.rows_of((setting, than)))))
+        for than in claim.than or ([of] if claim.than_in else []):
+            others = progress.rows_of((claim.than_in or setting, than))
+            name = f"{claim.than_in}/{than}" if claim.than_in else than
+            found.append(Verdict(setting, of, name, *_judge_pair(claim, rows, others)))
     return found
 
 

@@ -65,6 +65,8 @@ class Claim:
         margin: in the metric's unit.
         value: in the metric's unit; of a ratio, a number.
         than_metric: of `than` in a ratio, where it is another one.
+        than_in: the setting in which it is compared with `than`, if not its own; then `than` may be left out, which
+            compares each method with itself.
     """
 
     says: str
@@ -76,6 +78,7 @@ class Claim:
     margin: float | None
     value: float | None
     than_metric: str | None = None
+    than_in: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,14 +232,18 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
 
 
 def _claim(given: Any, where: str, methods: Mapping[str, Any], settings: Mapping[str, Any], metric: str) -> Claim:
-    decisive = ("than", "margin", "value", "than_metric")
+    decisive = ("than", "than_in", "margin", "value", "than_metric")
     c = _mapping(given, where, need={"says", "test", "of"}, may={"in", "metric", *decisive})
     test = str(c["test"])
     if test not in _TESTS:
         raise unknown(f"test of {where}", test, _TESTS, "test: {}")
-    takes = (*_TESTS[test], "than_metric") if test == "ratio" else _TESTS[test]
+    takes = (
+        *_TESTS[test],
+        *(["than_in"] if "than" in _TESTS[test] else []),
+        *(["than_metric"] if test == "ratio" else []),
+    )
     for key in decisive:
-        if key in _TESTS[test] and key not in c:
+        if key in _TESTS[test] and key not in c and not (key == "than" and "than_in" in c):
             raise UserError(f"{where}: test: {test} needs {key}: ...")
         if key in c and key not in takes:
             raise UserError(
@@ -246,12 +253,21 @@ def _claim(given: Any, where: str, methods: Mapping[str, Any], settings: Mapping
     for name in (*of, *than):
         if name not in methods:
             raise unknown(f"method in {where}", name, methods, "of: {}")
-    for name in places:
+    for name in (*places, *_names(c.get("than_in", ()))):
         if name not in settings:
             raise unknown(f"setting in {where}", name, settings, "in: {}")
     margin, value = (_number(c[key], f"{where}: {key}") if key in c else None for key in ("margin", "value"))
     return Claim(
-        str(c["says"]), c["test"], of, than, places, str(c.get("metric", metric)), margin, value, c.get("than_metric")
+        str(c["says"]),
+        c["test"],
+        of,
+        than,
+        places,
+        str(c.get("metric", metric)),
+        margin,
+        value,
+        c.get("than_metric"),
+        c.get("than_in"),
     )
 
 

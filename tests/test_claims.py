@@ -86,6 +86,14 @@ def test_a_claim_that_holds_somewhere_says_where() -> None:
     assert found.verdicts[0].figures.startswith("+2.00 [+1.80, +2.20] points, n = 5, Holm p < 0.001")
 
 
+def test_a_method_may_be_compared_with_itself_in_another_setting() -> None:
+    cells = {("here", "a"): rows(0.97), ("there", "a"): rows(0.80), ("there", "b"): rows(0.99)}
+    with_itself = answer(cells, test="higher", than=[], than_in="there")
+    assert [(v.than, v.finding) for v in with_itself.verdicts] == [("there/a", "holds")]
+    with_another = answer(cells, test="higher", than=["b"], than_in="there")
+    assert [(v.than, v.finding) for v in with_another.verdicts] == [("there/b", "the opposite holds")]
+
+
 def test_a_ratio_may_take_another_metric_of_what_it_is_compared_with() -> None:
     cells = {("here", "a"): rows(0.1, **ENERGY), ("here", "b"): rows(0.2, **ENERGY)}
     claim = {"test": "ratio", "value": 1 / 12, "metric": "test/energy_pj"}
