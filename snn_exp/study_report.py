@@ -106,7 +106,8 @@ def _claims(progress: Progress) -> str:
         "*holds*: the 95 % interval of the mean paired difference lies on the claimed side of 0 (for `within`, the "
         "mean lies inside the margin; for `equivalent`, both one-sided tests reject at 5 %; for `ratio`, the interval "
         "of the mean paired ratio lies below the value). *not shown*: it does not; that is no proof of the contrary. "
-        "p values are Holm-corrected over all paired tests of this study."
+        "p values are Holm-corrected over all paired tests of this study: what holds with a p above 0.05 holds as the "
+        "one thing asked, and not yet among so many."
     )
     return "\n".join(lines) + "\n\n" + note
 
