@@ -131,8 +131,8 @@ def test_runs_are_listed_by_filters_and_removed_only_when_named_and_confirmed(
     ("filters", "sentence"),
     [
         (["lif"], "lif is no filter; type key=value, such as neuron=lif or state=failed"),
-        (["state=brocken"], "There is no state 'brocken'; allowed: diverged, done, failed, "),
-        (["nueron=lif"], "did you mean neuron? Type neuron=lif"),
+        (["state=crashed"], "There is no state 'crashed'; allowed: diverged, done, failed, "),
+        (["neuronn=lif"], "did you mean neuron? Type neuron=lif"),
     ],
 )
 def test_a_filter_that_cannot_be_is_one_sentence(
