@@ -342,7 +342,12 @@ def _normalized(override: Override, loader: ConfigLoader) -> Override:
     if head == "hydra":
         return override
     if head not in (*CHOICES, *KEYS):
-        raise unknown("group or key", key, (*CHOICES, *KEYS), f"{{}}{line[line.find('=') :] if '=' in line else ''}")
+        raise unknown(
+            "group or key",
+            key,
+            dict.fromkeys((*CHOICES, *KEYS)),
+            f"{{}}{line[line.find('=') :] if '=' in line else ''}",
+        )
     if override.is_delete():
         choice = loader.load_configuration(CONFIG_NAME, [], RunMode.RUN).hydra.runtime.choices.get(key, 0)
         has_none = "none" in _options(loader, key)

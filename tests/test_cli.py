@@ -16,7 +16,7 @@ from snn_exp.compose import config_dir
 
 GROUPS = (
     "dataset, depth, encoding, energy, experiment, logger, method, network, neuron, norm, optim, residual, seed, surrogate, "
-    "synapse, trainer, weight_norm, weight_quant"
+    "synapse, teacher, trainer, weight_norm, weight_quant"
 )
 LIF = "decay_input, detach_reset, learn_threshold, reset, tau, v_reset, v_threshold"
 NEURONS = "clif, cuba_lif, glif, if, klif, lif, plif, psn, relu, rsign, s2nn, sign, sliding_psn, srm"

@@ -248,7 +248,8 @@ def test_a_folded_network_refuses_to_be_trained_further(monkeypatch: pytest.Monk
     folded.eval()
     with pytest.raises(UserError, match="a folded network cannot be trained further"):
         folded.train()
-    _, task = folding._build(tiny())
+    config = tiny()
+    task = train.build_task(config, train.build_data(config))
     task.network = folded
     monkeypatch.setattr(train, "build_task", lambda *_: task)
     with pytest.raises(UserError, match="train the run that it was folded from"):
@@ -299,7 +300,8 @@ def test_the_command_writes_the_folded_network_which_loads_back(capsys: pytest.C
     assert {f["part"] for f in stored["folds"]} >= {"stages.0.0.activation1.norm", "readout.norm"}
     assert {path.name for path in folder.path.glob(".*")} == set(), "no scratch file is left"
 
-    data, task = folding._build(config)
+    data = train.build_data(config)
+    task = train.build_task(config, data)
     folded = load_folded(folder)
     encoded = folding._encoded(task, data.test_dataloader())
     with torch.no_grad():
