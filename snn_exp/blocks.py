@@ -82,13 +82,15 @@ class RPReLU(nn.Module):
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
-        self.shift_in, self.shift_out = (nn.Parameter(torch.zeros(num_channels, 1, 1)) for _ in range(2))
-        self.slope = nn.Parameter(torch.full((num_channels, 1, 1), 0.25))
+        # [C] and not [C, 1, 1]: weight decay goes by the number of axes and is for weights alone
+        self.shift_in, self.shift_out = (nn.Parameter(torch.zeros(num_channels)) for _ in range(2))
+        self.slope = nn.Parameter(torch.full((num_channels,), 0.25))
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """The stream, value by value."""
-        x = x_TBCHW - self.shift_in
-        return torch.where(x >= 0, x, self.slope * x) + self.shift_out
+        shift_in, slope, shift_out = (p.view(-1, 1, 1) for p in (self.shift_in, self.slope, self.shift_out))
+        x = x_TBCHW - shift_in
+        return torch.where(x >= 0, x, slope * x) + shift_out
 
 
 Shortcut = Literal["avgpool_dup", "conv"]
@@ -188,7 +190,7 @@ class PreActivationBlock(Block):
     """Pre-activation: the identity path carries a real, membrane-like stream, untouched.
 
     Equation:
-        stream_decay x + W2 psp(n(norm(W1 psp(n(norm(x))))))
+        a(stream_decay x + W2 psp(n(norm(W1 psp(n(norm(x))))))), a the identity or RPReLU
 
     Shapes:
         x: [T, B, C, H, W] -> [T, B, C', H', W']

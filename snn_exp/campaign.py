@@ -15,7 +15,7 @@ from snn_exp.config import EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.ledger import Ledger, Row, disagreement
 from snn_exp.report import with_energy
-from snn_exp.results import Result, RunFolder, output_root
+from snn_exp.results import Result, RunFolder, output_root, teacher_of
 from snn_exp.study import Key, Overrides, Study, matches
 
 SECONDS_A_LAYER = 0.04  # of an epoch of the digits, a step; where no finished run says better
@@ -214,6 +214,18 @@ class Progress:
                 f"({hours[longest]:.2g} core hours), or fewer seeds, or raise the budget in study.yaml"
             )
 
+    def require_teachers(self, only: str = "*") -> None:
+        """Refuses runs that could be trained now, were it not for their teacher.
+
+        Raises:
+            UserError: the first of them, and what is wrong with its teacher.
+        """
+        for run in self.todo(only):
+            try:
+                teacher_of(run.config)
+            except UserError as refusal:
+                raise UserError(f"study {self.study.name}, {run.setting}/{run.method}: {refusal}") from None
+
 
 def _priced(row: Row, profile: EnergyConfig) -> Row:
     metrics = with_energy(row.result.metrics, profile)
@@ -277,12 +289,13 @@ def advance(
         only: a pattern SETTING/METHOD.
 
     Raises:
-        UserError: over budget.
+        UserError: over budget, or a run has no teacher that can teach it.
     """
     progress = survey(study, overrides)
     progress.require_budget(only)
     failures: list[str] = []
     for is_trial in (True, False):
+        progress.require_teachers(only)
         runs = [run for run in progress.todo(only) if run.is_trial == is_trial]
         configs = {run.config.run_id: run.config for run in runs}
         if configs:

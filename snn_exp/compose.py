@@ -36,7 +36,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from snn_exp import menu
-from snn_exp.config import GROUPS, KEYS, SETTINGS, ExperimentConfig, resolve
+from snn_exp.config import GROUPS, KEYS, RUN_ID, SETTINGS, ExperimentConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.registry import Parameter, parameters_of
 
@@ -359,6 +359,9 @@ def _normalized(override: Override, loader: ConfigLoader) -> Override:
         sweeping = override.is_sweep_override()
         values = list(override.sweep_string_iterator()) if sweeping else [plain.partition("=")[2]]
         (override,) = _parse([f"depth={','.join('d' + v if v.strip().isdigit() else v for v in values)}"])
+    if key == "teacher":  # a run id of digits alone, or with one e among them, is no number
+        words = plain.partition("=")[2].split(",")
+        (override,) = _parse(["teacher=" + ",".join(f"'{w}'" if RUN_ID.fullmatch(w) else w for w in words)])
     if key in CHOICES:
         _check_options(override, loader)
     return override

@@ -459,7 +459,7 @@ def _refuse_idle_width_schedules(c: dict[str, Any]) -> None:
 
 def _refuse_unreadable_teachers(c: dict[str, Any]) -> None:
     teacher = c.get("teacher")
-    if teacher is not None and not ("=" in str(teacher) or RUN_ID.fullmatch(str(teacher))):
+    if teacher is not None and not (isinstance(teacher, str) and ("=" in teacher or RUN_ID.fullmatch(teacher))):
         raise UserError(
             f"teacher={teacher} is neither a run id, which has 10 hex digits, nor overrides; type teacher=0123456789, "
             f"or teacher='method=relu_bn depth=d20'"

@@ -30,6 +30,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from snn_exp import menu
 from snn_exp.config import ASIDE, ExperimentConfig, execution, resolve
 from snn_exp.errors import UserError, nearest
 from snn_exp.ownership import refuse_if_taken
@@ -342,25 +343,31 @@ def teacher_of(config: ExperimentConfig) -> RunFolder | None:
     """The finished run that teaches this one; None if none does.
 
     Raises:
-        UserError: there is no such run, it has no weights, or it has learned on other data, another split or seed.
+        UserError: there is no such run, it has no weights, or it has learned on other data, another split or seed, or
+            from other steps of data with time.
     """
     if config.teacher is None:
         return None
     folder = RunFolder(output_root() / "runs" / config.teacher)
     if not (folder.path / "manifest.json").exists():
         raise UserError(f"teacher={config.teacher} is no run of {folder.path.parent}; train it first")
-    theirs = folder.trained().config
-    ours = config.to_plain()
-    for key in ("name", *ours["dataset"]):
-        if theirs["dataset"].get(key) != ours["dataset"][key]:
+    theirs = folder.trained_config()
+    for key, value in config.dataset.items():
+        if theirs.dataset.get(key) != value:
             raise UserError(
-                f"teacher={config.teacher} has learned on other data: dataset.{key} is {theirs['dataset'].get(key)} "
-                f"there and {ours['dataset'][key]} here; choose a teacher of the same data, or train one"
+                f"teacher={config.teacher} has learned on other data: dataset.{key} is {theirs.dataset.get(key)} there "
+                f"and {value} here; choose a teacher of the same data, or train one"
             )
-    if theirs["seed"] != config.seed:
+    if theirs.seed != config.seed:
         raise UserError(
-            f"teacher={config.teacher} has seed={theirs['seed']} and so another split: it may have learned what is "
+            f"teacher={config.teacher} has seed={theirs.seed} and so another split: it may have learned what is "
             f"validated here; choose a teacher of seed={config.seed}, or give the teacher as overrides"
+        )
+    has_time = menu.load()["dataset"][str(config.dataset["name"])].traits["has_time"]
+    if has_time and theirs.num_steps != config.num_steps:
+        raise UserError(
+            f"teacher={config.teacher} reads {theirs.num_steps} steps of a sample, and both would read the "
+            f"{config.num_steps} of this run; choose a teacher with encoding.num_steps={config.num_steps}"
         )
     return folder
 

@@ -65,7 +65,7 @@ class Classification(pl.LightningModule):
         """Lightning trains a network in the mode in which it finds it; a folded one refuses here."""
         self.network.train()
         for teacher in self._teachers:
-            teacher.to(self.device)
+            teacher.to(self.device, self.dtype)
 
     def on_train_epoch_start(self) -> None:
         """The width of the surrogates, which the number of the epoch alone decides."""
@@ -75,6 +75,11 @@ class Classification(pl.LightningModule):
         for surrogate, width in self._widths.items():
             surrogate.width = factor * width
         self.log("train/surrogate_width", next(iter(self._widths)).width, on_step=False, on_epoch=True)
+
+    def on_train_end(self) -> None:
+        """The width of the config again, so that a probe before and one after training see the same gradient."""
+        for surrogate, width in self._widths.items():
+            surrogate.width = width
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch, mixed with the distance to a teacher, and a penalty on the neurons' mean output."""

@@ -22,6 +22,7 @@ from snn_exp.checkpointing import checkpoint_activations
 from snn_exp.config import ExperimentConfig
 from snn_exp.encodings import ENCODINGS
 from snn_exp.energy import SynapticOperations, dense_macs
+from snn_exp.errors import UserError
 from snn_exp.events import make_dataset
 from snn_exp.layers import make_part_factories
 from snn_exp.loading import DataModule
@@ -67,6 +68,8 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
     data = build_data(config)
     task = build_task(config, data)
     if stored is None:
+        if teacher := teacher_of(config):
+            task.learn_from(_load_teacher(teacher, data))
         folder.begin(config, hardware())
         layers = {"init": _probe(task, data)}
     say = tracking.RunLog(folder.path / "train.log", echo)
@@ -82,8 +85,6 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
         )
         folder.finish(result)
         return result
-    if teacher := teacher_of(config):
-        task.learn_from(load_task(teacher, teacher.trained_config(), data))
     operations: dict[str, Operations] = {}
     try:
         trainer.fit(task, data, ckpt_path=_path(folder.last_checkpoint), weights_only=True)
@@ -148,6 +149,16 @@ def load_task(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> 
     task = build_task(config, data)
     task.network.load_state_dict(load_file(folder.weights))
     return task
+
+
+def _load_teacher(folder: RunFolder, data: DataModule) -> Classification:
+    """The task of a run that may teach, once its split is seen to be the one at hand."""
+    if folder.trained().split_fingerprint != data.dataset.fingerprint:
+        raise UserError(
+            f"teacher={folder.path.name} has learned on another split, although its config is the same: the data or "
+            f"what splits them have changed since, and it may know what is validated here; train it again with --rerun"
+        )
+    return load_task(folder, folder.trained_config(), data)
 
 
 def evaluate(task: Classification, data: DataModule, split: Split = "test") -> dict[str, float]:
@@ -247,12 +258,14 @@ def _counts(split: str, operations: SynapticOperations) -> Evaluation:
 
 def _probe(task: Classification, data: DataModule, *, trained: bool = False) -> Layers:
     """What the first validation samples show of every layer."""
-    return probe(task.cpu(), *data.some_validation_samples(NUM_SAMPLES), trained=trained)
+    x, y_B = data.some_validation_samples(NUM_SAMPLES)
+    return probe(task.cpu(), x.to(task.dtype), y_B, trained=trained)
 
 
 def _size(task: Classification, data: DataModule) -> dict[str, float]:
     """Parameters and dense multiply-accumulates of one sample."""
-    x = torch.zeros(1, *data.dataset.sample_shape, device=next(task.network.parameters()).device)
+    like = next(task.network.parameters())
+    x = torch.zeros(1, *data.dataset.sample_shape, device=like.device, dtype=like.dtype)
     macs = dense_macs(task.network, task.encoding(x))[""]
     return {"params": sum(p.numel() for p in task.network.parameters()), "macs_dense": macs}
 

@@ -15,6 +15,7 @@ from snn_exp.layers import PartFactories, make_part_factories
 from snn_exp.networks import ResNet
 from snn_exp.neurons import Neuron
 from snn_exp.norms import Site
+from snn_exp.optim import AdamW
 
 T, B, C, H, W = 3, 2, 2, 5, 5
 
@@ -166,6 +167,16 @@ def test_a_stream_activation_acts_behind_every_addition(name: str) -> None:
     between = rprelu(x + conv(plain.conv1, psp(n(norm(plain.activation1.norm, x)))))
     after = rprelu(between + conv(plain.conv2, psp(n(norm(plain.activation2.norm, between)))))
     torch.testing.assert_close(bent(x), after)
+
+
+def test_a_stream_activation_bends_each_channel_by_its_own_and_is_no_weight_to_decay() -> None:
+    activation = RPReLU(2)
+    with torch.no_grad():
+        activation.shift_in[1], activation.slope[1], activation.shift_out[1] = 1.0, 0.5, -0.25
+    x = torch.tensor([[-2.0, 3.0], [-2.0, 3.0]]).view(1, 1, 2, 1, 2)
+    assert activation(x).flatten().tolist() == [-0.5, 3.0, -1.75, 1.75]
+    optimizer, _ = AdamW(weight_decay=0.1).build(activation, 1)
+    assert [len(group["params"]) for group in optimizer.param_groups if group["weight_decay"]] == [0]
 
 
 def rprelu(x: Tensor) -> Tensor:

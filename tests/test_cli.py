@@ -63,6 +63,7 @@ ERRORS = {
     "optim.width_schedule=linear": "optim.width_schedule=linear ends where it starts; type optim.width_end=0.5, say, or leave it out",
     "neuron=relu optim.width_schedule=cosine optim.width_end=2": "optim.width_schedule=cosine is of a surrogate's width and "
     "neuron=relu has no surrogate; leave it out, or choose a neuron that spikes such as neuron=s2nn",
+    "residual=post residual.activation=rprelu": "There is no key of residual=post 'activation'; allowed: shortcut",
     "residual=sew_add neuron=relu": "residual=sew_add combines spikes and neuron=relu emits real values; type "
     "residual=bireal, or a neuron that spikes such as neuron=lif",
     "residual=sew_iand neuron=sign": "residual=sew_iand combines spikes and neuron=sign emits -1 and +1; type "

@@ -210,6 +210,18 @@ def in_process(stop_after: int = 10**9) -> Callable[..., list[str]]:
     return train_all
 
 
+def test_a_study_whose_teachers_are_not_there_trains_nothing_of_their_students(tmp_path: Path) -> None:
+    methods = {"bn": ["norm=bn"], "taught": ["norm=none", "teacher='neuron=relu'"]}
+    study = write(tmp_path, methods=methods, reference="bn", claims=None)
+    with pytest.raises(
+        UserError, match=r"^study tiny, net_d8/taught: teacher=[0-9a-f]{10} is no run of .*train it first$"
+    ):
+        campaign.advance(study, lambda configs, keep: pytest.fail("it was launched"))
+    launched: list[ExperimentConfig] = []
+    campaign.advance(study, lambda configs, keep: launched.extend(configs) or [], only="*/bn")
+    assert launched and all(config.teacher is None for config in launched)
+
+
 def test_a_study_goes_on_where_it_was_stopped_and_its_rows_outlive_the_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

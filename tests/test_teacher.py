@@ -13,7 +13,7 @@ from snn_exp import cli, train
 from snn_exp.compose import compose, read_command
 from snn_exp.config import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.results import RunFolder, teacher_of
+from snn_exp.results import Result, RunFolder, teacher_of
 from snn_exp.task import distance
 
 TINY = ("network.width=4", "logger=none", "trainer.max_epochs=1", "optim.batch_size=128", "residual=bireal")
@@ -80,13 +80,55 @@ def test_who_may_not_teach_is_refused_before_anything_is_trained(
     assert cli.main(["train", *TINY, "neuron=s2nn", "teacher=0123456789"]) == 2
     assert "teacher=0123456789 is no run of " in capsys.readouterr().err
     stored = json.loads((folder.path / "result.json").read_text())
+    (folder.path / "result.json").write_text(json.dumps(stored | {"split_fingerprint": "another"}))
+    assert cli.main(["train", *TINY, "neuron=s2nn", named]) == 2
+    assert "has learned on another split, although its config is the same" in capsys.readouterr().err
+    other_parts = stored["config"] | {"norm": stored["config"]["norm"] | {"momentum": 0.7}}
+    (folder.path / "result.json").write_text(json.dumps(stored | {"config": other_parts}))
+    assert cli.main(["train", *TINY, "neuron=s2nn", named]) == 2
+    assert "was trained with parts that mean something else today" in capsys.readouterr().err
     (folder.path / "result.json").write_text(json.dumps(stored | {"status": "diverged"}))
     assert cli.main(["train", *TINY, "neuron=s2nn", named]) == 2
     assert "diverged, so it has no trained weights" in capsys.readouterr().err
     (folder.path / "result.json").unlink()
     assert cli.main(["train", *TINY, "neuron=s2nn", named]) == 2
     assert "is not finished" in capsys.readouterr().err
-    assert [path.name for path in (output / "runs").iterdir()] == [teacher.run_id]
+    assert [path.parent for path in (output / "runs").glob("*/manifest.json")] == [folder.path]
+
+
+def test_a_teacher_stored_before_the_data_had_a_parameter_still_teaches() -> None:
+    teacher = compose(["logger=none", *RELU.split()])
+    train.run(teacher, echo=False)
+    path = RunFolder.of(teacher).path / "result.json"
+    stored = json.loads(path.read_text())
+    del stored["config"]["dataset"]["split_seed"]
+    path.write_text(json.dumps(stored))
+    assert teacher_of(student(f"teacher={teacher.run_id}")) == RunFolder.of(teacher)
+
+
+def test_data_with_time_are_shown_to_both_in_the_same_steps(output: Path) -> None:
+    lif = compose([*TINY, "neuron=lif", "dataset=digits_dvs", "encoding.num_steps=2"])
+    folder = RunFolder.of(lif)
+    folder.begin(lif, {})
+    folder.finish(Result(lif.run_id, "done", lif.to_plain(), {}, 1.0, 1.0, "then", 0, "f"))
+    taught = ("dataset=digits_dvs", f"teacher={lif.run_id}")
+    assert teacher_of(student("neuron=lif", "encoding.num_steps=2", "optim.lr=0.1", *taught)) == folder
+    with pytest.raises(UserError, match=r"reads 2 steps of a sample, .* 1 of this run; .* with encoding.num_steps=1$"):
+        teacher_of(student(*taught))
+
+
+def test_a_teacher_computes_in_its_students_precision() -> None:
+    teacher = compose(["logger=none", *RELU.split()])
+    train.run(teacher, echo=False)
+    taught = train.run(student(f"teacher={teacher.run_id}", "trainer.precision=64-true"), echo=False)
+    assert taught.status == "done"
+
+
+@pytest.mark.parametrize("run_id", ["1234567890", "12345678e1", "1234e56789", "0123456789", "abcdef0123"])
+def test_a_run_id_that_looks_like_a_number_is_a_run_id(run_id: str) -> None:
+    assert student(f"teacher={run_id}").teacher == run_id
+    sweep = read_command([*TINY, "neuron=s2nn", f"teacher={run_id},0000000000"], multirun=True)
+    assert [cell.config.teacher for cell in sweep.cells if cell.config] == [run_id, "0000000000"]
 
 
 @pytest.mark.parametrize(

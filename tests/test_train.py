@@ -19,6 +19,7 @@ from snn_exp import callbacks, train
 from snn_exp.cli import main
 from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
+from snn_exp.neurons import Neuron
 from snn_exp.results import RunFolder
 
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128")
@@ -265,3 +266,36 @@ def test_the_width_of_the_surrogate_follows_its_schedule_and_is_recorded(schedul
     plain = tiny()
     train.run(plain, echo=False)
     assert "train/surrogate_width" not in RunFolder.of(plain).epochs()[0], "a constant width is in the config"
+
+
+def test_a_resumed_run_repeats_the_undisturbed_one_in_the_width_of_its_surrogates(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tiny("trainer.max_epochs=3", "optim.width_schedule=linear", "optim.width_end=0.25")
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "undisturbed"))
+    undisturbed, folder = train.run(config, echo=False), RunFolder.of(config)
+
+    def cut(task: train.Classification) -> None:
+        assert task.current_epoch < 1, "cut off"
+
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "cut"))
+    with monkeypatch.context() as patched, pytest.raises(AssertionError, match="cut off"):
+        patched.setattr(train.Classification, "on_validation_epoch_start", cut)
+        train.run(config, echo=False)
+    assert RunFolder.of(config).last_checkpoint is not None
+    resumed = train.run(config, echo=False)
+    assert RunFolder.of(config).epochs() == folder.epochs()
+    assert RunFolder.of(config).weights.read_bytes() == folder.weights.read_bytes()
+    assert resumed.layers == undisturbed.layers
+
+
+def test_the_layers_are_seen_at_one_width_before_and_after_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = []
+
+    def look(task: train.Classification, data: object, *, trained: bool = False) -> dict[str, list[float]]:
+        widths.append({m.surrogate.width for m in task.modules() if isinstance(m, Neuron)})
+        return {}
+
+    monkeypatch.setattr(train, "_probe", look)
+    train.run(tiny("optim.width_schedule=linear", "optim.width_end=0.5"), echo=False)
+    assert widths == [{1.0}, {1.0}]
