@@ -179,7 +179,10 @@ def _with_teachers(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, 
     taught = [cell.config for cell in cells if cell.config and "=" in (cell.config.teacher or "")]
     if not taught:
         return tuple(cells)
-    commands = [overrides_of(config, ["dataset"], shlex.split(str(config.teacher))) for config in taught]
+    commands = [
+        overrides_of(dataclasses.replace(config, teacher=None), ["dataset"], shlex.split(str(config.teacher)))
+        for config in taught
+    ]
     teachers = iter(compose_cells(commands, search))
     return tuple(
         _taught(cell, next(teachers)) if cell.config and "=" in (cell.config.teacher or "") else cell for cell in cells
@@ -206,6 +209,7 @@ def overrides_of(
         if "name" in plain[group] and group not in SETTINGS:
             lines.append(f"{group}={plain[group].pop('name')}")
         lines += [f"{group}.{key}={json.dumps(value)}" for key, value in plain[group].items()]
+    lines += [f"teacher={config.teacher}"] if config.teacher else []
     return (*lines, f"seed={config.seed}", *instead)
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from snn_exp import cli, train
-from snn_exp.compose import compose, read_command
+from snn_exp.compose import compose, overrides_of, read_command
 from snn_exp.config import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.results import Result, RunFolder, teacher_of
@@ -47,6 +47,11 @@ def test_a_teacher_is_found_by_its_overrides_on_the_students_data_and_seed() -> 
     ), "however it is named"
     sweep = read_command([*TINY, "neuron=s2nn", "seed=0,1", f"teacher='{RELU}'"], multirun=True)
     assert len({cell.config.teacher for cell in sweep.cells if cell.config}) == 2, "every seed has a teacher of its own"
+
+
+def test_a_taught_config_is_composed_again_from_its_overrides() -> None:
+    taught = student("teacher=1234567890", "optim.teacher_weight=0.7")
+    assert compose(overrides_of(taught)).run_id == taught.run_id
 
 
 def test_a_student_learns_from_a_teacher_that_stays_as_it_is() -> None:
