@@ -26,6 +26,7 @@ from snn_exp.errors import UserError, unknown
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
     from snn_exp.compose import Sweep
     from snn_exp.config import ExperimentConfig
+    from snn_exp.results import RunFolder
 
 HELP = """usage: snn-exp COMMAND ...
 
@@ -288,6 +289,18 @@ def report(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _trained(run: str) -> tuple[RunFolder, ExperimentConfig]:
+    """A run that has weights, and its config, once its data are there."""
+    from snn_exp import results
+
+    folder = results.find_run(run)
+    config = folder.trained_config()
+    if note := folder.check_stored(config):
+        print(note)
+    _require_data([config])
+    return folder, config
+
+
 def _require_data(configs: Sequence[ExperimentConfig]) -> None:
     """Every data set is there, or is fetched, before anything is trained."""
     from snn_exp import menu, results
@@ -347,13 +360,7 @@ def fold(arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
     given = parser.parse_args(arguments)
 
-    from snn_exp import results
-
-    folder = results.find_run(given.run)
-    config = folder.trained_config()
-    if note := folder.check_stored(config):
-        print(note)
-    _require_data([config])
+    folder, config = _trained(given.run)
 
     from snn_exp import fold as folding
 
@@ -439,11 +446,7 @@ def verify(arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
     given = parser.parse_args(arguments)
 
-    from snn_exp import results
-
-    folder = results.find_run(given.run)
-    config = folder.trained_config()
-    _require_data([config])
+    folder, config = _trained(given.run)
     print(f"run {folder.path.name}: {config.label}; training it again", flush=True)
 
     from snn_exp import recall
