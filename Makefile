@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence check bench-depth format lock clean
+.PHONY: help setup run test equivalence browser check bench-depth format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -30,6 +30,15 @@ equivalence: setup .peers/installed  ## our parts against SpikingJelly's, our co
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target .peers -r $<
 	@touch $@
 
+browser: setup .browser/installed  ## the page of a report in a real browser, its tables through LaTeX; .ci/run too
+	PYTHONPATH=.browser $(BIN)/python -m pytest -m browser tests/test_browser.py
+
+.browser/installed: requirements-browser.lock .venv/installed
+	scripts/need chromium chromium && scripts/need pdflatex texlive-latex-recommended
+	rm -rf .browser
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target .browser -r $<
+	@touch $@
+
 check: setup  ## lint, format, types, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,7 +58,8 @@ COMPILE := uv pip compile --quiet --generate-hashes --no-header --no-annotate --
 lock:  ## resolve both locks anew (needs uv)
 	$(COMPILE) --extra dev --extra events pyproject.toml -o requirements.lock
 	$(COMPILE) --no-deps --group peers -o requirements-peers.lock
+	$(COMPILE) --group browser -o requirements-browser.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .browser .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from snn_exp import compose, plan
+from snn_exp.comparison import priced
 from snn_exp.config import EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.ledger import Ledger, Row, disagreement
-from snn_exp.report import with_energy
 from snn_exp.results import Result, RunFolder, output_root, teacher_of
 from snn_exp.study import Key, Overrides, Study, matches
 
@@ -162,7 +162,7 @@ class Progress:
     def rows_of(self, key: Key) -> dict[int, Row]:
         """seed -> row of the finished final runs of a setting and method, with energies among its metrics."""
         return {
-            run.config.seed: _priced(self.ledger.rows[run.config.run_id], self.profile)
+            run.config.seed: priced(self.ledger.rows[run.config.run_id], self.profile)
             for run in self.finals
             if run.key == key and run.config.run_id in self.ledger.rows
         }
@@ -225,11 +225,6 @@ class Progress:
                 teacher_of(run.config)
             except UserError as refusal:
                 raise UserError(f"study {self.study.name}, {run.setting}/{run.method}: {refusal}") from None
-
-
-def _priced(row: Row, profile: EnergyConfig) -> Row:
-    metrics = with_energy(row.result.metrics, profile)
-    return dataclasses.replace(row, result=dataclasses.replace(row.result, metrics=metrics))
 
 
 def survey(study: Study, overrides: Overrides = ()) -> Progress:

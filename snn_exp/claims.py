@@ -9,10 +9,11 @@ from statistics import fmean
 from typing import Literal
 
 from snn_exp.campaign import Progress
+from snn_exp.comparison import values
 from snn_exp.ledger import Row
-from snn_exp.report import joules
-from snn_exp.stats import PairedDifference, PairedRatio, equivalence_p, holm, paired_difference, paired_ratio
+from snn_exp.stats import equivalence_p, holm, paired_difference, paired_ratio
 from snn_exp.study import Claim
+from snn_exp.tables import shown, shown_difference, shown_p, shown_ratio
 
 Finding = Literal["holds", "not shown", "the opposite holds", "not decided"]
 ALPHA = 0.05
@@ -93,16 +94,6 @@ def judge(progress: Progress) -> list[Answer]:
     ]
 
 
-def shown_p(p: float) -> str:
-    """A p value in words.
-
-    Example:
-        >>> shown_p(0.00001), shown_p(0.04321)
-        ('< 0.001', '0.043')
-    """
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def _verdicts(progress: Progress, claim: Claim) -> list[Verdict]:
     found = []
     for setting, of in itertools.product(claim.settings, claim.of):
@@ -114,11 +105,6 @@ def _verdicts(progress: Progress, claim: Claim) -> list[Verdict]:
             name = f"{claim.than_in}/{than}" if claim.than_in else than
             found.append(Verdict(setting, of, name, *_judge_pair(claim, rows, others)))
     return found
-
-
-def values(rows: Mapping[int, Row], metric: str) -> dict[int, float]:
-    """seed -> metric of the runs that ended with finite weights."""
-    return {seed: r.result.metrics[metric] for seed, r in rows.items() if r.done and metric in r.result.metrics}
 
 
 def _judge_mean(claim: Claim, rows: Mapping[int, Row]) -> tuple[Finding, str]:
@@ -166,37 +152,3 @@ def _judge_ratio(claim: Claim, a: Mapping[int, Row], b: Mapping[int, Row]) -> tu
     if ratio.high <= claim.value:
         return "holds", figures
     return ("the opposite holds" if ratio.low > claim.value else "not shown"), figures
-
-
-def shown(value: float, metric: str) -> str:
-    """A figure with its unit: accuracies in percent, energies in nJ or pJ.
-
-    Example:
-        >>> shown(0.973, "test/acc"), shown(0.081, "test/firing_rate"), shown(1234.5, "test/energy_pj")
-        ('97.30 %', '0.0810', '1.2 nJ')
-    """
-    if metric.endswith("_pj"):
-        return joules(value)
-    return f"{100 * value:.2f} %" if metric.endswith("acc") else f"{value:.4g}" if abs(value) >= 1 else f"{value:.4f}"
-
-
-def shown_ratio(ratio: PairedRatio) -> str:
-    """A mean paired ratio with its interval.
-
-    Example:
-        >>> shown_ratio(PairedRatio(5, 0.0731, 0.0712, 0.0751))
-        '0.0731 [0.0712, 0.0751]'
-    """
-    interval = "" if ratio.low is None or ratio.high is None else f" [{ratio.low:#.3g}, {ratio.high:#.3g}]"
-    return f"{ratio.mean:#.3g}{interval}"
-
-
-def shown_difference(d: PairedDifference, metric: str) -> str:
-    """A mean paired difference with its interval and number of pairs."""
-    factor, digits, unit = (100.0, 2, " points") if metric.endswith("acc") else (1.0, 4, "")
-    if metric.endswith("_pj"):
-        factor, digits, unit = 1e-3, 1, " nJ"
-    interval = (
-        "" if d.low is None or d.high is None else f" [{factor * d.low:+.{digits}f}, {factor * d.high:+.{digits}f}]"
-    )
-    return f"{factor * d.mean:+.{digits}f}{interval}{unit}, n = {d.n}"

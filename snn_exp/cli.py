@@ -35,7 +35,7 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
   train [-m] [overrides]   train one run, or with -m every combination of a sweep
   plan [-m] [overrides]    what that would run, what of it is done, and how long the rest takes
   study [NAME] [overrides] tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs
-  report NAME              the answer of a study, from its finished runs
+  report NAME|key=value    what a study, or the stored runs that agree, say: tables, figures, one page
   options [group]          what can be chosen: each option, its parameters, defaults and units
   show [overrides]         the resolved config, the built network, and its layers before training
   runs [list|clean] [key=value ...]   the stored runs, and which of them may go
@@ -264,7 +264,7 @@ def study(arguments: Sequence[str]) -> int:
             given.only,
         )
     wide = Console(width=None if sys.stdout.isatty() else 200)
-    for table in study_report.tables(progress):
+    for table in study_report.tables_of(study_report.comparison_of(progress)):
         wide.print(table)
     for line in study_report.answers(progress):
         console.print(line, highlight=False)
@@ -278,14 +278,41 @@ def study(arguments: Sequence[str]) -> int:
 
 def report(arguments: Sequence[str]) -> int:
     """snn-exp report."""
-    parser = _parser("report", "Write the answer of a study from its finished runs; train nothing.")
-    parser.add_argument("name", help="a folder of studies/")
-    given = parser.parse_args(arguments)
+    parser = _parser("report", "What finished runs say, as tables, figures and a page; train nothing.")
+    parser.add_argument("what", nargs="+", help="a folder of studies/, or key=value filters of stored runs")
+    parser.add_argument(
+        "--by", default="", metavar="KEYS", help="choices that make a line of runs, such as neuron,norm"
+    )
+    parser.add_argument("--metric", help="what is compared; test/acc, or what the study rests on")
+    parser.add_argument("--versus", default="", metavar="WITH", help="norm=bn, say; of a study, one of its methods")
+    parser.add_argument("--margin", type=float, help="tests equivalence within it, such as 0.01")
+    parser.add_argument("--format", default="", metavar="FORMATS", help="of html,md,tex,csv,png,pdf")
+    given = parser.parse_intermixed_args(arguments)
 
-    from snn_exp import campaign, study_report
+    from snn_exp import campaign, documents, results, study_report, tables
     from snn_exp.study import load
 
-    print(f"written: {study_report.write(campaign.survey(load(given.name)))}")
+    is_study = len(given.what) == 1 and "=" not in given.what[0]
+    progress = campaign.survey(load(given.what[0])) if is_study else None
+    if progress and not (given.by or given.metric or given.versus or given.margin or given.format):
+        print(f"written: {study_report.write(progress)}")
+        return 0
+    asked = documents.Asked(
+        command=f"snn-exp report {shlex.join(arguments)}",
+        metric=given.metric,
+        by=[key for key in given.by.split(",") if key],
+        versus=given.versus,
+        margin=given.margin,
+    )
+    made = documents.of_study(progress, asked) if progress else documents.of_runs(given.what, asked)
+    formats = list(dict.fromkeys((given.format or "html").split(",")))
+    documents.require_formats(formats)
+    for table in study_report.tables_of(made.comparison):
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+    print("\n".join([made.headline, *(f"  {gap}" for gap in tables.gaps(made.comparison))]))
+    results.require_writable(results.output_root())
+    for path in documents.write(made, results.output_root() / "reports" / documents.folder_name(given.what), formats):
+        print(f"written: {path}")
     return 0
 
 
@@ -350,7 +377,8 @@ def show(arguments: Sequence[str]) -> int:
     console.print(inspection.network_table(task, data))
     console.print(inspection.layers_table(layers))
     if given.picture:
-        print(f"written: {figures.draw_curves({config.label: {'init': layers}}, config.label, Path(given.picture))}")
+        picture = figures.of_layers({config.label: {"init": layers}}, "layers", config.label)
+        print(f"written: {picture.save(Path(given.picture))}")
     return 0
 
 

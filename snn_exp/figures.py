@@ -1,18 +1,24 @@
-"""Pictures of a study: accuracy against depth and energy, and curves over the layers. Reads rows only; no torch."""
+"""Pictures of a comparison, each drawn from the table that is written beside it. Reads results only; no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from snn_exp.campaign import Progress
-from snn_exp.claims import values
-from snn_exp.ledger import Row
+import pandas as pd
+
+from snn_exp.comparison import Comparison, Line, Panel, values
+from snn_exp.results import RunFolder, output_root
+from snn_exp.tables import scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # quantity -> its axis, and whether it is drawn on a logarithmic one
 QUANTITIES = {
@@ -22,153 +28,136 @@ QUANTITIES = {
     "dead_channels": ("dead channels", False),
 }
 WHEN = {"init": "at initialisation", "trained": "after training"}
+CURVES = {"train/loss": "training loss", "val/acc": "validation accuracy", "val/firing_rate": "firing rate, validation"}
 SMALLEST = 1e-12  # a logarithmic axis has no 0
+PER_LAYER = "val/firing_rate/"  # columns of metrics.csv
 
 
-def draw(progress: Progress, folder: Path) -> list[Path]:
-    """Writes the pictures that the finished runs allow; their paths."""
-    import matplotlib
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure and what it shows.
 
-    matplotlib.use("Agg")
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = progress.study.settings
-    drawn = [
-        _draw_depth(progress, folder / "depth.png"),
-        *(draw_pareto(progress, setting, folder / f"pareto_{setting}.png") for setting in settings),
-        *(draw_layers(progress, setting, folder / f"layers_{setting}.png") for setting in settings),
+    Args:
+        name: of its files.
+        caption: what it shows, in a sentence.
+        data: every number that is drawn, a row a mark.
+        draw: the figure, from the data alone.
+    """
+
+    name: str
+    caption: str
+    data: pd.DataFrame
+    draw: Callable[[pd.DataFrame], Figure]
+
+    def save(self, path: Path) -> Path:
+        """Writes it in the format that the ending names: .png, .pdf, .svg."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._written(path, path.suffix[1:])
+        return path
+
+    def svg(self) -> str:
+        """As an element of a page."""
+        text = io.StringIO()
+        self._written(text, "svg")
+        return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+
+    def _written(self, where: Any, kind: str) -> None:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        # text stays text, and the same data give the same file
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
+            figure = self.draw(self.data)
+            figure.savefig(where, format=kind, dpi=90, metadata=dict.fromkeys(_DATED[kind]))
+            pyplot.close(figure)
+
+
+# What would make two files of the same data differ
+_DATED = {"png": ["Software"], "svg": ["Creator", "Date"], "pdf": ["Creator", "Producer", "CreationDate"]}
+
+
+def pictures(comparison: Comparison) -> list[Picture]:
+    """Those that the finished runs allow."""
+    panels = comparison.panels
+    made = [
+        depth(comparison),
+        *(pareto(comparison, panel) for panel in panels),
+        *(curves(comparison, panel) for panel in panels),
+        *(heat(comparison, panel) for panel in panels),
+        *(layers(comparison, panel) for panel in panels),
     ]
-    return [path for path in drawn if path]
+    return [picture for picture in made if picture]
 
 
-def draw_layers(progress: Progress, setting: str, path: Path) -> Path | None:
-    """Firing, variance, gradients and dead channels by layer, one curve a method, before and after training."""
-    rows = {
-        method: [row for row in progress.rows_of((setting, method)).values() if row.result.layers]
-        for method in progress.study.methods
-    }
-    layers = {
-        method: {when: _mean_curves([row.result.layers.get(when, {}) for row in of]) for when in WHEN}
-        for method, of in rows.items()
-        if of
-    }
-    return draw_curves(layers, f"{progress.study.name}, {setting}: means over seeds", path) if layers else None
-
-
-def draw_curves(layers: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], title: str, path: Path) -> Path:
-    """The picture itself: method -> when -> quantity -> a value a layer."""
-    from matplotlib import pyplot
-
-    times = [when for when in WHEN if any(of.get(when) for of in layers.values())]
-    figure, grid = pyplot.subplots(
-        len(times),
-        len(QUANTITIES),
-        figsize=(3.4 * len(QUANTITIES), 2.7 * len(times)),
-        squeeze=False,
-        sharex=True,
-        layout="constrained",
-    )
-    for row, when in zip(grid, times, strict=True):
-        for axes, (quantity, (label, logarithmic)) in zip(row, QUANTITIES.items(), strict=True):
-            for method, of in layers.items():
-                curve = of.get(when, {}).get(quantity, ())
-                if quantity == "variance":
-                    theory = of.get(when, {}).get("variance_theory", ())
-                    curve = [v / t if t else 0.0 for v, t in zip(curve, theory, strict=True)]
-                _curve(axes, curve, logarithmic, label=method)
-            if quantity == "variance":
-                axes.axhline(1.0, color="black", linestyle=":", linewidth=0.8)
-            axes.set_title(f"{label}, {WHEN[when]}", fontsize=9)
-            axes.tick_params(labelsize=7)
-            if logarithmic:
-                axes.set_yscale("log")
-    for axes in grid[-1]:
-        axes.set_xlabel("depth, input to output", fontsize=8)
-    figure.suptitle(f"{title}; dotted: the variance law of PSP normalization", fontsize=10)
-    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(layers), fontsize=8)
-    return _saved(figure, path)
-
-
-def _curve(axes: Axes, curve: Sequence[float], logarithmic: bool, **style: Any) -> None:
-    if not curve:
-        return
-    last = max(len(curve) - 1, 1)
-    shown = [max(value, SMALLEST) if logarithmic else value for value in curve]
-    axes.plot([i / last for i in range(len(curve))], shown, **style)
-
-
-def _mean_curves(layers: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
-    """The mean over seeds of each quantity's curve."""
-    there = [of for of in layers if of]
-    return {q: [fmean(v) for v in zip(*(of[q] for of in there), strict=True)] for q in (there[0] if there else ())}
-
-
-def _draw_depth(progress: Progress, path: Path) -> Path | None:
-    """Accuracy and firing rate against depth: a picture for each group of settings that differ in depth alone."""
-    families: dict[str, dict[int, str]] = {}
-    for name in progress.study.settings:
-        family, _, depth = name.rpartition("_d")
-        if family and depth.isdigit():
-            families.setdefault(family, {})[int(depth)] = name
-    begun = {setting for setting, method in progress.study.pairs() if progress.rows_of((setting, method))}
-    families = {f: settings for f, settings in families.items() if len(settings) > 1 and begun & {*settings.values()}}
-    metrics = {progress.study.metric: 100.0, "test/firing_rate": 1.0}
-    curves = {
-        (family, metric, method): _against_depth(progress, settings, method, metric, factor)
-        for family, settings in families.items()
-        for metric, factor in metrics.items()
-        for method in progress.study.methods
-    }
-    if not any(len(points) > 1 for points in curves.values()):
+def depth(comparison: Comparison) -> Picture | None:
+    """The metric and the firing rate against depth: a column for each group of lines that differ in depth alone."""
+    metric = comparison.metric
+    found = [
+        {"group": _family(panel.name), "line": _without_depth(line), "layers": layers, "quantity": quantity,
+         "mean": fmean(of), "sd": _sd(of), "n": len(of)}
+        for panel in comparison.panels
+        for line in panel.lines
+        for quantity in dict.fromkeys((metric, "test/firing_rate"))
+        if (of := list(values(line.rows, quantity).values()))
+        for layers in [next(iter(line.rows.values())).result.config["depth"]["num_layers"]]
+    ]  # fmt: skip
+    if not found:
         return None
+    data = pd.DataFrame(found)
+    several = data.groupby("group")["layers"].transform("nunique") > 1
+    data = data[several].sort_values(["group", "layers"], kind="stable", ignore_index=True)
+    if data.empty:
+        return None
+    title = f"{comparison.title}: mean and sd over seeds"
+    return Picture("depth", "Against depth: mean and sd over seeds.", data, lambda of: _draw_depth(of, title))
+
+
+def _family(panel: str) -> str:
+    """The name of a panel without its depth: the settings of a study may differ in that alone."""
+    return re.sub(r"_d\d+$", "", panel)
+
+
+def _without_depth(line: Line) -> str:
+    return dataclasses.replace(line, labels={k: v for k, v in line.labels.items() if k != "depth.num_layers"}).name
+
+
+def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
     from matplotlib import pyplot
 
-    figure, grid = pyplot.subplots(
-        len(metrics),
-        len(families),
-        figsize=(3.8 * len(families), 2.7 * len(metrics)),
-        squeeze=False,
-        layout="constrained",
-    )
-    for column, family in enumerate(families):
-        for row, metric in enumerate(metrics):
-            axes = grid[row][column]
-            for number, method in enumerate(progress.study.methods):
-                if points := curves[family, metric, method]:
-                    depths, means, spreads = zip(*points, strict=True)
-                    axes.errorbar(depths, means, spreads, color=f"C{number}", marker="o", markersize=3, capsize=2,
-                                  label=method)  # fmt: skip
+    groups, quantities = data["group"].unique(), data["quantity"].unique()
+    figure, grid = pyplot.subplots(len(quantities), len(groups), squeeze=False, layout="constrained",
+                                   figsize=(max(5.0, 3.8 * len(groups)), 2.7 * len(quantities)))  # fmt: skip
+    colours = _colours(data)
+    for column, group in enumerate(groups):
+        of_group = data[data["group"] == group]
+        ticks = sorted(of_group["layers"].unique())
+        for row, quantity in enumerate(quantities):
+            axes, (factor, _, unit) = grid[row][column], scale(str(quantity))
+            for line, points in of_group[of_group["quantity"] == quantity].groupby("line", sort=False):
+                axes.errorbar(points["layers"], factor * points["mean"], factor * points["sd"], marker="o",
+                              markersize=3, capsize=2, label=line, color=colours[str(line)])  # fmt: skip
             axes.set_xscale("log")
-            axes.set_xticks(list(families[family]), [str(d) for d in families[family]], fontsize=7)
+            axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
             axes.minorticks_off()
-            axes.set_title(f"{metric}{' %' if metric.endswith('acc') else ''}, {family}", fontsize=9)
+            axes.set_title(f"{quantity}{unit}, {group}", fontsize=9)
             axes.tick_params(labelsize=7)
     for axes in grid[-1]:
         axes.set_xlabel("layers", fontsize=8)
     grid[0][0].legend(fontsize=7)
-    figure.suptitle(f"{progress.study.name}: mean and sd over seeds", fontsize=10)
-    return _saved(figure, path)
+    figure.suptitle(title, fontsize=10)
+    return figure
 
 
-def _against_depth(
-    progress: Progress, settings: Mapping[int, str], method: str, metric: str, factor: float
-) -> list[tuple[int, float, float]]:
-    """(depth, mean, sd) of a method where it has finished runs."""
-    found = []
-    for depth, setting in sorted(settings.items()):
-        of: Mapping[int, Row] = progress.rows_of((setting, method))
-        if all_values := [factor * v for v in values(of, metric).values()]:
-            found.append((depth, fmean(all_values), _sd(all_values)))
-    return found
-
-
-def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Where nothing is both cheaper and better, in order of cost.
+def optimal(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The Pareto-optimal ones, in order of cost: nothing is both cheaper and better.
 
     Args:
         points: name -> (cost, merit).
 
     Example:
-        >>> pareto({"dear": (9, 0.9), "good": (5, 0.9), "cheap": (1, 0.7), "poor": (2, 0.6)})
+        >>> optimal({"dear": (9, 0.9), "good": (5, 0.9), "cheap": (1, 0.7), "poor": (2, 0.6)})
         ['cheap', 'good']
     """
     kept: list[str] = []
@@ -178,47 +167,195 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return kept
 
 
-def draw_pareto(progress: Progress, setting: str, path: Path) -> Path | None:
-    """The metric against energy: a mark a method, the Pareto-optimal ones joined."""
-    study = progress.study
-    factor, unit = (100.0, " %") if study.metric.endswith("acc") else (1.0, "")
-    found: dict[str, tuple[list[float], list[float]]] = {}
-    for method in study.methods:
-        rows = progress.rows_of((setting, method))
-        energies, merits = values(rows, "test/energy_pj"), values(rows, study.metric)
-        if seeds := energies.keys() & merits.keys():
-            found[method] = [energies[s] / 1000 for s in seeds], [factor * merits[s] for s in seeds]
-    means = {method: (fmean(energies), fmean(merits)) for method, (energies, merits) in found.items()}
-    if len({energy for energy, _ in means.values()}) < 2:
+def pareto(comparison: Comparison, panel: Panel) -> Picture | None:
+    """The metric against energy: a mark a line, the Pareto-optimal ones joined; None where all spend the same."""
+    found: list[dict[str, Any]] = []
+    for line in panel.lines:
+        energies, merits = values(line.rows, "test/energy_pj"), values(line.rows, comparison.metric)
+        if seeds := sorted(energies.keys() & merits.keys()):
+            cost, merit = ([sample[seed] for seed in seeds] for sample in (energies, merits))
+            found.append({"line": line.name, "energy_pj": fmean(cost), "energy_pj_sd": _sd(cost),
+                          "mean": fmean(merit), "sd": _sd(merit), "n": len(seeds)})  # fmt: skip
+    if len({point["energy_pj"] for point in found}) < 2:
         return None
+    best = optimal({point["line"]: (point["energy_pj"], point["mean"]) for point in found})
+    data = pd.DataFrame([{**point, "optimal": point["line"] in best} for point in found])
+    title = f"{comparison.title}, {panel.name}: mean and sd over seeds"
+    caption = "Against energy: mean and sd over seeds; joined: the lines than which none is both cheaper and better."
+    metric, profile = comparison.metric, comparison.profile.name
+    return Picture(f"pareto_{panel.name}", caption, data, lambda of: _draw_pareto(of, metric, profile, title))
+
+
+def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> Figure:
     from matplotlib import pyplot
     from matplotlib.ticker import LogFormatter
 
+    factor, _, unit = scale(metric)
     figure, axes = pyplot.subplots(figsize=(7.2, 4.0), layout="constrained")
-    axes.plot(*zip(*(means[method] for method in pareto(means)), strict=True), color="grey", linewidth=0.8)
-    for number, method in enumerate(study.methods):
-        if method in found:
-            across, along = map(_sd, found[method])
-            axes.errorbar(*means[method], along, across, color=f"C{number % 10}", marker="os^D"[number // 10 % 4],
-                          capsize=2, label=method)  # fmt: skip
+    front = data[data["optimal"]].sort_values("energy_pj")
+    axes.plot(front["energy_pj"] / 1000, factor * front["mean"], color="grey", linewidth=0.8)
+    colours = _colours(data)
+    for number, of in enumerate(data.to_dict("records")):
+        line, marker = of["line"], "os^D"[number // 10 % 4]
+        axes.errorbar(of["energy_pj"] / 1000, factor * of["mean"], factor * of["sd"], of["energy_pj_sd"] / 1000,
+                      marker=marker, capsize=2, label=line, color=colours[line])  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(LogFormatter())
     axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    axes.set_xlabel(f"energy of one test sample, nJ ({progress.profile.name})", fontsize=8)
-    axes.set_ylabel(f"{study.metric}{unit}", fontsize=8)
+    axes.set_xlabel(f"energy of one test sample, nJ ({profile})", fontsize=8)
+    axes.set_ylabel(f"{metric}{unit}", fontsize=8)
     axes.tick_params(which="both", labelsize=7)
     figure.legend(fontsize=7, loc="outside right center")
-    axes.set_title(f"{study.name}, {setting}: mean and sd over seeds", fontsize=10)
-    return _saved(figure, path)
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def curves(comparison: Comparison, panel: Panel) -> Picture | None:
+    """Loss, accuracy and firing rate over the epochs: the mean, and a band of one sd over seeds."""
+    found = [
+        {"line": line.name, "quantity": quantity, "epoch": epoch, "mean": fmean(of), "sd": _sd(of), "n": len(of)}
+        for line in panel.lines
+        for quantity in CURVES
+        for of_seeds in [[row.curves[quantity] for row in line.rows.values() if row.done and quantity in row.curves]]
+        if of_seeds
+        for epoch in range(min(map(len, of_seeds)))
+        for of in [[curve[epoch] for curve in of_seeds]]
+    ]
+    if not found:
+        return None
+    title = f"{comparison.title}, {panel.name}"
+    caption = "Over the epochs: mean over seeds, and a band of one sd."
+    return Picture(f"curves_{panel.name}", caption, pd.DataFrame(found), lambda of: _draw_curves(of, title))
+
+
+def _draw_curves(data: pd.DataFrame, title: str) -> Figure:
+    from matplotlib import pyplot
+
+    figure, grid = pyplot.subplots(1, len(CURVES), figsize=(3.6 * len(CURVES), 3.2), layout="constrained")
+    colours = _colours(data)
+    for axes, (quantity, label) in zip(grid, CURVES.items(), strict=True):
+        for line, of in data[data["quantity"] == quantity].groupby("line", sort=False):
+            axes.plot(of["epoch"], of["mean"], label=line, color=colours[str(line)])
+            axes.fill_between(of["epoch"], of["mean"] - of["sd"], of["mean"] + of["sd"], alpha=0.2, linewidth=0,
+                              color=colours[str(line)])  # fmt: skip
+        axes.set_title(label, fontsize=9)
+        axes.set_xlabel("epoch", fontsize=8)
+        axes.tick_params(labelsize=7)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=7)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def heat(comparison: Comparison, panel: Panel) -> Picture | None:
+    """The firing rate of each layer at each epoch, the first seed of each line; from the runs' own folders."""
+    found = []
+    for line in panel.lines:
+        seeds = [seed for seed, row in line.rows.items() if row.done]
+        epochs = RunFolder(output_root() / "runs" / line.rows[min(seeds)].result.run_id).epochs() if seeds else []
+        found += [
+            {"line": f"{line.name}, seed {min(seeds)}", "layer": key.removeprefix(PER_LAYER), "epoch": number,
+             "firing_rate": float(value)}
+            for number, epoch in enumerate(epochs)
+            for key, value in epoch.items()
+            if key.startswith(PER_LAYER) and value
+        ]  # fmt: skip
+    if not found:
+        return None
+    title = f"{comparison.title}, {panel.name}"
+    caption = "Firing rate of each layer (input at the top) over the epochs, on validation data."
+    return Picture(f"heat_{panel.name}", caption, pd.DataFrame(found), lambda of: _draw_heat(of, title))
+
+
+def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
+    from matplotlib import pyplot
+
+    lines = list(dict.fromkeys(data["line"]))
+    across = min(len(lines), 4)
+    down = -(-len(lines) // across)
+    figure, grid = pyplot.subplots(down, across, squeeze=False, layout="constrained",
+                                   figsize=(max(5.0, 3.2 * across), 2.6 * down))  # fmt: skip
+    most = data["firing_rate"].max()
+    image = None
+    for axes, line in zip(grid.flat, lines, strict=False):
+        of = data[data["line"] == line]
+        rates = of.pivot(index="layer", columns="epoch", values="firing_rate").loc[list(dict.fromkeys(of["layer"]))]
+        image = axes.imshow(rates, aspect="auto", vmin=0, vmax=most or 1.0, cmap="viridis", interpolation="nearest")
+        axes.set_title(line, fontsize=8)
+        axes.set_xlabel("epoch", fontsize=7)
+        axes.set_ylabel("layer", fontsize=7)
+        axes.tick_params(labelsize=6)
+    for axes in grid.flat[len(lines) :]:
+        axes.axis("off")
+    if image is not None:
+        figure.colorbar(image, ax=grid, label="firing rate", shrink=0.8)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def layers(comparison: Comparison, panel: Panel) -> Picture | None:
+    """Firing, variance, gradients and dead channels by layer, one curve a line, before and after training."""
+    rows = {line.name: [row.result.layers for row in line.rows.values() if row.result.layers] for line in panel.lines}
+    found = {name: {when: _mean_curves([of.get(when, {}) for of in all_of]) for when in WHEN}
+             for name, all_of in rows.items() if all_of}  # fmt: skip
+    if not any(of for when in found.values() for of in when.values()):
+        return None
+    return of_layers(found, f"layers_{panel.name}", f"{comparison.title}, {panel.name}: means over seeds")
+
+
+def of_layers(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], name: str, title: str) -> Picture:
+    """The same of any curves: line -> when -> quantity -> a value a layer."""
+    marks = []
+    for line, of_line in found.items():
+        for when, of in of_line.items():
+            for quantity in QUANTITIES:
+                curve = of.get(quantity, ())
+                if quantity == "variance":
+                    theory = of.get("variance_theory", ())
+                    curve = [v / t if t else 0.0 for v, t in zip(curve, theory, strict=True)]
+                last = max(len(curve) - 1, 1)
+                marks += [{"line": line, "when": when, "quantity": quantity, "depth": i / last, "value": value}
+                          for i, value in enumerate(curve)]  # fmt: skip
+    caption = "By layer, input to output; dotted: the variance law of PSP normalization."
+    return Picture(name, caption, pd.DataFrame(marks), lambda data: _draw_layers(data, title))
+
+
+def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
+    from matplotlib import pyplot
+
+    times = [when for when in WHEN if (data["when"] == when).any()]
+    figure, grid = pyplot.subplots(len(times), len(QUANTITIES), squeeze=False, sharex=True, layout="constrained",
+                                   figsize=(3.4 * len(QUANTITIES), 2.7 * len(times)))  # fmt: skip
+    colours = _colours(data)
+    for row, when in zip(grid, times, strict=True):
+        for axes, (quantity, (label, logarithmic)) in zip(row, QUANTITIES.items(), strict=True):
+            there = data[(data["when"] == when) & (data["quantity"] == quantity)]
+            for line, of in there.groupby("line", sort=False):
+                shown = of["value"].clip(lower=SMALLEST) if logarithmic else of["value"]
+                axes.plot(of["depth"], shown, label=line, color=colours[str(line)])
+            if quantity == "variance":
+                axes.axhline(1.0, color="black", linestyle=":", linewidth=0.8)
+            axes.set_title(f"{label}, {WHEN[when]}", fontsize=9)
+            axes.tick_params(labelsize=7)
+            if logarithmic:
+                axes.set_yscale("log")
+    for axes in grid[-1]:
+        axes.set_xlabel("depth, input to output", fontsize=8)
+    figure.suptitle(f"{title}; dotted: the variance law of PSP normalization", fontsize=10)
+    handles: Axes = grid[0][0]
+    figure.legend(*handles.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
+    return figure
+
+
+def _mean_curves(of_seeds: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """The mean over seeds of each quantity's curve."""
+    there = [of for of in of_seeds if of]
+    return {q: [fmean(v) for v in zip(*(of[q] for of in there), strict=True)] for q in (there[0] if there else ())}
+
+
+def _colours(data: pd.DataFrame) -> dict[str, str]:
+    """A line keeps its colour in all axes of a figure."""
+    return {str(line): f"C{number % 10}" for number, line in enumerate(dict.fromkeys(data["line"]))}
 
 
 def _sd(sample: Sequence[float]) -> float:
     return stdev(sample) if len(sample) > 1 else 0.0
-
-
-def _saved(figure: Any, path: Path) -> Path:
-    from matplotlib import pyplot
-
-    figure.savefig(path, dpi=90, metadata={"Software": None})
-    pyplot.close(figure)
-    return path

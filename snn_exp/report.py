@@ -155,7 +155,7 @@ def comparison(results: Sequence[Result], profile: EnergyConfig = DEFAULT_PROFIL
     Accuracy in percent, firing rate in spikes a neuron and step, operations and energy a sample in the
     inference form (where all runs have counted them), time in seconds of wall time of the fit.
     """
-    rows = _rows([choices(r.config) for r in results], varying([r.config for r in results]))
+    rows = row_choices([choices(r.config) for r in results], varying([r.config for r in results]))
     runs = frame(results)
     runs[rows] = runs[rows].fillna("-")
     split = _counted_split([r.metrics for r in results if r.status == "done"])
@@ -201,10 +201,14 @@ def _counted_split(metrics: Sequence[Mapping[str, float]]) -> str | None:
     return splits[0] if splits else None
 
 
-def _rows(flat: Sequence[Mapping[str, str]], by: Sequence[str]) -> list[str]:
-    """The columns that name a row: the usual choices, and whatever else does not follow from them.
+def row_choices(flat: Sequence[Mapping[str, str]], by: Sequence[str]) -> list[str]:
+    """The choices that name a row: the usual ones, and whatever else does not follow from them.
 
     Two runs that differ in anything never share a row; a surrogate that is the neuron's own needs no column.
+
+    Args:
+        flat: the `choices` of each run.
+        by: those in which runs differ.
     """
     rows = [key for key in ROW_CHOICES if key in by]
     for key in by:

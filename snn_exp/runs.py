@@ -15,7 +15,7 @@ from snn_exp.ownership import Taken, refuse_if_taken
 from snn_exp.report import choices
 from snn_exp.results import Result, RunFolder, output_root
 
-STATES = ("done", "diverged", "failed", "unfinished", "training", "kept")
+STATES = ("done", "diverged", "failed", "unfinished", "training", "kept", "damaged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class StoredRun:
 
     Args:
         folder: the folder.
-        state: one of STATES; kept is what --rerun has put aside.
+        state: one of STATES; kept is what --rerun has put aside, damaged has a result.json that cannot be read.
         config: the plain config; empty if it was not written yet.
         result: what came out, if it is done or diverged.
     """
@@ -49,7 +49,7 @@ def stored_runs(filters: Sequence[str] = ()) -> list[StoredRun]:
     """The runs that agree with every filter, in the order of their names.
 
     Args:
-        filters: key=value, such as neuron=lif, optim.lr=0.01, seed=3 or state=failed.
+        filters: key=value or key=value,value, such as neuron=lif,plif, optim.lr=0.01, seed=3 or state=failed.
 
     Raises:
         UserError: a filter that is not of this form, or whose key no run has.
@@ -59,17 +59,21 @@ def stored_runs(filters: Sequence[str] = ()) -> list[StoredRun]:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"{text} is no filter; type key=value, such as neuron=lif or state=failed")
-        if key == "state" and value not in STATES:
-            raise unknown("state", value, STATES, "state={}")
+        wanted = value.split(",")
+        if key == "state" and (odd := [state for state in wanted if state not in STATES]):
+            raise unknown("state", odd[0], STATES, "state={}")
         known = dict.fromkeys(("state", *(k for run in runs for k in run.choices)))
         if runs and key not in known:
             raise unknown("key", key, known, f"{{}}={value}")
-        runs = [run for run in runs if (run.state if key == "state" else run.choices.get(key)) == value]
+        runs = [run for run in runs if (run.state if key == "state" else run.choices.get(key)) in wanted]
     return runs
 
 
 def _stored(folder: RunFolder) -> StoredRun:
-    result = folder.result()
+    try:
+        result = folder.result()
+    except UserError:
+        return StoredRun(folder, "damaged", folder.manifest().get("config", {}), None)
     config = dict(result.config) if result else folder.manifest().get("config", {})
     return StoredRun(folder, state_of(folder), config, result)
 

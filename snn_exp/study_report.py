@@ -3,35 +3,69 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 from rich.table import Table
 
-from snn_exp import figures
+from snn_exp import figures, tables
 from snn_exp.campaign import Progress, StudyRun
-from snn_exp.claims import judge, shown_difference, shown_p, shown_ratio, values
-from snn_exp.ledger import Row
+from snn_exp.claims import judge
+from snn_exp.comparison import Comparison, Line, Panel
 from snn_exp.report import price_list
 from snn_exp.results import write_text
-from snn_exp.stats import holm, paired_difference, paired_ratio
 from snn_exp.study import Overrides, Setting, Study
 
-Cells = list[list[str]]
+PICTURES = ("depth", "pareto_", "layers_")  # beginnings of the names of those that a README shows
+
+
+def comparison_of(progress: Progress, versus: str | None = None, metric: str | None = None) -> Comparison:
+    """A study's final runs: a panel a setting, a line a method.
+
+    Args:
+        progress: how far the study is.
+        versus: the method that the others are compared with, if not the study's reference.
+        metric: what is compared, if not the study's metric.
+    """
+    study = progress.study
+    versus = versus or study.reference
+    panels = []
+    for setting, about in study.settings.items():
+        methods = [method for method in study.methods if (setting, method) in study.pairs()]
+        lines = [_line(progress, setting, method) for method in methods]
+        panels.append(
+            Panel(
+                name=setting,
+                about=" ".join((*study.base, *about.overrides)),
+                lines=lines,
+                versus={method: versus for method in methods if method != versus and versus in methods},
+            )
+        )
+    panels = [panel for panel in panels if any(line.rows for line in panel.lines)]
+    left_out = [f"{pattern} is not run: {why}" for pattern, why in study.exclude.items()]
+    return Comparison(study.name, metric or study.metric, panels, progress.profile, notes=left_out)
+
+
+def _line(progress: Progress, setting: str, method: str) -> Line:
+    rows = progress.rows_of((setting, method))
+    missing = {seed: "not run" for seed in progress.study.seeds_of((setting, method)) if seed not in rows}
+    return Line({"method": method}, rows, missing)
 
 
 def write(progress: Progress) -> Path:
     """Writes README.md and the pictures into the study's folder; the path of the README."""
     study = progress.study
-    pictures = figures.draw(progress, study.folder / "figures")
+    comparison = comparison_of(progress)
+    shown = [p for p in figures.pictures(comparison) if p.name.startswith(PICTURES)]
+    pictures = [picture.save(study.folder / "figures" / f"{picture.name}.png") for picture in shown]
     parts = [
         f"# {study.name}\n\n{study.question}",
         _status(progress),
         f"Made by `snn-exp study {study.name}`, which trains what is missing, and by `snn-exp report {study.name}`, "
         "which only writes this page from `results.jsonl`. What is compared stands in `study.yaml`.",
         "## Claims\n\n" + _claims(progress) if study.claims else "",
-        "## Results\n\n" + _results(progress) + _left_out(study),
+        "## Results\n\n" + _results(progress, comparison) + _left_out(study),
         "## Pictures\n\n" + _pictures(progress, pictures) if pictures else "",
         "## Tuning\n\n" + _tuning(progress) if progress.trials else "",
         "## Cost and origin\n\n" + _origin(progress),
@@ -59,18 +93,17 @@ def plan(progress: Progress, only: str = "*") -> str:
     return "\n".join([*lines, f"  {total}, {study.budget_core_hours:g} allowed"])
 
 
-def tables(progress: Progress) -> list[Table]:
-    """The comparison of each setting, for a terminal."""
+def tables_of(comparison: Comparison) -> list[Table]:
+    """A table a panel, for a terminal."""
     drawn = []
-    for setting in progress.study.settings:
-        table = Table(title=f"{progress.study.name}, {setting}", title_justify="left")
-        headings, cells = _comparison(progress, setting)
+    for panel in comparison.panels:
+        table = Table(title=f"{comparison.title}, {panel.name}", title_justify="left")
+        headings, rows = tables.table(comparison, panel)
         for heading in headings:
-            table.add_column(heading, justify="left" if heading == "method" else "right")
-        for row in cells:
-            table.add_row(*row)
-        if cells:
-            drawn.append(table)
+            table.add_column(heading, justify="left" if heading == headings[0] else "right")
+        for row in rows:
+            table.add_row(*(cell.text for cell in row))
+        drawn.append(table)
     return drawn
 
 
@@ -112,14 +145,13 @@ def _claims(progress: Progress) -> str:
     return "\n".join(lines) + "\n\n" + note
 
 
-def _results(progress: Progress) -> str:
+def _results(progress: Progress, comparison: Comparison) -> str:
     study = progress.study
     parts = []
-    for setting, about in study.settings.items():
-        headings, cells = _comparison(progress, setting)
-        if cells:
-            overrides = " ".join((*study.base, *about.overrides))
-            parts.append(f"### {setting}\n\n`{overrides}`\n\n{_markdown(headings, cells)}")
+    for panel in comparison.panels:
+        headings, rows = tables.table(comparison, panel)
+        cells = [[cell.text for cell in row] for row in rows]
+        parts.append(f"### {panel.name}\n\n`{panel.about}`\n\n{tables.markdown(headings, cells)}")
     caption = (
         "Mean ± sd of n seeds; each seed draws its own training and validation set, the test set is fixed. "
         f"Difference: mean paired difference to {study.reference} with its 95 % interval; p of the paired t-test, "
@@ -148,50 +180,6 @@ def _pictures(progress: Progress, pictures: Sequence[Path]) -> str:
     return "\n\n".join(parts.values())
 
 
-def _comparison(progress: Progress, setting: str) -> tuple[list[str], Cells]:
-    """A row a method, with the difference to the reference."""
-    study = progress.study
-    reference = values(progress.rows_of((setting, study.reference)), study.metric)
-    rows = {m: progress.rows_of((setting, m)) for m in study.methods}
-    rows = {m: of for m, of in rows.items() if of}
-    differences = {
-        m: paired_difference(values(of, study.metric), reference) for m, of in rows.items() if m != study.reference
-    }
-    spent = {m: values(of, "test/energy_pj") for m, of in rows.items()}
-    ratios = {m: paired_ratio(of, spent.get(study.reference, {})) for m, of in spent.items() if m != study.reference}
-    tested = {m: d.p for m, d in differences.items() if d is not None and d.p is not None}
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-    cells = []
-    for method, of in rows.items():
-        done = [row for row in of.values() if row.done]
-        diverged = f" ({len(of) - len(done)} of {len(of)} diverged)" if len(done) < len(of) else ""
-        d = differences.get(method)
-        cells.append(
-            [
-                method,
-                _mean_sd(values(of, study.metric), *((100, 2) if study.metric.endswith("acc") else (1, 4))),
-                f"{len(done)}{diverged}",
-                _steps(of),
-                _mean_sd(values(of, "test/firing_rate"), 1, 3),
-                _mean_sd(values(of, "test/firing_rate_max"), 1, 3),
-                _mean_sd(spent[method], 1e-3, 0),
-                "-" if (ratio := ratios.get(method)) is None else shown_ratio(ratio),
-                _mean_sd({seed: row.result.cpu_s for seed, row in of.items()}, 1, 0),
-                "-" if d is None else shown_difference(d, study.metric),
-                shown_p(corrected[method]) if method in corrected else "-",
-            ]
-        )
-    metric = f"{study.metric} %" if study.metric.endswith("acc") else study.metric
-    energy = ["energy nJ", f"energy / {study.reference}"]
-    headings = ["method", metric, "n", "T", "firing rate", "highest layer", *energy, "fit, CPU s"]
-    return [*headings, f"difference to {study.reference}", "p"], cells
-
-
-def _steps(rows: Mapping[int, Row]) -> str:
-    """T, which all seeds of a method share."""
-    return str(next(iter(rows.values())).result.config["encoding"]["num_steps"])
-
-
 def _tuning(progress: Progress) -> str:
     """What each method tried, on validation data, and what it kept."""
     study = progress.study
@@ -210,7 +198,8 @@ def _tuning(progress: Progress) -> str:
         seeds = f"seed{'s' if len(setting.trial_seeds) > 1 else ''} {', '.join(map(str, setting.trial_seeds))}"
         headings = ["method", *(" ".join(p) for p in points), "kept"]
         parts.append(
-            f"### {setting.name}: {len(points)} trials a method and seed ({seeds})\n\n{_markdown(headings, cells)}"
+            f"### {setting.name}: {len(points)} trials a method and seed ({seeds})\n\n"
+            + tables.markdown(headings, cells)
         )
     borrowed = [f"{s.name} uses the choice of {s.tuned_in}" for s in study.settings.values() if s.tuned_in != s.name]
     note = "Validation accuracy %, mean over trial seeds; no trial reads the test set; ties go to the lower loss."
@@ -243,34 +232,10 @@ def _origin(progress: Progress) -> str:
         trials = [row for run, row in of if run.is_trial]
         hours = sum(row.result.cpu_s for _, row in of) / 3600
         cells.append([method, str(len(trials)), str(len(of) - len(trials)), f"{hours:.2f}"])
-    table = _markdown(["method", "trials", "final runs", "core hours"], cells)
-    rows = {row.result.run_id: row for _, row in used}.values()
-    lines = [
-        f"- {label}: {_counted(Counter(key(row) for row in rows))}"
-        for label, key in (
-            ("torch", lambda row: str(row.versions.get("torch", "?"))),
-            ("hardware", lambda row: " ".join(str(v) for v in row.hardware.values() if v is not None)),
-            ("source", lambda row: row.code),
-        )
-    ]
+    table = tables.markdown(["method", "trials", "final runs", "core hours"], cells)
+    rows = list({row.result.run_id: row for _, row in used}.values())
+    lines = [f"- {what}: {found}" for what, found in tables.origin(rows).items()]
     total = sum(row.result.cpu_s for row in rows) / 3600
     return "\n".join(
         [table, "", f"{len(rows)} runs, {total:.2f} core hours of {study.budget_core_hours:g} allowed.", "", *lines]
     )
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} ({n} runs)" for name, n in counts.items())
-
-
-def _mean_sd(found: Mapping[int, float], factor: float, digits: int) -> str:
-    if not found:
-        return "-"
-    scaled = [factor * value for value in found.values()]
-    spread = f" ± {stdev(scaled):.{digits}f}" if len(scaled) > 1 else ""
-    return f"{fmean(scaled):.{digits}f}{spread}"
-
-
-def _markdown(headings: Sequence[str], cells: Cells) -> str:
-    lines = [headings, ["---"] * len(headings), *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

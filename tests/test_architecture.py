@@ -54,10 +54,13 @@ ORDER = [
     "launch",
     "study",
     "ledger",
+    "comparison",
+    "tables",
     "campaign",
     "claims",
     "figures",
     "study_report",
+    "documents",
     "catalogue",
     "energy",
     "task",
@@ -73,7 +76,8 @@ ORDER = [
 ]
 
 TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "runs", "plan",
-              "progress", "launch", "catalogue", "study", "ledger", "campaign", "claims", "figures", "study_report"]  # fmt: skip
+              "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "campaign",
+              "claims", "figures", "study_report", "documents"]  # fmt: skip
 
 
 def imports(source: str) -> list[tuple[str, int]]:

@@ -1,34 +1,61 @@
-"""Which methods are Pareto-optimal, and where energy is drawn."""
+"""What is drawn, and that every figure is drawn from the numbers that stand beside it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from snn_exp.campaign import Progress
+from snn_exp.comparison import Comparison, Line, Panel
 from snn_exp.config import EnergyConfig
-from snn_exp.figures import draw_pareto, pareto
+from snn_exp.figures import Picture, depth, optimal, pareto
 from tests.test_claims import rows
 
 
-def test_a_method_is_optimal_unless_another_is_as_cheap_and_as_good_and_better_in_one() -> None:
+def of(**lines: dict[int, Any]) -> Comparison:
+    panel = Panel("here", "", [Line({"method": name}, found) for name, found in lines.items()], {})
+    return Comparison("tiny", "test/acc", [panel], EnergyConfig())
+
+
+def drawn(picture: Picture) -> Any:
+    from matplotlib import pyplot
+
+    figure = picture.draw(picture.data)
+    pyplot.close(figure)
+    return figure
+
+
+def test_a_line_is_optimal_unless_another_is_as_cheap_and_as_good_and_better_in_one() -> None:
     points = {"a": (1.0, 0.5), "b": (2.0, 0.9), "c": (2.0, 0.8), "d": (3.0, 0.9), "e": (4.0, 0.95)}
-    assert pareto(points) == ["a", "b", "e"]
+    assert optimal(points) == ["a", "b", "e"]
 
 
-@pytest.mark.parametrize(("energy", "is_drawn"), [(500.0, True), (100.0, False)])
-def test_energy_is_drawn_where_methods_differ_in_it(energy: float, is_drawn: bool, tmp_path: Path) -> None:
-    cells = {
-        "cheap": rows(0.9, **{"test/energy_pj": 100.0}),
-        "dear": rows(0.95, **{"test/energy_pj": energy}),
-        "diverged": rows(0.95, diverged=5),
-    }
-    study = SimpleNamespace(name="tiny", methods=cells, metric="test/acc")
-    progress: Progress = SimpleNamespace(  # type: ignore[assignment]
-        study=study, profile=EnergyConfig(), rows_of=lambda key: cells[key[1]]
-    )
-    path = tmp_path / "pareto.png"
-    assert draw_pareto(progress, "here", path) == (path if is_drawn else None)
-    assert path.exists() == is_drawn
+def test_energy_is_drawn_where_lines_differ_in_it() -> None:
+    cheap, dear = rows(0.9, **{"test/energy_pj": 100.0}), rows(0.95, **{"test/energy_pj": 500.0})
+    comparison = of(cheap=cheap, dear=dear, diverged=rows(0.95, diverged=5))
+    picture = pareto(comparison, comparison.panels[0])
+    assert picture is not None and list(picture.data["line"]) == ["cheap", "dear"] and picture.data["optimal"].all()
+    same = of(a=cheap, b=rows(0.8, **{"test/energy_pj": 100.0}))
+    assert pareto(same, same.panels[0]) is None
+
+
+def test_a_figure_shows_the_numbers_beside_it() -> None:
+    comparison = of(cheap=rows(0.9, **{"test/energy_pj": 100.0}), dear=rows(0.95, **{"test/energy_pj": 500.0}))
+    picture = pareto(comparison, comparison.panels[0])
+    assert picture is not None
+    (front, *_) = drawn(picture).axes[0].lines
+    assert front.get_xdata() == pytest.approx([0.1, 0.5]) and front.get_ydata() == pytest.approx([90.0, 95.0])
+
+
+def test_the_same_data_give_the_same_file() -> None:
+    comparison = of(cheap=rows(0.9, **{"test/energy_pj": 100.0}), dear=rows(0.95, **{"test/energy_pj": 500.0}))
+    first, second = (pareto(comparison, comparison.panels[0]) for _ in range(2))
+    assert first is not None and second is not None and first.svg() == second.svg()
+    assert first.svg().startswith("<svg") and first.svg().rstrip().endswith("</svg>")
+
+
+def test_nothing_is_drawn_against_a_single_depth() -> None:
+    found = rows(0.9)
+    for row in found.values():
+        row.result.config["depth"] = {"num_layers": 8}  # type: ignore[index]
+    assert depth(of(a=found)) is None

@@ -1,0 +1,135 @@
+"""Stored runs side by side: what makes a line, what is compared with what, and what cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats as scipy_stats
+
+from snn_exp import tables
+from snn_exp.comparison import Comparison, of_runs
+from snn_exp.config import EnergyConfig
+from snn_exp.errors import UserError
+from snn_exp.runs import stored_runs
+from tests.stored import store
+
+
+@pytest.fixture(autouse=True)
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    return tmp_path
+
+
+def compared(*filters: str, metric: str = "test/acc", **asked: Any) -> Comparison:
+    return of_runs(stored_runs(filters), metric=metric, profile=EnergyConfig(), title="t", **asked)
+
+
+BN = (0.90, 0.92, 0.94)
+PSP = (0.93, 0.93, 0.97)
+
+
+def store_pairs() -> None:
+    for seed, (bn, psp) in enumerate(zip(BN, PSP, strict=True)):
+        store("neuron=lif", "norm=bn", f"seed={seed}", acc=bn)
+        store("neuron=lif", "norm=psp", f"seed={seed}", acc=psp, work=2.0)
+
+
+def test_a_line_is_compared_with_the_one_that_differs_in_what_is_asked_alone() -> None:
+    store_pairs()
+    for seed in (0, 1):
+        store("neuron=plif", "norm=psp", f"seed={seed}")
+        store("neuron=plif", "norm=bn", f"seed={seed}")
+    (panel,) = compared(versus={"norm": "bn"}).panels
+    assert panel.versus == {"lif psp": "lif bn", "plif psp": "plif bn"}
+
+
+def test_the_figures_of_a_line_are_those_of_scipy() -> None:
+    store_pairs()
+    comparison = compared(versus={"norm": "bn"}, margin=0.05)
+    entry = tables.numbers(comparison).set_index("line").loc["psp"]
+    expected = scipy_stats.ttest_rel(PSP, BN)
+    interval = expected.confidence_interval()
+    assert entry["mean"] == pytest.approx(sum(PSP) / 3)
+    assert (entry["low"], entry["high"], entry["p"]) == pytest.approx((interval.low, interval.high, expected.pvalue))
+    assert entry["energy_ratio"] == pytest.approx(2.0) and entry["pairs"] == 3
+    headings, rows = tables.table(comparison, comparison.panels[0])
+    assert headings[-1] == "p, within 5.00 %" and headings[-3] == "difference to bn"
+    assert [row[0].text for row in rows] == ["bn", "psp"]
+    assert rows[1][headings.index("difference to bn")].text.startswith("+2.33 [")
+
+
+def test_every_data_set_is_a_panel_of_its_own() -> None:
+    store("norm=bn", "dataset=digits")
+    store("norm=bn", "dataset=digits_200")
+    assert [panel.name for panel in compared().panels] == ["digits", "digits_200"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"metric": "test/ac"}, "There is no metric 'test/ac'; allowed: .*did you mean test/acc"),
+        ({"by": ["nuron"]}, "There is no choice 'nuron'; allowed: .*did you mean neuron"),
+        ({"versus": {"norm": "group"}}, "--versus norm=group: no two lines differ in that alone; there are bn; psp"),
+        ({"versus": {"dataset": "digits"}}, "--versus dataset=digits: runs on other data cannot be compared"),
+        (
+            {"by": ["neuron"]},
+            "of seed 0 would share the line lif and differ in norm: (bn and psp|psp and bn); add norm",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_a_sentence(asked: dict[str, Any], sentence: str) -> None:
+    store_pairs()
+    with pytest.raises(UserError, match=sentence):
+        compared(**asked)
+
+
+def test_runs_of_a_seed_on_another_split_are_no_pair() -> None:
+    store("norm=bn", split="a")
+    store("norm=psp", split="b")
+    with pytest.raises(UserError, match="bn and psp of seed 0 are no pair: their split_fingerprint differs"):
+        compared()
+
+
+def test_what_is_not_there_is_named(output: Path) -> None:
+    store_pairs()
+    store("norm=psp", "seed=7", acc=None, test=False)
+    store("norm=bn", "seed=3", status="diverged")
+    broken = store("norm=bn", "seed=4")
+    (broken.path / "result.json").write_text("{")
+    failed = store("norm=psp", "seed=5")
+    (failed.path / "result.json").unlink()
+    (failed.path / "failure.json").write_text('{"error": "it broke"}')
+    said = tables.gaps(compared())
+    assert f"{broken.path} is damaged; snn-exp runs clean state=damaged removes it" in said
+    assert any(s.startswith("1 runs ended without test/acc and are left out") for s in said)
+    assert "digits, psp: seed 5: it broke" in said
+    assert "digits, psp: seed 3: not run" in said
+    entry = tables.numbers(compared()).set_index("line").loc["bn"]
+    assert (entry["n"], entry["diverged"]) == (3, 1)
+
+
+def test_one_seed_has_no_interval_and_says_so() -> None:
+    store("norm=bn", acc=0.9)
+    store("norm=psp", acc=0.95)
+    comparison = compared(versus={"norm": "bn"})
+    assert "digits, psp: one seed, so there is neither a spread nor an interval" in tables.gaps(comparison)
+    assert tables.headline(comparison) == (
+        "digits: of 2 lines psp has the highest mean test/acc, 95.00 % (n = 1); one pair with bn gives no interval."
+    )
+
+
+def test_the_headline_says_what_is_shown_and_what_is_not() -> None:
+    store_pairs()
+    assert "psp has the highest mean test/acc, 94.33 ± 2.31 % (n = 3), and is not shown to differ from bn" in (
+        tables.headline(compared(versus={"norm": "bn"}))
+    )
+    assert "bn has the lowest mean test/energy_pj" in tables.headline(compared(metric="test/energy_pj"))
+
+
+def test_nothing_that_has_ended_is_refused() -> None:
+    folder = store("norm=bn")
+    (folder.path / "result.json").unlink()
+    with pytest.raises(UserError, match="none of the 1 runs asked for has ended"):
+        compared()

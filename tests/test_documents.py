@@ -1,0 +1,91 @@
+"""A report as files: the same numbers in each, and one page that holds everything."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from snn_exp import cli
+from tests.stored import store
+
+ASKED = ["report", "dataset=digits", "--versus", "norm=bn"]
+
+
+@pytest.fixture
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    store("norm=bn", "seed=10")
+    return tmp_path
+
+
+@pytest.fixture
+def runs(output: Path) -> Path:
+    for seed in range(3):
+        for depth in ("d8", "d20"):
+            store("norm=bn", f"depth={depth}", f"seed={seed}", acc=0.9 + 0.01 * seed)
+            store("norm=psp", f"depth={depth}", f"seed={seed}", acc=0.92 + 0.012 * seed, work=3.0)
+    return output
+
+
+def test_each_format_is_written_and_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*ASKED, "--format", "md,tex,csv,pdf"]) == 0
+    said = capsys.readouterr().out
+    folder = runs / "reports" / "dataset=digits"
+    for name in ("report.md", "report.tex", "report.csv", "figures/depth.pdf"):
+        assert f"written: {folder / name}\n" in said and (folder / name).exists()
+    assert (folder / "figures" / "depth.pdf").read_bytes().startswith(b"%PDF")
+    means = pd.read_csv(folder / "report.csv").set_index("line")["mean"]
+    assert means["psp d8"] == pytest.approx(0.932)
+    assert "| psp d8 | 93.20 ± 1.20 | 3 |" in (folder / "report.md").read_text()
+    latex = (folder / "report.tex").read_text()
+    assert r"psp d8 & 93.20 $\pm$ 1.20 & 3" in latex and r"\toprule" in latex and "±" not in latex
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(runs: Path) -> None:
+    assert cli.main(ASKED) == 0
+    folder = runs / "reports" / "dataset=digits"
+    page = (folder / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page), "a link that leaves the page"
+    assert page.count("<svg") == 5, "depth, Pareto, curves, heat, layers"
+    assert page.count("snn-exp train dataset=digits") == 13, "each run with the command that repeats it"
+    links = dict(re.findall(r'download="([^"]+)\.csv" href="data:text/csv;base64,([^"]+)"', page))
+    assert len(links) == 5
+    for name, data in links.items():
+        inside = pd.read_csv(io.StringIO(base64.b64decode(data).decode()))
+        pd.testing.assert_frame_equal(inside, pd.read_csv(folder / "figures" / f"{name}.csv"))
+
+
+def test_what_a_run_says_is_escaped(output: Path) -> None:
+    failed = store("norm=psp", "seed=9")
+    (failed.path / "result.json").unlink()
+    (failed.path / "failure.json").write_text('{"error": "<script>alert(1)</script>"}')
+    assert cli.main(ASKED[:2]) == 0
+    page = (output / "reports" / "dataset=digits" / "report.html").read_text()
+    assert "&lt;script&gt;alert(1)" in page and "<script>alert" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["report", "psp_dept"], "There is no study 'psp_dept'; allowed:"),
+        (
+            ["report", "dataset=digits", "--format", "doc"],
+            "There is no format 'doc'; allowed: csv, html, md, pdf, png, tex",
+        ),
+        (["report", "dataset=digits", "--versus", "bn"], "--versus bn is no choice; type --versus norm=bn, say"),
+        (["report", "nuron=lif"], "There is no key 'nuron'; allowed:"),
+        (["report", "psp_firing", "--by", "norm"], "the lines of study psp_firing are its methods; leave --by out"),
+        (["report", "psp_firing", "--versus", "bnn"], "There is no method of study psp_firing 'bnn'"),
+    ],
+)
+def test_what_cannot_be_reported_is_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"snn-exp: {sentence}")
+    assert not (output / "reports").exists()
