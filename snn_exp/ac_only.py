@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 
 from torch import fx, nn
 
-from snn_exp.blocks import PoolDup, PreActivationBlock, RPReLU
+from snn_exp.blocks import PreActivationBlock
 from snn_exp.dataflow import data_flow, innermost_kind, part_at
 from snn_exp.networks import Network
 from snn_exp.neurons import Neuron
+from snn_exp.stream import PoolDup, RPReLU
 from snn_exp.synapses import Synapse
 
 

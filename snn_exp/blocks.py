@@ -17,81 +17,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from snn_exp.dynamics import over_time
 from snn_exp.layers import Conv2d, FeatureShape, PartFactories
 from snn_exp.neurons import Neuron
 from snn_exp.norms import Norm
 from snn_exp.registry import Fraction, Registry
-
-
-class PoolDup(nn.Module):
-    """A shortcut without weights: pooling in space, channels repeated.
-
-    Unlike padding with zeros it keeps the variance of every channel of the stream.
-
-    Args:
-        pool: avg, the mean of a window; max, which keeps spikes spikes and counts counts.
-        stride: size and step of the window.
-        repeats: how often the channels are repeated.
-
-    Example:
-        >>> import torch
-        >>> PoolDup("avg", stride=2, repeats=2)(torch.zeros(1, 2, 8, 5, 5)).shape
-        torch.Size([1, 2, 16, 3, 3])
-    """
-
-    def __init__(self, pool: Literal["avg", "max"], stride: int, repeats: int) -> None:
-        super().__init__()
-        self.pool = pool
-        self.stride = stride
-        self.repeats = repeats
-
-    def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """[T, B, C, H, W] -> [T, B, repeats C, ceil(H / stride), ceil(W / stride)]."""
-        return over_time(self._pooled, x_TBCHW).repeat(1, 1, self.repeats, 1, 1)
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        if self.pool == "max":
-            return functional.max_pool2d(x, self.stride, ceil_mode=True)
-        return functional.avg_pool2d(x, self.stride, ceil_mode=True)
-
-    def extra_repr(self) -> str:
-        return f"{self.pool}, stride={self.stride}, repeats={self.repeats}"
-
-
-class RPReLU(nn.Module):
-    """A leaky rectifier with learned shifts: what ReActNet does to the real stream. One multiplication a value.
-
-    Equation:
-        y = max(0, x - a_c) + b_c min(0, x - a_c) + c_c, per channel; a and c start at 0, the slope b at 0.25
-
-    Args:
-        num_channels: C.
-
-    Source: Liu et al. 2020 (ReActNet).
-
-    Example:
-        >>> import torch
-        >>> RPReLU(1)(torch.tensor([-2.0, 3.0]).view(1, 2, 1, 1, 1)).flatten().detach()
-        tensor([-0.5000,  3.0000])
-    """
-
-    def __init__(self, num_channels: int) -> None:
-        super().__init__()
-        # [C] and not [C, 1, 1]: weight decay goes by the number of axes and is for weights alone
-        self.shift_in, self.shift_out = (nn.Parameter(torch.zeros(num_channels)) for _ in range(2))
-        self.slope = nn.Parameter(torch.full((num_channels,), 0.25))
-
-    def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """The stream, value by value."""
-        shift_in, slope, shift_out = (p.view(-1, 1, 1) for p in (self.shift_in, self.slope, self.shift_out))
-        x = x_TBCHW - shift_in
-        return torch.where(x >= 0, x, slope * x) + shift_out
-
+from snn_exp.stream import PoolDup, RPReLU
 
 Shortcut = Literal["avgpool_dup", "conv"]
 SpikeShortcut = Literal["conv", "maxpool_dup"]  # those that hand on spikes where spikes come in

@@ -7,8 +7,8 @@ methods; any other runs are grouped by what was chosen.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from snn_exp.config import EnergyConfig
 from snn_exp.errors import UserError, unknown
@@ -149,117 +149,124 @@ def of_runs(
             seed; what is to be compared has other data.
     """
     versus = dict(versus or {})
-    current = [run for run in runs if run.state != "kept" and run.config]
-    found = {run.name: row for run in current if run.result and (row := Row.of(run.folder))}
-    rows = {name: priced(row, profile) for name, row in found.items()}
-    if not any(row.done for row in rows.values()):
+    found = [_found(run, profile) for run in runs if run.state not in ("kept", "damaged")]
+    if not any(run.row and run.row.done for run in found):
         raise UserError(f"none of the {len(runs)} runs asked for has ended; snn-exp runs lists what is stored")
-    require_metric(metric, rows.values())
-    without = [name for name, row in rows.items() if metric not in row.result.metrics and _could_not_have(row)]
-    current = [run for run in current if run.name not in without]
-    flat = {run.name: choices(run.config) for run in current}
-    keys = dict.fromkeys(key for one in flat.values() for key in one)
-    for key in (*by, *versus):
-        if key not in keys:
-            raise unknown("choice", key, keys, "--by {}")
-        if _is_data(key) and key in versus:
-            raise UserError(f"--versus {key}={versus[key]}: runs on other data cannot be compared; leave it out")
-    differing = varying([run.config for run in current])
+    require_metric(metric, [run.row for run in found if run.row])
+    without = [run.name for run in found if run.never_has(metric)]
+    found = [run for run in found if run.name not in without]
+    _require_choices(found, by, versus)
+    differing = varying([run.config for run in found])
     data = [key for key in differing if _is_data(key)]
-    chosen = list(by) or row_choices(list(flat.values()), [key for key in differing if key not in data])
-    lines = [key for key in dict.fromkeys((*chosen, *versus)) if not _is_data(key)]
-    panels = []
-    for place, group in _grouped(current, flat, data).items():
-        groups = _grouped(group, flat, lines)
-        members = [_line(groups[labels], flat, labels, lines, rows) for labels in sorted(groups, key=_in_order)]
-        every = sorted({seed for line in members for seed in line.rows})
-        members = [_with_missing(line, every) for line in members]
-        _require_pairs(members)
-        names = {tuple(line.labels.items()): line.name for line in members}
-        others = {line.name: names.get(tuple({**line.labels, **versus}.items())) for line in members}
-        panels.append(
-            Panel(
-                name=" ".join(place) or flat[group[0].name]["dataset"],
-                about=_shared([flat[run.name] for run in group]),
-                lines=members,
-                versus={name: other for name, other in others.items() if versus and other and other != name},
-            )
-        )
+    chosen = list(by) or row_choices([run.choices for run in found], [key for key in differing if key not in data])
+    labels = [key for key in dict.fromkeys((*chosen, *versus)) if not _is_data(key)]
+    panels = [_panel(" ".join(place), of, labels, versus) for place, of in _grouped(found, data).items()]
     if versus and not any(panel.versus for panel in panels):
         asked = ",".join(f"{key}={value}" for key, value in versus.items())
-        raise UserError(f"--versus {asked}: no two lines differ in that alone; there are {_named(panels)}")
-    notes = [f"{run.folder.path} is damaged; snn-exp runs clean state=damaged removes it"
-             for run in runs if run.state == "damaged"]  # fmt: skip
+        lines = "; ".join(line.name for panel in panels for line in panel.lines)
+        raise UserError(f"--versus {asked}: no two lines differ in that alone; there are {lines}")
+    notes = [
+        f"{run.folder.path} is damaged; snn-exp runs clean state=damaged removes it"
+        for run in runs
+        if run.state == "damaged"
+    ]
     if without:
-        notes.append(f"{len(without)} runs ended without {metric} and are left out: {', '.join(without[:5])}"
-                     + (", ..." if len(without) > 5 else ""))  # fmt: skip
+        some = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+        notes.append(f"{len(without)} runs ended without {metric} and are left out: {some}")
     return Comparison(title, metric, panels, profile, margin, notes)
 
 
-def _could_not_have(row: Row) -> bool:
-    """A run that ended well, or was never to be tested, will not bring the metric; one that diverged stays a loss."""
-    return row.done or row.execution.get("trainer", {}).get("test") is False
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """A stored run, with its row if it has ended and why not if it has not."""
+
+    name: str
+    config: Mapping[str, Any]
+    choices: Mapping[str, str]
+    row: Row | None
+    why: str
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    def never_has(self, metric: str) -> bool:
+        """It ended well, or was never to be tested, without the metric; one that diverged stays a loss."""
+        if self.row is None or metric in self.row.result.metrics:
+            return False
+        return self.row.done or self.row.execution.get("trainer", {}).get("test") is False
+
+
+def _found(run: StoredRun, profile: EnergyConfig) -> _Found:
+    row = Row.of(run.folder) if run.result else None
+    why = run.folder.failure() or run.state
+    return _Found(run.name, run.config, choices(run.config), row and priced(row, profile), why)
+
+
+def _require_choices(found: Sequence[_Found], by: Sequence[str], versus: Mapping[str, str]) -> None:
+    keys = dict.fromkeys(key for run in found for key in run.choices)
+    for key in (*by, *versus):
+        if key not in keys:
+            raise unknown("choice", key, keys, "--by {}")
+    for key, value in versus.items():
+        if _is_data(key):
+            raise UserError(f"--versus {key}={value}: runs on other data cannot be compared; leave it out")
 
 
 def _is_data(key: str) -> bool:
     return key.partition(".")[0] == "dataset"
 
 
-def _named(panels: Sequence[Panel]) -> str:
-    return "; ".join(line.name for panel in panels for line in panel.lines)
-
-
-def _grouped(
-    runs: Sequence[StoredRun], flat: Mapping[str, Mapping[str, str]], keys: Sequence[str]
-) -> dict[tuple[str, ...], list[StoredRun]]:
-    groups: dict[tuple[str, ...], list[StoredRun]] = {}
-    for run in runs:
-        groups.setdefault(tuple(flat[run.name].get(key, "-") for key in keys), []).append(run)
+def _grouped(found: Sequence[_Found], keys: Sequence[str]) -> dict[tuple[str, ...], list[_Found]]:
+    groups: dict[tuple[str, ...], list[_Found]] = {}
+    for run in found:
+        groups.setdefault(tuple(run.choices.get(key, "-") for key in keys), []).append(run)
     return groups
 
 
-def _line(
-    runs: Sequence[StoredRun],
-    flat: Mapping[str, Mapping[str, str]],
-    labels: Sequence[str],
-    keys: Sequence[str],
-    rows: Mapping[str, Row],
-) -> Line:
-    name = Line(dict(zip(keys, labels, strict=True)), {}).name
-    by_seed: dict[int, StoredRun] = {}
-    for run in runs:
-        seed = int(run.config["seed"])
-        other = by_seed.setdefault(seed, run)
+def _panel(place: str, found: Sequence[_Found], keys: Sequence[str], versus: Mapping[str, str]) -> Panel:
+    groups = _grouped(found, keys)
+    of_labels = {of: dict(zip(keys, of, strict=True)) for of in sorted(groups, key=_in_order)}
+    seeds = sorted({run.seed for run in found if run.row})
+    lines = {of: _line(groups[of], labels, seeds) for of, labels in of_labels.items()}
+    _require_one_split(lines.values())
+    others = {of: lines.get(tuple({**labels, **versus}.values())) for of, labels in of_labels.items()}
+    shared = dict(found[0].choices.items() & set.intersection(*(set(run.choices.items()) for run in found)))
+    return Panel(
+        name=place or found[0].choices["dataset"],
+        about=" ".join(f"{key}={shared[key]}" for key in found[0].choices if key in shared and "." not in key),
+        lines=list(lines.values()),
+        versus={line.name: other.name for of, line in lines.items() if (other := others[of]) and other is not line},
+    )
+
+
+def _line(found: Sequence[_Found], labels: Mapping[str, str], seeds: Sequence[int]) -> Line:
+    """The runs of one choice; seeds that only other lines have are missing here."""
+    by_seed: dict[int, _Found] = {}
+    for run in found:
+        other = by_seed.setdefault(run.seed, run)
         if other is not run:
-            ours, theirs = flat[other.name], flat[run.name]
-            key = next(k for k in dict.fromkeys((*ours, *theirs)) if ours.get(k) != theirs.get(k))
+            ours, theirs = other.choices, run.choices
+            key = next((k for k in dict.fromkeys((*ours, *theirs)) if ours.get(k) != theirs.get(k)), "the code alone")
             raise UserError(
-                f"the runs {other.name} and {run.name} of seed {seed} would share the line {name} and differ in {key}: "
-                f"{ours.get(key, '-')} and {theirs.get(key, '-')}; add {key} to --by, or filter {key}=..."
+                f"the runs {other.name} and {run.name} of seed {run.seed} would share the line {Line(labels, {}).name} "
+                f"and differ in {key}: {ours.get(key, '-')} and {theirs.get(key, '-')}; add {key} to --by, or filter "
+                f"{key}=..."
             )
-    finished = {seed: rows[run.name] for seed, run in sorted(by_seed.items()) if run.name in rows}
-    why = {seed: run.folder.failure() or run.state for seed, run in sorted(by_seed.items()) if seed not in finished}
-    return Line(dict(zip(keys, labels, strict=True)), finished, why)
+    rows = {seed: run.row for seed, run in sorted(by_seed.items()) if run.row}
+    unfinished = {seed: run.why for seed, run in sorted(by_seed.items()) if not run.row}
+    return Line(labels, rows, unfinished | {seed: "not run" for seed in seeds if seed not in by_seed})
 
 
-def _with_missing(line: Line, seeds: Sequence[int]) -> Line:
-    missing = {seed: "not run" for seed in seeds if seed not in line.rows and seed not in line.unfinished}
-    return dataclasses.replace(line, unfinished={**line.unfinished, **missing})
-
-
-def _require_pairs(lines: Sequence[Line]) -> None:
+def _require_one_split(lines: Iterable[Line]) -> None:
     """Runs of the same seed must share the split, or they are no pair."""
-    for a, b in itertools.pairwise(lines):
-        for seed in a.rows.keys() & b.rows.keys():
-            ours, theirs = (line.rows[seed].result.split_fingerprint for line in (a, b))
-            if ours != theirs:
+    first: dict[int, tuple[str, str]] = {}
+    for line in lines:
+        for seed, row in line.rows.items():
+            split = row.result.split_fingerprint
+            name, other = first.setdefault(seed, (line.name, split))
+            if split != other:
                 raise UserError(
-                    f"{a.name} and {b.name} of seed {seed} are no pair: their split_fingerprint differs ({ours} and "
-                    f"{theirs}), so the data have changed between them; train one of them again with --rerun"
+                    f"{name} and {line.name} of seed {seed} are no pair: their split_fingerprint differs ({other} and "
+                    f"{split}), so the data have changed between them; train one of them again with --rerun"
                 )
-
-
-def _shared(flat: Sequence[Mapping[str, str]]) -> str:
-    """What all of them have in common, as overrides; parameters of what differs are left out."""
-    common = {key: value for key, value in flat[0].items() if all(one.get(key) == value for one in flat)}
-    return " ".join(f"{key}={value}" for key, value in common.items() if "." not in key)

@@ -21,10 +21,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from snn_exp.blocks import Block, RPReLU
+from snn_exp.blocks import Block
 from snn_exp.layers import Conv2d, Linear
 from snn_exp.neurons import Neuron
 from snn_exp.norms import Norm
+from snn_exp.stream import RPReLU
 from snn_exp.synapses import Synapse
 
 

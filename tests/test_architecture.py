@@ -29,6 +29,7 @@ ORDER = [
     "norms",
     "weights",
     "layers",
+    "stream",
     "blocks",
     "networks",
     "dataflow",
