@@ -231,6 +231,7 @@ class _Composer:
 
     def __init__(self, search: Sequence[str] = ()) -> None:
         self._composed = _composed_in(tuple(search))
+        self._valued: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Any]] = {}
 
     def remember(self, overrides: tuple[str, ...], base: dict[str, Any]) -> None:
         """The groups of these overrides are composed already."""
@@ -238,23 +239,33 @@ class _Composer:
         self._composed[choices] = {key: value for key, value in base.items() if key != "hydra"}
 
     def cell(self, overrides: tuple[str, ...]) -> Cell:
-        parsed = _parse(overrides)
-        values = [o for o in parsed if _is_value(o)]
+        parsed = [_parsed(line) for line in overrides]
         choices = tuple(_text(o) for o in parsed if not _is_value(o))
         try:
             if choices not in self._composed:
-                self._composed[choices] = _compose_plain(_parse(choices), with_hydra=False)
-            config = OmegaConf.create(self._composed[choices])
-            for o in values:
-                OmegaConf.update(config, o.key_or_group, o.value(), merge=False)
-            plain = OmegaConf.to_container(config, resolve=True)
-            assert isinstance(plain, dict)
+                self._composed[choices] = _compose_plain([_parsed(line) for line in choices], with_hydra=False)
+            plain = self._with_values(choices, [o for o in parsed if _is_value(o)])
             experiment = next((o.value() for o in parsed if o.key_or_group == "experiment"), None)
-            return Cell(overrides, resolve({**plain, "experiment": experiment}))  # type: ignore[dict-item]
+            return Cell(overrides, resolve({**plain, "experiment": experiment}))
         except UserError as refusal:
             return Cell(overrides, None, str(refusal))
         except OmegaConfBaseException as error:
             return Cell(overrides, None, _first_line(error))
+
+    def _with_values(self, choices: tuple[str, ...], values: Sequence[Override]) -> dict[str, Any]:
+        """The composed groups with the values set; cells that differ in the seed alone share the work."""
+        composed = self._composed[choices]
+        reads_seed = "${" in str(composed)  # an interpolation may
+        early = [o for o in values if reads_seed or o.key_or_group != "seed"]
+        key = (choices, tuple(map(_text, early)))
+        if key not in self._valued:
+            config = OmegaConf.create(composed)
+            for o in early:
+                OmegaConf.update(config, o.key_or_group, o.value(), merge=False)
+            plain = OmegaConf.to_container(config, resolve=True)
+            assert isinstance(plain, dict)
+            self._valued[key] = {str(k): v for k, v in plain.items()}
+        return {**self._valued[key], **{o.key_or_group: o.value() for o in values if o.key_or_group == "seed"}}
 
 
 def _hydra_type(p: Parameter) -> tuple[Any, Any]:
@@ -288,6 +299,13 @@ def _parse(arguments: Sequence[str], loader: ConfigLoader | None = None) -> list
         return OverridesParser.create(loader).parse_overrides(list(arguments))
     except HydraException as error:
         raise UserError(f"{_first_line(error)}; an override looks like neuron=lif or neuron.tau=3") from None
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(line: str) -> Override:
+    """One override; cells share most of theirs."""
+    (override,) = _parse([line])
+    return override
 
 
 def _compose_plain(overrides: Sequence[Override], *, with_hydra: bool) -> dict[str, Any]:

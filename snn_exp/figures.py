@@ -14,7 +14,7 @@ import pandas as pd
 
 from snn_exp.comparison import Comparison, Line, Panel, values
 from snn_exp.results import RunFolder, output_root
-from snn_exp.tables import scale
+from snn_exp.tables import is_cost, scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ QUANTITIES = {
 WHEN = {"init": "at initialisation", "trained": "after training"}
 CURVES = {"train/loss": "training loss", "val/acc": "validation accuracy", "val/firing_rate": "firing rate, validation"}
 SMALLEST = 1e-12  # a logarithmic axis has no 0
+MOST_LINES = 12  # that one figure can tell apart
 PER_LAYER = "val/firing_rate/"  # columns of metrics.csv
 
 
@@ -89,6 +90,15 @@ def pictures(comparison: Comparison) -> list[Picture]:
         *(layers(comparison, panel) for panel in panels),
     ]
     return [picture for picture in made if picture]
+
+
+def _told_apart(comparison: Comparison, panel: Panel) -> tuple[Sequence[Line], str]:
+    """The lines that a figure shows, the best if there are too many, and what its caption says of that."""
+    if len(panel.lines) <= MOST_LINES:
+        return panel.lines, ""
+    means = {line.name: fmean(of.values()) for line in panel.lines if (of := values(line.rows, comparison.metric))}
+    best = sorted(means, key=lambda name: means[name], reverse=not is_cost(comparison.metric))[:MOST_LINES]
+    return [line for line in panel.lines if line.name in best], f" The {MOST_LINES} best of {len(panel.lines)} lines."
 
 
 def depth(comparison: Comparison) -> Picture | None:
@@ -194,11 +204,13 @@ def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> F
     figure, axes = pyplot.subplots(figsize=(7.2, 4.0), layout="constrained")
     front = data[data["optimal"]].sort_values("energy_pj")
     axes.plot(front["energy_pj"] / 1000, factor * front["mean"], color="grey", linewidth=0.8)
-    colours = _colours(data)
+    named = front if len(data) > 4 * 10 else data  # as many as colours and marks tell apart
+    colours = _colours(named)
     for number, of in enumerate(data.to_dict("records")):
-        line, marker = of["line"], "os^D"[number // 10 % 4]
+        line = of["line"] if of["line"] in colours else None
         axes.errorbar(of["energy_pj"] / 1000, factor * of["mean"], factor * of["sd"], of["energy_pj_sd"] / 1000,
-                      marker=marker, capsize=2, label=line, color=colours[line])  # fmt: skip
+                      marker="os^D"[number // 10 % 4], capsize=2, label=line,
+                      color=colours.get(of["line"], "lightgrey"))  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(LogFormatter())
     axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
@@ -212,9 +224,10 @@ def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> F
 
 def curves(comparison: Comparison, panel: Panel) -> Picture | None:
     """Loss, accuracy and firing rate over the epochs: the mean, and a band of one sd over seeds."""
+    lines, which = _told_apart(comparison, panel)
     found = [
         {"line": line.name, "quantity": quantity, "epoch": epoch, "mean": fmean(of), "sd": _sd(of), "n": len(of)}
-        for line in panel.lines
+        for line in lines
         for quantity in CURVES
         for of_seeds in [[row.curves[quantity] for row in line.rows.values() if row.done and quantity in row.curves]]
         if of_seeds
@@ -224,7 +237,7 @@ def curves(comparison: Comparison, panel: Panel) -> Picture | None:
     if not found:
         return None
     title = f"{comparison.title}, {panel.name}"
-    caption = "Over the epochs: mean over seeds, and a band of one sd."
+    caption = f"Over the epochs: mean over seeds, and a band of one sd.{which}"
     return Picture(f"curves_{panel.name}", caption, pd.DataFrame(found), lambda of: _draw_curves(of, title))
 
 
@@ -248,8 +261,9 @@ def _draw_curves(data: pd.DataFrame, title: str) -> Figure:
 
 def heat(comparison: Comparison, panel: Panel) -> Picture | None:
     """The firing rate of each layer at each epoch, the first seed of each line; from the runs' own folders."""
+    lines, which = _told_apart(comparison, panel)
     found = []
-    for line in panel.lines:
+    for line in lines:
         seeds = [seed for seed, row in line.rows.items() if row.done]
         epochs = RunFolder(output_root() / "runs" / line.rows[min(seeds)].result.run_id).epochs() if seeds else []
         found += [
@@ -262,7 +276,7 @@ def heat(comparison: Comparison, panel: Panel) -> Picture | None:
     if not found:
         return None
     title = f"{comparison.title}, {panel.name}"
-    caption = "Firing rate of each layer (input at the top) over the epochs, on validation data."
+    caption = f"Firing rate of each layer (input at the top) over the epochs, on validation data.{which}"
     return Picture(f"heat_{panel.name}", caption, pd.DataFrame(found), lambda of: _draw_heat(of, title))
 
 
@@ -294,12 +308,14 @@ def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
 
 def layers(comparison: Comparison, panel: Panel) -> Picture | None:
     """Firing, variance, gradients and dead channels by layer, one curve a line, before and after training."""
-    rows = {line.name: [row.result.layers for row in line.rows.values() if row.result.layers] for line in panel.lines}
+    lines, which = _told_apart(comparison, panel)
+    rows = {line.name: [row.result.layers for row in line.rows.values() if row.result.layers] for line in lines}
     found = {name: {when: _mean_curves([of.get(when, {}) for of in all_of]) for when in WHEN}
              for name, all_of in rows.items() if all_of}  # fmt: skip
     if not any(of for when in found.values() for of in when.values()):
         return None
-    return of_layers(found, f"layers_{panel.name}", f"{comparison.title}, {panel.name}: means over seeds")
+    picture = of_layers(found, f"layers_{panel.name}", f"{comparison.title}, {panel.name}: means over seeds")
+    return dataclasses.replace(picture, caption=picture.caption + which)
 
 
 def of_layers(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], name: str, title: str) -> Picture:

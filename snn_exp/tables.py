@@ -205,10 +205,20 @@ def _p_cell(p: float | None) -> Cell:
 
 
 def scale(metric: str) -> tuple[float, int, str]:
-    """Factor, digits and unit of a metric in a table."""
+    """Factor, digits and unit of a metric in a table.
+
+    Example:
+        >>> scale("test/acc"), scale("test/energy_pj")
+        ((100.0, 2, ' %'), (0.001, 1, ' nJ'))
+    """
     if metric.endswith("acc"):
         return 100.0, 2, " %"
     return (1e-3, 1, " nJ") if metric.endswith("_pj") else (1.0, 4, "")
+
+
+def is_cost(metric: str) -> bool:
+    """Whether less of it is better: of everything but an accuracy."""
+    return not metric.endswith("acc")
 
 
 def headline(comparison: Comparison) -> str:
@@ -221,11 +231,11 @@ def _sentence(comparison: Comparison, panel: Panel) -> str:
     found = [s for s in summaries(comparison, panel) if s.metric.mean is not None]
     if not found:
         return f"{panel.name}: no run has ended with {metric}."
-    is_cost = not metric.endswith("acc")
-    best = (min if is_cost else max)(found, key=lambda s: s.metric.mean or 0.0)
+    lowest = is_cost(metric)
+    best = (min if lowest else max)(found, key=lambda s: s.metric.mean or 0.0)
     factor, digits, unit = scale(metric)
     said = (
-        f"{panel.name}: of {len(found)} lines {best.line.name} has the {'lowest' if is_cost else 'highest'} mean "
+        f"{panel.name}: of {len(found)} lines {best.line.name} has the {'lowest' if lowest else 'highest'} mean "
         f"{metric}, {best.metric.text(factor, digits)}{unit} (n = {best.metric.n})"
     )
     d = best.difference
