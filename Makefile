@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence check bench-depth format lock clean
+.PHONY: help setup run test equivalence slurm check bench-depth format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -19,15 +19,19 @@ setup: .venv/installed  ## the virtual environment, from the hashed lock
 run: setup  ## five methods, three seeds, on real digits; then the table
 	$(BIN)/snn-exp train experiment=quick
 
-test: setup  ## the whole test suite, but for the peers' part (deselected; see equivalence)
+test: setup  ## the whole test suite, but for what needs the peers (see equivalence) or Slurm
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 equivalence: setup .peers/installed  ## our parts against SpikingJelly's, our counts against NeuroBench's; .ci/run too
 	PYTHONPATH=.peers $(BIN)/python -m pytest -m equivalence tests/test_equivalence.py
 
-.peers/installed: requirements-peers.lock .venv/installed
-	rm -rf .peers
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target .peers -r $<
+slurm: setup .slurm/installed  ## a multirun on a real Slurm of one node, with jobs killed and preempted; .ci/run too
+	scripts/install_slurm.sh
+	PYTHONPATH=.slurm $(BIN)/python -m pytest -m slurm tests/test_slurm.py
+
+.%/installed: requirements-%.lock .venv/installed
+	rm -rf $(@D)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $<
 	@touch $@
 
 check: setup  ## lint, format, types, spelling
@@ -46,10 +50,14 @@ format: setup  ## put the code in form
 COMPILE := uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	--universal --python-version 3.11
 
-lock:  ## resolve both locks anew (needs uv)
+# what is in the lock of `make setup` already
+LOCKED = $$(sed -n 's/^\([a-z0-9_.-]*\)==.*/--no-emit-package \1/p' requirements.lock)
+
+lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra dev --extra events pyproject.toml -o requirements.lock
 	$(COMPILE) --no-deps --group peers -o requirements-peers.lock
+	$(COMPILE) --extra slurm --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-slurm.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .peers .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .slurm .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
