@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence slurm check bench-depth format lock clean
+.PHONY: help setup run test equivalence slurm ray check bench-depth format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -19,7 +19,7 @@ setup: .venv/installed  ## the virtual environment, from the hashed lock
 run: setup  ## five methods, three seeds, on real digits; then the table
 	$(BIN)/snn-exp train experiment=quick
 
-test: setup  ## the whole test suite, but for what needs the peers (see equivalence) or Slurm
+test: setup  ## the whole test suite, but for what needs the peers (see equivalence), Slurm or Ray
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 equivalence: setup .peers/installed  ## our parts against SpikingJelly's, our counts against NeuroBench's; .ci/run too
@@ -28,6 +28,9 @@ equivalence: setup .peers/installed  ## our parts against SpikingJelly's, our co
 slurm: setup .slurm/installed  ## a multirun on a real Slurm of one node, with jobs killed and preempted; .ci/run too
 	scripts/install_slurm.sh
 	PYTHONPATH=.slurm $(BIN)/python -m pytest -m slurm tests/test_slurm.py
+
+ray: setup .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
+	PYTHONPATH=.ray $(BIN)/python -m pytest -m ray tests/test_ray.py
 
 .%/installed: requirements-%.lock .venv/installed
 	rm -rf $(@D)
@@ -57,7 +60,8 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra dev --extra events pyproject.toml -o requirements.lock
 	$(COMPILE) --no-deps --group peers -o requirements-peers.lock
 	$(COMPILE) --extra slurm --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-slurm.lock
+	$(COMPILE) --extra ray --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-ray.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .peers .slurm .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .slurm .ray .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

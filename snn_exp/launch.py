@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,8 @@ def train_all(
             failures.append(f"the launcher {launcher.name} gave up: {error or type(error).__name__}")
             if launcher.name == "submitit_slurm":
                 _wait_for_slurm(launcher)
+            elif launcher.name == "ray":
+                _wait_for_ray()
     folders = {config.label: RunFolder.of(config) for config in configs}
     return failures + [_why_open(label, folder) for label, folder in folders.items() if folder.result() is None]
 
@@ -98,6 +101,20 @@ def _wait_for_slurm(launcher: Launcher) -> None:
     jobs, ending = launcher.settings["submitit_folder"], "_submitted.pkl"
     for file in Path(jobs.partition("%j")[0]).glob(f"*/*{ending}"):
         SlurmJob(jobs, file.name.removesuffix(ending)).wait()
+
+
+def _wait_for_ray() -> None:
+    """Waits until the workers have been idle for three looks: the launcher gives up as it does on Slurm.
+
+    On a cluster that others use, that is until they are done as well.
+    """
+    import ray
+
+    idle = 0
+    while ray.is_initialized() and idle < 3:
+        time.sleep(1)
+        free, there = ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
+        idle = idle + 1 if free == there else 0
 
 
 def _why_open(label: str, folder: RunFolder) -> str:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from snn_exp import cli, compose, results, train
-from snn_exp.config import ExperimentConfig
+from snn_exp import cli, compose
 from snn_exp.results import RunFolder
 from tests import slurm
+from tests.disturbing import TINY, came_out, has_a_checkpoint_and_goes_on, num_first_epochs, send, undisturbed, wait_for
 from tests.test_readme import COMMANDS
 
 pytestmark = pytest.mark.slurm
 
-NUM_EPOCHS = 45
-TINY = ["neuron=s2nn", "residual=bireal", "network.width=4", "optim.batch_size=128", f"trainer.max_epochs={NUM_EPOCHS}",
-        "logger=none"]  # fmt: skip
 LAUNCHER = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=low", "hydra.launcher.timeout_min=9",
             "hydra.launcher.max_num_timeout=1", "hydra.launcher.cpus_per_task=1"]  # fmt: skip
 COMMAND = ["train", "-m", *TINY, "seed=0,1,2,3", *LAUNCHER]
@@ -33,25 +28,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     assert not slurm.missing(), slurm.missing()
     with slurm.one_node(tmp_path_factory.mktemp("slurm")) as environment:
         yield environment
-
-
-def wait_for(what: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come within its time"
-        time.sleep(0.05)
-
-
-def has_a_checkpoint_and_goes_on(folder: RunFolder) -> bool:
-    return folder.last_checkpoint is not None and folder.result() is None and (folder.path / "owner").exists()
-
-
-def send(number: signal.Signals, folder: RunFolder) -> None:
-    os.kill(results.read_json(folder.path / "owner" / "owner.json")["pid"], number)
-
-
-def num_first_epochs(folder: RunFolder) -> int:
-    return (folder.path / "train.log").read_text().count(f"epoch 1/{NUM_EPOCHS}")
 
 
 def test_what_slurm_kills_puts_back_or_lets_run_out_of_time_ends_as_if_undisturbed(
@@ -91,19 +67,6 @@ def test_what_slurm_kills_puts_back_or_lets_run_out_of_time_ends_as_if_undisturb
     assert [came_out(config) for config in configs] == [
         undisturbed(config, tmp_path, monkeypatch) for config in configs
     ]
-
-
-def came_out(config: ExperimentConfig) -> tuple[object, ...]:
-    folder = RunFolder.of(config)
-    result = folder.result()
-    assert result is not None
-    return result.status, result.metrics, result.layers, folder.epochs(), folder.weights.read_bytes()
-
-
-def undisturbed(config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "undisturbed"))
-    train.run(config, echo=False)
-    return came_out(config)
 
 
 def test_what_slurm_refuses_is_said_in_its_words(
