@@ -27,10 +27,10 @@ equivalence: setup .peers/installed  ## our parts against SpikingJelly's, our co
 
 slurm: setup .slurm/installed  ## a multirun on a real Slurm of one node, with jobs killed and preempted; .ci/run too
 	scripts/install_slurm.sh
-	PYTHONPATH=.slurm $(BIN)/python -m pytest -m slurm tests/test_slurm.py
+	PYTHONPATH=$(CURDIR)/.slurm $(BIN)/python -m pytest -m slurm tests/test_slurm.py
 
 ray: setup .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
-	PYTHONPATH=.ray $(BIN)/python -m pytest -m ray tests/test_ray.py
+	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/test_ray.py
 
 .%/installed: requirements-%.lock .venv/installed
 	rm -rf $(@D)
