@@ -29,7 +29,7 @@ def swept_while_the_first_is_killed(folder: RunFolder, tmp_path: Path, *override
     try:
         wait_for(lambda: has_a_checkpoint_and_goes_on(folder) or sweep.poll() is not None, 120)
         send(signal.SIGKILL, folder)
-        return sweep.wait(timeout=180), (tmp_path / "said").read_text()
+        return sweep.wait(timeout=300), (tmp_path / "said").read_text()
     finally:
         sweep.terminate()  # Ray stops its processes with it
         sweep.wait(timeout=30)

@@ -48,7 +48,7 @@ def test_what_slurm_kills_puts_back_or_lets_run_out_of_time_ends_as_if_undisturb
         wait_for(lambda: has_a_checkpoint_and_goes_on(preempted), 120)
         urgent = ["sbatch", "-p", "urgent", "--exclusive", "-o", str(tmp_path / "urgent"), "--wrap", "true"]
         subprocess.run(urgent, env=cluster, check=True, capture_output=True)
-        sweep.wait(timeout=240)
+        sweep.wait(timeout=400)
     finally:
         sweep.kill()
     text = (tmp_path / "warned").read_text()
