@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser check bench-depth format lock clean
+.PHONY: help setup run test equivalence browser slurm ray check bench-depth bench-report format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -19,24 +19,26 @@ setup: .venv/installed  ## the virtual environment, from the hashed lock
 run: setup  ## five methods, three seeds, on real digits; then the table
 	$(BIN)/snn-exp train experiment=quick
 
-test: setup  ## the whole test suite, but for the peers' part (deselected; see equivalence)
+test: setup  ## all tests but for equivalence, browser, slurm and ray, which need more than .venv
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 equivalence: setup .peers/installed  ## our parts against SpikingJelly's, our counts against NeuroBench's; .ci/run too
 	PYTHONPATH=.peers $(BIN)/python -m pytest -m equivalence tests/test_equivalence.py
 
-.peers/installed: requirements-peers.lock .venv/installed
-	rm -rf .peers
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target .peers -r $<
-	@touch $@
-
 browser: setup .browser/installed  ## the page of a report in a real browser, its tables through LaTeX; .ci/run too
-	PYTHONPATH=.browser $(BIN)/python -m pytest -m browser tests/test_browser.py
+	scripts/need chromium chromium pdflatex texlive-latex-recommended
+	PYTHONPATH=$(CURDIR)/.browser $(BIN)/python -m pytest -m browser tests/test_browser.py
 
-.browser/installed: requirements-browser.lock .venv/installed
-	scripts/need chromium chromium && scripts/need pdflatex texlive-latex-recommended
-	rm -rf .browser
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target .browser -r $<
+slurm: setup .slurm/installed  ## a multirun on a real Slurm of one node, with jobs killed and preempted; .ci/run too
+	scripts/need munged munge slurmctld slurmctld slurmd slurmd sbatch slurm-client
+	PYTHONPATH=$(CURDIR)/.slurm $(BIN)/python -m pytest -m slurm tests/test_slurm.py
+
+ray: setup .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
+	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/test_ray.py
+
+.%/installed: requirements-%.lock .venv/installed
+	rm -rf $(@D)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $<
 	@touch $@
 
 check: setup  ## lint, format, types, spelling
@@ -48,6 +50,9 @@ check: setup  ## lint, format, types, spelling
 bench-depth: setup  ## memory and time of a training step, 8 to 1202 layers, into benchmarks/depth.md
 	$(BIN)/python benchmarks/depth.py
 
+bench-report: setup  ## plan and report over 1,000 made-up runs, into benchmarks/report.md
+	$(BIN)/python benchmarks/report.py
+
 format: setup  ## put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -55,11 +60,16 @@ format: setup  ## put the code in form
 COMPILE := uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	--universal --python-version 3.11
 
-lock:  ## resolve both locks anew (needs uv)
+# what is in the lock of `make setup` already
+LOCKED = $$(sed -n 's/^\([a-z0-9_.-]*\)==.*/--no-emit-package \1/p' requirements.lock)
+
+lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra dev --extra events pyproject.toml -o requirements.lock
 	$(COMPILE) --no-deps --group peers -o requirements-peers.lock
 	$(COMPILE) --group browser -o requirements-browser.lock
+	$(COMPILE) --extra slurm --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-slurm.lock
+	$(COMPILE) --extra ray --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-ray.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .peers .browser .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .browser .slurm .ray .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

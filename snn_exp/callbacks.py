@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +42,24 @@ class StopWhenLost(pl.Callback):
         self.ownership.check()
 
     on_validation_epoch_end = on_fit_end = on_train_epoch_end
+
+
+class KeepSigterm(pl.Callback):
+    """Leaves SIGTERM to who handled it before.
+
+    Slurm says SIGTERM to a job that it is about to put back into the queue, and submitit lets it pass. Lightning would
+    end the run at its next batch with exit code 0, which to Slurm is a job that has done its work.
+    """
+
+    def __init__(self) -> None:
+        self._before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes it back from Lightning, which restores it later by itself."""
+        if callable(self._before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
+
+    on_test_start = on_predict_start = on_train_start
 
 
 def make_checkpoints(folder: Path) -> ModelCheckpoint:

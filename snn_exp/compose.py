@@ -30,9 +30,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from snn_exp import menu
@@ -42,6 +42,11 @@ from snn_exp.registry import Parameter, parameters_of
 
 CHOICES = (*GROUPS, "method", "experiment")  # every config folder a person can choose from
 CONFIG_NAME = "train"
+GUESTS = {  # launchers from packages of their own, each with our extra that brings it
+    "submitit_slurm": ("hydra-submitit-launcher", "slurm"),
+    "submitit_local": ("hydra-submitit-launcher", "slurm"),
+    "ray": ("hydra-ray-launcher", "ray"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +73,21 @@ class Sweep:
     hydra_overrides: tuple[str, ...]
     multirun: bool
     axes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Launcher:
+    """What starts the runs of a multirun.
+
+    Args:
+        name: as in hydra/launcher=NAME.
+        settings: its own.
+        folder: where it and Hydra put their files.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    folder: str
 
 
 def config_dir() -> Path:
@@ -172,6 +192,32 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
                 raise UserError(f"{_text(sweeping[0])} is a sweep of several values; give one value")
             cells.append(composer.cell(tuple(_text(o) for o in _last_of_each(overrides))))
     return _with_teachers(cells, search)
+
+
+def launcher_of(overrides: Sequence[str], search: Sequence[str] = ()) -> Launcher:
+    """The launcher that overrides of Hydra's own choose, or the experiment among them.
+
+    Args:
+        overrides: such as hydra/launcher=joblib.
+        search: further folders of configs.
+
+    Raises:
+        UserError: there is no such launcher, its package is not installed, or it has no such setting.
+
+    Example:
+        >>> launcher_of(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]).settings["n_jobs"]
+        2
+    """
+    store_schemas()
+    with _hydra(search) as loader:
+        hydra = _composed(_parse(overrides, loader), with_hydra=True).hydra
+        settings = OmegaConf.to_container(hydra.launcher, resolve=True)
+        assert isinstance(settings, dict)
+        return Launcher(
+            name=str(hydra.runtime.choices["hydra/launcher"]),
+            settings={str(key): value for key, value in settings.items()},
+            folder=str(hydra.sweep.dir),
+        )
 
 
 def _with_teachers(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, ...]:
@@ -310,17 +356,36 @@ def _parsed(line: str) -> Override:
 
 def _compose_plain(overrides: Sequence[Override], *, with_hydra: bool) -> dict[str, Any]:
     """The composed config as plain data, choices as words, interpolations left in."""
+    plain = OmegaConf.to_container(_composed(overrides, with_hydra=with_hydra), resolve=False, enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _composed(overrides: Sequence[Override], *, with_hydra: bool) -> DictConfig:
     try:
-        composed = hydra_compose(
+        return hydra_compose(
             CONFIG_NAME, [_text(o) for o in overrides if not _is_value(o)], return_hydra_config=with_hydra
         )
+    except MissingConfigException as error:
+        raise _missing(error) from None
     except (HydraException, ConfigCompositionException, OmegaConfBaseException) as error:
         raise UserError(f"the config cannot be composed: {_first_line(error)}") from None
     except yaml.YAMLError as error:
         raise UserError(f"a config file is broken YAML: {' '.join(str(error).split())}") from None
-    plain = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+
+
+def _missing(error: MissingConfigException) -> UserError:
+    """What to say where a file of configs is not there."""
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    if group != "hydra/launcher":
+        return UserError(f"the config cannot be composed: {_first_line(error)}")
+    if name in GUESTS:
+        package, extra = GUESTS[name]
+        return UserError(
+            f"hydra/launcher={name} needs the package {package}, which is not installed; type pip install "
+            f"'snn-exp[{extra}]'"
+        )
+    return unknown(group, name, {*(error.options or ()), *GUESTS}, f"{group}={{}}")
 
 
 def _first_line(error: Exception) -> str:

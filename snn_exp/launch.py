@@ -7,14 +7,21 @@ over twice, and any list of runs, such as a study's, is a multirun like any othe
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from snn_exp import compose, progress
+from snn_exp.compose import Launcher
 from snn_exp.config import ExperimentConfig, resolve
+from snn_exp.errors import UserError
 from snn_exp.ownership import Taken, refuse_if_taken
 from snn_exp.results import Result, RunFolder, output_root, read_json, write_json
 
@@ -40,18 +47,74 @@ def train_all(
     """
     if not configs:
         return []
+    launcher = compose.launcher_of(overrides, search)
+    if launcher.name == "submitit_slurm" and shutil.which("sbatch") is None:
+        raise UserError(
+            "hydra/launcher=submitit_slurm needs Slurm, and there is no sbatch here; type the command where you submit "
+            "jobs, or choose hydra/launcher=joblib"
+        )
     ids = [config.run_id for config in configs]
     file = output_root() / "hydra" / f"runs_{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:10]}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {f"run_{config.run_id}": config.to_plain() for config in configs})
-    chosen = [f"+run={','.join(f'run_{run_id}' for run_id in ids)}", f"+runs_file='{file.resolve()}'"]
-    with progress.watching(configs, console, on_finish):
-        run_hydra(
-            [*overrides, "hydra.mode=MULTIRUN", "hydra.sweeper.params=null", *chosen]
-            + [flag for folder in search for flag in ("--config-dir", folder)]
-        )
+    chosen = [
+        f"hydra.sweep.dir='{launcher.folder}'",
+        f"++hydra.job.env_set.SNN_EXP_OUTPUT='{output_root().resolve()}'",  # wherever the job runs
+        f"+run={','.join(f'run_{run_id}' for run_id in ids)}",
+        f"+runs_file='{file.resolve()}'",
+    ]
+    failures = []
+    with progress.watching(configs, console, on_finish), _raising():
+        try:
+            run_hydra(
+                [*overrides, "hydra.mode=MULTIRUN", "hydra.sweeper.params=null", *chosen]
+                + [flag for folder in search for flag in ("--config-dir", folder)]
+            )
+        except Exception as error:  # the first job that was killed, or what kept all from starting
+            failures.append(f"the launcher {launcher.name} gave up: {error or type(error).__name__}")
+            if launcher.name == "submitit_slurm":
+                _wait_for_slurm(launcher)
+            elif launcher.name == "ray":
+                _wait_for_ray()
     folders = {config.label: RunFolder.of(config) for config in configs}
-    return [_why_open(label, folder) for label, folder in folders.items() if folder.result() is None]
+    return failures + [_why_open(label, folder) for label, folder in folders.items() if folder.result() is None]
+
+
+@contextmanager
+def _raising() -> Iterator[None]:
+    """Hydra raises what goes wrong, and does not print it and end the process."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _wait_for_slurm(launcher: Launcher) -> None:
+    """Waits for all jobs: the launcher gives up at the first that was killed, while Slurm has others to run."""
+    from submitit import SlurmJob
+
+    jobs, ending = launcher.settings["submitit_folder"], "_submitted.pkl"
+    for file in Path(jobs.partition("%j")[0]).glob(f"*/*{ending}"):
+        SlurmJob(jobs, file.name.removesuffix(ending)).wait()
+
+
+def _wait_for_ray() -> None:
+    """Waits until the workers have been idle for three looks: the launcher gives up as it does on Slurm.
+
+    On a cluster that others use, that is until they are done as well.
+    """
+    import ray
+
+    idle = 0
+    while ray.is_initialized() and idle < 3:
+        time.sleep(1)
+        free, there = ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
+        idle = idle + 1 if free == there else 0
 
 
 def _why_open(label: str, folder: RunFolder) -> str:
@@ -59,7 +122,8 @@ def _why_open(label: str, folder: RunFolder) -> str:
         refuse_if_taken(folder.path)
     except Taken as taken:
         return f"left alone {label}: {taken}"
-    return f"failed {label}: {folder.failure() or 'it was stopped before it ended'} (log: {folder.path / 'train.log'})"
+    ended = "it was stopped before it ended" if folder.manifest() else "it was not started"
+    return f"failed {label}: {folder.failure() or ended} (log: {folder.path / 'train.log'})"
 
 
 def run_hydra(arguments: Sequence[str]) -> None:

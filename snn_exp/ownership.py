@@ -5,7 +5,8 @@ whole or not at all. Its owner beats: the time of `owner/beat` moves on every BE
 
 An owner is gone where its process is, which the same host sees at once; from another host it is gone after three
 missed beats, judged by the clock of the file system alone. Then `owner/` is renamed to `owner.TOKEN.gone`, which
-only one can do, and which stays.
+only one can do, and which stays. Who wants a run that is owned on another host waits for a beat or for the third
+missed one: a scheduler may have moved a job from there to here just now.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -106,10 +108,14 @@ def refuse_if_taken(folder: Path) -> None:
     """
     owner = _owner(folder)
     if owner and not _is_gone(folder, owner):
-        raise Taken(
-            f"run {folder.name} is being trained by process {owner['pid']} on {owner['host']}; wait until it has "
-            f"ended, or stop that process"
-        )
+        raise _taken(folder, owner)
+
+
+def _taken(folder: Path, owner: dict[str, Any]) -> Taken:
+    return Taken(
+        f"run {folder.name} is being trained by process {owner['pid']} on {owner['host']}; wait until it has ended, or "
+        f"stop that process"
+    )
 
 
 def _take(folder: Path) -> Ownership:
@@ -121,11 +127,9 @@ def _take(folder: Path) -> Ownership:
     (ours / "beat").touch()
     while not _renamed(ours, folder / "owner"):
         owner = _owner(folder)
-        try:
-            refuse_if_taken(folder)
-        except Taken:
+        if owner and _shows_life(folder, owner):
             shutil.rmtree(ours)
-            raise
+            raise _taken(folder, owner)
         if owner:
             _put_away(folder, owner["token"])
     return Ownership(folder, token)
@@ -174,9 +178,25 @@ def _here() -> dict[str, Any]:
     return {"host": socket.gethostname(), "where": where, "pid": process.pid, "started": process.create_time()}
 
 
-def _is_gone(folder: Path, owner: dict[str, Any]) -> bool:
+def _is_here(owner: dict[str, Any]) -> bool:
     here = _here()
-    if all(owner[key] == here[key] for key in ("host", "where")):
+    return all(owner[key] == here[key] for key in ("host", "where"))
+
+
+def _shows_life(folder: Path, owner: dict[str, Any]) -> bool:
+    """Whether the owner lives; one on another host has to beat meanwhile."""
+    beat = folder / "owner" / "beat"
+    with suppress(FileNotFoundError):
+        before = beat.stat().st_mtime
+        while not _is_gone(folder, owner):
+            if _is_here(owner) or beat.stat().st_mtime != before:
+                return True
+            time.sleep(BEAT_S / 10)
+    return False
+
+
+def _is_gone(folder: Path, owner: dict[str, Any]) -> bool:
+    if _is_here(owner):
         try:
             started: float = psutil.Process(owner["pid"]).create_time()
         except psutil.NoSuchProcess:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file, save_file
@@ -76,7 +77,8 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
     clock, memory = callbacks.Clock(), callbacks.PeakMemory()
     checkpoint = callbacks.make_checkpoints(folder.checkpoints)
     loggers = tracking.make_loggers(config, folder.path, say) if stored is None else []
-    watchers = [callbacks.StopWhenLost(ownership), clock, memory, checkpoint, *_watchers(folder, data, say, live)]
+    watchers = [callbacks.StopWhenLost(ownership), callbacks.KeepSigterm(), clock, memory, checkpoint,
+                *_watchers(folder, data, say, live)]  # fmt: skip
     trainer = _make_trainer(config, folder, watchers, loggers, live)
     if stored is not None:
         tested, counts = _test(trainer, task, data, folder)
@@ -165,8 +167,9 @@ def evaluate(task: Classification, data: DataModule, split: Split = "test") -> d
     """Accuracy, loss, firing and operations of a task as it stands."""
     tracking.quiet_libraries()
     trainer = pl.Trainer(
-        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False
-    )
+        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        plugins=LightningEnvironment(),
+    )  # fmt: skip
     return _evaluated(trainer, task, data, split)[0]
 
 
@@ -216,6 +219,7 @@ def _make_trainer(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        plugins=LightningEnvironment(),  # a job of Slurm trains alone, whatever its variables say
         default_root_dir=folder.path,
     )
 

@@ -256,7 +256,7 @@ def test_doctor_looks_at_versions_devices_data_output_and_wandb(capsys: pytest.C
         ("--config-dir /nowhere", "--config-dir /nowhere is not a folder; it must hold folders such as experiment/"),
         ("-m optim.lr=interval(1,2)", "the sweep cannot be expanded: BasicSweeper does not support sweep type : INTERVAL_SWEEP"),
         ("neuron.tau.x=3", "neuron.tau={'x': 3} is not allowed: neuron.tau must be a float > 1 [steps]; the default is neuron.tau=2.0"),
-        ("hydra/launcher=nope", "the config cannot be composed: In 'hydra/config': Could not find 'hydra/launcher/nope'"),
+        ("hydra/launcher=nope", "There is no hydra/launcher 'nope'; allowed: basic, joblib, ray, submitit_local, submitit_slurm"),
     ],
 )  # fmt: skip
 def test_what_hydra_trips_over_is_one_sentence_as_well(

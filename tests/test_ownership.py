@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -84,6 +85,26 @@ def test_on_another_host_an_owner_is_gone_after_three_missed_beats(tmp_path: Pat
             refuse_if_taken(tmp_path)
         as_on_another_host(tmp_path, silent_for=1.0 * ownership.BEAT_S)  # 35 s in all
         refuse_if_taken(tmp_path)
+
+
+def test_a_job_moved_here_waits_until_its_dead_owner_elsewhere_has_missed_three_beats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: subprocess.Popen[str]
+) -> None:
+    elsewhere.kill()
+    elsewhere.communicate()
+    as_on_another_host(tmp_path, silent_for=0)
+    monkeypatch.setattr(ownership, "BEAT_S", 0.2)
+    with owning(tmp_path) as mine:
+        mine.check()
+        assert time.time() - ((next(tmp_path.glob("*.gone")) / "beat").stat().st_mtime) > 3 * 0.2
+
+
+def test_an_owner_elsewhere_that_beats_meanwhile_keeps_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "BEAT_S", 0.2)
+    with owning(tmp_path):
+        as_on_another_host(tmp_path, silent_for=0)
+        with pytest.raises(Taken, match="on another"), owning(tmp_path):
+            pass
 
 
 def test_an_owner_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

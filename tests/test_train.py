@@ -220,6 +220,23 @@ def test_a_run_killed_in_mid_training_goes_on_to_bitwise_the_same_weights(
     assert rows == undisturbed.epochs()
 
 
+def test_a_signal_to_end_goes_to_who_handled_it_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    monkeypatch.setattr(train.Classification, "on_train_epoch_start", lambda task: signal.raise_signal(signal.SIGTERM))
+    try:
+        assert train.run(tiny(), echo=False).status == "done"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM] * 2
+
+
+def test_the_tasks_of_a_slurm_job_are_no_business_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_NAME", "sweep")
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert train.run(tiny("trainer.max_epochs=1"), echo=False).status == "done"
+
+
 def test_silent_and_saturated_layers_are_named_in_words() -> None:
     said = callbacks.firing_sentences({"stem": 0.0, "a": 0.2, "b": 0.99, "c": 1.0}, never_silent={"c"})
     assert len(said) == 2

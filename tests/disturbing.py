@@ -1,0 +1,63 @@
+"""Runs of a sweep, disturbed in the middle of their training, and what must come out nevertheless."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from snn_exp import results, train
+from snn_exp.config import ExperimentConfig
+from snn_exp.results import RunFolder
+
+NUM_EPOCHS = 45
+TINY = ("neuron=s2nn", "residual=bireal", "network.width=4", "optim.batch_size=128", f"trainer.max_epochs={NUM_EPOCHS}",
+        "logger=none")  # fmt: skip
+
+
+def wait_for(what: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come within its time"
+        time.sleep(0.05)
+
+
+def owner_of(folder: RunFolder) -> int | None:
+    """The living process that trains the run, if there is one."""
+    try:
+        pid = int(results.read_json(folder.path / "owner" / "owner.json")["pid"])
+    except FileNotFoundError:
+        return None
+    return pid if psutil.pid_exists(pid) else None
+
+
+def has_a_checkpoint_and_goes_on(folder: RunFolder) -> bool:
+    return folder.last_checkpoint is not None and folder.result() is None and owner_of(folder) is not None
+
+
+def send(number: signal.Signals, folder: RunFolder) -> None:
+    pid = owner_of(folder)
+    assert pid is not None
+    os.kill(pid, number)
+
+
+def num_first_epochs(folder: RunFolder) -> int:
+    return (folder.path / "train.log").read_text().count(f"epoch 1/{NUM_EPOCHS}")
+
+
+def came_out(config: ExperimentConfig) -> tuple[object, ...]:
+    folder = RunFolder.of(config)
+    result = folder.result()
+    assert result is not None
+    return result.status, result.metrics, result.layers, folder.epochs(), folder.weights.read_bytes()
+
+
+def undisturbed(config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "undisturbed"))
+    train.run(config, echo=False)
+    return came_out(config)
