@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +72,9 @@ def train_all(
                 + [flag for folder in search for flag in ("--config-dir", folder)]
             )
         except Exception as error:  # the first job that was killed, or what kept all from starting
-            failures.append(f"the launcher {launcher.name} gave up: {error or type(error).__name__}")
+            log = file.with_suffix(".log")
+            log.write_text(traceback.format_exc())
+            failures.append(f"the launcher {launcher.name} gave up: {error or type(error).__name__} (log: {log})")
             if launcher.name == "submitit_slurm":
                 _wait_for_slurm(launcher)
             elif launcher.name == "ray":
