@@ -46,7 +46,7 @@ class Answer:
 
     Args:
         claim: the claim.
-        verdicts: one for each setting, method and method it is compared with.
+        verdicts: one for each setting, method and method it is compared with; none where the study excludes them all.
     """
 
     claim: Claim
@@ -55,6 +55,8 @@ class Answer:
     @property
     def summary(self) -> str:
         """The answer in a few words."""
+        if not self.verdicts:
+            return "not run"
         found = {finding: [v for v in self.verdicts if v.finding == finding] for finding in _FINDINGS}
         for finding in _FINDINGS:
             if len(found[finding]) == len(self.verdicts):
@@ -95,15 +97,19 @@ def judge(progress: Progress) -> list[Answer]:
 
 
 def _verdicts(progress: Progress, claim: Claim) -> list[Verdict]:
-    found = []
+    """One for each comparison that the study runs; what it excludes decides nothing."""
+    run, found = set(progress.study.pairs()), []
     for setting, of in itertools.product(claim.settings, claim.of):
+        if (setting, of) not in run:
+            continue
         rows = progress.rows_of((setting, of))
         if not claim.than and not claim.than_in:
             found.append(Verdict(setting, of, "", *_judge_mean(claim, rows)))
         for than in claim.than or ([of] if claim.than_in else []):
-            others = progress.rows_of((claim.than_in or setting, than))
-            name = f"{claim.than_in}/{than}" if claim.than_in else than
-            found.append(Verdict(setting, of, name, *_judge_pair(claim, rows, others)))
+            other = (claim.than_in or setting, than)
+            if other in run:
+                name = "/".join(other) if claim.than_in else than
+                found.append(Verdict(setting, of, name, *_judge_pair(claim, rows, progress.rows_of(other))))
     return found
 
 

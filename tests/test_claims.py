@@ -37,7 +37,7 @@ def answer(cells: dict[tuple[str, str], dict[int, Row]], **claim: Any) -> Any:
         "margin": None,
         "value": None,
     }
-    study = SimpleNamespace(claims=[Claim(**{**given, **claim})])
+    study = SimpleNamespace(claims=[Claim(**{**given, **claim})], pairs=lambda: list(cells))
     progress: Progress = SimpleNamespace(study=study, rows_of=lambda key: cells.get(key, {}))  # type: ignore[assignment]
     (found,) = judge(progress)
     return found
@@ -84,6 +84,13 @@ def test_a_claim_that_holds_somewhere_says_where() -> None:
     found = answer(cells, test="higher", settings=["here", "there"])
     assert found.summary == "holds when: a against b in here (the opposite holds: a against b in there)"
     assert found.verdicts[0].figures.startswith("+2.00 [+1.80, +2.20] points, n = 5, Holm p < 0.001")
+
+
+def test_what_a_study_excludes_decides_nothing() -> None:
+    cells = {("here", "a"): rows(0.97), ("here", "b"): rows(0.95, FLAT), ("there", "a"): rows(0.95)}
+    found = answer(cells, test="higher", settings=["here", "there"])
+    assert found.summary == "holds" and len(found.verdicts) == 1
+    assert answer(cells, test="higher", settings=["there"]).summary == "not run"
 
 
 def test_a_method_may_be_compared_with_itself_in_another_setting() -> None:
