@@ -301,7 +301,7 @@ class _Composer:
     def _with_values(self, choices: tuple[str, ...], values: Sequence[Override]) -> dict[str, Any]:
         """The composed groups with the values set; cells that differ in the seed alone share the work."""
         composed = self._composed[choices]
-        reads_seed = "${" in str(composed)  # an interpolation may
+        reads_seed = "${" in str(composed) or any("${" in _text(o) for o in values)  # an interpolation may
         early = [o for o in values if reads_seed or o.key_or_group != "seed"]
         key = (choices, tuple(map(_text, early)))
         if key not in self._valued:
