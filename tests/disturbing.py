@@ -40,6 +40,13 @@ def has_a_checkpoint_and_goes_on(folder: RunFolder) -> bool:
     return folder.last_checkpoint is not None and folder.result() is None and owner_of(folder) is not None
 
 
+def hold(folder: RunFolder) -> None:
+    """Stops the run behind its first checkpoint, so that what is to disturb it is not too late on any machine."""
+    wait_for(lambda: has_a_checkpoint_and_goes_on(folder), 120)
+    send(signal.SIGSTOP, folder)
+    assert folder.result() is None, "it ended before it could be held"
+
+
 def send(number: signal.Signals, folder: RunFolder) -> None:
     pid = owner_of(folder)
     assert pid is not None

@@ -13,7 +13,7 @@ import pytest
 from snn_exp import cli, compose
 from snn_exp.results import RunFolder
 from tests import slurm
-from tests.disturbing import TINY, came_out, has_a_checkpoint_and_goes_on, num_first_epochs, send, undisturbed, wait_for
+from tests.disturbing import TINY, came_out, hold, num_first_epochs, send, undisturbed
 from tests.test_readme import COMMANDS
 
 pytestmark = pytest.mark.slurm
@@ -42,10 +42,12 @@ def test_what_slurm_kills_puts_back_or_lets_run_out_of_time_ends_as_if_undisturb
             [sys.executable, "-m", "snn_exp.cli", *COMMAND], env=environment, stdout=said, stderr=warned
         )
     try:
-        wait_for(lambda: has_a_checkpoint_and_goes_on(killed) and has_a_checkpoint_and_goes_on(out_of_time), 120)
+        hold(killed)
         send(signal.SIGKILL, killed)
+        hold(out_of_time)
         send(signal.SIGUSR2, out_of_time)  # as Slurm does when the time is nearly up
-        wait_for(lambda: has_a_checkpoint_and_goes_on(preempted), 120)
+        send(signal.SIGCONT, out_of_time)
+        hold(preempted)  # Slurm wakes what it preempts
         urgent = ["sbatch", "-p", "urgent", "--exclusive", "-o", str(tmp_path / "urgent"), "--wrap", "true"]
         subprocess.run(urgent, env=cluster, check=True, capture_output=True)
         sweep.wait(timeout=400)
