@@ -127,11 +127,19 @@ def train(arguments: Sequence[str]) -> int:
             print(note)
     for config in todo:
         results.teacher_of(config)  # refuses one that cannot teach it, before anything is trained
+        _require_kernels(config)
     _require_data(todo)
     results.require_writable(results.output_root())
     if sweep.multirun:
         return _train_many(sweep, configs, todo, options.config_dir)
     return _train_one(configs[0], options.overrides, cached=not todo)
+
+
+def _require_kernels(config: ExperimentConfig) -> None:
+    if config.trainer.kernels == "fused":
+        from snn_exp.train import kernels_of
+
+        kernels_of(config)  # refuses what they cannot do
 
 
 def _train_one(config: ExperimentConfig, overrides: Sequence[str], *, cached: bool) -> int:

@@ -45,6 +45,8 @@ class TrainerConfig:
         progress: show a live bar or a line an epoch.
         checkpoint_activations: keep only what goes into each block or layer and compute the rest again in the
             backward pass: less memory, more time, the same result.
+        kernels: what computes norms and neurons: the plain path (reference), one pass over the data in compiled
+            C++ (fused), or that where it can be (auto). Results differ by rounding.
     """
 
     max_epochs: Count = 12
@@ -55,6 +57,7 @@ class TrainerConfig:
     test: bool = True
     progress: bool = True
     checkpoint_activations: bool = False
+    kernels: Literal["auto", "reference", "fused"] = "auto"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,9 @@ KEYS = ("seed", "teacher", "experiment")  # beside the groups
 ASIDE = ("logger", "energy", "experiment")
 
 # Part of how a run is done and not of what comes out; recorded as `execution`, left out of the identity.
-EXECUTION = {"trainer": ("accelerator", "devices", "num_threads", "test", "progress", "checkpoint_activations")}
+EXECUTION = {
+    "trainer": ("accelerator", "devices", "num_threads", "test", "progress", "checkpoint_activations", "kernels")
+}
 
 # What every option of a group has, and so goes with `auto`.
 SHARED = {"encoding": ("num_steps",)}

@@ -10,7 +10,10 @@ import psutil
 import torch
 
 from snn_exp import menu
+from snn_exp.config import TrainerConfig
 from snn_exp.errors import UserError
+from snn_exp.kernels import choose
+from snn_exp.neurons import LIF
 from snn_exp.results import RECORDED_PACKAGES, data_root, output_root, require_writable
 from snn_exp.tracking import wandb_is_offline
 
@@ -32,7 +35,7 @@ class Check:
 
 def examine() -> list[Check]:
     """All findings."""
-    return [*_versions(), *_devices(), *_data(), _write_access(), _wandb()]
+    return [*_versions(), *_devices(), _kernels(), *_data(), _write_access(), _wandb()]
 
 
 def _versions() -> list[Check]:
@@ -52,6 +55,12 @@ def _devices() -> list[Check]:
         return [cpu, Check("gpu", "none; networks train on the CPU")]
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return [cpu, Check("gpu", ", ".join(names))]
+
+
+def _kernels() -> Check:
+    """Builds those of one neuron, since only that shows that the compiler works."""
+    choice = choose(TrainerConfig(), LIF())
+    return Check("kernels", f"{choice.used}: {choice.why}")
 
 
 def _data() -> list[Check]:

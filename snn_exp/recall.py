@@ -6,6 +6,7 @@ import dataclasses
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -79,8 +80,7 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
     assert stored is not None
     with tempfile.TemporaryDirectory() as scratch:
         again_in = RunFolder(Path(scratch) / folder.path.name)
-        unlogged = dataclasses.replace(config, logger=LoggerConfig(name="none"))
-        train.run(unlogged, echo=False, folder=again_in)
+        train.run(_as_it_was_done(stored, config), echo=False, folder=again_in)
         again = Row.of(again_in)
         assert again is not None
         weights = _differing_weights(folder, again_in)
@@ -97,6 +97,14 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
     forged = _not_of_these_weights(folder, config, metrics)
     reasons += [sentence for sentence in (far, forged) if sentence]
     return Verdict("different" if same or far or forged else "within tolerance", tuple(reasons))
+
+
+def _as_it_was_done(stored: Row, config: ExperimentConfig) -> ExperimentConfig:
+    """The config with the kernels of the stored run, the fused ones if they can be had here; logged nowhere."""
+    used = stored.execution.get("trainer", {}).get("kernels", "reference")  # there were no others before
+    kernels: Literal["auto", "reference"] = "reference" if used == "reference" else "auto"
+    trainer = dataclasses.replace(config.trainer, kernels=kernels)
+    return dataclasses.replace(config, trainer=trainer, logger=LoggerConfig(name="none"))
 
 
 def _differing_weights(a: RunFolder, b: RunFolder) -> str:

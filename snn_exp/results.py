@@ -38,6 +38,7 @@ from snn_exp.ownership import refuse_if_taken
 Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations a sample
 
 SCHEMA_VERSION = 1
+PLAIN = {"used": "reference", "why": "nothing else was chosen"}
 RECORDED_PACKAGES = (
     "snn-exp", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
     "scikit-learn", "wandb",
@@ -248,8 +249,18 @@ class RunFolder:
         """The rows of metrics.csv."""
         return read_epochs(self.metrics_csv)
 
-    def begin(self, config: ExperimentConfig, hardware: Mapping[str, Any]) -> None:
-        """Makes the folder and writes the manifest; clears an earlier failure."""
+    def begin(
+        self, config: ExperimentConfig, hardware: Mapping[str, Any], kernels: Mapping[str, str] = PLAIN
+    ) -> None:
+        """Makes the folder and writes the manifest; clears an earlier failure.
+
+        Args:
+            config: what is run.
+            hardware: what it is run on.
+            kernels: those used, and why. How a run is done says those used, whatever was asked for.
+        """
+        done_by = execution(config)
+        done_by["trainer"]["kernels"] = kernels["used"]
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "failure.json").unlink(missing_ok=True)
         if self.last_checkpoint is None:
@@ -259,7 +270,8 @@ class RunFolder:
             {
                 "run_id": config.run_id,
                 "config": config.to_plain(),
-                "execution": execution(config),
+                "execution": done_by,
+                "kernels": dict(kernels),
                 "versions": _versions(),
                 "code": code_hash(),
                 "git": git_state(),
@@ -386,7 +398,7 @@ def now() -> str:
 @functools.cache
 def code_hash() -> str:
     """16 hex digits of the package's source."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
+    files = sorted(path for kind in ("*.py", "*.cpp") for path in Path(__file__).parent.rglob(kind))
     return hashlib.sha256(b"".join(f.name.encode() + f.read_bytes() for f in files)).hexdigest()[:16]
 
 

@@ -25,7 +25,8 @@ from snn_exp.encodings import ENCODINGS
 from snn_exp.energy import SynapticOperations, dense_macs
 from snn_exp.errors import UserError
 from snn_exp.events import make_dataset
-from snn_exp.layers import make_part_factories
+from snn_exp.kernels import Choice, choose, fuse
+from snn_exp.layers import PartFactories, make_part_factories
 from snn_exp.loading import DataModule
 from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
@@ -48,7 +49,7 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, fold
         folder: where it is kept, if not under the output root.
 
     Raises:
-        UserError: the stored run of this identity is damaged or of another config.
+        UserError: the stored run of this identity is damaged or of another config, or its kernels cannot be had.
         Taken: another process trains it.
         Lost: another process has taken it over meanwhile.
     """
@@ -66,12 +67,13 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
     tracking.quiet_libraries()
     torch.set_num_threads(config.trainer.num_threads)
     pl.seed_everything(config.seed, verbose=False)
+    kernels = kernels_of(config)
     data = build_data(config)
-    task = build_task(config, data)
+    task = build_task(config, data, kernels)
     if stored is None:
         if teacher := teacher_of(config):
             task.learn_from(_load_teacher(teacher, data))
-        folder.begin(config, hardware())
+        folder.begin(config, hardware(), dataclasses.asdict(kernels))
         layers = {"init": _probe(task, data)}
     say = tracking.RunLog(folder.path / "train.log", echo)
     clock, memory = callbacks.Clock(), callbacks.PeakMemory()
@@ -129,18 +131,32 @@ def build_data(config: ExperimentConfig) -> DataModule:
     return DataModule(dataset, int(config.optim["batch_size"] or 1), config.seed)
 
 
-def build_task(config: ExperimentConfig, data: DataModule) -> Classification:
-    """The network and its task, untrained."""
-    dataset = data.dataset
-    encoding = ENCODINGS.make(config.encoding, dataset.pixel_mean, dataset.pixel_std)
-    parts = make_part_factories(
+def kernels_of(config: ExperimentConfig) -> Choice:
+    """What a run computes norms and neurons with, built if need be.
+
+    Raises:
+        UserError: trainer.kernels=fused, and it cannot be.
+    """
+    return choose(config.trainer, _parts(config).neuron((1, 1, 1)))
+
+
+def _parts(config: ExperimentConfig) -> PartFactories:
+    return make_part_factories(
         neuron=config.neuron, surrogate=config.surrogate, synapse=config.synapse, norm=config.norm,
         weight_norm=config.weight_norm, weight_quant=config.weight_quant, num_steps=config.num_steps,
     )  # fmt: skip
+
+
+def build_task(config: ExperimentConfig, data: DataModule, kernels: Choice | None = None) -> Classification:
+    """The network and its task, untrained; on the plain path unless kernels say otherwise."""
+    dataset = data.dataset
+    encoding = ENCODINGS.make(config.encoding, dataset.pixel_mean, dataset.pixel_std)
     network = build_network(
-        config.network, parts, in_shape=dataset.in_shape, num_classes=dataset.num_classes,
+        config.network, _parts(config), in_shape=dataset.in_shape, num_classes=dataset.num_classes,
         num_layers=config.depth.num_layers, residual=config.residual,
     )  # fmt: skip
+    if kernels is not None and kernels.used == "fused":
+        fuse(network)
     if config.trainer.checkpoint_activations:
         checkpoint_activations(network.segments())
     return Classification(network, encoding, OPTIMS.make(config.optim), dataset.num_classes, config.seed)
@@ -177,7 +193,7 @@ def seconds_measured(config: ExperimentConfig, num_steps: int = 3) -> float:
     """CPU time that a run would take, by a few training steps; what else a run does is about a tenth."""
     torch.set_num_threads(config.trainer.num_threads)
     data = build_data(config)
-    task = build_task(config, data)
+    task = build_task(config, data, kernels_of(config))
     optimizer, _ = task.optim.build(task.network, len(data.train_dataloader()))
     task.network.train()
     spent = []

@@ -1,0 +1,21 @@
+"""Norm, neuron and surrogate in one pass over the data; the plain path is the reference and the judge.
+
+Where what stands:
+
+    fused.cpp   the passes, in C++
+    build.py    compiles them at first use, for one case, and keeps what comes out
+    forms.py    which neurons, surrogates and norms have a fused form
+    fused.py    the autograd of it
+    choice.py   whether a run uses them, and why
+
+Forward, a fused neuron gives bitwise what the plain one gives. A norm that it takes in (in training only) and the
+gradients differ by rounding: sums are formed in another order.
+
+Why C++ and not torch.compile: benchmarks/kernels.md.
+"""
+
+from snn_exp.kernels.build import Unavailable, toolchain
+from snn_exp.kernels.choice import Choice, choose, fuse
+from snn_exp.kernels.forms import Form, form_of
+
+__all__ = ["Choice", "Form", "Unavailable", "choose", "form_of", "fuse", "toolchain"]

@@ -1,0 +1,99 @@
+"""Compiles the fused passes for one case, at first use, and keeps what comes out in the user's cache.
+
+A C++ compiler is all it takes: the source knows nothing of torch, so a case compiles in two seconds where an
+extension that includes torch's headers takes half a minute.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from snn_exp.results import whole_file
+
+SOURCE = Path(__file__).with_name("fused.cpp")
+# without errno and traps loops are vectorized; without contraction they round as torch does
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+COMPILERS = ("c++", "g++", "clang++")
+LIMIT_S = 120
+
+
+class Unavailable(Exception):
+    """The fused passes cannot be had; the message says why, without a full stop."""
+
+
+class Call(ctypes.Structure):
+    """What a call reads and writes; fused.cpp has the same."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("num_steps", "batch", "channels", "size")),
+        *(
+            (name, ctypes.c_double)
+            for name in ("rest", "v_reset", "leak", "decay", "peak", "width", "alpha", "beta", "eps", "momentum")
+        ),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "x", "threshold", "gain", "bias", "running_mean", "running_var", "statistics", "s", "grad_s", "grad_x",
+                "grad_threshold", "grad_leak", "grad_gain", "grad_bias",
+            )
+        ),
+    ]  # fmt: skip
+
+
+def cache() -> Path:
+    """Where compiled cases are kept: XDG_CACHE_HOME, or .cache in the user's home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snn_exp" / "kernels"
+
+
+@functools.cache
+def toolchain() -> tuple[str, str]:
+    """The compiler, and all that it predefines for this machine: its version and what the processor has.
+
+    Raises:
+        Unavailable: there is no C++ compiler, or it does not run.
+    """
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
+    compiler = next((path for name in names if (path := shutil.which(name))), None)
+    if compiler is None:
+        raise Unavailable(f"there is no C++ compiler ({', '.join(names)}); install g++, or set CXX to one")
+    return compiler, _output_of([compiler, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
+
+
+@functools.cache
+def library(defines: tuple[str, ...]) -> ctypes.CDLL:
+    """The passes for one case.
+
+    Args:
+        defines: the macros of fused.cpp, each NAME=value.
+
+    Raises:
+        Unavailable: there is no C++ compiler, it fails, or the cache cannot be written.
+    """
+    compiler, machine = toolchain()
+    key = hashlib.sha256("\0".join([SOURCE.read_text(), *FLAGS, *defines, machine]).encode()).hexdigest()[:16]
+    path = cache() / f"{key}.so"
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as scratch:  # another process may build the same
+                command = [compiler, *FLAGS, *(f"-D{define}" for define in defines), "-shared", "-fPIC", "-o"]
+                _output_of([*command, str(scratch), str(SOURCE)])
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise Unavailable(f"{error.filename or path} cannot be used ({error.strerror or error})") from None
+
+
+def _output_of(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT_S).stdout
+    except subprocess.CalledProcessError as error:
+        reason = next((line for line in error.stderr.splitlines() if "error" in line), f"exit code {error.returncode}")
+        raise Unavailable(f"the C++ compiler {command[0]} fails ({reason.strip()})") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"the C++ compiler {command[0]} does not run ({error})") from None

@@ -1,0 +1,114 @@
+"""Whether a run uses the fused passes, and why; and their way into a network."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from snn_exp.config import TrainerConfig
+from snn_exp.dataflow import data_flow, part_at
+from snn_exp.errors import UserError
+from snn_exp.kernels.build import Unavailable, library, toolchain
+from snn_exp.kernels.forms import NORMS_WITH_A_FORM, Form, form_of
+from snn_exp.kernels.fused import fire
+from snn_exp.networks import Network
+from snn_exp.neurons import Neuron
+from snn_exp.norms import BatchNorm
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What a run computes its norms and neurons with.
+
+    Args:
+        used: fused or reference.
+        why: in words.
+    """
+
+    used: Literal["fused", "reference"]
+    why: str
+
+
+def choose(trainer: TrainerConfig, neuron: Neuron) -> Choice:
+    """The kernels of a run, built if they are the fused ones.
+
+    Args:
+        trainer: the resolved group.
+        neuron: one as the network has it.
+
+    Raises:
+        UserError: trainer.kernels=fused, and it cannot be.
+    """
+    if trainer.kernels == "reference":
+        return Choice("reference", "trainer.kernels=reference")
+    reason = _why_not(trainer, neuron)
+    if reason is None:
+        why = "trainer.kernels=fused" if trainer.kernels == "fused" else "faster, see benchmarks/kernels.md"
+        return Choice("fused", f"{why}; built by {Path(toolchain()[0]).name}")
+    if trainer.kernels == "fused":
+        raise UserError(f"trainer.kernels=fused cannot be: {reason}; leave it out, or type trainer.kernels=reference")
+    return Choice("reference", reason)
+
+
+def _why_not(trainer: TrainerConfig, neuron: Neuron) -> str | None:
+    if trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.accelerator.is_available()):
+        return "the fused kernels are for a CPU, and the run is on a GPU (trainer.accelerator=cpu)"
+    if trainer.precision not in ("32-true", "64-true"):
+        return f"the fused kernels are for trainer.precision=32-true and 64-true, not {trainer.precision}"
+    if trainer.num_threads > 1:
+        return f"the fused kernels have one thread, and trainer.num_threads is {trainer.num_threads}"
+    form = form_of(neuron)
+    if isinstance(form, str):
+        return form
+    try:
+        library(form.defines)
+    except Unavailable as reason:
+        return str(reason)
+    return None
+
+
+@torch.no_grad()
+def fuse(network: Network) -> None:
+    """From now on the neurons of a network use the fused passes; one takes in the norm that it alone reads.
+
+    It does so in training only: in eval the norm stands for itself, so that the network is bitwise the plain one.
+    Names in the state_dict stay as they are.
+
+    Args:
+        network: on a CPU, with neurons that have a fused form.
+    """
+    norm_of = dict(_norms_that_a_neuron_alone_reads(network))
+    for neuron in [module for module in network.modules() if isinstance(module, Neuron)]:
+        form = form_of(neuron)
+        assert not isinstance(form, str), form
+        norm = norm_of.get(neuron)
+        neuron.forward = functools.partial(_fire, neuron, form, norm)
+        if norm is not None:
+            norm.forward = functools.partial(_hand_on, norm, norm.forward)
+
+
+def _norms_that_a_neuron_alone_reads(network: Network) -> Iterator[tuple[Neuron, BatchNorm]]:
+    for node in data_flow(network).nodes:
+        norm = part_at(network, node)
+        readers = [part_at(network, reader) for reader in node.users]
+        if type(norm) in NORMS_WITH_A_FORM and len(readers) == 1 and isinstance(readers[0], Neuron):
+            assert isinstance(norm, BatchNorm)
+            yield readers[0], norm
+
+
+def _fire(neuron: Neuron, form: Form, norm: BatchNorm | None, x_TBN: Tensor) -> Tensor:
+    return fire(neuron, form, norm if norm is not None and _is_left_to_the_neuron(norm, x_TBN) else None, x_TBN)
+
+
+def _hand_on(norm: BatchNorm, forward: Callable[[Tensor], Tensor], x_TBN: Tensor) -> Tensor:
+    return x_TBN if _is_left_to_the_neuron(norm, x_TBN) else forward(x_TBN)
+
+
+def _is_left_to_the_neuron(norm: BatchNorm, x_TBN: Tensor) -> bool:
+    return norm.training and x_TBN.numel() > x_TBN.shape[2]  # torch refuses a single value a channel

@@ -1,0 +1,118 @@
+"""Which neurons, surrogates and norms have a fused form.
+
+A part has one if its exact class is listed here: what inherits from it may do something else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import nn
+
+from snn_exp.neurons import IF, LIF, NEURONS, PLIF, S2NN, SRM, IntegratingNeuron, Neuron, ReLU, RSign, Sign
+from snn_exp.norms import BatchNorm, ThresholdDependentBatchNorm
+from snn_exp.registry import Registry
+from snn_exp.surrogates import SURROGATES
+
+NEURONS_WITH_A_FORM = (IF, LIF, PLIF, SRM, S2NN, Sign, RSign, ReLU)
+NORMS_WITH_A_FORM = (BatchNorm, ThresholdDependentBatchNorm)
+
+# k(y) in the C++ of fused.cpp, by the surrogate's name
+KERNELS = {
+    "none": "0",
+    "sigmoid": "4 * sigmoid(y) * (1 - sigmoid(y))",
+    "atan": "1 / (1 + y * y)",
+    "triangle": "positive(1 - absolute(y))",
+    "rect": "absolute(y) < F(0.5) ? 1 : 0",
+    "slayer_exp": "exponential(-absolute(y))",
+    "fast_sigmoid": "1 / ((absolute(y) + 1) * (absolute(y) + 1))",
+    "erf": "exponential(-y * y)",
+    "s2nn": "y < 0 ? alpha * sigmoid(alpha * y) * (1 - sigmoid(alpha * y)) : beta / (positive(y) + 1)",
+    "ste": "absolute(y) <= 1 ? 1 : 0",
+    "approx_sign": "positive(1 - absolute(y))",
+    # tanh(y / 2) = 2 sigmoid(y) - 1
+    "swish_sign": "(2 - y * (2 * sigmoid(y) - 1)) * 2 * sigmoid(y) * (1 - sigmoid(y))",
+}
+
+_EMITS = {"spikes": "Spikes", "signs": "Signs", "real": "Positive"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """One case of fused.cpp, named as there.
+
+    Args:
+        dynamics: how v and x become h.
+        reset: how h and s become v.
+        emits: how h and the threshold become s.
+        surrogate: k(y) in C++.
+        detached: no gradient through the reset.
+        learns_threshold: its gradient is asked for.
+        learns_leak: likewise.
+    """
+
+    dynamics: str
+    reset: str
+    emits: str
+    surrogate: str
+    detached: bool
+    learns_threshold: bool
+    learns_leak: bool
+
+    @property
+    def defines(self) -> tuple[str, ...]:
+        """The macros.
+
+        Example:
+            >>> form = form_of(LIF())
+            >>> isinstance(form, Form) and form.defines[:3]
+            ('DYNAMICS=Leak', 'RESET=Hard', 'EMITS=Spikes')
+        """
+        switches = {name: str(value).lower() for name, value in vars(self).items() if isinstance(value, bool)}
+        values = {**vars(self), "surrogate": f"({self.surrogate})", **switches}
+        return tuple(f"{name.upper()}={value}" for name, value in values.items())
+
+
+def form_of(neuron: Neuron) -> Form | str:
+    """The fused form of a neuron with its surrogate, or why it has none.
+
+    Example:
+        >>> form_of(SRM(refractory="slayer"))
+        'neuron=srm with neuron.refractory=slayer has no fused form'
+    """
+    name, surrogate = _name(NEURONS, neuron), _name(SURROGATES, neuron.surrogate)
+    if type(neuron) not in NEURONS_WITH_A_FORM:
+        return f"neuron={name} has no fused form"
+    if surrogate not in KERNELS:
+        return f"surrogate={surrogate} has no fused form"
+    if neuron.membrane_norm is not None:
+        return "a norm on the membrane has no fused form"
+    if isinstance(neuron, SRM) and neuron.refractory != "exponential":
+        return f"neuron={name} with neuron.refractory={neuron.refractory} has no fused form"
+    dynamics, reset = _course(neuron)
+    return Form(
+        dynamics=dynamics,
+        reset=reset,
+        emits=_EMITS[neuron.emits],
+        surrogate=KERNELS[surrogate],
+        detached=neuron.single_step or (isinstance(neuron, IntegratingNeuron) and neuron.detach_reset),
+        learns_threshold=isinstance(neuron.v_threshold, nn.Parameter),
+        learns_leak=isinstance(neuron, PLIF),
+    )
+
+
+def _course(neuron: Neuron) -> tuple[str, str]:
+    """Dynamics and reset; what has no dynamics has no reset either, and any does."""
+    if isinstance(neuron, SRM):
+        return "Integrate", "Refractory"
+    if not isinstance(neuron, IntegratingNeuron):
+        return "Memoryless", "Hard"
+    reset = neuron.reset.capitalize()
+    if not isinstance(neuron, LIF):
+        return "Integrate", reset
+    return "Leak" if neuron.decay_input else "LeakOfMembrane", reset
+
+
+def _name(registry: Registry, part: object) -> str:  # type: ignore[type-arg]
+    """What a part is called in a config; its class's name where it is in no registry."""
+    return next((name for name in registry if registry[name] is type(part)), type(part).__name__)
