@@ -249,9 +249,7 @@ class RunFolder:
         """The rows of metrics.csv."""
         return read_epochs(self.metrics_csv)
 
-    def begin(
-        self, config: ExperimentConfig, hardware: Mapping[str, Any], kernels: Mapping[str, str] = PLAIN
-    ) -> None:
+    def begin(self, config: ExperimentConfig, hardware: Mapping[str, Any], kernels: Mapping[str, str] = PLAIN) -> None:
         """Makes the folder and writes the manifest; clears an earlier failure.
 
         Args:

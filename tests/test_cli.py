@@ -246,7 +246,9 @@ def test_show_draws_the_untrained_layers(tmp_path: Path, capsys: pytest.CaptureF
 def test_doctor_looks_at_versions_devices_data_output_and_wandb(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("torch", "cpu", "gpu", "data digits", "data mnist", "outputs", "W&B"))
+    assert all(
+        word in text for word in ("torch", "cpu", "gpu", "data digits", "data mnist", "outputs", "kernels", "W&B")
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,14 @@ from torch import Tensor
 from snn_exp.config import TrainerConfig
 from snn_exp.dataflow import data_flow, part_at
 from snn_exp.errors import UserError
-from snn_exp.kernels.build import Unavailable, library, toolchain
+from snn_exp.kernels.build import Real, Unavailable, library, toolchain
 from snn_exp.kernels.forms import NORMS_WITH_A_FORM, Form, form_of
 from snn_exp.kernels.fused import fire
 from snn_exp.networks import Network
 from snn_exp.neurons import Neuron
 from snn_exp.norms import BatchNorm
+
+_REAL: dict[str, Real] = {"32-true": "float", "64-true": "double"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,7 @@ def choose(trainer: TrainerConfig, neuron: Neuron) -> Choice:
 def _why_not(trainer: TrainerConfig, neuron: Neuron) -> str | None:
     if trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.accelerator.is_available()):
         return "the fused kernels are for a CPU, and the run is on a GPU (trainer.accelerator=cpu)"
-    if trainer.precision not in ("32-true", "64-true"):
+    if trainer.precision not in _REAL:
         return f"the fused kernels are for trainer.precision=32-true and 64-true, not {trainer.precision}"
     if trainer.num_threads > 1:
         return f"the fused kernels have one thread, and trainer.num_threads is {trainer.num_threads}"
@@ -67,7 +69,7 @@ def _why_not(trainer: TrainerConfig, neuron: Neuron) -> str | None:
     if isinstance(form, str):
         return form
     try:
-        library(form.defines)
+        library(form.defines, _REAL[trainer.precision])
     except Unavailable as reason:
         return str(reason)
     return None

@@ -1,25 +1,26 @@
 """Which neurons, surrogates and norms have a fused form.
 
-A part has one if its exact class is listed here: what inherits from it may do something else.
+A part has one if its exact class is listed here: what inherits from it may do something else. relu has none: behind
+torch's own batch norm it is one pass already.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from torch import nn
 
-from snn_exp.neurons import IF, LIF, NEURONS, PLIF, S2NN, SRM, IntegratingNeuron, Neuron, ReLU, RSign, Sign
+from snn_exp.neurons import IF, LIF, NEURONS, PLIF, S2NN, SRM, IntegratingNeuron, Neuron, RSign, Sign
 from snn_exp.norms import BatchNorm, ThresholdDependentBatchNorm
 from snn_exp.registry import Registry
 from snn_exp.surrogates import SURROGATES
 
-NEURONS_WITH_A_FORM = (IF, LIF, PLIF, SRM, S2NN, Sign, RSign, ReLU)
+NEURONS_WITH_A_FORM = (IF, LIF, PLIF, SRM, S2NN, Sign, RSign)
 NORMS_WITH_A_FORM = (BatchNorm, ThresholdDependentBatchNorm)
 
 # k(y) in the C++ of fused.cpp, by the surrogate's name
 KERNELS = {
-    "none": "0",
     "sigmoid": "4 * sigmoid(y) * (1 - sigmoid(y))",
     "atan": "1 / (1 + y * y)",
     "triangle": "positive(1 - absolute(y))",
@@ -33,8 +34,6 @@ KERNELS = {
     # tanh(y / 2) = 2 sigmoid(y) - 1
     "swish_sign": "(2 - y * (2 * sigmoid(y) - 1)) * 2 * sigmoid(y) * (1 - sigmoid(y))",
 }
-
-_EMITS = {"spikes": "Spikes", "signs": "Signs", "real": "Positive"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Form:
     learns_threshold: bool
     learns_leak: bool
 
-    @property
+    @functools.cached_property
     def defines(self) -> tuple[str, ...]:
         """The macros.
 
@@ -93,7 +92,7 @@ def form_of(neuron: Neuron) -> Form | str:
     return Form(
         dynamics=dynamics,
         reset=reset,
-        emits=_EMITS[neuron.emits],
+        emits=neuron.emits.capitalize(),
         surrogate=KERNELS[surrogate],
         detached=neuron.single_step or (isinstance(neuron, IntegratingNeuron) and neuron.detach_reset),
         learns_threshold=isinstance(neuron.v_threshold, nn.Parameter),

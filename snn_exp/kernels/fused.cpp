@@ -4,8 +4,9 @@
 //
 //     DYNAMICS  Memoryless, Integrate, Leak, LeakOfMembrane     h of v and x
 //     RESET     Hard, Soft, Refractory                          v of h and s
-//     EMITS     Spikes, Signs, Positive                         s of h - threshold
+//     EMITS     Spikes, Signs                                   s of h - threshold
 //     SURROGATE an expression in y, alpha and beta              ds/dh = peak k(y), y = (h - threshold) / width
+//     REAL      float or double
 //     DETACHED, LEARNS_THRESHOLD, LEARNS_LEAK                   true or false
 //
 // Shapes: x, s [T, B, C, S], contiguous, S all positions of a channel. N = C S lie side by side, and are taken in
@@ -17,18 +18,20 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
+#include <type_traits>
 #include <vector>
 
 namespace {
 
 using Count = std::int64_t;
+using F = REAL;
 constexpr Count WIDTH = 512;
 constexpr Count ROWS = 64;  // that are summed in F before they are added in double
 
 // What a call reads and writes; build.py has the same.
-template <class F>
 struct Call {
-    Count num_steps, batch, channels, size;
+    Count num_steps, batch, channels, size, num_thresholds;  // one, or one a channel
     double rest, v_reset, leak, decay, peak, width, alpha, beta, eps, momentum;
     const F *x, *threshold, *gain, *bias;
     F *running_mean, *running_var;
@@ -38,45 +41,38 @@ struct Call {
     F *grad_x, *grad_threshold, *grad_leak, *grad_gain, *grad_bias;
 };
 
-template <class F>
 F absolute(F y) {
     return y < 0 ? -y : y;
 }
 
-template <class F>
 F positive(F y) {
     return y > 0 ? y : F(0);
 }
 
-template <class F>
-struct Format;
-
-template <>
-struct Format<float> {
+struct Float {
     using Bits = std::uint32_t;
     static constexpr int fraction = 23, bias = 127, terms = 7;
     static constexpr float least = -87, most = 88, round = 12582912;  // 1.5 * 2^23
     static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
 };
 
-template <>
-struct Format<double> {
+struct Double {
     using Bits = std::uint64_t;
     static constexpr int fraction = 52, bias = 1023, terms = 13;
     static constexpr double least = -708, most = 709, round = 6755399441055744;  // 1.5 * 2^52
     static constexpr double ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
 };
 
+using Of = std::conditional_t<sizeof(F) == sizeof(float), Float, Double>;
+
 // e^y = 2^n e^r, |r| <= ln 2 / 2, e^r by its Taylor series; std::exp would not be vectorized.
-template <class F>
 F exponential(F y) {
-    using Of = Format<F>;
     constexpr F inverse[] = {1,        1,        F(1. / 2), F(1. / 3),  F(1. / 4),  F(1. / 5),  F(1. / 6),
                              F(1. / 7), F(1. / 8), F(1. / 9), F(1. / 10), F(1. / 11), F(1. / 12), F(1. / 13)};
     y = y < Of::least ? Of::least : y;
     y = y > Of::most ? Of::most : y;
     F n = y * F(1.44269504088896340736) + Of::round;  // n in the lowest bits
-    typename Of::Bits bits;
+    Of::Bits bits;
     std::memcpy(&bits, &n, sizeof bits);
     n -= Of::round;
     const F r = (y - n * Of::ln2_high) - n * Of::ln2_low;
@@ -88,13 +84,11 @@ F exponential(F y) {
     return series * power;
 }
 
-template <class F>
 F sigmoid(F y) {
     return 1 / (1 + exponential(-y));
 }
 
-template <class F>
-F surrogate(F excess, const Call<F> &call) {
+F surrogate(F excess, const Call &call) {
     const F y = excess / F(call.width), alpha = F(call.alpha), beta = F(call.beta);
     (void)alpha, (void)beta;
     return F(call.peak) * F(SURROGATE);
@@ -103,98 +97,94 @@ F surrogate(F excess, const Call<F> &call) {
 // What a gradient of h becomes: at v, at x, at the leak.
 
 struct Memoryless {
-    template <class F> static F charge(F, F x, F, F) { return x; }
-    template <class F> static F at_v(F, F) { return 0; }
-    template <class F> static F at_x(F grad, F) { return grad; }
-    template <class F> static F at_leak(F, F, F, F) { return 0; }
+    static F charge(F, F x, F, F) { return x; }
+    static F at_v(F, F) { return 0; }
+    static F at_x(F grad, F) { return grad; }
+    static F at_leak(F, F, F, F) { return 0; }
 };
 
 struct Integrate {
-    template <class F> static F charge(F v, F x, F, F) { return v + x; }
-    template <class F> static F at_v(F grad, F) { return grad; }
-    template <class F> static F at_x(F grad, F) { return grad; }
-    template <class F> static F at_leak(F, F, F, F) { return 0; }
+    static F charge(F v, F x, F, F) { return v + x; }
+    static F at_v(F grad, F) { return grad; }
+    static F at_x(F grad, F) { return grad; }
+    static F at_leak(F, F, F, F) { return 0; }
 };
 
 struct Leak {
-    template <class F> static F charge(F v, F x, F v_reset, F leak) { return v + (x - (v - v_reset)) * leak; }
-    template <class F> static F at_v(F grad, F leak) { return grad - grad * leak; }
-    template <class F> static F at_x(F grad, F leak) { return grad * leak; }
-    template <class F> static F at_leak(F grad, F v, F x, F v_reset) { return grad * (x - (v - v_reset)); }
+    static F charge(F v, F x, F v_reset, F leak) { return v + (x - (v - v_reset)) * leak; }
+    static F at_v(F grad, F leak) { return grad - grad * leak; }
+    static F at_x(F grad, F leak) { return grad * leak; }
+    static F at_leak(F grad, F v, F x, F v_reset) { return grad * (x - (v - v_reset)); }
 };
 
 struct LeakOfMembrane {
-    template <class F> static F charge(F v, F x, F v_reset, F leak) { return v - (v - v_reset) * leak + x; }
-    template <class F> static F at_v(F grad, F leak) { return grad - grad * leak; }
-    template <class F> static F at_x(F grad, F) { return grad; }
-    template <class F> static F at_leak(F grad, F v, F, F v_reset) { return -grad * (v - v_reset); }
+    static F charge(F v, F x, F v_reset, F leak) { return v - (v - v_reset) * leak + x; }
+    static F at_v(F grad, F leak) { return grad - grad * leak; }
+    static F at_x(F grad, F) { return grad; }
+    static F at_leak(F grad, F v, F, F v_reset) { return -grad * (v - v_reset); }
 };
 
 // What a gradient of the new v becomes: at s, at h, at the old v, at the threshold.
 
 struct Hard {
-    template <class F> static F next(F, F h, F s, F, F v_reset, F) { return s > 0 ? v_reset : h; }
-    template <class F> static F at_s(F grad, F h, F, F v_reset) { return grad * (v_reset - h); }
-    template <class F> static F at_h(F grad, F s) { return grad * (1 - s); }
-    template <class F> static F at_v(F, F) { return 0; }
-    template <class F> static F at_threshold(F, F) { return 0; }
+    static F next(F, F h, F s, F, F v_reset, F) { return s > 0 ? v_reset : h; }
+    static F at_s(F grad, F h, F, F v_reset) { return grad * (v_reset - h); }
+    static F at_h(F grad, F s) { return grad * (1 - s); }
+    static F at_v(F, F) { return 0; }
+    static F at_threshold(F, F) { return 0; }
 };
 
 struct Soft {
-    template <class F> static F next(F, F h, F s, F threshold, F, F) { return h - s * threshold; }
-    template <class F> static F at_s(F grad, F, F threshold, F) { return -grad * threshold; }
-    template <class F> static F at_h(F grad, F) { return grad; }
-    template <class F> static F at_v(F, F) { return 0; }
-    template <class F> static F at_threshold(F grad, F s) { return -grad * s; }
+    static F next(F, F h, F s, F threshold, F, F) { return h - s * threshold; }
+    static F at_s(F grad, F, F threshold, F) { return -grad * threshold; }
+    static F at_h(F grad, F) { return grad; }
+    static F at_v(F, F) { return 0; }
+    static F at_threshold(F grad, F s) { return -grad * s; }
 };
 
 struct Refractory {
-    template <class F> static F next(F v, F, F s, F threshold, F, F decay) { return decay * v - threshold * s; }
-    template <class F> static F at_s(F grad, F, F threshold, F) { return -grad * threshold; }
-    template <class F> static F at_h(F, F) { return 0; }
-    template <class F> static F at_v(F grad, F decay) { return decay * grad; }
-    template <class F> static F at_threshold(F grad, F s) { return -grad * s; }
+    static F next(F v, F, F s, F threshold, F, F decay) { return decay * v - threshold * s; }
+    static F at_s(F grad, F, F threshold, F) { return -grad * threshold; }
+    static F at_h(F, F) { return 0; }
+    static F at_v(F grad, F decay) { return decay * grad; }
+    static F at_threshold(F grad, F s) { return -grad * s; }
 };
 
 struct Spikes {
-    template <class F> static F of(F excess) { return excess >= 0 ? F(1) : F(0); }
-    template <class F> static F slope(F excess, const Call<F> &call) { return surrogate(excess, call); }
+    static F of(F excess) { return excess >= 0 ? F(1) : F(0); }
 };
 
 struct Signs {
-    template <class F> static F of(F excess) { return excess >= 0 ? F(1) : F(-1); }
-    template <class F> static F slope(F excess, const Call<F> &call) { return surrogate(excess, call); }
-};
-
-struct Positive {
-    template <class F> static F of(F excess) { return positive(excess); }
-    template <class F> static F slope(F excess, const Call<F> &) { return excess > 0 ? F(1) : F(0); }
+    static F of(F excess) { return excess >= 0 ? F(1) : F(-1); }
 };
 
 // A stretch of the N values of a sample, with what belongs to their channels spread out beside them.
-template <class F>
 struct Stretch {
-    Count start, width;
+    Count width, channel[WIDTH];
     F threshold[WIDTH], scale[WIDTH], shift[WIDTH];
 
-    Stretch(const Call<F> &call, Count start) : start(start), width(std::min(WIDTH, call.channels * call.size - start)) {
-        spread(call, call.threshold, threshold);
+    Stretch(const Call &call, Count start) : width(std::min(WIDTH, call.channels * call.size - start)) {
+        Count c = start / call.size, position = start % call.size;  // a division a value would cost as much as a pass
+        for (Count k = 0; k < width; ++k) {
+            channel[k] = c;
+            if (++position == call.size) position = 0, ++c;
+        }
+        if (call.num_thresholds == 1) std::fill_n(threshold, width, *call.threshold);
+        else spread(call.threshold, threshold);
         if (call.statistics) {
-            spread(call, call.statistics, scale);
-            spread(call, call.statistics + call.channels, shift);
+            spread(call.statistics, scale);
+            spread(call.statistics + call.channels, shift);
         }
     }
 
-    Count channel(const Call<F> &call, Count k) const { return (start + k) / call.size; }
-
-    void spread(const Call<F> &call, const F *values, F *along) const {
-        for (Count k = 0; k < width; ++k) along[k] = values[channel(call, k)];
+    void spread(const F *values_C, F *along) const {
+        for (Count k = 0; k < width; ++k) along[k] = values_C[channel[k]];
     }
 };
 
 // The membranes h of one step from those before, and v behind them.
-template <bool normed, class F>
-void charge(const Call<F> &call, const Stretch<F> &at, const F *x, F *v, F *h) {
+template <bool normed>
+void charge(const Call &call, const Stretch &at, const F *x, F *v, F *h) {
     const F v_reset = F(call.v_reset), leak = F(call.leak), decay = F(call.decay);
     for (Count k = 0; k < at.width; ++k) {
         const F input = normed ? x[k] * at.scale[k] + at.shift[k] : x[k];
@@ -203,12 +193,12 @@ void charge(const Call<F> &call, const Stretch<F> &at, const F *x, F *v, F *h) {
     }
 }
 
-template <bool normed, class F>
-void fire(const Call<F> &call) {
+template <bool normed>
+void fire(const Call &call) {
     const Count N = call.channels * call.size;
     F v[WIDTH], h[WIDTH];
     for (Count start = 0; start < N; start += WIDTH) {
-        const Stretch<F> at(call, start);
+        const Stretch at(call, start);
         for (Count b = 0; b < call.batch; ++b) {
             std::fill_n(v, at.width, F(call.rest));
             for (Count t = 0; t < call.num_steps; ++t) {
@@ -222,29 +212,32 @@ void fire(const Call<F> &call) {
 }
 
 // What is summed over a stretch's samples and steps, and over its channels' positions when it ends.
-template <class F>
 struct Sum {
     F values[WIDTH] = {};
 
-    void end(const Call<F> &call, const Stretch<F> &at, std::vector<double> &total_C) {
-        for (Count k = 0; k < at.width; ++k) total_C[at.channel(call, k)] += values[k];
+    void end(const Stretch &at, std::vector<double> &total_C) {
+        for (Count k = 0; k < at.width; ++k) total_C[at.channel[k]] += values[k];
         std::fill_n(values, at.width, F(0));
     }
 };
 
-template <bool normed, class F>
-void back(const Call<F> &call) {
+F total(const std::vector<double> &values) {
+    return F(std::accumulate(values.begin(), values.end(), 0.0));
+}
+
+template <bool normed>
+void back(const Call &call) {
     const Count N = call.channels * call.size, C = call.channels;
     const F v_reset = F(call.v_reset), leak = F(call.leak), decay = F(call.decay);
     std::vector<F> h_T(call.num_steps * WIDTH), v_T(call.num_steps * WIDTH);
     std::vector<double> threshold_C(C), leak_C(C), bias_C(C), gain_C(C);
     F v[WIDTH], grad_v[WIDTH], mean[WIDTH], inverse_sd[WIDTH];
     for (Count start = 0; start < N; start += WIDTH) {
-        const Stretch<F> at(call, start);
-        Sum<F> by_threshold, by_leak, by_bias, by_gain;
+        const Stretch at(call, start);
+        Sum by_threshold, by_leak, by_bias, by_gain;
         if (normed) {
-            at.spread(call, call.statistics + 2 * C, mean);
-            at.spread(call, call.statistics + 3 * C, inverse_sd);
+            at.spread(call.statistics + 2 * C, mean);
+            at.spread(call.statistics + 3 * C, inverse_sd);
         }
         for (Count b = 0; b < call.batch; ++b) {
             std::fill_n(v, at.width, F(call.rest));
@@ -261,7 +254,7 @@ void back(const Call<F> &call) {
                 for (Count k = 0; k < at.width; ++k) {
                     const F excess = h[k] - at.threshold[k], s = Spikes::of(excess);
                     const F reset = DETACHED ? F(0) : RESET::at_s(grad_v[k], h[k], at.threshold[k], v_reset);
-                    const F grad_excess = (grad_s[k] + reset) * EMITS::slope(excess, call);
+                    const F grad_excess = (grad_s[k] + reset) * surrogate(excess, call);
                     const F grad_h = grad_excess + RESET::at_h(grad_v[k], s);
                     const F grad_input = DYNAMICS::at_x(grad_h, leak);
                     if (LEARNS_THRESHOLD) by_threshold.values[k] += RESET::at_threshold(grad_v[k], s) - grad_excess;
@@ -278,18 +271,15 @@ void back(const Call<F> &call) {
                 }
             }
             if (b % ROWS == ROWS - 1 || b == call.batch - 1) {
-                if (LEARNS_THRESHOLD) by_threshold.end(call, at, threshold_C);
-                if (LEARNS_LEAK) by_leak.end(call, at, leak_C);
-                if (normed) by_bias.end(call, at, bias_C), by_gain.end(call, at, gain_C);
+                if (LEARNS_THRESHOLD) by_threshold.end(at, threshold_C);
+                if (LEARNS_LEAK) by_leak.end(at, leak_C);
+                if (normed) by_bias.end(at, bias_C), by_gain.end(at, gain_C);
             }
         }
     }
-    if (LEARNS_THRESHOLD) std::copy(threshold_C.begin(), threshold_C.end(), call.grad_threshold);
-    if (LEARNS_LEAK) {
-        double total = 0;
-        for (double value : leak_C) total += value;
-        *call.grad_leak = F(total);
-    }
+    if (LEARNS_THRESHOLD && call.num_thresholds == 1) *call.grad_threshold = total(threshold_C);
+    if (LEARNS_THRESHOLD && call.num_thresholds > 1) std::copy_n(threshold_C.begin(), C, call.grad_threshold);
+    if (LEARNS_LEAK) *call.grad_leak = total(leak_C);
     if (!normed) return;
     std::copy(bias_C.begin(), bias_C.end(), call.grad_bias);
     std::copy(gain_C.begin(), gain_C.end(), call.grad_gain);
@@ -303,9 +293,9 @@ void back(const Call<F> &call) {
     }
     F slope[WIDTH], offset[WIDTH];
     for (Count start = 0; start < N; start += WIDTH) {
-        const Stretch<F> at(call, start);
-        at.spread(call, slope_C.data(), slope);
-        at.spread(call, offset_C.data(), offset);
+        const Stretch at(call, start);
+        at.spread(slope_C.data(), slope);
+        at.spread(offset_C.data(), offset);
         for (Count row = 0; row < call.num_steps * call.batch; ++row) {
             const F *x = call.x + row * N + start;
             F *grad_x = call.grad_x + row * N + start;
@@ -315,17 +305,16 @@ void back(const Call<F> &call) {
 }
 
 // Mean and variance of each channel, from the distances to one of its values, so that nothing large cancels.
-template <class F>
-void take_statistics(const Call<F> &call) {
+void take_statistics(const Call &call) {
     const Count N = call.channels * call.size, C = call.channels, rows = call.num_steps * call.batch;
     std::vector<F> pivot_C(C);
     std::vector<double> first_C(C), second_C(C);
     for (Count c = 0; c < C; ++c) pivot_C[c] = call.x[c * call.size];
     F pivot[WIDTH];
     for (Count start = 0; start < N; start += WIDTH) {
-        const Stretch<F> at(call, start);
-        Sum<F> first, second;
-        at.spread(call, pivot_C.data(), pivot);
+        const Stretch at(call, start);
+        Sum first, second;
+        at.spread(pivot_C.data(), pivot);
         for (Count row = 0; row < rows; ++row) {
             const F *x = call.x + row * N + start;
             for (Count k = 0; k < at.width; ++k) {
@@ -333,7 +322,7 @@ void take_statistics(const Call<F> &call) {
                 first.values[k] += distance;
                 second.values[k] += distance * distance;
             }
-            if (row % ROWS == ROWS - 1 || row == rows - 1) first.end(call, at, first_C), second.end(call, at, second_C);
+            if (row % ROWS == ROWS - 1 || row == rows - 1) first.end(at, first_C), second.end(at, second_C);
         }
     }
     const double values = double(rows * call.size);
@@ -351,23 +340,12 @@ void take_statistics(const Call<F> &call) {
     }
 }
 
-template <class F>
-void forward(const Call<F> &call) {
-    if (!call.statistics) return fire<false>(call);
-    take_statistics(call);
-    fire<true>(call);
-}
-
-template <class F>
-void backward(const Call<F> &call) {
-    call.statistics ? back<true>(call) : back<false>(call);
-}
-
 }  // namespace
 
-extern "C" {
-void forward_float32(const Call<float> *call) { forward(*call); }
-void forward_float64(const Call<double> *call) { forward(*call); }
-void backward_float32(const Call<float> *call) { backward(*call); }
-void backward_float64(const Call<double> *call) { backward(*call); }
+extern "C" void forward(const Call *call) {
+    if (!call->statistics) return fire<false>(*call);
+    take_statistics(*call);
+    fire<true>(*call);
 }
+
+extern "C" void backward(const Call *call) { call->statistics ? back<true>(*call) : back<false>(*call); }

@@ -10,29 +10,29 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from snn_exp.kernels.build import Call, library
+from snn_exp.kernels.build import Call, Real, library
 from snn_exp.kernels.forms import Form
 from snn_exp.neurons import LIF, SRM, IntegratingNeuron, Neuron
 from snn_exp.norms import BatchNorm
 
+_REAL: dict[torch.dtype, Real] = {torch.float32: "float", torch.float64: "double"}
+
 
 def fire(neuron: Neuron, form: Form, norm: BatchNorm | None, x_TBN: Tensor) -> Tensor:
     """What the neuron makes of x, or of norm(x) if a norm in training is given."""
-    num_channels = x_TBN.shape[2]
-    threshold_C = neuron.threshold_as(x_TBN).reshape(-1).expand(num_channels)
     leak = neuron.leak() if isinstance(neuron, LIF) else 0.0
     bn = None if norm is None else norm.bn
     if bn is not None:
         assert bn.num_batches_tracked is not None
         bn.num_batches_tracked.add_(1)
     gain_C, bias_C = (None, None) if bn is None else (bn.weight, bn.bias)
-    s: Tensor = _Passes.apply(x_TBN, threshold_C, leak, gain_C, bias_C, form, _numbers(neuron), bn)
+    s: Tensor = _Passes.apply(x_TBN, neuron.threshold_as(x_TBN), leak, gain_C, bias_C, form, _numbers(neuron), bn)
     return s
 
 
@@ -56,7 +56,7 @@ class _Passes(torch.autograd.Function):
     def forward(
         ctx: Any,
         x_TBN: Tensor,
-        threshold_C: Tensor,
+        threshold: Tensor,
         leak: Tensor | float,
         gain_C: Tensor | None,
         bias_C: Tensor | None,
@@ -64,7 +64,7 @@ class _Passes(torch.autograd.Function):
         numbers: dict[str, float],
         bn: Any,
     ) -> Tensor:
-        x_TBN, threshold_C = x_TBN.contiguous(), threshold_C.contiguous()
+        x_TBN = x_TBN.contiguous()
         numbers = {**numbers, "leak": float(leak)}
         statistics, running = None, {}
         if bn is not None:
@@ -73,41 +73,43 @@ class _Passes(torch.autograd.Function):
             running = {"running_mean": bn.running_mean, "running_var": bn.running_var}
         s_TBN = torch.empty_like(x_TBN)
         _pass(
-            "forward", form, numbers, x=x_TBN, threshold=threshold_C, gain=gain_C, bias=bias_C, statistics=statistics,
+            "forward", form, numbers, x=x_TBN, threshold=threshold, gain=gain_C, bias=bias_C, statistics=statistics,
             s=s_TBN, **running,
         )  # fmt: skip
-        ctx.save_for_backward(x_TBN, threshold_C, statistics)
+        ctx.save_for_backward(x_TBN, threshold, statistics)
         ctx.case = form, numbers
         return s_TBN
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x_TBN, threshold_C, statistics = ctx.saved_tensors
+        x_TBN, threshold, statistics = ctx.saved_tensors
         form, numbers = ctx.case
         grad_x = torch.empty_like(x_TBN)
-        grad_threshold = torch.empty_like(threshold_C) if form.learns_threshold else None
+        grad_threshold = torch.empty_like(threshold) if form.learns_threshold else None
         grad_leak = x_TBN.new_empty(()) if form.learns_leak else None
         grad_gain, grad_bias = (None, None) if statistics is None else x_TBN.new_empty(2, x_TBN.shape[2])
         _pass(
-            "backward", form, numbers, x=x_TBN, threshold=threshold_C, statistics=statistics,
+            "backward", form, numbers, x=x_TBN, threshold=threshold, statistics=statistics,
             grad_s=gradients[0].contiguous(), grad_x=grad_x, grad_threshold=grad_threshold, grad_leak=grad_leak,
             grad_gain=grad_gain, grad_bias=grad_bias,
         )  # fmt: skip
         return grad_x, grad_threshold, grad_leak, grad_gain, grad_bias, None, None, None
 
 
-def _pass(direction: str, form: Form, numbers: dict[str, float], *, x: Tensor, **others: Tensor | None) -> None:
-    num_steps, batch, channels = x.shape[:3]
+def _pass(
+    direction: Literal["forward", "backward"],
+    form: Form,
+    numbers: dict[str, float],
+    *,
+    x: Tensor,
+    threshold: Tensor,
+    **others: Tensor | None,
+) -> None:
+    num_steps, batch, channels, *space = x.shape
     pointers = {name: tensor.data_ptr() for name, tensor in others.items() if tensor is not None}
     call = Call(
-        num_steps=num_steps, batch=batch, channels=channels, size=math.prod(x.shape[3:]), x=x.data_ptr(),
-        **pointers, **numbers,
+        num_steps=num_steps, batch=batch, channels=channels, size=math.prod(space),
+        num_thresholds=threshold.numel(), x=x.data_ptr(), threshold=threshold.data_ptr(), **pointers, **numbers,
     )  # fmt: skip
-    passes = library(form.defines)
-    {
-        (torch.float32, "forward"): passes.forward_float32,
-        (torch.float64, "forward"): passes.forward_float64,
-        (torch.float32, "backward"): passes.backward_float32,
-        (torch.float64, "backward"): passes.backward_float64,
-    }[x.dtype, direction](ctypes.byref(call))
+    getattr(library(form.defines, _REAL[x.dtype]), direction)(ctypes.byref(call))

@@ -1,0 +1,197 @@
+"""The fused passes beside the plain path: norm and neuron alone, and a whole training step beside its convolutions.
+
+One process, one thread, process CPU time. A round goes once through all rows, so that a slow minute of the machine
+hits them alike; a ratio is taken round by round. Prints the page and writes it to kernels.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+if os.environ.get("THP_MEM_ALLOC_ENABLE") != "1":  # read by torch's allocator when it is loaded
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "THP_MEM_ALLOC_ENABLE": "1"})
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from snn_exp.compose import compose
+from snn_exp.config import ExperimentConfig
+from snn_exp.kernels import Choice, Form, form_of
+from snn_exp.kernels.fused import fire
+from snn_exp.layers import Conv2d
+from snn_exp.loading import DataModule
+from snn_exp.networks import Network
+from snn_exp.neurons import NEURONS
+from snn_exp.norms import NORMS, BatchNorm, Site
+from snn_exp.results import git_state
+from snn_exp.surrogates import SURROGATES
+from snn_exp.train import build_data, build_task, kernels_of
+
+MAPS = ((64, 16, 8, 8), (64, 32, 4, 4), (64, 64, 16, 16))  # B, C, H, W
+LEGEND = """\
+A step is forward, loss and backward on a batch of 32 digits; convolutions: those of the same network alone, on inputs
+of the same shapes. ms: median over the rounds. Ratio: median of the rounds' ratios, in brackets the quartiles.
+"""
+CHOICE = """\
+## Why C++ and not torch.compile
+
+Both were written by hand from the same equations (forward that keeps its input, backward that computes the membranes
+again) and measured once, before the choice, in the way of this page; torch 2.15, g++ 12. Batch norm and neuron, forward
+and backward, as a share of the plain path's time:
+
+| T, B, C, H, W | neuron | torch.compile | C++ | C++ neuron behind torch's batch norm |
+| --- | --- | ---: | ---: | ---: |
+| 4, 64, 16, 8, 8 | lif | 0.28 | 0.20 | 0.42 |
+| 4, 64, 32, 4, 4 | lif | 0.32 | 0.19 | 0.41 |
+| 4, 64, 64, 16, 16 | lif | 0.33 | 0.25 | 0.50 |
+| 1, 64, 16, 8, 8 | s2nn | 0.55 | 0.38 | 0.64 |
+| 1, 64, 32, 4, 4 | s2nn | 0.73 | 0.41 | 0.70 |
+| 1, 64, 64, 16, 16 | s2nn | 0.40 | 0.42 | 0.52 |
+
+torch.compile needs a C++ compiler on a CPU as well. For three shapes of lif it took 22 s of its process (the
+compiler's not counted), and 5 s in each process once its cache was filled; the C++ takes 2 s once, and then nothing.
+"""
+
+
+class Row(NamedTuple):
+    """What is measured together: name -> what is run in each round."""
+
+    head: tuple[str, ...]
+    ways: dict[str, Callable[[], object]]
+
+
+def norm_and_neuron(config: ExperimentConfig, shape: tuple[int, ...]) -> Row:
+    """Batch norm and neuron, on values as they come out of a normalized network."""
+    x = torch.randn(config.num_steps, *shape, requires_grad=True)
+    weight = torch.randn_like(x)
+    norm = NORMS.make({"name": "bn"}, Site(shape[1:]))
+    neuron = NEURONS.make(config.neuron, shape[1:], SURROGATES.make(config.surrogate), config.num_steps)
+    form = form_of(neuron)
+    assert isinstance(norm, BatchNorm) and isinstance(form, Form)
+
+    def measured(function: Callable[[Tensor], Tensor]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(function(x), (x, *norm.parameters()), weight)
+
+    return Row(
+        (str(config.neuron["name"]), ", ".join(map(str, x.shape))),
+        {"plain": measured(lambda x: neuron(norm(x))), "fused": measured(lambda x: fire(neuron, form, norm, x))},
+    )
+
+
+def training_step(config: ExperimentConfig, data: DataModule, kernels: Choice) -> Row:
+    """A step of the network on each path, and its convolutions alone."""
+    x, y_B = next(iter(data.train_dataloader()))
+    tasks = {"plain": build_task(config, data), "fused": build_task(config, data, kernels)}
+
+    def step(way: str) -> None:
+        task = tasks[way]
+        task.zero_grad()
+        functional.cross_entropy(task(x), y_B).backward()
+
+    calls = convolutions_of(tasks["plain"].network, lambda: step("plain"))
+
+    def convolve() -> None:
+        for conv, given, weight in calls:
+            torch.autograd.grad(conv(given), (given, conv.weight), weight)
+
+    head = (str(config.neuron["name"]), str(config.num_steps), f"{config.depth.num_layers}")
+    return Row(head, {"plain": lambda: step("plain"), "fused": lambda: step("fused"), "convolutions": convolve})
+
+
+def convolutions_of(network: Network, step: Callable[[], None]) -> list[tuple[Conv2d, Tensor, Tensor]]:
+    """Each convolution, with an input and an output's gradient of the shapes that it has in a step."""
+    found: list[tuple[Conv2d, Tensor, Tensor]] = []
+
+    def keep(conv: Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+        found.append((conv, torch.randn_like(inputs[0], requires_grad=True), torch.randn_like(output)))
+
+    handles = [module.register_forward_hook(keep) for module in network.modules() if isinstance(module, Conv2d)]
+    step()
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def measure(rows: list[Row], num_rounds: int) -> list[dict[str, list[float]]]:
+    """ms of each way in each round; the round before the first is not counted."""
+    found: list[dict[str, list[float]]] = [{way: [] for way in row.ways} for row in rows]
+    for number in range(num_rounds + 1):
+        print(f"round {number} of {num_rounds}", file=sys.stderr)
+        for row, spent in zip(rows, found, strict=True):
+            for way, run in row.ways.items():
+                start = time.process_time()
+                run()
+                if number:
+                    spent[way].append(1000 * (time.process_time() - start))
+    return found
+
+
+def ratio(above: list[float], below: list[float]) -> str:
+    """Median and quartiles of the rounds' ratios."""
+    low, middle, high = statistics.quantiles([a / b for a, b in zip(above, below, strict=True)], n=4)
+    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def table(headings: tuple[str, ...], rows: list[Row], found: list[dict[str, list[float]]]) -> Iterator[str]:
+    """Medians and ratios as Markdown."""
+    ways = list(found[0])
+    ratios = [
+        (a, b) for a, b in (("fused", "plain"), ("plain", "convolutions"), ("fused", "convolutions")) if b in ways
+    ]
+    yield f"| {' | '.join([*headings, *(f'{way}, ms' for way in ways), *(f'{a} / {b}' for a, b in ratios)])} |"
+    yield f"| {' | '.join(['---'] * len(headings) + ['---:'] * (len(ways) + len(ratios)))} |"
+    for row, spent in zip(rows, found, strict=True):
+        cells = [f"{statistics.median(spent[way]):.2f}" for way in ways]
+        yield f"| {' | '.join([*row.head, *cells, *(ratio(spent[a], spent[b]) for a, b in ratios)])} |"
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=["lif_bn", "s2nn_bn"], help="options of configs/method")
+    parser.add_argument("--depths", type=int, nargs="+", default=[20, 56], help="options of depth")
+    parser.add_argument("--rounds", type=int, default=9, help="measurements a row")
+    parser.add_argument("--remark", default="", help="a sentence about the machine, such as what else it does")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    maps, steps = [], []
+    for method in options.methods:
+        config = compose([f"method={method}", "trainer.kernels=fused"])
+        kernels = kernels_of(config)
+        maps += [norm_and_neuron(config, shape) for shape in MAPS]
+        data = build_data(config)
+        for depth in options.depths:
+            deep = compose([f"method={method}", f"depth=d{depth}", "trainer.kernels=fused"])
+            steps.append(training_step(deep, data, kernels))
+    found = measure([*maps, *steps], options.rounds)
+    lines = [
+        "# Norm and neuron in one pass",
+        f"```bash\n{shlex.join(['python', 'benchmarks/kernels.py', *sys.argv[1:]])}  # long\n```",
+        f"{options.rounds} rounds; {platform.machine()}, {os.cpu_count()} cores, torch "
+        f"{torch.__version__.partition('+')[0]}, kernels {kernels.why.rpartition('; ')[2]}, commit "
+        f"{git_state().get('commit', 'unknown')[:10]}. {options.remark}".strip(),
+        LEGEND.strip(),
+        "## Batch norm and neuron, forward and backward",
+        "\n".join(table(("neuron", "T, B, C, H, W"), maps, found[: len(maps)])),
+        "## A training step",
+        "\n".join(table(("neuron", "T", "layers"), steps, found[len(maps) :])),
+        CHOICE.strip(),
+    ]
+    text = "\n\n".join(lines) + "\n"
+    print(text)
+    Path(__file__).with_suffix(".md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
