@@ -39,7 +39,7 @@ except build.Unavailable as reason:
 FUSED = [name for name in NEURONS if NEURONS[name] in forms.NEURONS_WITH_A_FORM]
 NORMED = ("none", *(name for name in NORMS if NORMS[name] in forms.NORMS_WITH_A_FORM))
 LARGE = (4, 70, 10, 8, 8)  # more samples than are summed at once, more values than a stretch
-TINY = ("network.width=4", "logger=none", "trainer.max_epochs=1", "optim.batch_size=128", "neuron=lif")
+TINY = ("network.width=4", "logger=none", "trainer.max_epochs=1", "optim.batch_size=128")
 
 shapes = st.tuples(
     st.integers(1, 4), st.integers(2, 4), st.integers(1, 5), st.lists(st.integers(1, 4), max_size=2)

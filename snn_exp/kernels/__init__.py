@@ -14,8 +14,7 @@ gradients differ by rounding: sums are formed in another order.
 Why C++ and not torch.compile: benchmarks/kernels.md.
 """
 
-from snn_exp.kernels.build import Unavailable, toolchain
 from snn_exp.kernels.choice import Choice, choose, fuse
 from snn_exp.kernels.forms import Form, form_of
 
-__all__ = ["Choice", "Form", "Unavailable", "choose", "form_of", "fuse", "toolchain"]
+__all__ = ["Choice", "Form", "choose", "form_of", "fuse"]

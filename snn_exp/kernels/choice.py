@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snn_exp.config import TrainerConfig
 from snn_exp.dataflow import data_flow, part_at
@@ -90,9 +90,9 @@ def fuse(network: Network) -> None:
         form = form_of(neuron)
         assert not isinstance(form, str), form
         norm = norm_of.get(neuron)
-        neuron.forward = functools.partial(_fire, neuron, form, norm)
+        _replace_forward(neuron, functools.partial(_fire, neuron, form, norm))
         if norm is not None:
-            norm.forward = functools.partial(_hand_on, norm, norm.forward)
+            _replace_forward(norm, functools.partial(_hand_on, norm, norm.forward))
 
 
 def _norms_that_a_neuron_alone_reads(network: Network) -> Iterator[tuple[Neuron, BatchNorm]]:
@@ -102,6 +102,10 @@ def _norms_that_a_neuron_alone_reads(network: Network) -> Iterator[tuple[Neuron,
         if type(norm) in NORMS_WITH_A_FORM and len(readers) == 1 and isinstance(readers[0], Neuron):
             assert isinstance(norm, BatchNorm)
             yield readers[0], norm
+
+
+def _replace_forward(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
+    module.forward = forward
 
 
 def _fire(neuron: Neuron, form: Form, norm: BatchNorm | None, x_TBN: Tensor) -> Tensor:
