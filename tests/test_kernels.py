@@ -111,7 +111,7 @@ def drawn(shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:
 
 @pytest.mark.parametrize("norm", NORMED)
 @pytest.mark.parametrize(("neuron", "surrogate"), list(cases()))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(shape=shapes, seed=st.integers(0, 10**6))
 @example(shape=LARGE, seed=0)
 def test_in_float64_spikes_gradients_and_statistics_are_those_of_the_plain_path(
