@@ -46,7 +46,7 @@ class TrainerConfig:
         checkpoint_activations: keep only what goes into each block or layer and compute the rest again in the
             backward pass: less memory, more time, the same result.
         kernels: what computes norms and neurons: the plain path (reference), one pass over the data in compiled
-            C++ (fused), or that where it can be (auto). Results differ by rounding.
+            C++ (fused), or that where it can be and pays (auto). Results differ by rounding.
     """
 
     max_epochs: Count = 12

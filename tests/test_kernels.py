@@ -24,7 +24,7 @@ from snn_exp.kernels import Form, build, choose, form_of, forms, fuse
 from snn_exp.kernels.fused import fire
 from snn_exp.layers import make_part_factories
 from snn_exp.networks import Network, build_network
-from snn_exp.neurons import KLIF, LIF, NEURONS, SRM, Neuron
+from snn_exp.neurons import KLIF, LIF, NEURONS, SRM, Neuron, Sign
 from snn_exp.norms import NORMS, BatchNorm, Site
 from snn_exp.results import RunFolder
 from snn_exp.surrogates import SURROGATES, ATan
@@ -280,6 +280,14 @@ def test_what_cannot_be_fused_is_said_in_a_sentence_and_auto_takes_the_plain_pat
     assert str(error.value) == (
         f"trainer.kernels=fused cannot be: {reason}; leave it out, or type trainer.kernels=reference"
     )
+
+
+def test_auto_takes_them_only_where_a_step_is_clearly_faster() -> None:
+    assert choose(TrainerConfig(), LIF()).used == "fused"
+    assert choose(TrainerConfig(), Sign()).why == (
+        "a step with signs is hardly faster fused, see benchmarks/kernels.md"
+    )
+    assert choose(TrainerConfig(kernels="fused"), Sign()).used == "fused"
 
 
 @pytest.fixture

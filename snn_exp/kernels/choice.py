@@ -49,6 +49,8 @@ def choose(trainer: TrainerConfig, neuron: Neuron) -> Choice:
     """
     if trainer.kernels == "reference":
         return Choice("reference", "trainer.kernels=reference")
+    if trainer.kernels == "auto" and neuron.emits == "signs":
+        return Choice("reference", "a step with signs is hardly faster fused, see benchmarks/kernels.md")
     reason = _why_not(trainer, neuron)
     if reason is None:
         why = "trainer.kernels=fused" if trainer.kernels == "fused" else "faster, see benchmarks/kernels.md"
