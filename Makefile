@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray check bench-depth bench-report format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed check bench-depth bench-report format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -19,7 +19,7 @@ setup: .venv/installed  ## the virtual environment, from the hashed lock
 run: setup  ## five methods, three seeds, on real digits; then the table
 	$(BIN)/snn-exp train experiment=quick
 
-test: setup  ## all tests but for equivalence, browser, slurm and ray, which need more than .venv
+test: setup  ## all tests but for those below, which need more than .venv or take minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 equivalence: setup .peers/installed  ## our parts against SpikingJelly's, our counts against NeuroBench's; .ci/run too
@@ -35,6 +35,9 @@ slurm: setup .slurm/installed  ## a multirun on a real Slurm of one node, with j
 
 ray: setup .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
 	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/test_ray.py
+
+killed: setup  ## 60 runs by joblib killed five times, one run killed twenty times: as undisturbed; .ci/run too
+	$(BIN)/python -m pytest -m killed tests/test_killed.py tests/test_resuming.py
 
 .%/installed: requirements-%.lock .venv/installed
 	rm -rf $(@D)

@@ -14,11 +14,10 @@ from typing import Any
 import psutil
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from snn_exp.ownership import Ownership
-from snn_exp.results import read_epochs
+from snn_exp.results import read_epochs, whole_file
 from snn_exp.task import Classification
 
 Say = Callable[[str], None]
@@ -60,19 +59,6 @@ class KeepSigterm(pl.Callback):
             signal.signal(signal.SIGTERM, self._before)
 
     on_test_start = on_predict_start = on_train_start
-
-
-def make_checkpoints(folder: Path) -> ModelCheckpoint:
-    """The best epoch by validation accuracy, and the last, for resuming."""
-    return ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor="val/score",
-        mode="max",
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
 
 
 class Clock(pl.Callback):
@@ -168,21 +154,23 @@ class EpochTable(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drops rows of epochs that will be trained again."""
         if self.path.exists():
-            rows = read_epochs(self.path)
-            self._write([row for row in rows if int(row["epoch"]) < trainer.current_epoch], "w")
+            rows = [row for row in read_epochs(self.path) if int(row["epoch"]) < trainer.current_epoch]
+            with whole_file(self.path) as scratch:
+                _append(scratch, rows)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Appends the epoch's row."""
         metrics = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
-        self._write([{"epoch": trainer.current_epoch, **metrics}], "a")
+        _append(self.path, [{"epoch": trainer.current_epoch, **metrics}])
 
-    def _write(self, rows: list[dict[str, Any]], mode: str) -> None:
-        with self.path.open(mode, newline="") as file:
-            if rows:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerows(rows)
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("a", newline="") as file:
+        if rows:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerows(rows)
 
 
 class EpochLine(pl.Callback):

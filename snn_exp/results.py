@@ -78,7 +78,11 @@ def require_writable(folder: Path) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """Writes a whole file or none: what is written to the scratch file it gives is renamed at the end."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    yield scratch
+    try:
+        yield scratch
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
     scratch.replace(path)
 
 
@@ -100,11 +104,11 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def read_epochs(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv; none if there is no such file."""
+    """The rows of a metrics.csv, without a last one that is torn; none if there is no such file."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    lines = path.read_text().splitlines(keepends=True)
+    return list(csv.DictReader(line for line in lines if line.endswith("\n")))
 
 
 @dataclasses.dataclass(frozen=True)

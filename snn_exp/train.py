@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import time
 import traceback
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from snn_exp import callbacks, tracking
+from snn_exp import callbacks, resuming, tracking
 from snn_exp.checkpointing import checkpoint_activations
 from snn_exp.config import ExperimentConfig
 from snn_exp.encodings import ENCODINGS
@@ -55,8 +55,16 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, fold
     folder = folder or RunFolder.of(config)
     if (stored := folder.result()) is not None and folder.is_complete(config):
         return stored
-    with owning(folder.path) as ownership:
-        return _run(config, folder, ownership, echo, live)
+    try:
+        with owning(folder.path) as ownership:
+            return _run(config, folder, ownership, echo, live)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"the disk of {folder.path} is full; make room and type the same command again, and the run goes on from "
+            f"its last checkpoint"
+        ) from error
 
 
 def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo: bool, live: bool) -> Result:
@@ -75,7 +83,7 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
         layers = {"init": _probe(task, data)}
     say = tracking.RunLog(folder.path / "train.log", echo)
     clock, memory = callbacks.Clock(), callbacks.PeakMemory()
-    checkpoint = callbacks.make_checkpoints(folder.checkpoints)
+    checkpoint = resuming.make_checkpoints(folder.checkpoints)
     loggers = tracking.make_loggers(config, folder.path, say) if stored is None else []
     watchers = [callbacks.StopWhenLost(ownership), callbacks.KeepSigterm(), clock, memory, checkpoint,
                 *_watchers(folder, data, say, live)]  # fmt: skip
@@ -89,7 +97,7 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
         return result
     operations: dict[str, Operations] = {}
     try:
-        trainer.fit(task, data, ckpt_path=_path(folder.last_checkpoint), weights_only=True)
+        trainer.fit(task, data, ckpt_path=resuming.checkpoint_to_resume(folder, say), weights_only=True)
     except callbacks.Diverged as reason:
         say(f"diverged: {reason}")
         status, best_epoch, metrics = "diverged", None, {}
@@ -120,7 +128,11 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False) -> Non
     except (Taken, Lost) as reason:
         print(reason, flush=True)  # the run is in other hands, so nothing of it is stored here
     except Exception as error:
-        RunFolder.of(config).fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        try:
+            RunFolder.of(config).fail(said, traceback.format_exc())
+        except OSError:  # on a full disk
+            print(f"failed {config.label}: {said}", flush=True)
 
 
 def build_data(config: ExperimentConfig) -> DataModule:
@@ -219,7 +231,10 @@ def _make_trainer(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        plugins=LightningEnvironment(),  # a job of Slurm trains alone, whatever its variables say
+        plugins=[
+            LightningEnvironment(),  # a job of Slurm trains alone, whatever its variables say
+            resuming.WholeCheckpoints(),
+        ],
         default_root_dir=folder.path,
     )
 
@@ -272,7 +287,3 @@ def _size(task: Classification, data: DataModule) -> dict[str, float]:
     x = torch.zeros(1, *data.dataset.sample_shape, device=like.device, dtype=like.dtype)
     macs = dense_macs(task.network, task.encoding(x))[""]
     return {"params": sum(p.numel() for p in task.network.parameters()), "macs_dense": macs}
-
-
-def _path(path: Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -68,6 +68,7 @@ ORDER = [
     "probe",
     "tracking",
     "callbacks",
+    "resuming",
     "train",
     "recall",
     "fold",
