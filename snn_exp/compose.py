@@ -165,7 +165,7 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
             raise UserError(f"the sweep cannot be expanded: {_first_line(error)}") from None
         if not multirun:
             composer.remember(tuple(expanded[0]), base)
-        cells = [composer.cell(tuple(cell)) for cell in expanded]
+        cells = composer.cells([tuple(cell) for cell in expanded])
     return Sweep(
         cells=_with_teachers(cells, search),
         hydra_overrides=tuple(_text(o) for o in overrides if _is_hydras(o)),
@@ -182,15 +182,16 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
     """
     store_schemas()
     with _hydra(search) as loader:
-        composer, cells = _Composer(search), []
         read = {
             line: _normalized(o, loader) for line in dict.fromkeys(chain(*commands)) for o in _parse([line], loader)
         }
+        expanded = []
         for command in commands:
             overrides = [read[line] for line in command]
             if sweeping := [o for o in overrides if o.is_sweep_override()]:
                 raise UserError(f"{_text(sweeping[0])} is a sweep of several values; give one value")
-            cells.append(composer.cell(tuple(_text(o) for o in _last_of_each(overrides))))
+            expanded.append(tuple(_text(o) for o in _last_of_each(overrides)))
+        cells = _Composer(search).cells(expanded)
     return _with_teachers(cells, search)
 
 
@@ -281,15 +282,20 @@ class _Composer:
 
     def remember(self, overrides: tuple[str, ...], base: dict[str, Any]) -> None:
         """The groups of these overrides are composed already."""
-        choices = tuple(_text(o) for o in _parse(overrides) if not _is_value(o))
-        self._composed[choices] = {key: value for key, value in base.items() if key != "hydra"}
+        self._composed[_choices(overrides)] = {key: value for key, value in base.items() if key != "hydra"}
 
-    def cell(self, overrides: tuple[str, ...]) -> Cell:
+    def cells(self, commands: Sequence[tuple[str, ...]]) -> list[Cell]:
+        """A cell for each list of overrides."""
+        distinct = set(map(_choices, commands))
+        one_by_one = {part for choices in distinct for part in _parts(choices)}
+        return [self._cell(command, by_parts=len(one_by_one) < len(distinct)) for command in commands]
+
+    def _cell(self, overrides: tuple[str, ...], *, by_parts: bool) -> Cell:
         parsed = [_parsed(line) for line in overrides]
-        choices = tuple(_text(o) for o in parsed if not _is_value(o))
+        choices = _choices(overrides)
         try:
             if choices not in self._composed:
-                self._composed[choices] = _compose_plain([_parsed(line) for line in choices], with_hydra=False)
+                self._composed[choices] = self._joined(choices) if by_parts else self._whole(choices)
             plain = self._with_values(choices, [o for o in parsed if _is_value(o)])
             experiment = next((o.value() for o in parsed if o.key_or_group == "experiment"), None)
             return Cell(overrides, resolve({**plain, "experiment": experiment}))
@@ -297,6 +303,25 @@ class _Composer:
             return Cell(overrides, None, str(refusal))
         except OmegaConfBaseException as error:
             return Cell(overrides, None, _first_line(error))
+
+    def _whole(self, choices: tuple[str, ...]) -> dict[str, Any]:
+        if choices not in self._composed:
+            self._composed[choices] = _compose_plain([_parsed(line) for line in choices], with_hydra=False)
+        return self._composed[choices]
+
+    def _joined(self, choices: tuple[str, ...]) -> dict[str, Any]:
+        """The groups of each choice composed alone, put together: a grid needs as many as it has options, not cells.
+
+        A choice that says something of another group than its own, as a person's YAML may, has all composed at once.
+        """
+        base, *alone = _parts(choices)
+        joined = dict(self._whole(base))
+        for part in alone:
+            group, composed = _parsed(part[-1]).key_or_group, self._whole(part)
+            if any(composed[key] != value for key, value in self._whole(base).items() if key != group):
+                return self._whole(choices)
+            joined[group] = composed[group]
+        return joined
 
     def _with_values(self, choices: tuple[str, ...], values: Sequence[Override]) -> dict[str, Any]:
         """The composed groups with the values set; cells that differ in the seed alone share the work."""
@@ -312,6 +337,17 @@ class _Composer:
             assert isinstance(plain, dict)
             self._valued[key] = {str(k): v for k, v in plain.items()}
         return {**self._valued[key], **{o.key_or_group: o.value() for o in values if o.key_or_group == "seed"}}
+
+
+def _choices(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """What Hydra composes of them; the rest are values."""
+    return tuple(line for line in overrides if not _is_value(_parsed(line)))
+
+
+def _parts(choices: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """What may say something of any group, and with it each choice of one group."""
+    wide = tuple(line for line in choices if _parsed(line).key_or_group not in GROUPS)
+    return [wide, *((*wide, line) for line in choices if line not in wide)]
 
 
 def _hydra_type(p: Parameter) -> tuple[Any, Any]:
