@@ -57,6 +57,7 @@ ORDER = [
     "ledger",
     "comparison",
     "tables",
+    "search",
     "campaign",
     "claims",
     "figures",
@@ -77,7 +78,7 @@ ORDER = [
 ]
 
 TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "runs", "plan",
-              "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "campaign",
+              "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
               "claims", "figures", "study_report", "documents"]  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def test_a_long_command_is_one_that_could_run(words: list[str]) -> None:
         return
     assert words[:2] == ["snn-exp", "train"]
     overrides = [word for word in words[2:] if word != "-m"]
-    if any(f"hydra/launcher={name}" in words for name in compose.GUESTS):  # test_slurm and test_ray read those as well
+    if any(guest in words for guest in compose.GUESTS):  # test_slurm and test_ray read those as well
         overrides = [word for word in overrides if not word.lstrip("+").startswith("hydra")]
     sweep = compose.read_command(overrides, multirun="-m" in words)
     assert sweep.cells and all(cell.config for cell in sweep.cells)
