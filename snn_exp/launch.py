@@ -82,9 +82,7 @@ def ready_launcher(overrides: Sequence[str], search: Sequence[str] = ()) -> Laun
     return launcher
 
 
-def multirun(
-    launcher: Launcher, overrides: Sequence[str], search: Sequence[str], log: Path, job: Job
-) -> list[str]:
+def multirun(launcher: Launcher, overrides: Sequence[str], search: Sequence[str], log: Path, job: Job) -> list[str]:
     """A Hydra multirun; a sentence if its launcher gave up.
 
     Args:

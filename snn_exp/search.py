@@ -205,6 +205,10 @@ def _refuse_unfit(space: compose.Space) -> None:
                 f"{line} follows from the rest of snn-exp search; leave it out: of hydra.sweeper, n_trials, n_jobs and "
                 f"sampler are yours to set"
             )
+        if line == "hydra/sweeper/sampler=grid":
+            raise UserError(
+                f"{line} would try every combination, as snn-exp train -m does; choose tpe, random or nsgaii"
+            )
 
 
 def _key(line: str) -> str:
@@ -387,8 +391,8 @@ def answer(search: Search, trials: Sequence[Trial]) -> list[str]:
         return ["no trial could be trained, so there is no winner"]
     winners = trials if len(search.objectives) > 1 else trials[:1]
     return [
-        f"validation data have chosen; the test set judges on fresh seeds, without seed={trials[0].config.seed}, by which "
-        f"it was chosen:",
+        f"validation data have chosen; the test set judges on fresh seeds, without seed={trials[0].config.seed}, by "
+        f"which it was chosen:",
         *(f"  {_test_command(search, trial)}" for trial in winners),
     ]
 
