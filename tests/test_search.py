@@ -179,7 +179,7 @@ def test_train_hands_a_search_on(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.search
-@pytest.mark.filterwarnings("ignore:enqueue_trial is experimental")
+@pytest.mark.filterwarnings("ignore:.*_trial is experimental")
 def test_refused_diverged_and_crashed_trials_end_no_search(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
