@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray killed check bench-depth bench-report format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed search check bench-depth bench-report format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -39,6 +39,9 @@ ray: setup .ray/installed  ## a multirun on a Ray cluster of two workers, one of
 killed: setup  ## 60 runs by joblib killed five times, one run killed twenty times: as undisturbed; .ci/run too
 	$(BIN)/python -m pytest -m killed tests/test_killed.py tests/test_resuming.py
 
+search: setup .search/installed  ## searches with Optuna, one of which is killed and goes on; .ci/run too
+	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/test_search.py
+
 .%/installed: requirements-%.lock .venv/installed
 	rm -rf $(@D)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $<
@@ -72,7 +75,8 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --group browser -o requirements-browser.lock
 	$(COMPILE) --extra slurm --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-slurm.lock
 	$(COMPILE) --extra ray --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-ray.lock
+	$(COMPILE) --extra search --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-search.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .peers .browser .slurm .ray .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .browser .slurm .ray .search .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

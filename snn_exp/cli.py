@@ -34,6 +34,7 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
 
   train [-m] [overrides]   train one run, or with -m every combination of a sweep
   plan [-m] [overrides]    what that would run, what of it is done, and how long the rest takes
+  search [overrides]       let Optuna choose among values and ranges by validation accuracy, or against energy too
   study [NAME] [overrides] tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs
   report NAME|key=value    what a study, or the stored runs that agree, say: tables, figures, one page
   options [group]          what can be chosen: each option, its parameters, defaults and units
@@ -224,6 +225,29 @@ def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:
             measured[words] = train.seconds_measured(config)
         found[config.run_id] = measured[words]
     return found
+
+
+def search(arguments: Sequence[str]) -> int:
+    """snn-exp search."""
+    parser = _parser("search", "Let Optuna choose among what the overrides leave open.", overrides=True)
+    parser.add_argument("--objective", default="val/acc", metavar="METRICS", help="val/acc, or val/acc,val/energy_pj")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import results
+    from snn_exp import search as searching
+
+    asked, corners = searching.read(given.overrides, given.objective, given.config_dir)
+    _require_data(corners)
+    results.require_writable(results.output_root())
+    failures = searching.advance(asked)
+    found = searching.best(asked)
+    if found:
+        Console(width=None if sys.stdout.isatty() else 160).print(searching.table(asked, found))
+    print("\n".join(searching.answer(asked, found)))
+    print(f"study: {asked.folder / 'study.db'}")
+    for failure in failures:
+        print(f"snn-exp: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def study(arguments: Sequence[str]) -> int:
@@ -509,6 +533,7 @@ def _parser(command: str, text: str, overrides: bool = False) -> argparse.Argume
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "plan": plan,
+    "search": search,
     "study": study,
     "report": report,
     "options": options,

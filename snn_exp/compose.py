@@ -12,7 +12,7 @@ import enum
 import functools
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -42,10 +42,11 @@ from snn_exp.registry import Parameter, parameters_of
 
 CHOICES = (*GROUPS, "method", "experiment")  # every config folder a person can choose from
 CONFIG_NAME = "train"
-GUESTS = {  # launchers from packages of their own, each with our extra that brings it
-    "submitit_slurm": ("hydra-submitit-launcher", "slurm"),
-    "submitit_local": ("hydra-submitit-launcher", "slurm"),
-    "ray": ("hydra-ray-launcher", "ray"),
+GUESTS = {  # from packages of their own, each with our extra that brings it
+    "hydra/launcher=submitit_slurm": ("hydra-submitit-launcher", "slurm"),
+    "hydra/launcher=submitit_local": ("hydra-submitit-launcher", "slurm"),
+    "hydra/launcher=ray": ("hydra-ray-launcher", "ray"),
+    "hydra/sweeper=optuna": ("hydra-optuna-sweeper", "search"),
 }
 
 
@@ -76,6 +77,21 @@ class Sweep:
 
 
 @dataclasses.dataclass(frozen=True)
+class Space:
+    """What a search may choose from.
+
+    Args:
+        fixed: the overrides that all its runs have.
+        axes: those that leave a choice, such as optim.lr=interval(0.001,0.03).
+        hydra_overrides: as in `Sweep`.
+    """
+
+    fixed: tuple[str, ...]
+    axes: tuple[str, ...]
+    hydra_overrides: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Launcher:
     """What starts the runs of a multirun.
 
@@ -83,11 +99,13 @@ class Launcher:
         name: as in hydra/launcher=NAME.
         settings: its own.
         folder: where it and Hydra put their files.
+        sweeper: the settings of what names the runs.
     """
 
     name: str
     settings: dict[str, Any]
     folder: str
+    sweeper: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def config_dir() -> Path:
@@ -148,14 +166,17 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
     """
     store_schemas()
     with _hydra(search) as loader:
-        overrides = [_normalized(o, loader) for o in _parse(arguments, loader)]
-        _refuse_twice_given(overrides)
+        overrides = _read(arguments, loader)
         base = _compose_plain([o for o in overrides if not o.is_sweep_override()], with_hydra=True)
         hydra = base["hydra"]
+        if (sweeper := hydra["runtime"]["choices"]["hydra/sweeper"]) != "basic":
+            raise UserError(
+                f"hydra/sweeper={sweeper} names its runs one after the other, so they cannot be checked before; type "
+                f"snn-exp search with the same overrides"
+            )
         multirun = multirun or hydra["mode"] == "MULTIRUN"
         if multirun:
-            params = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
-            overrides = _last_of_each([_normalized(o, loader) for o in _parse(params, loader)] + overrides)
+            overrides = _with_params(overrides, hydra, loader)
         elif sweeping := [o for o in overrides if o.is_sweep_override()]:
             raise UserError(f"{sweeping[0].input_line} is a sweep of several values; add -m to run each of them")
         composer = _Composer(search)
@@ -171,6 +192,45 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
         hydra_overrides=tuple(_text(o) for o in overrides if _is_hydras(o)),
         multirun=multirun,
         axes=tuple(o.key_or_group for o in overrides if o.is_sweep_override()),
+    )
+
+
+def read_space(arguments: Sequence[str], search: Sequence[str] = ()) -> Space:
+    """What a command line lets a search choose from, with the hydra.sweeper.params of its experiment.
+
+    Args:
+        arguments: Hydra overrides.
+        search: further folders of configs.
+
+    Raises:
+        UserError: as `read_command`; nothing is left to choose; the experiment has another sweeper.
+
+    Example:
+        >>> read_space(["neuron=lif", "depth=8,20", "optim.lr=interval(0.001,0.03)"]).axes
+        ('depth=d8,d20', 'optim.lr=interval(0.001,0.03)')
+    """
+    store_schemas()
+    with _hydra(search) as loader:
+        overrides = _read(arguments, loader)
+        base = [o for o in overrides if not o.is_sweep_override() and not _is_sweepers(o)]
+        hydra = _compose_plain(base, with_hydra=True)["hydra"]
+        if (sweeper := hydra["runtime"]["choices"]["hydra/sweeper"]) != "basic":
+            raise UserError(
+                f"the experiment chooses hydra/sweeper={sweeper}; leave that out of its file, which may hold "
+                f"hydra.sweeper.params: snn-exp search brings the sweeper"
+            )
+        overrides = _with_params(overrides, hydra, loader)
+    ours = [o for o in overrides if not o.key_or_group.startswith("hydra")]
+    axes = tuple(_text(o) for o in ours if o.is_sweep_override())
+    if not axes:
+        raise UserError(
+            "a search needs something to choose from; give values or a range, such as neuron=lif,plif or "
+            "'optim.lr=interval(0.001,0.03)'"
+        )
+    return Space(
+        fixed=tuple(_text(o) for o in ours if not o.is_sweep_override()),
+        axes=axes,
+        hydra_overrides=tuple(_text(o) for o in overrides if _is_hydras(o)),
     )
 
 
@@ -212,13 +272,18 @@ def launcher_of(overrides: Sequence[str], search: Sequence[str] = ()) -> Launche
     store_schemas()
     with _hydra(search) as loader:
         hydra = _composed(_parse(overrides, loader), with_hydra=True).hydra
-        settings = OmegaConf.to_container(hydra.launcher, resolve=True)
-        assert isinstance(settings, dict)
         return Launcher(
             name=str(hydra.runtime.choices["hydra/launcher"]),
-            settings={str(key): value for key, value in settings.items()},
+            settings=_plain(hydra.launcher),
             folder=str(hydra.sweep.dir),
+            sweeper=_plain(hydra.sweeper),
         )
+
+
+def _plain(settings: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(settings, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def _with_teachers(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, ...]:
@@ -333,9 +398,7 @@ class _Composer:
             config = OmegaConf.create(composed)
             for o in early:
                 OmegaConf.update(config, o.key_or_group, o.value(), merge=False)
-            plain = OmegaConf.to_container(config, resolve=True)
-            assert isinstance(plain, dict)
-            self._valued[key] = {str(k): v for k, v in plain.items()}
+            self._valued[key] = _plain(config)
         return {**self._valued[key], **{o.key_or_group: o.value() for o in values if o.key_or_group == "seed"}}
 
 
@@ -413,15 +476,15 @@ def _composed(overrides: Sequence[Override], *, with_hydra: bool) -> DictConfig:
 def _missing(error: MissingConfigException) -> UserError:
     """What to say where a file of configs is not there."""
     group, _, name = str(error.missing_cfg_file).rpartition("/")
-    if group != "hydra/launcher":
-        return UserError(f"the config cannot be composed: {_first_line(error)}")
-    if name in GUESTS:
-        package, extra = GUESTS[name]
+    if f"{group}={name}" in GUESTS:
+        package, extra = GUESTS[f"{group}={name}"]
         return UserError(
-            f"hydra/launcher={name} needs the package {package}, which is not installed; type pip install "
-            f"'snn-exp[{extra}]'"
+            f"{group}={name} needs the package {package}, which is not installed; type pip install 'snn-exp[{extra}]'"
         )
-    return unknown(group, name, {*(error.options or ()), *GUESTS}, f"{group}={{}}")
+    guests = {guest.partition("=")[2] for guest in GUESTS if guest.startswith(f"{group}=")}
+    if not guests:
+        return UserError(f"the config cannot be composed: {_first_line(error)}")
+    return unknown(group, name, {*(error.options or ()), *guests}, f"{group}={{}}")
 
 
 def _first_line(error: Exception) -> str:
@@ -434,6 +497,10 @@ def _is_value(override: Override) -> bool:
     return key not in CHOICES and not key.startswith("hydra")
 
 
+def _is_sweepers(override: Override) -> bool:
+    return override.key_or_group.startswith(("hydra.sweeper", "hydra/sweeper"))
+
+
 def _is_hydras(override: Override) -> bool:
     key = override.key_or_group
     return key == "experiment" or key.startswith("hydra")
@@ -442,6 +509,19 @@ def _is_hydras(override: Override) -> bool:
 def _text(override: Override) -> str:
     assert override.input_line is not None
     return override.input_line
+
+
+def _read(arguments: Sequence[str], loader: ConfigLoader) -> list[Override]:
+    """The overrides of a command line in plain form."""
+    overrides = [_normalized(o, loader) for o in _parse(arguments, loader)]
+    _refuse_twice_given(overrides)
+    return overrides
+
+
+def _with_params(overrides: list[Override], hydra: Mapping[str, Any], loader: ConfigLoader) -> list[Override]:
+    """With the hydra.sweeper.params of an experiment, which what is typed overrules."""
+    params = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
+    return _last_of_each([_normalized(o, loader) for o in _parse(params, loader)] + overrides)
 
 
 def _refuse_twice_given(overrides: Sequence[Override]) -> None:
@@ -478,6 +558,9 @@ def _normalized(override: Override, loader: ConfigLoader) -> Override:
         raise UserError(f"{line} would leave a run without its {key}; {instead}")
     plain = line.lstrip("+")
     (override,) = _parse([plain], loader)
+    if key in CHOICES and override.is_interval_sweep():
+        raise UserError(f"{line} is a range, and {key} a choice among options; name some of: "
+                        f"{', '.join(sorted(_options(loader, key)))}")  # fmt: skip
     if key == "depth":
         sweeping = override.is_sweep_override()
         values = list(override.sweep_string_iterator()) if sweeping else [plain.partition("=")[2]]

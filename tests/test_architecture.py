@@ -57,6 +57,7 @@ ORDER = [
     "ledger",
     "comparison",
     "tables",
+    "search",
     "campaign",
     "claims",
     "figures",
@@ -78,7 +79,7 @@ ORDER = [
 ]
 
 TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "runs", "plan",
-              "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "campaign",
+              "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
               "claims", "figures", "study_report", "documents"]  # fmt: skip
 
 
