@@ -159,7 +159,8 @@ def _train_many(
     duplicates = sum(cell.config is not None for cell in sweep.cells) - len(configs)
     note = f" ({duplicates} cells are the same as another)" if duplicates else ""
     print(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train", flush=True)
-    failures = launch.train_all(todo, console, sweep.hydra_overrides, search)
+    together = launch.in_group(todo, launch.sweep_name(configs))
+    failures = launch.train_all(together, console, sweep.hydra_overrides, search)
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
     finished = [result for folder in folders.values() if (result := folder.result())]
     if finished:
@@ -259,7 +260,7 @@ def study(arguments: Sequence[str]) -> int:
     else:
         progress, failures = campaign.advance(
             asked,
-            lambda configs, keep: launch.train_all(configs, console, hydra, on_finish=keep),
+            lambda configs, keep: launch.train_all(launch.in_group(configs, asked.name), console, hydra, on_finish=keep),
             overrides,
             given.only,
         )

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 import traceback
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -14,7 +15,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
@@ -27,6 +27,7 @@ from snn_exp.errors import UserError
 from snn_exp.events import make_dataset
 from snn_exp.layers import make_part_factories
 from snn_exp.loading import DataModule
+from snn_exp.mirror import Mirror, make_mirror
 from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
 from snn_exp.ownership import Lost, Ownership, Taken, owning
@@ -55,11 +56,14 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, fold
     folder = folder or RunFolder.of(config)
     if (stored := folder.result()) is not None and folder.is_complete(config):
         return stored
-    with owning(folder.path) as ownership:
-        return _run(config, folder, ownership, echo, live)
+    say = tracking.RunLog(folder.path / "train.log", echo)
+    with owning(folder.path) as ownership, closing(make_mirror(config, folder, say)) as mirror:
+        return _run(config, folder, ownership, mirror, say, live)
 
 
-def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo: bool, live: bool) -> Result:
+def _run(
+    config: ExperimentConfig, folder: RunFolder, ownership: Ownership, mirror: Mirror, say: tracking.RunLog, live: bool
+) -> Result:
     stored = folder.result()
     if stored is not None and folder.is_complete(config):  # by who owned it before
         return stored
@@ -73,18 +77,17 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
             task.learn_from(_load_teacher(teacher, data))
         folder.begin(config, hardware())
         layers = {"init": _probe(task, data)}
-    say = tracking.RunLog(folder.path / "train.log", echo)
     clock, memory = callbacks.Clock(), callbacks.PeakMemory()
     checkpoint = callbacks.make_checkpoints(folder.checkpoints)
-    loggers = tracking.make_loggers(config, folder.path, say) if stored is None else []
     watchers = [callbacks.StopWhenLost(ownership), callbacks.KeepSigterm(), clock, memory, checkpoint,
-                *_watchers(folder, data, say, live)]  # fmt: skip
-    trainer = _make_trainer(config, folder, watchers, loggers, live)
+                *_watchers(folder, data, say, live), mirror]  # fmt: skip
+    trainer = _make_trainer(config, folder, watchers, live)
     if stored is not None:
         tested, counts = _test(trainer, task, data, folder)
         result = dataclasses.replace(
             stored, metrics={**stored.metrics, **tested}, operations={**stored.operations, **counts}
         )
+        mirror.finish(result)
         folder.finish(result)
         return result
     operations: dict[str, Operations] = {}
@@ -108,7 +111,7 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
         split_fingerprint=data.dataset.fingerprint, layers=layers, operations=operations,
     )  # fmt: skip
     ownership.check()
-    tracking.close_loggers(loggers, {**metrics, "status": status})
+    mirror.finish(result)
     folder.finish(result)
     return result
 
@@ -205,7 +208,7 @@ def _watchers(folder: RunFolder, data: DataModule, say: tracking.RunLog, live: b
 
 
 def _make_trainer(
-    config: ExperimentConfig, folder: RunFolder, watchers: list[Callback], loggers: list[Logger], live: bool
+    config: ExperimentConfig, folder: RunFolder, watchers: list[Callback], live: bool
 ) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=config.trainer.max_epochs,
@@ -214,7 +217,7 @@ def _make_trainer(
         devices=config.trainer.devices,
         gradient_clip_val=float(config.optim["clip_norm"] or 0) or None,
         callbacks=watchers,
-        logger=loggers or False,
+        logger=False,
         enable_progress_bar=live,
         enable_model_summary=False,
         num_sanity_val_steps=0,

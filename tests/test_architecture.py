@@ -67,6 +67,7 @@ ORDER = [
     "task",
     "probe",
     "tracking",
+    "mirror",
     "callbacks",
     "train",
     "recall",
