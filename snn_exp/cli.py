@@ -36,6 +36,7 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
   plan [-m] [overrides]    what that would run, what of it is done, and how long the rest takes
   study [NAME] [overrides] tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs
   report NAME|key=value    what a study, or the stored runs that agree, say: tables, figures, one page
+  dashboard NAME|key=value the same runs as a dashboard in W&B
   options [group]          what can be chosen: each option, its parameters, defaults and units
   show [overrides]         the resolved config, the built network, and its layers before training
   runs [list|clean] [key=value ...]   the stored runs, and which of them may go
@@ -260,7 +261,9 @@ def study(arguments: Sequence[str]) -> int:
     else:
         progress, failures = campaign.advance(
             asked,
-            lambda configs, keep: launch.train_all(launch.in_group(configs, asked.name), console, hydra, on_finish=keep),
+            lambda configs, keep: launch.train_all(
+                launch.in_group(configs, asked.name), console, hydra, on_finish=keep
+            ),
             overrides,
             given.only,
         )
@@ -314,6 +317,29 @@ def report(arguments: Sequence[str]) -> int:
     results.require_writable(results.output_root())
     for path in documents.write(made, results.output_root() / "reports" / documents.folder_name(given.what), formats):
         print(f"written: {path}")
+    return 0
+
+
+def dashboard(arguments: Sequence[str]) -> int:
+    """snn-exp dashboard."""
+    parser = _parser(
+        "dashboard", "A dashboard in W&B over the runs of a report; without a connection its specification."
+    )
+    parser.add_argument("what", nargs="+", help="a folder of studies/, or key=value filters of stored runs")
+    given = parser.parse_args(arguments)
+
+    from snn_exp import campaign, documents, results
+    from snn_exp import dashboard as boards
+    from snn_exp.study import load
+
+    is_study = len(given.what) == 1 and "=" not in given.what[0]
+    shown = boards.of_study(campaign.survey(load(given.what[0]))) if is_study else boards.of_runs(given.what)
+    results.require_writable(results.output_root())
+    file = results.output_root() / "dashboards" / f"{documents.folder_name(given.what)}.json"
+    print(boards.save(shown, file, f"snn-exp dashboard {shlex.join(given.what)}"))
+    if missing := shown.without_a_copy():
+        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        print(f"W&B has no copy of {len(missing)} of {len(shown.results)} runs, trained with logger=none: {some}")
     return 0
 
 
@@ -512,6 +538,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "plan": plan,
     "study": study,
     "report": report,
+    "dashboard": dashboard,
     "options": options,
     "show": show,
     "runs": runs,

@@ -10,8 +10,8 @@ import psutil
 import torch
 
 from snn_exp import menu
+from snn_exp.copies import wandb_is_offline
 from snn_exp.errors import UserError
-from snn_exp.mirror import wandb_is_offline
 from snn_exp.results import RECORDED_PACKAGES, data_root, output_root, require_writable
 
 

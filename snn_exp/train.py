@@ -207,9 +207,7 @@ def _watchers(folder: RunFolder, data: DataModule, say: tracking.RunLog, live: b
     ]
 
 
-def _make_trainer(
-    config: ExperimentConfig, folder: RunFolder, watchers: list[Callback], live: bool
-) -> pl.Trainer:
+def _make_trainer(config: ExperimentConfig, folder: RunFolder, watchers: list[Callback], live: bool) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=config.trainer.max_epochs,
         precision=config.trainer.precision,

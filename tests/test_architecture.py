@@ -62,6 +62,8 @@ ORDER = [
     "figures",
     "study_report",
     "documents",
+    "copies",
+    "dashboard",
     "catalogue",
     "energy",
     "task",
@@ -79,7 +81,8 @@ ORDER = [
 
 TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "runs", "plan",
               "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "campaign",
-              "claims", "figures", "study_report", "documents"]  # fmt: skip
+              "claims", "figures", "study_report", "documents", "copies",
+              "dashboard"]  # fmt: skip
 
 
 def imports(source: str) -> list[tuple[str, int]]:

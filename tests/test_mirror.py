@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from snn_exp import launch, mirror, train
+from snn_exp import copies, launch, mirror, train
 from snn_exp.callbacks import Diverged
 from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
@@ -39,12 +39,12 @@ def config_of(*overrides: str) -> ExperimentConfig:
     return launch.in_group([compose([*TINY, *overrides])], "a sweep")[0]
 
 
-def copies(folder: RunFolder) -> list[WandbRun]:
+def files_of(folder: RunFolder) -> list[WandbRun]:
     return [wandb_files.read(path) for path in folder.path.glob("wandb/*run-*/*.wandb")]
 
 
 def copy_of(folder: RunFolder) -> WandbRun:
-    (found,) = copies(folder)
+    (found,) = files_of(folder)
     return found
 
 
@@ -57,13 +57,13 @@ def assert_whole(copy: WandbRun, folder: RunFolder) -> None:
     result = folder.result()
     assert result is not None
     assert copy.curves("epoch") == [{k: float(v) for k, v in row.items()} for row in folder.epochs()]
-    layers = copy.curves(mirror.LAYER)
+    layers = copy.curves(copies.LAYER)
     for when, quantities in result.layers.items():
         for quantity, curve in quantities.items():
             key = f"layers/{when}/{quantity}"
             assert [row[key] for row in layers if key in row] == curve
     assert len(copy.curves("epoch")) + len(layers) == len(copy.history)
-    assert copy.summary == mirror.summary_of(result)
+    assert copy.summary == copies.summary_of(result)
     assert copy.run_id == result.run_id and copy.exit_code == 0
 
 
@@ -214,7 +214,10 @@ def test_a_lost_connection_costs_a_line_and_what_was_kept_is_whole_after_a_sync(
     config = config_of()
     folder = RunFolder.of(config)
 
+    start = train.Classification.on_validation_epoch_start
+
     def unplug(task: train.Classification) -> None:
+        start(task)
         if task.current_epoch == 2:
             online.wait_for_history(config.run_id)
             online.stop()

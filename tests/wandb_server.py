@@ -25,19 +25,21 @@ VIEWER = {"id": "VXNlcg==", "entity": "somebody", "username": "somebody", "flags
 class Server:
     """The server, inside a with block; it can be stopped and started again.
 
-    Args of what it keeps: runs by id, saved views in the order in which they came.
+    It keeps runs by their id, and saved views by their name.
     """
 
     def __init__(self) -> None:
         self.runs: dict[str, WandbRun] = {}
-        self.views: list[dict[str, Any]] = []
+        self.views: dict[str, dict[str, Any]] = {}
         self._port = 0
 
     def __enter__(self) -> Server:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     @property
@@ -76,8 +78,11 @@ class Server:
         if name == "UpsertBucket":
             return self._upsert(given)
         if name == "UpsertView2":
-            self.views.append(given)
+            self.views[given["name"]] = given
             return {"upsertView": {"view": {"id": "Vmlldw==", "name": given["name"]}, "inserted": True}}
+        if name == "View":
+            found = [self.views[given["viewName"]]] if given["viewName"] in self.views else []
+            return {"project": {"allViews": {"edges": [{"node": {"id": "Vmlldw==", **view}} for view in found]}}}
         if name == "CreateRunFiles":
             files = [{"name": file, "uploadUrl": f"{self.address}/upload/{file}"} for file in given["files"]]
             return {"createRunFiles": {"runID": "UnVu", "uploadHeaders": [], "files": files}}
