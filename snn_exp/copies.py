@@ -33,6 +33,11 @@ def _netrc_has_wandb() -> bool:
         return False
 
 
+def quiet_wandb() -> None:
+    """Before W&B is imported: what there is to say, we say."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
 def layer_rows(layers: Mapping[str, Mapping[str, list[float]]]) -> Iterator[dict[str, float]]:
     """Curves over the layers as W&B draws them: a row a layer, on an axis of their own.
 

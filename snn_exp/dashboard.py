@@ -114,10 +114,11 @@ def save(shown: Shown, path: Path, command: str) -> str:
 
 
 def _saved(shown: Shown, path: Path) -> str:
+    copies.quiet_wandb()
     import wandb
     from wandb_workspaces.workspaces import Workspace
 
-    new = workspace(shown, wandb.Api().default_entity)
+    new = workspace(shown, wandb.Api().default_entity or "")
     address = read_json(path).get("url") if path.exists() else None
     if address:
         try:

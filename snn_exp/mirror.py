@@ -6,7 +6,6 @@ and that copy takes the place of the one before: here, and in W&B under the same
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 
 from snn_exp.config import ASIDE, GROUPS, ExperimentConfig
-from snn_exp.copies import LAYER, layer_rows, summary_of, wandb_is_offline
+from snn_exp.copies import LAYER, layer_rows, quiet_wandb, summary_of, wandb_is_offline
 from snn_exp.results import Result, RunFolder
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ class WandbMirror(Mirror):
         """The copy, empty at first."""
         if self._run is not None:
             return self._run
-        os.environ.setdefault("WANDB_SILENT", "true")
+        quiet_wandb()
         import wandb
 
         if wandb_is_offline():

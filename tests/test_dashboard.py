@@ -129,16 +129,6 @@ def test_every_panel_reads_what_a_copy_holds(output: Path) -> None:
 
 
 @pytest.mark.wandb
-def test_a_study_is_shown_by_the_runs_that_answer_it(output: Path) -> None:
-    assert cli.main(["dashboard", "psp_depth"]) == 0
-    (runs,) = specification(output, "psp_depth")["spec"]["section"]["runSets"]
-    (wanted,) = runs["filters"]["filters"]
-    lines = (Path(__file__).parent.parent / "studies" / "psp_depth" / "results.jsonl").read_text().splitlines()
-    finished = {json.loads(line)["run_id"] for line in lines}
-    assert set(wanted["value"]) < finished, "the trials are left out"
-
-
-@pytest.mark.wandb
 def test_online_it_is_saved_and_the_next_time_changed(
     output: Path, online: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,8 +163,13 @@ def test_a_server_that_does_not_answer_leaves_the_file(
 
 
 @pytest.mark.wandb
-def test_the_commands_of_the_documentation_run() -> None:
+def test_the_commands_of_the_documentation_run_and_a_study_is_shown_by_the_runs_that_answer_it(output: Path) -> None:
     commands = [words for words, _ in COMMANDS if words[:2] == ["snn-exp", "dashboard"]]
-    assert commands
+    assert ["snn-exp", "dashboard", "psp_depth"] in commands
     store("neuron=lif")
     assert [cli.main(words[1:]) for words in commands] == [0] * len(commands)
+    (runs,) = specification(output, "psp_depth")["spec"]["section"]["runSets"]
+    (wanted,) = runs["filters"]["filters"]
+    lines = (Path(__file__).parent.parent / "studies" / "psp_depth" / "results.jsonl").read_text().splitlines()
+    finished = {json.loads(line)["run_id"] for line in lines}
+    assert set(wanted["value"]) < finished, "the trials are left out"

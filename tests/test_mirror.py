@@ -236,7 +236,7 @@ def test_a_lost_connection_costs_a_line_and_what_was_kept_is_whole_after_a_sync(
     online.start()
     (kept,) = folder.path.glob("wandb/offline-run-*")
     sync = [sys.executable, "-m", "wandb", "sync", str(kept)]
-    subprocess.run(sync, check=True, timeout=120, env={**os.environ, "WANDB_BASE_URL": online.address})
+    subprocess.run(sync, cwd=tmp_path, check=True, timeout=120, env={**os.environ, "WANDB_BASE_URL": online.address})
     assert_whole(online.runs[config.run_id], folder)
 
 

@@ -86,7 +86,7 @@ class Server:
         if name == "CreateRunFiles":
             files = [{"name": file, "uploadUrl": f"{self.address}/upload/{file}"} for file in given["files"]]
             return {"createRunFiles": {"runID": "UnVu", "uploadHeaders": [], "files": files}}
-        return {"viewer": VIEWER} if name == "Viewer" else {"model": {**PROJECT, "bucket": None}, "serverInfo": None}
+        return {"viewer": VIEWER, "model": {**PROJECT, "bucket": None}, "serverInfo": None}
 
     def _upsert(self, given: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.setdefault(given["name"], WandbRun(given["name"]))
