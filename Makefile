@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray killed search check bench-depth bench-report format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed search wandb check bench-depth bench-report format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -41,6 +41,8 @@ killed: setup  ## 60 runs by joblib killed five times, one run killed twenty tim
 
 search: setup .search/installed  ## searches with Optuna, one of which is killed and goes on; .ci/run too
 	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/test_search.py
+wandb: setup .dashboard/installed  ## copies and a dashboard in a server that stands in for W&B, and a lost connection; .ci/run too
+	PYTHONPATH=$(CURDIR)/.dashboard $(BIN)/python -m pytest -m wandb tests/test_mirror.py tests/test_dashboard.py
 
 .%/installed: requirements-%.lock .venv/installed
 	rm -rf $(@D)
@@ -76,7 +78,8 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra slurm --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-slurm.lock
 	$(COMPILE) --extra ray --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-ray.lock
 	$(COMPILE) --extra search --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-search.lock
+	$(COMPILE) --extra dashboard --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-dashboard.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .peers .browser .slurm .ray .search .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .browser .slurm .ray .search .dashboard .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

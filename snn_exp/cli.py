@@ -37,6 +37,7 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
   search [overrides]       let Optuna choose among values and ranges by validation accuracy, or against energy too
   study [NAME] [overrides] tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs
   report NAME|key=value    what a study, or the stored runs that agree, say: tables, figures, one page
+  dashboard NAME|key=value the same runs as a dashboard in W&B
   options [group]          what can be chosen: each option, its parameters, defaults and units
   show [overrides]         the resolved config, the built network, and its layers before training
   runs [list|clean] [key=value ...]   the stored runs, and which of them may go
@@ -160,7 +161,8 @@ def _train_many(
     duplicates = sum(cell.config is not None for cell in sweep.cells) - len(configs)
     note = f" ({duplicates} cells are the same as another)" if duplicates else ""
     print(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train", flush=True)
-    failures = launch.train_all(todo, console, sweep.hydra_overrides, search)
+    together = launch.in_group(todo, launch.sweep_name(configs))
+    failures = launch.train_all(together, console, sweep.hydra_overrides, search)
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
     finished = [result for folder in folders.values() if (result := folder.result())]
     if finished:
@@ -283,7 +285,9 @@ def study(arguments: Sequence[str]) -> int:
     else:
         progress, failures = campaign.advance(
             asked,
-            lambda configs, keep: launch.train_all(configs, console, hydra, on_finish=keep),
+            lambda configs, keep: launch.train_all(
+                launch.in_group(configs, asked.name), console, hydra, on_finish=keep
+            ),
             overrides,
             given.only,
         )
@@ -337,6 +341,29 @@ def report(arguments: Sequence[str]) -> int:
     results.require_writable(results.output_root())
     for path in documents.write(made, results.output_root() / "reports" / documents.folder_name(given.what), formats):
         print(f"written: {path}")
+    return 0
+
+
+def dashboard(arguments: Sequence[str]) -> int:
+    """snn-exp dashboard."""
+    parser = _parser(
+        "dashboard", "A dashboard in W&B over the runs of a report; without a connection its specification."
+    )
+    parser.add_argument("what", nargs="+", help="a folder of studies/, or key=value filters of stored runs")
+    given = parser.parse_args(arguments)
+
+    from snn_exp import campaign, documents, results
+    from snn_exp import dashboard as boards
+    from snn_exp.study import load
+
+    is_study = len(given.what) == 1 and "=" not in given.what[0]
+    shown = boards.of_study(campaign.survey(load(given.what[0]))) if is_study else boards.of_runs(given.what)
+    results.require_writable(results.output_root())
+    file = results.output_root() / "dashboards" / f"{documents.folder_name(given.what)}.json"
+    print(boards.save(shown, file, f"snn-exp dashboard {shlex.join(given.what)}"))
+    if missing := shown.without_a_copy():
+        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        print(f"W&B has no copy of {len(missing)} of {len(shown.results)} runs, trained with logger=none: {some}")
     return 0
 
 
@@ -536,6 +563,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "search": search,
     "study": study,
     "report": report,
+    "dashboard": dashboard,
     "options": options,
     "show": show,
     "runs": runs,

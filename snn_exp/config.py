@@ -64,10 +64,12 @@ class LoggerConfig:
     Args:
         name: wandb or none.
         project: the W&B project.
+        group: what W&B lists it under; the experiment, the study or the sweep if left out.
     """
 
     name: Literal["wandb", "none"] = "wandb"
     project: str = "snn_exp"
+    group: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

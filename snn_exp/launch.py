@@ -6,6 +6,7 @@ over twice, and any list of runs, such as a study's, is a multirun like any othe
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -32,6 +33,25 @@ if TYPE_CHECKING:
 Job = Callable[["DictConfig"], Any]
 
 
+def in_group(configs: Sequence[ExperimentConfig], name: str) -> list[ExperimentConfig]:
+    """The runs, which W&B lists under one name, unless they bring another."""
+    return [
+        config
+        if config.logger.group or config.experiment
+        else dataclasses.replace(config, logger=dataclasses.replace(config.logger, group=name))
+        for config in configs
+    ]
+
+
+def sweep_name(configs: Sequence[ExperimentConfig]) -> str:
+    """The same for a sweep however often it is taken up again; it has no better name."""
+    return f"sweep {_digest(sorted(config.run_id for config in configs))}"
+
+
+def _digest(run_ids: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join(run_ids).encode()).hexdigest()[:10]
+
+
 def train_all(
     configs: Sequence[ExperimentConfig],
     console: Console,
@@ -52,7 +72,7 @@ def train_all(
         return []
     launcher = ready_launcher(overrides, search)
     ids = [config.run_id for config in configs]
-    file = output_root() / "hydra" / f"runs_{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:10]}.json"
+    file = output_root() / "hydra" / f"runs_{_digest(ids)}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {f"run_{config.run_id}": config.to_plain() for config in configs})
     chosen = [

@@ -7,6 +7,7 @@ import errno
 import os
 import time
 import traceback
+from contextlib import closing
 from statistics import median
 from typing import Any, Literal
 
@@ -14,7 +15,6 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
@@ -27,6 +27,7 @@ from snn_exp.errors import UserError
 from snn_exp.events import make_dataset
 from snn_exp.layers import make_part_factories
 from snn_exp.loading import DataModule
+from snn_exp.mirror import Mirror, make_mirror
 from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
 from snn_exp.ownership import Lost, Ownership, Taken, owning
@@ -55,9 +56,10 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, fold
     folder = folder or RunFolder.of(config)
     if (stored := folder.result()) is not None and folder.is_complete(config):
         return stored
+    say = tracking.RunLog(folder.path / "train.log", echo)
     try:
-        with owning(folder.path) as ownership:
-            return _run(config, folder, ownership, echo, live)
+        with owning(folder.path) as ownership, closing(make_mirror(config, folder, say)) as mirror:
+            return _run(config, folder, ownership, mirror, say, live)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -67,7 +69,9 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, fold
         ) from error
 
 
-def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo: bool, live: bool) -> Result:
+def _run(
+    config: ExperimentConfig, folder: RunFolder, ownership: Ownership, mirror: Mirror, say: tracking.RunLog, live: bool
+) -> Result:
     stored = folder.result()
     if stored is not None and folder.is_complete(config):  # by who owned it before
         return stored
@@ -81,18 +85,17 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
             task.learn_from(_load_teacher(teacher, data))
         folder.begin(config, hardware())
         layers = {"init": _probe(task, data)}
-    say = tracking.RunLog(folder.path / "train.log", echo)
     clock, memory = callbacks.Clock(), callbacks.PeakMemory()
     checkpoint = resuming.make_checkpoints(folder.checkpoints)
-    loggers = tracking.make_loggers(config, folder.path, say) if stored is None else []
     watchers = [callbacks.StopWhenLost(ownership), callbacks.KeepSigterm(), clock, memory, checkpoint,
-                *_watchers(folder, data, say, live)]  # fmt: skip
-    trainer = _make_trainer(config, folder, watchers, loggers, live)
+                *_watchers(folder, data, say, live), mirror]  # fmt: skip
+    trainer = _make_trainer(config, folder, watchers, live)
     if stored is not None:
         tested, counts = _test(trainer, task, data, folder)
         result = dataclasses.replace(
             stored, metrics={**stored.metrics, **tested}, operations={**stored.operations, **counts}
         )
+        mirror.finish(result)
         folder.finish(result)
         return result
     operations: dict[str, Operations] = {}
@@ -116,7 +119,7 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
         split_fingerprint=data.dataset.fingerprint, layers=layers, operations=operations,
     )  # fmt: skip
     ownership.check()
-    tracking.close_loggers(loggers, {**metrics, "status": status})
+    mirror.finish(result)
     folder.finish(result)
     return result
 
@@ -216,9 +219,7 @@ def _watchers(folder: RunFolder, data: DataModule, say: tracking.RunLog, live: b
     ]
 
 
-def _make_trainer(
-    config: ExperimentConfig, folder: RunFolder, watchers: list[Callback], loggers: list[Logger], live: bool
-) -> pl.Trainer:
+def _make_trainer(config: ExperimentConfig, folder: RunFolder, watchers: list[Callback], live: bool) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=config.trainer.max_epochs,
         precision=config.trainer.precision,
@@ -226,7 +227,7 @@ def _make_trainer(
         devices=config.trainer.devices,
         gradient_clip_val=float(config.optim["clip_norm"] or 0) or None,
         callbacks=watchers,
-        logger=loggers or False,
+        logger=False,
         enable_progress_bar=live,
         enable_model_summary=False,
         num_sanity_val_steps=0,

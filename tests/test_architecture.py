@@ -63,11 +63,14 @@ ORDER = [
     "figures",
     "study_report",
     "documents",
+    "copies",
+    "dashboard",
     "catalogue",
     "energy",
     "task",
     "probe",
     "tracking",
+    "mirror",
     "callbacks",
     "resuming",
     "train",
@@ -80,7 +83,7 @@ ORDER = [
 
 TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "runs", "plan",
               "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
-              "claims", "figures", "study_report", "documents"]  # fmt: skip
+              "claims", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
 
 
 def imports(source: str) -> list[tuple[str, int]]:

@@ -42,10 +42,10 @@ def test_a_long_command_is_one_that_could_run(words: list[str]) -> None:
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", MAKEFILE, re.MULTILINE)
         return
-    if words[1] == "report" and "=" in words[2]:
+    if words[1] in ("report", "dashboard") and "=" in words[2]:
         assert compose.compose([word for word in words[2:4] if "=" in word and "," not in word])
         return
-    if words[1] in ("study", "report"):
+    if words[1] in ("study", "report", "dashboard"):
         assert study.load(words[2]).pairs()
         return
     if words[1] == "search":  # test_search reads those as well
