@@ -6,6 +6,7 @@ import dataclasses
 import os
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from torch.nn import functional
 
 from snn_exp import callbacks, tracking
 from snn_exp.checkpointing import checkpoint_activations
-from snn_exp.config import ExperimentConfig
+from snn_exp.config import ExperimentConfig, TrainerConfig
 from snn_exp.encodings import ENCODINGS
 from snn_exp.energy import SynapticOperations, dense_macs
 from snn_exp.errors import UserError
@@ -31,6 +32,7 @@ from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
 from snn_exp.ownership import Lost, Ownership, Taken, owning
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
+from snn_exp.processes import together
 from snn_exp.results import Operations, Result, RunFolder, data_root, now, teacher_of
 from snn_exp.task import Classification
 
@@ -55,31 +57,43 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, fold
     folder = folder or RunFolder.of(config)
     if (stored := folder.result()) is not None and folder.is_complete(config):
         return stored
+    _require_devices(config.trainer)
     with owning(folder.path) as ownership:
+        if config.trainer.devices > 1 and folder.result() is None:
+            together(config.trainer.devices, _run_one_of, config, folder, ownership.token, echo, live)
         return _run(config, folder, ownership, echo, live)
+
+
+def _run_one_of(rank: int, config: ExperimentConfig, folder: RunFolder, token: str, echo: bool, live: bool) -> None:
+    """What each of several processes does: the first all of a run, the others train on their shares and keep nothing."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.num_threads))  # else Lightning takes all cores
+    ownership = Ownership(folder.path, token)
+    if rank == 0:
+        _run(config, folder, ownership, echo, live)
+        return
+    data, task = _prepare(config)
+    _teach(task, config, data)
+    kept = (callbacks.Clock(), callbacks.PeakMemory(), callbacks.make_checkpoints(folder.checkpoints))
+    watchers = _watchers(folder, ownership, data, callbacks.say_nothing, live, kept)
+    _fit(_make_trainer(config, folder, watchers, [], live, config.trainer.devices), task, data, folder)
 
 
 def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo: bool, live: bool) -> Result:
     stored = folder.result()
     if stored is not None and folder.is_complete(config):  # by who owned it before
         return stored
-    tracking.quiet_libraries()
-    torch.set_num_threads(config.trainer.num_threads)
-    pl.seed_everything(config.seed, verbose=False)
-    data = build_data(config)
-    task = build_task(config, data)
+    data, task = _prepare(config)
     if stored is None:
-        if teacher := teacher_of(config):
-            task.learn_from(_load_teacher(teacher, data))
+        _teach(task, config, data)
         folder.begin(config, hardware())
         layers = {"init": _probe(task, data)}
     say = tracking.RunLog(folder.path / "train.log", echo)
     clock, memory = callbacks.Clock(), callbacks.PeakMemory()
     checkpoint = callbacks.make_checkpoints(folder.checkpoints)
     loggers = tracking.make_loggers(config, folder.path, say) if stored is None else []
-    watchers = [callbacks.StopWhenLost(ownership), callbacks.KeepSigterm(), clock, memory, checkpoint,
-                *_watchers(folder, data, say, live)]  # fmt: skip
-    trainer = _make_trainer(config, folder, watchers, loggers, live)
+    watchers = _watchers(folder, ownership, data, say, live, (clock, memory, checkpoint))
+    devices = config.trainer.devices if stored is None else 1
+    trainer = _make_trainer(config, folder, watchers, loggers, live, devices)
     if stored is not None:
         tested, counts = _test(trainer, task, data, folder)
         result = dataclasses.replace(
@@ -88,12 +102,12 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
         folder.finish(result)
         return result
     operations: dict[str, Operations] = {}
-    try:
-        trainer.fit(task, data, ckpt_path=_path(folder.last_checkpoint), weights_only=True)
-    except callbacks.Diverged as reason:
-        say(f"diverged: {reason}")
+    if diverged := _fit(trainer, task, data, folder):
+        say(f"diverged: {diverged}")
         status, best_epoch, metrics = "diverged", None, {}
     else:
+        if devices > 1:  # what is evaluated from here on is evaluated once
+            trainer = _make_trainer(config, folder, watchers, loggers, live, devices=1)
         status, best_epoch, metrics = "done", *_keep_best(task, checkpoint, folder)
         layers["trained"] = _probe(task, data, trained=True)
         counted, operations = _count_on_validation(trainer, task, data)
@@ -121,6 +135,29 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False) -> Non
         print(reason, flush=True)  # the run is in other hands, so nothing of it is stored here
     except Exception as error:
         RunFolder.of(config).fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def _require_devices(trainer: TrainerConfig) -> None:
+    on_gpus = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
+    if on_gpus and 1 < trainer.devices > torch.cuda.device_count():
+        raise UserError(
+            f"trainer.devices={trainer.devices} asks for more GPUs than the {torch.cuda.device_count()} of this machine; "
+            f"type trainer.devices={max(1, torch.cuda.device_count())}, or trainer.accelerator=cpu"
+        )
+
+
+def _prepare(config: ExperimentConfig) -> tuple[DataModule, Classification]:
+    tracking.quiet_libraries()
+    torch.set_num_threads(config.trainer.num_threads)
+    pl.seed_everything(config.seed, verbose=False)
+    data = build_data(config)
+    data.require_shares(config.trainer.devices)
+    return data, build_task(config, data)
+
+
+def _teach(task: Classification, config: ExperimentConfig, data: DataModule) -> None:
+    if teacher := teacher_of(config):
+        task.learn_from(_load_teacher(teacher, data))
 
 
 def build_data(config: ExperimentConfig) -> DataModule:
@@ -195,8 +232,13 @@ def hardware() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "gpu": gpu}
 
 
-def _watchers(folder: RunFolder, data: DataModule, say: tracking.RunLog, live: bool) -> list[Callback]:
+def _watchers(
+    folder: RunFolder, ownership: Ownership, data: DataModule, say: callbacks.Say, live: bool, kept: Iterable[Callback]
+) -> list[Callback]:
     return [
+        callbacks.StopWhenLost(ownership),
+        callbacks.KeepSigterm(),
+        *kept,
         callbacks.StopOnDivergence(folder.path),
         callbacks.EpochTable(folder.metrics_csv),
         callbacks.FiringWarnings(say),
@@ -205,13 +247,19 @@ def _watchers(folder: RunFolder, data: DataModule, say: tracking.RunLog, live: b
 
 
 def _make_trainer(
-    config: ExperimentConfig, folder: RunFolder, watchers: list[Callback], loggers: list[Logger], live: bool
+    config: ExperimentConfig,
+    folder: RunFolder,
+    watchers: list[Callback],
+    loggers: list[Logger],
+    live: bool,
+    devices: int,
 ) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=config.trainer.max_epochs,
         precision=config.trainer.precision,
         accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
         gradient_clip_val=float(config.optim["clip_norm"] or 0) or None,
         callbacks=watchers,
         logger=loggers or False,
@@ -222,6 +270,19 @@ def _make_trainer(
         plugins=LightningEnvironment(),  # a job of Slurm trains alone, whatever its variables say
         default_root_dir=folder.path,
     )
+
+
+def _fit(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder) -> str:
+    """Trains, from the last checkpoint if there is one; why it diverged, if it did."""
+    diverged = ""
+    try:
+        trainer.fit(task, data, ckpt_path=_path(folder.last_checkpoint), weights_only=True)
+    except callbacks.Diverged as reason:
+        diverged = str(reason)
+    if trainer.world_size > 1:
+        trainer.strategy.barrier()
+        torch.distributed.destroy_process_group()
+    return diverged
 
 
 def _keep_best(task: Classification, checkpoint: ModelCheckpoint, folder: RunFolder) -> tuple[int, dict[str, float]]:

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "snn_exp"
 ORDER = [
     "errors",
     "registry",
+    "shares",
     "dynamics",
     "surrogates",
     "neurons.neuron",
@@ -68,6 +69,7 @@ ORDER = [
     "probe",
     "tracking",
     "callbacks",
+    "processes",
     "train",
     "recall",
     "fold",
