@@ -1,8 +1,8 @@
 """Several processes that train one run: started together, and ended together.
 
 Whoever owns the run starts them and waits, and trains nothing: a process that is killed then never leaves it waiting
-for a sum that does not come, on a CPU or on GPUs. They are new ones and no forks, which a CUDA in use does not survive,
-and they do not read the command line again, which may be that of a sweep.
+for a sum that does not come, on a CPU or on GPUs. They are forks of a server that has imported what they need and
+nothing else, since a fork of a process that uses CUDA cannot use it; so the next run of a sweep starts at once.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ def together(num_processes: int, function: Callable[..., None], *arguments: Any)
         UserError: as raised by the function; `Lost` likewise.
         RuntimeError: anything else that it raised, or what killed its process.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([function.__module__])
     errors = context.SimpleQueue()
-    # where Lightning looks for the others
-    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
+    # ours as it is now, which the server does not know, and where Lightning looks for the others
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
     processes: list[BaseProcess] = []
     with contextlib.ExitStack() as stack:
         for rank in range(num_processes):
@@ -60,7 +61,10 @@ def _call(
     arguments: tuple[Any, ...],
 ) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGUSR2):  # Slurm says them to all processes of a job: see callbacks.KeepSigterm
+    for number in (
+        signal.SIGTERM,
+        signal.SIGUSR2,
+    ):  # Slurm says them to all processes of a job: see callbacks.KeepSigterm
         signal.signal(number, _leave_to_parent)
     os.environ.update(environment)
     try:

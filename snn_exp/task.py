@@ -192,9 +192,7 @@ def distance(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> Tens
 
 
 def _accuracy(num_classes: int, *, sync_on_compute: bool = True) -> torchmetrics.Metric:
-    return torchmetrics.classification.MulticlassAccuracy(
-        num_classes, average="micro", sync_on_compute=sync_on_compute
-    )
+    return torchmetrics.classification.MulticlassAccuracy(num_classes, average="micro", sync_on_compute=sync_on_compute)
 
 
 def _seed_all_draws(device: torch.device, seed: int) -> None:

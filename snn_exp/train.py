@@ -65,7 +65,7 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, fold
 
 
 def _run_one_of(rank: int, config: ExperimentConfig, folder: RunFolder, token: str, echo: bool, live: bool) -> None:
-    """What each of several processes does: the first all of a run, the others train on their shares and keep nothing."""
+    """What each of several processes does: the first all of a run, the others their shares of the training."""
     os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.num_threads))  # else Lightning takes all cores
     ownership = Ownership(folder.path, token)
     if rank == 0:
@@ -139,10 +139,11 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False) -> Non
 
 def _require_devices(trainer: TrainerConfig) -> None:
     on_gpus = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
-    if on_gpus and 1 < trainer.devices > torch.cuda.device_count():
+    num_gpus = torch.cuda.device_count()
+    if on_gpus and 1 < trainer.devices > num_gpus:
         raise UserError(
-            f"trainer.devices={trainer.devices} asks for more GPUs than the {torch.cuda.device_count()} of this machine; "
-            f"type trainer.devices={max(1, torch.cuda.device_count())}, or trainer.accelerator=cpu"
+            f"trainer.devices={trainer.devices} asks for more GPUs than the {num_gpus} of this machine; type "
+            f"trainer.devices={max(1, num_gpus)}, or trainer.accelerator=cpu"
         )
 
 
