@@ -276,6 +276,7 @@ def _make_trainer(
 def _fit(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder) -> str:
     """Trains, from the last checkpoint if there is one; why it diverged, if it did."""
     diverged = ""
+    trainer.strategy.precision_plugin.convert_module(task)  # a float32 network would round a float64 checkpoint
     try:
         trainer.fit(task, data, ckpt_path=_path(folder.last_checkpoint), weights_only=True)
     except callbacks.Diverged as reason:

@@ -98,7 +98,7 @@ def test_every_norm_makes_of_the_shares_what_it_makes_of_the_batch(tmp_path: Pat
 def tiny(*overrides: str) -> ExperimentConfig:
     return compose(
         ["network.width=4", "logger=none", "trainer.accelerator=cpu", "trainer.precision=64-true", "neuron=lif",
-         "trainer.max_epochs=2", "optim.batch_size=112", "encoding.num_steps=2", *overrides]
+         "trainer.max_epochs=2", "optim.batch_size=111", "encoding.num_steps=2", *overrides]
     )  # fmt: skip
 
 
@@ -150,10 +150,16 @@ def test_two_processes_train_what_one_does(
     assert ran(config, tmp_path / "two", monkeypatch)[0] == two[0], "one run, however many processes train it"
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, RunFolder]:
+    """A run of one process."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return ran(tiny("norm=bn"), tmp_path_factory.mktemp("undisturbed"), monkeypatch)
+
+
 def test_a_run_whose_owner_is_killed_takes_its_processes_along_and_goes_on_with_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: tuple[Result, RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = ran(tiny("norm=bn"), tmp_path / "one", monkeypatch)
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "killed"))
     killed = RunFolder.of(tiny("norm=bn"))
     context = multiprocessing.get_context("forkserver")
@@ -167,7 +173,7 @@ def test_a_run_whose_owner_is_killed_takes_its_processes_along_and_goes_on_with_
     assert len(workers) >= 3, "two, and the server that forked them"
     assert psutil.wait_procs(workers, timeout=60)[1] == []
     assert killed.last_checkpoint is not None and killed.result() is None
-    require_the_same(ran(tiny("norm=bn"), tmp_path / "killed", monkeypatch), one)
+    require_the_same(ran(tiny("norm=bn"), tmp_path / "killed", monkeypatch), undisturbed)
 
 
 def run_it(config: ExperimentConfig, folder: RunFolder) -> None:
@@ -198,10 +204,9 @@ def diverge(rank: int, *arguments: Any) -> None:
 
 
 def test_a_run_with_a_killed_process_ends_in_one_sentence_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: tuple[Result, RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = tiny("norm=bn", "trainer.devices=2")
-    one = ran(tiny("norm=bn"), tmp_path / "one", monkeypatch)
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "killed"))
     with monkeypatch.context() as patched:
         patched.setattr(train, "_run_one_of", kill_one_after_an_epoch)
@@ -211,7 +216,7 @@ def test_a_run_with_a_killed_process_ends_in_one_sentence_and_goes_on(
         "last checkpoint"
     )
     assert RunFolder.of(shared).last_checkpoint is not None
-    require_the_same(ran(shared, tmp_path / "killed", monkeypatch), one)
+    require_the_same(ran(shared, tmp_path / "killed", monkeypatch), undisturbed)
 
 
 def test_a_loss_that_is_no_number_in_one_process_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +224,7 @@ def test_a_loss_that_is_no_number_in_one_process_ends_all(tmp_path: Path, monkey
     result, folder = ran(tiny("norm=bn", "trainer.devices=2"), tmp_path, monkeypatch)
     assert result.status == "diverged"
     kept = torch.load(folder.path / "diverged_batch.pt", weights_only=True)
-    assert kept["images"].shape == (112, 1, 8, 8), "the whole batch"
+    assert kept["images"].shape == (111, 1, 8, 8), "the whole batch"
 
 
 # --- how they end ---------------------------------------------------------------------------------
