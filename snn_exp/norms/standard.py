@@ -109,7 +109,8 @@ class AnyDimBatchNorm(nn.modules.batchnorm._BatchNorm):
         return self._over_all_shares(input) if self.training and num_processes() > 1 else super().forward(input)
 
     def _over_all_shares(self, x_BN: Tensor) -> Tensor:
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
         x = x_BN.to(self.running_mean.dtype)
         mean, var, num_values = batch_moments(x, (0, *range(2, x.dim())))
         with torch.no_grad():
