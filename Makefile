@@ -41,6 +41,7 @@ killed: setup  ## 60 runs by joblib killed five times, one run killed twenty tim
 
 search: setup .search/installed  ## searches with Optuna, one of which is killed and goes on; .ci/run too
 	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/test_search.py
+
 wandb: setup .dashboard/installed  ## copies and a dashboard in a server that stands in for W&B, and a lost connection; .ci/run too
 	PYTHONPATH=$(CURDIR)/.dashboard $(BIN)/python -m pytest -m wandb tests/test_mirror.py tests/test_dashboard.py
 

@@ -39,8 +39,9 @@ class TrainerConfig:
         max_epochs: passes over the training set.
         precision: of the computation, as in pytorch-lightning.
         accelerator: cpu, gpu or auto.
-        devices: number of devices.
-        num_threads: threads of torch on a CPU; one is fastest for small networks and repeats exactly.
+        devices: number of devices, GPUs or processes on a CPU; each takes its share of every batch.
+        strategy: ddp (distributed data parallel), or auto, which is ddp for several devices.
+        num_threads: threads of torch on a CPU, a process; one is fastest for small networks and repeats exactly.
         test: read the test set once training is done.
         progress: show a live bar or a line an epoch.
         checkpoint_activations: keep only what goes into each block or layer and compute the rest again in the
@@ -51,6 +52,7 @@ class TrainerConfig:
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["cpu", "gpu", "auto"] = "auto"
     devices: Count = 1
+    strategy: Literal["auto", "ddp"] = "auto"
     num_threads: Count = 1
     test: bool = True
     progress: bool = True
@@ -108,7 +110,9 @@ KEYS = ("seed", "teacher", "experiment")  # beside the groups
 ASIDE = ("logger", "energy", "experiment")
 
 # Part of how a run is done and not of what comes out; recorded as `execution`, left out of the identity.
-EXECUTION = {"trainer": ("accelerator", "devices", "num_threads", "test", "progress", "checkpoint_activations")}
+EXECUTION = {
+    "trainer": ("accelerator", "devices", "strategy", "num_threads", "test", "progress", "checkpoint_activations")
+}
 
 # What every option of a group has, and so goes with `auto`.
 SHARED = {"encoding": ("num_steps",)}
@@ -471,6 +475,20 @@ def _refuse_unreadable_teachers(c: dict[str, Any]) -> None:
             raise UserError(f"optim.{key} does nothing without a teacher; type teacher=RUN_ID as well, or leave it out")
 
 
+def _refuse_idle_devices(c: dict[str, Any]) -> None:
+    devices, batch_size = c["trainer"]["devices"], c["optim"]["batch_size"]
+    if c["trainer"]["strategy"] == "ddp" and devices == 1:
+        raise UserError(
+            "trainer.strategy=ddp shares every batch among devices and trainer.devices is 1; type trainer.devices=2, "
+            "or leave trainer.strategy out"
+        )
+    if devices > batch_size:
+        raise UserError(
+            f"trainer.devices={devices} share every batch and optim.batch_size={batch_size} has no sample for some; "
+            f"type trainer.devices={batch_size} or fewer, or a larger optim.batch_size"
+        )
+
+
 _RULES_BEFORE_CHECK: tuple[Callable[[dict[str, Any]], None], ...] = (_resolve_auto, _refuse_an_incomplete_profile)
 _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_an_encoding_of_other_data,
@@ -483,4 +501,5 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_outlasted_steps,
     _refuse_idle_width_schedules,
     _refuse_unreadable_teachers,
+    _refuse_idle_devices,
 )

@@ -29,7 +29,7 @@ class RunLog:
 
 def quiet_libraries() -> None:
     """Silences what Lightning and its kin say at every start and what nobody can act on."""
-    for name in ("pytorch_lightning", "lightning", "lightning.pytorch"):
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric|torch\.utils\.data")
     warnings.filterwarnings("ignore", message=r".*(lr_scheduler\.step|srun|isinstance\(treespec, LeafSpec\)).*")

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "snn_exp"
 ORDER = [
     "errors",
     "registry",
+    "shares",
     "dynamics",
     "surrogates",
     "neurons.neuron",
@@ -73,6 +74,7 @@ ORDER = [
     "mirror",
     "callbacks",
     "resuming",
+    "processes",
     "train",
     "recall",
     "fold",

@@ -201,7 +201,7 @@ def test_a_full_disk_ends_no_sweep_although_not_even_the_failure_can_be_stored(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(train, "_run", full)
+    monkeypatch.setattr(train, "_train", full)
     train.run_or_store_failure(SHORT)
     assert "is full; make room" in str(RunFolder.of(SHORT).failure())
     monkeypatch.setattr(results, "write_json", full)
@@ -215,7 +215,7 @@ def test_another_fault_of_the_disk_keeps_its_own_words(tmp_path: Path, monkeypat
     def broken(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(train, "_run", broken)
+    monkeypatch.setattr(train, "_train", broken)
     with pytest.raises(OSError, match="Input/output error") as raised:
         train.run(SHORT, echo=False)
     assert not isinstance(raised.value, UserError)
