@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray killed search wandb check bench-depth bench-report format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed search wandb check bench-depth bench-sweep bench-report format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -58,6 +58,9 @@ check: setup  ## lint, format, types, spelling
 
 bench-depth: setup  ## memory and time of a training step, 8 to 1202 layers, into benchmarks/depth.md
 	$(BIN)/python benchmarks/depth.py
+
+bench-sweep: setup  ## what a sweep costs beside its training: 20 runs of two minutes, into benchmarks/sweep.md
+	$(BIN)/python benchmarks/sweep.py
 
 bench-report: setup  ## plan and report over 1,000 made-up runs, into benchmarks/report.md
 	$(BIN)/python benchmarks/report.py

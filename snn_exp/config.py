@@ -7,6 +7,7 @@ what has no effect becomes `none`, what cannot work is refused in one sentence. 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -17,7 +18,7 @@ from annotated_types import Ge, Gt, Unit
 
 from snn_exp import menu
 from snn_exp.errors import UserError, unknown
-from snn_exp.registry import Count, Option, PartConfig, Scalar, parameters_of
+from snn_exp.registry import Count, Option, Parameter, PartConfig, Scalar, parameters_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -260,7 +261,7 @@ def _checked_group(group: str, given: Any) -> dict[str, Scalar]:
     if not isinstance(given, Mapping):
         raise UserError(f"{group}={given} is not allowed: choose an option, such as {group}={_first(group)}")
     if group in SETTINGS:
-        parameters, head = parameters_of(SETTINGS[group]), {}
+        parameters, head = _settings(group), {}
     else:
         options = menu.load()[group]
         name = str(given.get("name"))
@@ -273,6 +274,11 @@ def _checked_group(group: str, given: Any) -> dict[str, Scalar]:
             owner = f"{group}={head['name']}" if head else group
             raise unknown(f"key of {owner}", key, known, f"{group}.{{}}=...")
     return head | {p.name: p.checked(given.get(p.name, p.default), f"{group}.") for p in parameters}
+
+
+@functools.cache
+def _settings(group: str) -> tuple[Parameter, ...]:
+    return parameters_of(SETTINGS[group])
 
 
 def _first(group: str) -> str:
@@ -323,7 +329,7 @@ def _refuse_an_incomplete_profile(c: dict[str, Any]) -> None:
     given = c["energy"]
     if not isinstance(given, dict) or not given:
         return  # the check that follows says so; a config stored before there was such a group has none
-    names = [p.name for p in parameters_of(EnergyConfig)]
+    names = [p.name for p in _settings("energy")]
     memory = {"weight_pj", "state_pj"}
     for name in names if given.keys() & memory else [n for n in names if n not in memory]:
         if name not in given:

@@ -121,7 +121,6 @@ class Option:
         return next((p for p in self.parameters if p.name == name), None)
 
 
-@functools.cache
 def parameters_of(cls: type) -> tuple[Parameter, ...]:
     """The keyword-only constructor arguments of a class, with type, range, unit, default and text.
 
