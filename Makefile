@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray check bench-depth bench-kernels bench-report format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed search wandb check bench-depth bench-kernels bench-sweep bench-report format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -19,7 +19,7 @@ setup: .venv/installed  ## the virtual environment, from the hashed lock
 run: setup  ## five methods, three seeds, on real digits; then the table
 	$(BIN)/snn-exp train experiment=quick
 
-test: setup  ## all tests but for equivalence, browser, slurm and ray, which need more than .venv
+test: setup  ## all tests but for those below, which need more than .venv or take minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 equivalence: setup .peers/installed  ## our parts against SpikingJelly's, our counts against NeuroBench's; .ci/run too
@@ -35,6 +35,15 @@ slurm: setup .slurm/installed  ## a multirun on a real Slurm of one node, with j
 
 ray: setup .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
 	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/test_ray.py
+
+killed: setup  ## 60 runs by joblib killed five times, one run killed twenty times: as undisturbed; .ci/run too
+	$(BIN)/python -m pytest -m killed tests/test_killed.py tests/test_resuming.py
+
+search: setup .search/installed  ## searches with Optuna, one of which is killed and goes on; .ci/run too
+	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/test_search.py
+
+wandb: setup .dashboard/installed  ## copies and a dashboard in a server that stands in for W&B, and a lost connection; .ci/run too
+	PYTHONPATH=$(CURDIR)/.dashboard $(BIN)/python -m pytest -m wandb tests/test_mirror.py tests/test_dashboard.py
 
 .%/installed: requirements-%.lock .venv/installed
 	rm -rf $(@D)
@@ -52,6 +61,9 @@ bench-depth: setup  ## memory and time of a training step, 8 to 1202 layers, int
 
 bench-kernels: setup  ## the fused passes beside the plain path and the convolutions, into benchmarks/kernels.md
 	$(BIN)/python benchmarks/kernels.py
+
+bench-sweep: setup  ## what a sweep costs beside its training: 20 runs of two minutes, into benchmarks/sweep.md
+	$(BIN)/python benchmarks/sweep.py
 
 bench-report: setup  ## plan and report over 1,000 made-up runs, into benchmarks/report.md
 	$(BIN)/python benchmarks/report.py
@@ -72,7 +84,9 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --group browser -o requirements-browser.lock
 	$(COMPILE) --extra slurm --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-slurm.lock
 	$(COMPILE) --extra ray --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-ray.lock
+	$(COMPILE) --extra search --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-search.lock
+	$(COMPILE) --extra dashboard --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-dashboard.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .peers .browser .slurm .ray .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .browser .slurm .ray .search .dashboard .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,15 +14,18 @@ from typing import Any
 import psutil
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from snn_exp.ownership import Ownership
-from snn_exp.results import read_epochs
+from snn_exp.results import read_epochs, whole_file
 from snn_exp.task import Classification
 
 Say = Callable[[str], None]
 SATURATED = 0.95  # a rate above this is one a neuron can hardly signal with
+
+
+def say_nothing(line: str) -> None:
+    """What a process says that is not the first of its run."""
 
 
 class Diverged(Exception):
@@ -62,23 +65,14 @@ class KeepSigterm(pl.Callback):
     on_test_start = on_predict_start = on_train_start
 
 
-def make_checkpoints(folder: Path) -> ModelCheckpoint:
-    """The best epoch by validation accuracy, and the last, for resuming."""
-    return ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor="val/score",
-        mode="max",
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-
-
 class Clock(pl.Callback):
-    """Wall and process CPU seconds of the fit, added up over the parts of an interrupted run."""
+    """Wall and process CPU seconds of the fit, added up over the parts of an interrupted run.
+
+    Where several processes train, which wait for each other at every layer, the others count as much as this one.
+    """
 
     def __init__(self) -> None:
+        self._num_processes = 1
         self._before = (0.0, 0.0)
         self._start = (0.0, 0.0)
         self._running = False
@@ -90,16 +84,18 @@ class Clock(pl.Callback):
 
     @property
     def cpu_s(self) -> float:
-        """CPU time of this process so far."""
+        """CPU time of all processes so far."""
         return round(self._before[1] + self._elapsed()[1], 3)
 
     def _elapsed(self) -> tuple[float, float]:
         if not self._running:
             return 0.0, 0.0
-        return time.monotonic() - self._start[0], time.process_time() - self._start[1]
+        wall_s, cpu_s = time.monotonic() - self._start[0], time.process_time() - self._start[1]
+        return wall_s, cpu_s * self._num_processes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts."""
+        self._num_processes = trainer.world_size
         self._start, self._running = (time.monotonic(), time.process_time()), True
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -160,29 +156,32 @@ class PeakMemory(pl.Callback):
 
 
 class EpochTable(pl.Callback):
-    """metrics.csv: a row an epoch; a resumed run goes on where its checkpoint stands."""
+    """metrics.csv: a row an epoch, by the first process; a resumed run goes on where its checkpoint stands."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drops rows of epochs that will be trained again."""
-        if self.path.exists():
-            rows = read_epochs(self.path)
-            self._write([row for row in rows if int(row["epoch"]) < trainer.current_epoch], "w")
+        if trainer.is_global_zero and self.path.exists():
+            rows = [row for row in read_epochs(self.path) if int(row["epoch"]) < trainer.current_epoch]
+            with whole_file(self.path) as scratch:
+                _append(scratch, rows)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Appends the epoch's row."""
         metrics = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
-        self._write([{"epoch": trainer.current_epoch, **metrics}], "a")
+        if trainer.is_global_zero:
+            _append(self.path, [{"epoch": trainer.current_epoch, **metrics}])
 
-    def _write(self, rows: list[dict[str, Any]], mode: str) -> None:
-        with self.path.open(mode, newline="") as file:
-            if rows:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-                if file.tell() == 0:
-                    writer.writeheader()
-                writer.writerows(rows)
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("a", newline="") as file:
+        if rows:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerows(rows)
 
 
 class EpochLine(pl.Callback):
@@ -260,11 +259,12 @@ class StopOnDivergence(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Looks at the loss."""
-        loss: Tensor = outputs["loss"]
+        """Looks at the loss, over all processes, so that they end together."""
+        loss: Tensor = trainer.strategy.reduce(outputs["loss"].clone(), reduce_op="mean")
         if not math.isfinite(loss.item()):
             x_BCHW, y_B = batch
-            torch.save({"images": x_BCHW.cpu(), "labels": y_B.cpu()}, self.folder / "diverged_batch.pt")
+            if trainer.is_global_zero:
+                torch.save({"images": x_BCHW.cpu(), "labels": y_B.cpu()}, self.folder / "diverged_batch.pt")
             raise Diverged(
                 f"the loss is {loss.item()} at step {trainer.global_step}; the batch is kept in diverged_batch.pt"
             )

@@ -34,8 +34,10 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
 
   train [-m] [overrides]   train one run, or with -m every combination of a sweep
   plan [-m] [overrides]    what that would run, what of it is done, and how long the rest takes
+  search [overrides]       let Optuna choose among values and ranges by validation accuracy, or against energy too
   study [NAME] [overrides] tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs
   report NAME|key=value    what a study, or the stored runs that agree, say: tables, figures, one page
+  dashboard NAME|key=value the same runs as a dashboard in W&B
   options [group]          what can be chosen: each option, its parameters, defaults and units
   show [overrides]         the resolved config, the built network, and its layers before training
   runs [list|clean] [key=value ...]   the stored runs, and which of them may go
@@ -167,7 +169,8 @@ def _train_many(
     duplicates = sum(cell.config is not None for cell in sweep.cells) - len(configs)
     note = f" ({duplicates} cells are the same as another)" if duplicates else ""
     print(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train", flush=True)
-    failures = launch.train_all(todo, console, sweep.hydra_overrides, search)
+    together = launch.in_group(todo, launch.sweep_name(configs))
+    failures = launch.train_all(together, console, sweep.hydra_overrides, search)
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
     finished = [result for folder in folders.values() if (result := folder.result())]
     if finished:
@@ -234,6 +237,29 @@ def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:
     return found
 
 
+def search(arguments: Sequence[str]) -> int:
+    """snn-exp search."""
+    parser = _parser("search", "Let Optuna choose among what the overrides leave open.", overrides=True)
+    parser.add_argument("--objective", default="val/acc", metavar="METRICS", help="val/acc, or val/acc,val/energy_pj")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import results
+    from snn_exp import search as searching
+
+    asked, corners = searching.read(given.overrides, given.objective, given.config_dir)
+    _require_data(corners)
+    results.require_writable(results.output_root())
+    failures = searching.advance(asked)
+    found = searching.best(asked)
+    if found:
+        Console(width=None if sys.stdout.isatty() else 160).print(searching.table(asked, found))
+    print("\n".join(searching.answer(asked, found)))
+    print(f"study: {asked.folder / 'study.db'}")
+    for failure in failures:
+        print(f"snn-exp: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
 def study(arguments: Sequence[str]) -> int:
     """snn-exp study."""
     parser = _parser("study", "Tune and compare methods, as studies/NAME/study.yaml says.")
@@ -267,7 +293,9 @@ def study(arguments: Sequence[str]) -> int:
     else:
         progress, failures = campaign.advance(
             asked,
-            lambda configs, keep: launch.train_all(configs, console, hydra, on_finish=keep),
+            lambda configs, keep: launch.train_all(
+                launch.in_group(configs, asked.name), console, hydra, on_finish=keep
+            ),
             overrides,
             given.only,
         )
@@ -321,6 +349,29 @@ def report(arguments: Sequence[str]) -> int:
     results.require_writable(results.output_root())
     for path in documents.write(made, results.output_root() / "reports" / documents.folder_name(given.what), formats):
         print(f"written: {path}")
+    return 0
+
+
+def dashboard(arguments: Sequence[str]) -> int:
+    """snn-exp dashboard."""
+    parser = _parser(
+        "dashboard", "A dashboard in W&B over the runs of a report; without a connection its specification."
+    )
+    parser.add_argument("what", nargs="+", help="a folder of studies/, or key=value filters of stored runs")
+    given = parser.parse_args(arguments)
+
+    from snn_exp import campaign, documents, results
+    from snn_exp import dashboard as boards
+    from snn_exp.study import load
+
+    is_study = len(given.what) == 1 and "=" not in given.what[0]
+    shown = boards.of_study(campaign.survey(load(given.what[0]))) if is_study else boards.of_runs(given.what)
+    results.require_writable(results.output_root())
+    file = results.output_root() / "dashboards" / f"{documents.folder_name(given.what)}.json"
+    print(boards.save(shown, file, f"snn-exp dashboard {shlex.join(given.what)}"))
+    if missing := shown.without_a_copy():
+        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        print(f"W&B has no copy of {len(missing)} of {len(shown.results)} runs, trained with logger=none: {some}")
     return 0
 
 
@@ -517,8 +568,10 @@ def _parser(command: str, text: str, overrides: bool = False) -> argparse.Argume
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "plan": plan,
+    "search": search,
     "study": study,
     "report": report,
+    "dashboard": dashboard,
     "options": options,
     "show": show,
     "runs": runs,

@@ -12,7 +12,7 @@ import enum
 import functools
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -42,10 +42,11 @@ from snn_exp.registry import Parameter, parameters_of
 
 CHOICES = (*GROUPS, "method", "experiment")  # every config folder a person can choose from
 CONFIG_NAME = "train"
-GUESTS = {  # launchers from packages of their own, each with our extra that brings it
-    "submitit_slurm": ("hydra-submitit-launcher", "slurm"),
-    "submitit_local": ("hydra-submitit-launcher", "slurm"),
-    "ray": ("hydra-ray-launcher", "ray"),
+GUESTS = {  # from packages of their own, each with our extra that brings it
+    "hydra/launcher=submitit_slurm": ("hydra-submitit-launcher", "slurm"),
+    "hydra/launcher=submitit_local": ("hydra-submitit-launcher", "slurm"),
+    "hydra/launcher=ray": ("hydra-ray-launcher", "ray"),
+    "hydra/sweeper=optuna": ("hydra-optuna-sweeper", "search"),
 }
 
 
@@ -76,6 +77,21 @@ class Sweep:
 
 
 @dataclasses.dataclass(frozen=True)
+class Space:
+    """What a search may choose from.
+
+    Args:
+        fixed: the overrides that all its runs have.
+        axes: those that leave a choice, such as optim.lr=interval(0.001,0.03).
+        hydra_overrides: as in `Sweep`.
+    """
+
+    fixed: tuple[str, ...]
+    axes: tuple[str, ...]
+    hydra_overrides: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Launcher:
     """What starts the runs of a multirun.
 
@@ -83,11 +99,13 @@ class Launcher:
         name: as in hydra/launcher=NAME.
         settings: its own.
         folder: where it and Hydra put their files.
+        sweeper: the settings of what names the runs.
     """
 
     name: str
     settings: dict[str, Any]
     folder: str
+    sweeper: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def config_dir() -> Path:
@@ -148,14 +166,17 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
     """
     store_schemas()
     with _hydra(search) as loader:
-        overrides = [_normalized(o, loader) for o in _parse(arguments, loader)]
-        _refuse_twice_given(overrides)
+        overrides = _read(arguments, loader)
         base = _compose_plain([o for o in overrides if not o.is_sweep_override()], with_hydra=True)
         hydra = base["hydra"]
+        if (sweeper := hydra["runtime"]["choices"]["hydra/sweeper"]) != "basic":
+            raise UserError(
+                f"hydra/sweeper={sweeper} names its runs one after the other, so they cannot be checked before; type "
+                f"snn-exp search with the same overrides"
+            )
         multirun = multirun or hydra["mode"] == "MULTIRUN"
         if multirun:
-            params = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
-            overrides = _last_of_each([_normalized(o, loader) for o in _parse(params, loader)] + overrides)
+            overrides = _with_params(overrides, hydra, loader)
         elif sweeping := [o for o in overrides if o.is_sweep_override()]:
             raise UserError(f"{sweeping[0].input_line} is a sweep of several values; add -m to run each of them")
         composer = _Composer(search)
@@ -165,12 +186,51 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
             raise UserError(f"the sweep cannot be expanded: {_first_line(error)}") from None
         if not multirun:
             composer.remember(tuple(expanded[0]), base)
-        cells = [composer.cell(tuple(cell)) for cell in expanded]
+        cells = composer.cells([tuple(cell) for cell in expanded])
     return Sweep(
         cells=_with_teachers(cells, search),
         hydra_overrides=tuple(_text(o) for o in overrides if _is_hydras(o)),
         multirun=multirun,
         axes=tuple(o.key_or_group for o in overrides if o.is_sweep_override()),
+    )
+
+
+def read_space(arguments: Sequence[str], search: Sequence[str] = ()) -> Space:
+    """What a command line lets a search choose from, with the hydra.sweeper.params of its experiment.
+
+    Args:
+        arguments: Hydra overrides.
+        search: further folders of configs.
+
+    Raises:
+        UserError: as `read_command`; nothing is left to choose; the experiment has another sweeper.
+
+    Example:
+        >>> read_space(["neuron=lif", "depth=8,20", "optim.lr=interval(0.001,0.03)"]).axes
+        ('depth=d8,d20', 'optim.lr=interval(0.001,0.03)')
+    """
+    store_schemas()
+    with _hydra(search) as loader:
+        overrides = _read(arguments, loader)
+        base = [o for o in overrides if not o.is_sweep_override() and not _is_sweepers(o)]
+        hydra = _compose_plain(base, with_hydra=True)["hydra"]
+        if (sweeper := hydra["runtime"]["choices"]["hydra/sweeper"]) != "basic":
+            raise UserError(
+                f"the experiment chooses hydra/sweeper={sweeper}; leave that out of its file, which may hold "
+                f"hydra.sweeper.params: snn-exp search brings the sweeper"
+            )
+        overrides = _with_params(overrides, hydra, loader)
+    ours = [o for o in overrides if not o.key_or_group.startswith("hydra")]
+    axes = tuple(_text(o) for o in ours if o.is_sweep_override())
+    if not axes:
+        raise UserError(
+            "a search needs something to choose from; give values or a range, such as neuron=lif,plif or "
+            "'optim.lr=interval(0.001,0.03)'"
+        )
+    return Space(
+        fixed=tuple(_text(o) for o in ours if not o.is_sweep_override()),
+        axes=axes,
+        hydra_overrides=tuple(_text(o) for o in overrides if _is_hydras(o)),
     )
 
 
@@ -182,15 +242,16 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
     """
     store_schemas()
     with _hydra(search) as loader:
-        composer, cells = _Composer(search), []
         read = {
             line: _normalized(o, loader) for line in dict.fromkeys(chain(*commands)) for o in _parse([line], loader)
         }
+        expanded = []
         for command in commands:
             overrides = [read[line] for line in command]
             if sweeping := [o for o in overrides if o.is_sweep_override()]:
                 raise UserError(f"{_text(sweeping[0])} is a sweep of several values; give one value")
-            cells.append(composer.cell(tuple(_text(o) for o in _last_of_each(overrides))))
+            expanded.append(tuple(_text(o) for o in _last_of_each(overrides)))
+        cells = _Composer(search).cells(expanded)
     return _with_teachers(cells, search)
 
 
@@ -211,13 +272,18 @@ def launcher_of(overrides: Sequence[str], search: Sequence[str] = ()) -> Launche
     store_schemas()
     with _hydra(search) as loader:
         hydra = _composed(_parse(overrides, loader), with_hydra=True).hydra
-        settings = OmegaConf.to_container(hydra.launcher, resolve=True)
-        assert isinstance(settings, dict)
         return Launcher(
             name=str(hydra.runtime.choices["hydra/launcher"]),
-            settings={str(key): value for key, value in settings.items()},
+            settings=_plain(hydra.launcher),
             folder=str(hydra.sweep.dir),
+            sweeper=_plain(hydra.sweeper),
         )
+
+
+def _plain(settings: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(settings, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def _with_teachers(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, ...]:
@@ -281,15 +347,20 @@ class _Composer:
 
     def remember(self, overrides: tuple[str, ...], base: dict[str, Any]) -> None:
         """The groups of these overrides are composed already."""
-        choices = tuple(_text(o) for o in _parse(overrides) if not _is_value(o))
-        self._composed[choices] = {key: value for key, value in base.items() if key != "hydra"}
+        self._composed[_choices(overrides)] = {key: value for key, value in base.items() if key != "hydra"}
 
-    def cell(self, overrides: tuple[str, ...]) -> Cell:
+    def cells(self, commands: Sequence[tuple[str, ...]]) -> list[Cell]:
+        """A cell for each list of overrides."""
+        distinct = set(map(_choices, commands))
+        one_by_one = {part for choices in distinct for part in _parts(choices)}
+        return [self._cell(command, by_parts=len(one_by_one) < len(distinct)) for command in commands]
+
+    def _cell(self, overrides: tuple[str, ...], *, by_parts: bool) -> Cell:
         parsed = [_parsed(line) for line in overrides]
-        choices = tuple(_text(o) for o in parsed if not _is_value(o))
+        choices = _choices(overrides)
         try:
             if choices not in self._composed:
-                self._composed[choices] = _compose_plain([_parsed(line) for line in choices], with_hydra=False)
+                self._composed[choices] = self._joined(choices) if by_parts else self._whole(choices)
             plain = self._with_values(choices, [o for o in parsed if _is_value(o)])
             experiment = next((o.value() for o in parsed if o.key_or_group == "experiment"), None)
             return Cell(overrides, resolve({**plain, "experiment": experiment}))
@@ -297,6 +368,25 @@ class _Composer:
             return Cell(overrides, None, str(refusal))
         except OmegaConfBaseException as error:
             return Cell(overrides, None, _first_line(error))
+
+    def _whole(self, choices: tuple[str, ...]) -> dict[str, Any]:
+        if choices not in self._composed:
+            self._composed[choices] = _compose_plain([_parsed(line) for line in choices], with_hydra=False)
+        return self._composed[choices]
+
+    def _joined(self, choices: tuple[str, ...]) -> dict[str, Any]:
+        """The groups of each choice composed alone, put together: a grid needs as many as it has options, not cells.
+
+        A choice that says something of another group than its own, as a person's YAML may, has all composed at once.
+        """
+        base, *alone = _parts(choices)
+        joined = dict(self._whole(base))
+        for part in alone:
+            group, composed = _parsed(part[-1]).key_or_group, self._whole(part)
+            if any(composed[key] != value for key, value in self._whole(base).items() if key != group):
+                return self._whole(choices)
+            joined[group] = composed[group]
+        return joined
 
     def _with_values(self, choices: tuple[str, ...], values: Sequence[Override]) -> dict[str, Any]:
         """The composed groups with the values set; cells that differ in the seed alone share the work."""
@@ -308,10 +398,19 @@ class _Composer:
             config = OmegaConf.create(composed)
             for o in early:
                 OmegaConf.update(config, o.key_or_group, o.value(), merge=False)
-            plain = OmegaConf.to_container(config, resolve=True)
-            assert isinstance(plain, dict)
-            self._valued[key] = {str(k): v for k, v in plain.items()}
+            self._valued[key] = _plain(config)
         return {**self._valued[key], **{o.key_or_group: o.value() for o in values if o.key_or_group == "seed"}}
+
+
+def _choices(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """What Hydra composes of them; the rest are values."""
+    return tuple(line for line in overrides if not _is_value(_parsed(line)))
+
+
+def _parts(choices: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """What may say something of any group, and with it each choice of one group."""
+    wide = tuple(line for line in choices if _parsed(line).key_or_group not in GROUPS)
+    return [wide, *((*wide, line) for line in choices if line not in wide)]
 
 
 def _hydra_type(p: Parameter) -> tuple[Any, Any]:
@@ -377,15 +476,15 @@ def _composed(overrides: Sequence[Override], *, with_hydra: bool) -> DictConfig:
 def _missing(error: MissingConfigException) -> UserError:
     """What to say where a file of configs is not there."""
     group, _, name = str(error.missing_cfg_file).rpartition("/")
-    if group != "hydra/launcher":
-        return UserError(f"the config cannot be composed: {_first_line(error)}")
-    if name in GUESTS:
-        package, extra = GUESTS[name]
+    if f"{group}={name}" in GUESTS:
+        package, extra = GUESTS[f"{group}={name}"]
         return UserError(
-            f"hydra/launcher={name} needs the package {package}, which is not installed; type pip install "
-            f"'snn-exp[{extra}]'"
+            f"{group}={name} needs the package {package}, which is not installed; type pip install 'snn-exp[{extra}]'"
         )
-    return unknown(group, name, {*(error.options or ()), *GUESTS}, f"{group}={{}}")
+    guests = {guest.partition("=")[2] for guest in GUESTS if guest.startswith(f"{group}=")}
+    if not guests:
+        return UserError(f"the config cannot be composed: {_first_line(error)}")
+    return unknown(group, name, {*(error.options or ()), *guests}, f"{group}={{}}")
 
 
 def _first_line(error: Exception) -> str:
@@ -398,6 +497,10 @@ def _is_value(override: Override) -> bool:
     return key not in CHOICES and not key.startswith("hydra")
 
 
+def _is_sweepers(override: Override) -> bool:
+    return override.key_or_group.startswith(("hydra.sweeper", "hydra/sweeper"))
+
+
 def _is_hydras(override: Override) -> bool:
     key = override.key_or_group
     return key == "experiment" or key.startswith("hydra")
@@ -406,6 +509,19 @@ def _is_hydras(override: Override) -> bool:
 def _text(override: Override) -> str:
     assert override.input_line is not None
     return override.input_line
+
+
+def _read(arguments: Sequence[str], loader: ConfigLoader) -> list[Override]:
+    """The overrides of a command line in plain form."""
+    overrides = [_normalized(o, loader) for o in _parse(arguments, loader)]
+    _refuse_twice_given(overrides)
+    return overrides
+
+
+def _with_params(overrides: list[Override], hydra: Mapping[str, Any], loader: ConfigLoader) -> list[Override]:
+    """With the hydra.sweeper.params of an experiment, which what is typed overrules."""
+    params = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
+    return _last_of_each([_normalized(o, loader) for o in _parse(params, loader)] + overrides)
 
 
 def _refuse_twice_given(overrides: Sequence[Override]) -> None:
@@ -442,6 +558,9 @@ def _normalized(override: Override, loader: ConfigLoader) -> Override:
         raise UserError(f"{line} would leave a run without its {key}; {instead}")
     plain = line.lstrip("+")
     (override,) = _parse([plain], loader)
+    if key in CHOICES and override.is_interval_sweep():
+        raise UserError(f"{line} is a range, and {key} a choice among options; name some of: "
+                        f"{', '.join(sorted(_options(loader, key)))}")  # fmt: skip
     if key == "depth":
         sweeping = override.is_sweep_override()
         values = list(override.sweep_string_iterator()) if sweeping else [plain.partition("=")[2]]

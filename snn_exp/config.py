@@ -7,6 +7,7 @@ what has no effect becomes `none`, what cannot work is refused in one sentence. 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -17,7 +18,7 @@ from annotated_types import Ge, Gt, Unit
 
 from snn_exp import menu
 from snn_exp.errors import UserError, unknown
-from snn_exp.registry import Count, Option, PartConfig, Scalar, parameters_of
+from snn_exp.registry import Count, Option, Parameter, PartConfig, Scalar, parameters_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,9 @@ class TrainerConfig:
         max_epochs: passes over the training set.
         precision: of the computation, as in pytorch-lightning.
         accelerator: cpu, gpu or auto.
-        devices: number of devices.
-        num_threads: threads of torch on a CPU; one is fastest for small networks and repeats exactly.
+        devices: number of devices, GPUs or processes on a CPU; each takes its share of every batch.
+        strategy: ddp (distributed data parallel), or auto, which is ddp for several devices.
+        num_threads: threads of torch on a CPU, a process; one is fastest for small networks and repeats exactly.
         test: read the test set once training is done.
         progress: show a live bar or a line an epoch.
         checkpoint_activations: keep only what goes into each block or layer and compute the rest again in the
@@ -53,6 +55,7 @@ class TrainerConfig:
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["cpu", "gpu", "auto"] = "auto"
     devices: Count = 1
+    strategy: Literal["auto", "ddp"] = "auto"
     num_threads: Count = 1
     test: bool = True
     progress: bool = True
@@ -67,10 +70,12 @@ class LoggerConfig:
     Args:
         name: wandb or none.
         project: the W&B project.
+        group: what W&B lists it under; the experiment, the study or the sweep if left out.
     """
 
     name: Literal["wandb", "none"] = "wandb"
     project: str = "snn_exp"
+    group: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,7 +115,16 @@ ASIDE = ("logger", "energy", "experiment")
 
 # Part of how a run is done and not of what comes out; recorded as `execution`, left out of the identity.
 EXECUTION = {
-    "trainer": ("accelerator", "devices", "num_threads", "test", "progress", "checkpoint_activations", "kernels")
+    "trainer": (
+        "accelerator",
+        "devices",
+        "strategy",
+        "num_threads",
+        "test",
+        "progress",
+        "checkpoint_activations",
+        "kernels",
+    )
 }
 
 # What every option of a group has, and so goes with `auto`.
@@ -259,7 +273,7 @@ def _checked_group(group: str, given: Any) -> dict[str, Scalar]:
     if not isinstance(given, Mapping):
         raise UserError(f"{group}={given} is not allowed: choose an option, such as {group}={_first(group)}")
     if group in SETTINGS:
-        parameters, head = parameters_of(SETTINGS[group]), {}
+        parameters, head = _settings(group), {}
     else:
         options = menu.load()[group]
         name = str(given.get("name"))
@@ -272,6 +286,11 @@ def _checked_group(group: str, given: Any) -> dict[str, Scalar]:
             owner = f"{group}={head['name']}" if head else group
             raise unknown(f"key of {owner}", key, known, f"{group}.{{}}=...")
     return head | {p.name: p.checked(given.get(p.name, p.default), f"{group}.") for p in parameters}
+
+
+@functools.cache
+def _settings(group: str) -> tuple[Parameter, ...]:
+    return parameters_of(SETTINGS[group])
 
 
 def _first(group: str) -> str:
@@ -322,7 +341,7 @@ def _refuse_an_incomplete_profile(c: dict[str, Any]) -> None:
     given = c["energy"]
     if not isinstance(given, dict) or not given:
         return  # the check that follows says so; a config stored before there was such a group has none
-    names = [p.name for p in parameters_of(EnergyConfig)]
+    names = [p.name for p in _settings("energy")]
     memory = {"weight_pj", "state_pj"}
     for name in names if given.keys() & memory else [n for n in names if n not in memory]:
         if name not in given:
@@ -474,6 +493,20 @@ def _refuse_unreadable_teachers(c: dict[str, Any]) -> None:
             raise UserError(f"optim.{key} does nothing without a teacher; type teacher=RUN_ID as well, or leave it out")
 
 
+def _refuse_idle_devices(c: dict[str, Any]) -> None:
+    devices, batch_size = c["trainer"]["devices"], c["optim"]["batch_size"]
+    if c["trainer"]["strategy"] == "ddp" and devices == 1:
+        raise UserError(
+            "trainer.strategy=ddp shares every batch among devices and trainer.devices is 1; type trainer.devices=2, "
+            "or leave trainer.strategy out"
+        )
+    if devices > batch_size:
+        raise UserError(
+            f"trainer.devices={devices} share every batch and optim.batch_size={batch_size} has no sample for some; "
+            f"type trainer.devices={batch_size} or fewer, or a larger optim.batch_size"
+        )
+
+
 _RULES_BEFORE_CHECK: tuple[Callable[[dict[str, Any]], None], ...] = (_resolve_auto, _refuse_an_incomplete_profile)
 _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_an_encoding_of_other_data,
@@ -486,4 +519,5 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_outlasted_steps,
     _refuse_idle_width_schedules,
     _refuse_unreadable_teachers,
+    _refuse_idle_devices,
 )

@@ -11,11 +11,11 @@ import torch
 
 from snn_exp import menu
 from snn_exp.config import TrainerConfig
+from snn_exp.copies import wandb_is_offline
 from snn_exp.errors import UserError
 from snn_exp.kernels import choose
 from snn_exp.neurons import LIF
 from snn_exp.results import RECORDED_PACKAGES, data_root, output_root, require_writable
-from snn_exp.tracking import wandb_is_offline
 
 
 @dataclasses.dataclass(frozen=True)

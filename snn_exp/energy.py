@@ -39,7 +39,7 @@ class _NetworkMetric(torchmetrics.Metric, ABC):
     full_state_update = False
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
-        super().__init__()
+        super().__init__(sync_on_compute=False)  # each process counts all of an evaluation
         self.layers = list(parts)
         self.parts = list(parts.values())  # a plain list, and so none of the metric's submodules
 

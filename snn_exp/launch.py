@@ -6,6 +6,7 @@ over twice, and any list of runs, such as a study's, is a multirun like any othe
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -29,6 +30,27 @@ from snn_exp.results import Result, RunFolder, output_root, read_json, write_jso
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+Job = Callable[["DictConfig"], Any]
+
+
+def in_group(configs: Sequence[ExperimentConfig], name: str) -> list[ExperimentConfig]:
+    """The runs, which W&B lists under one name, unless they bring another."""
+    return [
+        config
+        if config.logger.group or config.experiment
+        else dataclasses.replace(config, logger=dataclasses.replace(config.logger, group=name))
+        for config in configs
+    ]
+
+
+def sweep_name(configs: Sequence[ExperimentConfig]) -> str:
+    """The same for a sweep however often it is taken up again; it has no better name."""
+    return f"sweep {_digest(sorted(config.run_id for config in configs))}"
+
+
+def _digest(run_ids: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join(run_ids).encode()).hexdigest()[:10]
+
 
 def train_all(
     configs: Sequence[ExperimentConfig],
@@ -48,39 +70,65 @@ def train_all(
     """
     if not configs:
         return []
+    launcher = ready_launcher(overrides, search)
+    ids = [config.run_id for config in configs]
+    file = output_root() / "hydra" / f"runs_{_digest(ids)}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {f"run_{config.run_id}": config.to_plain() for config in configs})
+    chosen = [
+        *overrides,
+        "hydra.sweeper.params=null",
+        f"+run={','.join(f'run_{run_id}' for run_id in ids)}",
+        f"+runs_file='{file.resolve()}'",
+    ]
+    with progress.watching(configs, console, on_finish):
+        failures = multirun(launcher, chosen, search, file.with_suffix(".log"), _job)
+    folders = {config.label: RunFolder.of(config) for config in configs}
+    return failures + [why_open(label, folder) for label, folder in folders.items() if folder.result() is None]
+
+
+def ready_launcher(overrides: Sequence[str], search: Sequence[str] = ()) -> Launcher:
+    """The launcher that is chosen, once it is seen that it can start something here.
+
+    Raises:
+        UserError: as `compose.launcher_of`, or it is Slurm's and there is no Slurm.
+    """
     launcher = compose.launcher_of(overrides, search)
     if launcher.name == "submitit_slurm" and shutil.which("sbatch") is None:
         raise UserError(
             "hydra/launcher=submitit_slurm needs Slurm, and there is no sbatch here; type the command where you submit "
             "jobs, or choose hydra/launcher=joblib"
         )
-    ids = [config.run_id for config in configs]
-    file = output_root() / "hydra" / f"runs_{hashlib.sha256(' '.join(ids).encode()).hexdigest()[:10]}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {f"run_{config.run_id}": config.to_plain() for config in configs})
-    chosen = [
+    return launcher
+
+
+def multirun(launcher: Launcher, overrides: Sequence[str], search: Sequence[str], log: Path, job: Job) -> list[str]:
+    """A Hydra multirun; a sentence if its launcher gave up.
+
+    Args:
+        launcher: what starts its jobs.
+        overrides: Hydra's own, and what the jobs are told.
+        search: further folders of configs.
+        log: where it is kept why the launcher gave up.
+        job: what is done in each.
+    """
+    arguments = [
+        *overrides,
+        "hydra.mode=MULTIRUN",
         f"hydra.sweep.dir='{launcher.folder}'",
         f"++hydra.job.env_set.SNN_EXP_OUTPUT='{output_root().resolve()}'",  # wherever the job runs
-        f"+run={','.join(f'run_{run_id}' for run_id in ids)}",
-        f"+runs_file='{file.resolve()}'",
     ]
-    failures = []
-    with progress.watching(configs, console, on_finish), _raising():
+    with _raising():
         try:
-            run_hydra(
-                [*overrides, "hydra.mode=MULTIRUN", "hydra.sweeper.params=null", *chosen]
-                + [flag for folder in search for flag in ("--config-dir", folder)]
-            )
+            run_hydra([*arguments, *(flag for folder in search for flag in ("--config-dir", folder))], job)
         except Exception as error:  # the first job that was killed, or what kept all from starting
-            log = file.with_suffix(".log")
             log.write_text(traceback.format_exc())
-            failures.append(f"the launcher {launcher.name} gave up: {error or type(error).__name__} (log: {log})")
             if launcher.name == "submitit_slurm":
                 _wait_for_slurm(launcher)
             elif launcher.name == "ray":
                 _wait_for_ray()
-    folders = {config.label: RunFolder.of(config) for config in configs}
-    return failures + [_why_open(label, folder) for label, folder in folders.items() if folder.result() is None]
+            return [f"the launcher {launcher.name} gave up: {error or type(error).__name__} (log: {log})"]
+    return []
 
 
 @contextmanager
@@ -120,7 +168,8 @@ def _wait_for_ray() -> None:
         idle = idle + 1 if free == there else 0
 
 
-def _why_open(label: str, folder: RunFolder) -> str:
+def why_open(label: str, folder: RunFolder) -> str:
+    """Why a run has no result."""
     try:
         refuse_if_taken(folder.path)
     except Taken as taken:
@@ -129,7 +178,22 @@ def _why_open(label: str, folder: RunFolder) -> str:
     return f"failed {label}: {folder.failure() or ended} (log: {folder.path / 'train.log'})"
 
 
-def run_hydra(arguments: Sequence[str]) -> None:
+def _job(cfg: DictConfig) -> None:
+    """One run of a multirun."""
+    finish(resolve(read_json(cfg.runs_file)[cfg.run]))
+
+
+def finish(config: ExperimentConfig) -> Result | None:
+    """Trains a run if that was not done before; None if it did not end. Never ends the process."""
+    folder = RunFolder.of(config)
+    if not folder.is_complete(config):
+        from snn_exp.train import run_or_store_failure
+
+        run_or_store_failure(config)
+    return folder.result()
+
+
+def run_hydra(arguments: Sequence[str], job: Job = _job) -> None:
     """Hydra's own entry, on our configs."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
@@ -138,15 +202,6 @@ def run_hydra(arguments: Sequence[str]) -> None:
     before = sys.argv
     sys.argv = ["snn-exp train", *arguments]
     try:
-        hydra.main(version_base="1.3", config_path=str(compose.config_dir()), config_name=compose.CONFIG_NAME)(_job)()
+        hydra.main(version_base="1.3", config_path=str(compose.config_dir()), config_name=compose.CONFIG_NAME)(job)()
     finally:
         sys.argv = before
-
-
-def _job(cfg: DictConfig) -> None:
-    """One run of a multirun; never ends the process."""
-    config = resolve(read_json(cfg.runs_file)[cfg.run])
-    if not RunFolder.of(config).is_complete(config):
-        from snn_exp.train import run_or_store_failure
-
-        run_or_store_failure(config)

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from snn_exp.datasets import Dataset, Split, as_float
+from snn_exp.errors import UserError
 
 EVAL_BATCH_SIZE = 256
 
@@ -57,6 +58,11 @@ class EpochSampler(Sampler[BatchIndex]):
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order."""
         self.epoch = epoch
+
+    @property
+    def smallest_batch(self) -> int:
+        """Samples of the last batch of an epoch."""
+        return (self.num_samples - self._num_dropped() - 1) % self.batch_size + 1
 
     def _num_dropped(self) -> int:
         lonely = self.seed is not None and self.num_samples > 1 and self.num_samples % self.batch_size == 1
@@ -152,11 +158,26 @@ class DataModule(pl.LightningDataModule):
         """Training samples an epoch."""
         return len(self.dataset.train)
 
+    def require_shares(self, num_processes: int) -> None:
+        """For processes that share every batch.
+
+        Raises:
+            UserError: the last batch of an epoch has no sample for some.
+        """
+        if (smallest := self._train_sampler().smallest_batch) < num_processes:
+            raise UserError(
+                f"the last batch of an epoch has {smallest} of the {self.num_train} training samples and "
+                f"trainer.devices={num_processes} share it; type trainer.devices={smallest} or fewer, or another "
+                f"optim.batch_size"
+            )
+
+    def _train_sampler(self) -> EpochSampler:
+        return EpochSampler(self.num_train, self.batch_size, self.seed)
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled and augmented."""
         d = self.dataset
-        batched = BatchedSplit(d.train, self.seed, d.max_shift, d.flip)
-        return _loader(batched, EpochSampler(len(d.train), self.batch_size, self.seed))
+        return _loader(BatchedSplit(d.train, self.seed, d.max_shift, d.flip), self._train_sampler())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """In order, as they are."""

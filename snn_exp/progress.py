@@ -49,6 +49,7 @@ class _Watcher:
         self.console = console
         self.on_finish = on_finish
         self.stop = threading.Event()
+        self._begun = time.time()
         self._open = dict(self.configs)
 
     def follow(self) -> None:
@@ -65,8 +66,16 @@ class _Watcher:
                 self.stop.wait(POLL_S)
 
     def _state(self) -> str:
-        running = sum(RunFolder.of(c).metrics_csv.exists() for c in self._open.values())
-        return f"{len(self.configs) - len(self._open)} of {len(self.configs)} runs done, {running} running"
+        folders = [RunFolder.of(config) for config in self._open.values()]
+        failed = sum(map(self._has_failed, folders))
+        running = sum(folder.metrics_csv.exists() and not self._has_failed(folder) for folder in folders)
+        done = f"{len(self.configs) - len(self._open)} of {len(self.configs)} runs done, {running} running"
+        return f"{done}, {failed} failed" if failed else done
+
+    def _has_failed(self, folder: RunFolder) -> bool:
+        """In this sweep: what failed in an earlier one waits to be trained again."""
+        failure = folder.path / "failure.json"
+        return failure.exists() and failure.stat().st_mtime >= self._begun
 
     def _look(self, console: Console) -> int:
         """Says what has finished since the last look; the number of epochs done."""

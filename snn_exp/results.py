@@ -79,7 +79,11 @@ def require_writable(folder: Path) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """Writes a whole file or none: what is written to the scratch file it gives is renamed at the end."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    yield scratch
+    try:
+        yield scratch
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
     scratch.replace(path)
 
 
@@ -101,11 +105,11 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def read_epochs(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv; none if there is no such file."""
+    """The rows of a metrics.csv, without a last one that is torn; none if there is no such file."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    lines = path.read_text().splitlines(keepends=True)
+    return list(csv.DictReader(line for line in lines if line.endswith("\n")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,12 +120,12 @@ class Result:
         status: done, or diverged (the loss or a weight was no longer finite).
         metrics: flat, such as test/acc (a fraction) and test/firing_rate (spikes a neuron and step).
         duration_s: wall time of training, summed over resumed parts.
-        cpu_s: process CPU time of training, summed likewise.
+        cpu_s: process CPU time of training, summed likewise, and over processes.
         layers: curves over the layers, before ("init") and after ("trained") training: see probe.py.
         operations: split -> part -> what it counts a sample, see `energy.SynapticOperations`; the totals are
             among the metrics as test/synops_ac and so on. Empty for a diverged run.
-        peak_memory_mib: highest memory of training: allocated on a GPU, else resident of the process; None
-            where it was not measured.
+        peak_memory_mib: highest memory of training: allocated on a GPU, else resident of the process, the first
+            of several; None where it was not measured.
     """
 
     run_id: str

@@ -18,6 +18,7 @@ from snn_exp.energy import FiringRate
 from snn_exp.networks import Network, outputs_of
 from snn_exp.neurons import Neuron
 from snn_exp.optim import Optim
+from snn_exp.shares import num_processes, share_of
 
 Batch = tuple[Tensor, Tensor]
 TIE_BREAK = 1e-3  # small enough to decide between equal accuracies only, on some hundred validation samples
@@ -28,6 +29,10 @@ class Classification(pl.LightningModule):
 
     Randomness of a step (such as rate encoding) derives from (seed, global step), so that a resumed run
     repeats the undisturbed one.
+
+    Where several processes train, each reads and encodes the whole batch, so that all draw the same, and trains on its
+    share of it; the loss is weighted so that the mean of their gradients is that of the batch. In an evaluation each
+    counts all samples.
 
     Args:
         network: [T, B, C, H, W] -> logits [B, K].
@@ -45,16 +50,18 @@ class Classification(pl.LightningModule):
         self.seed = seed
         self._teachers: list[Classification] = []  # a plain list, and so none of our weights
         self.train_acc = _accuracy(num_classes)
-        self.eval_acc = nn.ModuleDict({split: _accuracy(num_classes) for split in ("val_", "test_")})
-        self.eval_loss = torchmetrics.MeanMetric()
+        self.eval_acc = nn.ModuleDict(
+            {split: _accuracy(num_classes, sync_on_compute=False) for split in ("val_", "test_")}
+        )
+        self.eval_loss = torchmetrics.MeanMetric(sync_on_compute=False)
         self.firing_rate = FiringRate(network)
         neurons = [module for module in network.modules() if isinstance(module, Neuron)]
         self._penalized = neurons if optim.rate_penalty else []
         self._widths = {neuron.surrogate: neuron.surrogate.width for neuron in neurons}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, K] of pixels in [0, 1], or of frames."""
-        logits: Tensor = self.network(self.encoding(x))
+        """Logits [B, K] of pixels in [0, 1], or of frames; of this process's share of them."""
+        logits: Tensor = self.network(share_of(self.encoding(x), axis=1))
         return logits
 
     def learn_from(self, teacher: Classification) -> None:
@@ -83,7 +90,8 @@ class Classification(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy of a batch, mixed with the distance to a teacher, and a penalty on the neurons' mean output."""
-        x, y_B = batch
+        x, whole_y_B = batch
+        y_B = share_of(whole_y_B, axis=0)
         _seed_all_draws(self.device, _mixed(self.seed, self.global_step))
         with outputs_of(self._penalized) as outputs:
             logits_BK = self(x)
@@ -95,8 +103,9 @@ class Classification(pl.LightningModule):
             loss = (1 - share) * loss + share * distance(logits_BK, taught_BK, self.optim.teacher_temperature)
         if outputs:
             loss = loss + self.optim.rate_penalty * torch.stack([s.mean() for s in outputs.values()]).mean()
+        loss = loss * (num_processes() * len(y_B) / len(whole_y_B))  # 1 where the shares are equal
         self.train_acc.update(logits_BK, y_B)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(y_B))
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(whole_y_B), sync_dist=True)
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
         return loss
 
@@ -182,8 +191,8 @@ def distance(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> Tens
     return temperature**2 * functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-def _accuracy(num_classes: int) -> torchmetrics.Metric:
-    return torchmetrics.classification.MulticlassAccuracy(num_classes, average="micro")
+def _accuracy(num_classes: int, *, sync_on_compute: bool = True) -> torchmetrics.Metric:
+    return torchmetrics.classification.MulticlassAccuracy(num_classes, average="micro", sync_on_compute=sync_on_compute)
 
 
 def _seed_all_draws(device: torch.device, seed: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import time
 import traceback
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from statistics import median
 from typing import Any, Literal
 
@@ -14,13 +16,12 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.loggers import Logger
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from snn_exp import callbacks, tracking
+from snn_exp import callbacks, resuming, tracking
 from snn_exp.checkpointing import checkpoint_activations
-from snn_exp.config import ExperimentConfig
+from snn_exp.config import ExperimentConfig, TrainerConfig
 from snn_exp.encodings import ENCODINGS
 from snn_exp.energy import SynapticOperations, dense_macs
 from snn_exp.errors import UserError
@@ -28,10 +29,12 @@ from snn_exp.events import make_dataset
 from snn_exp.kernels import Choice, choose, fuse
 from snn_exp.layers import PartFactories, make_part_factories
 from snn_exp.loading import DataModule
+from snn_exp.mirror import Mirror, make_mirror
 from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
 from snn_exp.ownership import Lost, Ownership, Taken, owning
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
+from snn_exp.processes import together
 from snn_exp.results import Operations, Result, RunFolder, data_root, now, teacher_of
 from snn_exp.task import Classification
 
@@ -56,46 +59,87 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, fold
     folder = folder or RunFolder.of(config)
     if (stored := folder.result()) is not None and folder.is_complete(config):
         return stored
-    with owning(folder.path) as ownership:
+    _require_devices(config.trainer)
+    with _a_full_disk_in_words(folder), owning(folder.path) as ownership:
+        if config.trainer.devices > 1 and folder.result() is None:
+            together(config.trainer.devices, _run_one_of, config, folder, ownership.token, echo, live)
         return _run(config, folder, ownership, echo, live)
+
+
+@contextmanager
+def _a_full_disk_in_words(folder: RunFolder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"the disk of {folder.path} is full; make room and type the same command again, and the run goes on from "
+            f"its last checkpoint"
+        ) from error
+
+
+def _run_one_of(rank: int, config: ExperimentConfig, folder: RunFolder, token: str, echo: bool, live: bool) -> None:
+    """What each of several processes does: the first all of a run, the others their shares of the training."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.num_threads))  # else Lightning takes all cores
+    ownership = Ownership(folder.path, token)
+    if rank == 0:
+        with _a_full_disk_in_words(folder):
+            _run(config, folder, ownership, echo, live)
+        return
+    data, task = _prepare(config, kernels_of(config))
+    _teach(task, config, data)
+    kept = (callbacks.Clock(), callbacks.PeakMemory(), resuming.make_checkpoints(folder.checkpoints))
+    watchers = _watchers(folder, ownership, data, callbacks.say_nothing, live, kept)
+    trainer = _make_trainer(config, folder, watchers, live, config.trainer.devices)
+    _fit(trainer, task, data, folder, callbacks.say_nothing)
 
 
 def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo: bool, live: bool) -> Result:
     stored = folder.result()
     if stored is not None and folder.is_complete(config):  # by who owned it before
         return stored
-    tracking.quiet_libraries()
-    torch.set_num_threads(config.trainer.num_threads)
-    pl.seed_everything(config.seed, verbose=False)
+    say = tracking.RunLog(folder.path / "train.log", echo)
+    with closing(make_mirror(config, folder, say)) as mirror:
+        return _train(config, folder, ownership, stored, mirror, say, live)
+
+
+def _train(
+    config: ExperimentConfig,
+    folder: RunFolder,
+    ownership: Ownership,
+    stored: Result | None,
+    mirror: Mirror,
+    say: tracking.RunLog,
+    live: bool,
+) -> Result:
+    """The whole run, or what a stored one lacks."""
     kernels = kernels_of(config)
-    data = build_data(config)
-    task = build_task(config, data, kernels)
+    data, task = _prepare(config, kernels)
     if stored is None:
-        if teacher := teacher_of(config):
-            task.learn_from(_load_teacher(teacher, data))
+        _teach(task, config, data)
         folder.begin(config, hardware(), dataclasses.asdict(kernels))
         layers = {"init": _probe(task, data)}
-    say = tracking.RunLog(folder.path / "train.log", echo)
     clock, memory = callbacks.Clock(), callbacks.PeakMemory()
-    checkpoint = callbacks.make_checkpoints(folder.checkpoints)
-    loggers = tracking.make_loggers(config, folder.path, say) if stored is None else []
-    watchers = [callbacks.StopWhenLost(ownership), callbacks.KeepSigterm(), clock, memory, checkpoint,
-                *_watchers(folder, data, say, live)]  # fmt: skip
-    trainer = _make_trainer(config, folder, watchers, loggers, live)
+    checkpoint = resuming.make_checkpoints(folder.checkpoints)
+    watchers = [*_watchers(folder, ownership, data, say, live, (clock, memory, checkpoint)), mirror]
+    devices = config.trainer.devices if stored is None else 1
+    trainer = _make_trainer(config, folder, watchers, live, devices)
     if stored is not None:
         tested, counts = _test(trainer, task, data, folder)
         result = dataclasses.replace(
             stored, metrics={**stored.metrics, **tested}, operations={**stored.operations, **counts}
         )
+        mirror.finish(result)
         folder.finish(result)
         return result
     operations: dict[str, Operations] = {}
-    try:
-        trainer.fit(task, data, ckpt_path=_path(folder.last_checkpoint), weights_only=True)
-    except callbacks.Diverged as reason:
-        say(f"diverged: {reason}")
+    if diverged := _fit(trainer, task, data, folder, say):
+        say(f"diverged: {diverged}")
         status, best_epoch, metrics = "diverged", None, {}
     else:
+        if devices > 1:  # what is evaluated from here on is evaluated once
+            trainer = _make_trainer(config, folder, watchers, live, devices=1)
         status, best_epoch, metrics = "done", *_keep_best(task, checkpoint, folder)
         layers["trained"] = _probe(task, data, trained=True)
         counted, operations = _count_on_validation(trainer, task, data)
@@ -110,7 +154,7 @@ def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo
         split_fingerprint=data.dataset.fingerprint, layers=layers, operations=operations,
     )  # fmt: skip
     ownership.check()
-    tracking.close_loggers(loggers, {**metrics, "status": status})
+    mirror.finish(result)
     folder.finish(result)
     return result
 
@@ -122,7 +166,35 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False) -> Non
     except (Taken, Lost) as reason:
         print(reason, flush=True)  # the run is in other hands, so nothing of it is stored here
     except Exception as error:
-        RunFolder.of(config).fail(f"{type(error).__name__}: {error}", traceback.format_exc())
+        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        try:
+            RunFolder.of(config).fail(said, traceback.format_exc())
+        except OSError:  # on a full disk
+            print(f"failed {config.label}: {said}", flush=True)
+
+
+def _require_devices(trainer: TrainerConfig) -> None:
+    on_gpus = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
+    num_gpus = torch.cuda.device_count()
+    if on_gpus and 1 < trainer.devices > num_gpus:
+        raise UserError(
+            f"trainer.devices={trainer.devices} asks for more GPUs than the {num_gpus} of this machine; type "
+            f"trainer.devices={max(1, num_gpus)}, or trainer.accelerator=cpu"
+        )
+
+
+def _prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Classification]:
+    tracking.quiet_libraries()
+    torch.set_num_threads(config.trainer.num_threads)
+    pl.seed_everything(config.seed, verbose=False)
+    data = build_data(config)
+    data.require_shares(config.trainer.devices)
+    return data, build_task(config, data, kernels)
+
+
+def _teach(task: Classification, config: ExperimentConfig, data: DataModule) -> None:
+    if teacher := teacher_of(config):
+        task.learn_from(_load_teacher(teacher, data))
 
 
 def build_data(config: ExperimentConfig) -> DataModule:
@@ -211,8 +283,13 @@ def hardware() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "gpu": gpu}
 
 
-def _watchers(folder: RunFolder, data: DataModule, say: tracking.RunLog, live: bool) -> list[Callback]:
+def _watchers(
+    folder: RunFolder, ownership: Ownership, data: DataModule, say: callbacks.Say, live: bool, kept: Iterable[Callback]
+) -> list[Callback]:
     return [
+        callbacks.StopWhenLost(ownership),
+        callbacks.KeepSigterm(),
+        *kept,
         callbacks.StopOnDivergence(folder.path),
         callbacks.EpochTable(folder.metrics_csv),
         callbacks.FiringWarnings(say),
@@ -221,23 +298,41 @@ def _watchers(folder: RunFolder, data: DataModule, say: tracking.RunLog, live: b
 
 
 def _make_trainer(
-    config: ExperimentConfig, folder: RunFolder, watchers: list[Callback], loggers: list[Logger], live: bool
+    config: ExperimentConfig, folder: RunFolder, watchers: list[Callback], live: bool, devices: int
 ) -> pl.Trainer:
     return pl.Trainer(
         max_epochs=config.trainer.max_epochs,
         precision=config.trainer.precision,
         accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
         gradient_clip_val=float(config.optim["clip_norm"] or 0) or None,
         callbacks=watchers,
-        logger=loggers or False,
+        logger=False,
         enable_progress_bar=live,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        plugins=LightningEnvironment(),  # a job of Slurm trains alone, whatever its variables say
+        plugins=[
+            LightningEnvironment(),  # a job of Slurm trains alone, whatever its variables say
+            resuming.WholeCheckpoints(),
+        ],
         default_root_dir=folder.path,
     )
+
+
+def _fit(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder, say: callbacks.Say) -> str:
+    """Trains, from the last checkpoint if there is one; why it diverged, if it did."""
+    diverged = ""
+    trainer.strategy.precision_plugin.convert_module(task)  # a float32 network would round a float64 checkpoint
+    try:
+        trainer.fit(task, data, ckpt_path=resuming.checkpoint_to_resume(folder, say), weights_only=True)
+    except callbacks.Diverged as reason:
+        diverged = str(reason)
+    if trainer.world_size > 1:
+        trainer.strategy.barrier()
+        torch.distributed.destroy_process_group()
+    return diverged
 
 
 def _keep_best(task: Classification, checkpoint: ModelCheckpoint, folder: RunFolder) -> tuple[int, dict[str, float]]:
@@ -288,7 +383,3 @@ def _size(task: Classification, data: DataModule) -> dict[str, float]:
     x = torch.zeros(1, *data.dataset.sample_shape, device=like.device, dtype=like.dtype)
     macs = dense_macs(task.network, task.encoding(x))[""]
     return {"params": sum(p.numel() for p in task.network.parameters()), "macs_dense": macs}
-
-
-def _path(path: Path | None) -> str | None:
-    return None if path is None else str(path)

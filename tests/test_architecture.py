@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "snn_exp"
 ORDER = [
     "errors",
     "registry",
+    "shares",
     "dynamics",
     "surrogates",
     "neurons.neuron",
@@ -57,11 +58,14 @@ ORDER = [
     "ledger",
     "comparison",
     "tables",
+    "search",
     "campaign",
     "claims",
     "figures",
     "study_report",
     "documents",
+    "copies",
+    "dashboard",
     "catalogue",
     "energy",
     "task",
@@ -72,7 +76,10 @@ ORDER = [
     "kernels.choice",
     "kernels",
     "tracking",
+    "mirror",
     "callbacks",
+    "resuming",
+    "processes",
     "train",
     "recall",
     "fold",
@@ -82,8 +89,8 @@ ORDER = [
 ]
 
 TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "runs", "plan",
-              "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "campaign",
-              "claims", "figures", "study_report", "documents"]  # fmt: skip
+              "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
+              "claims", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
 
 
 def imports(source: str) -> list[tuple[str, int]]:

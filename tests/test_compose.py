@@ -11,8 +11,9 @@ import torch
 import yaml
 from torch.nn import functional
 
+from snn_exp import compose as composing
 from snn_exp import menu
-from snn_exp.compose import CHOICES, compose, config_dir, read_command
+from snn_exp.compose import CHOICES, compose, compose_cells, config_dir, read_command
 from snn_exp.config import SETTINGS, EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.events import make_dataset
@@ -190,3 +191,48 @@ def test_cells_that_come_to_the_same_have_the_same_run_id() -> None:
     sweep = read_command(["trainer.num_threads=1,2"], multirun=True)
     assert len(sweep.cells) == 2
     assert len({c.config.run_id for c in sweep.cells if c.config}) == 1
+
+
+@pytest.fixture
+def composed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Hydra was asked to compose since."""
+    asked: list[str] = []
+    whole = composing._compose_plain
+
+    def asking(overrides: Any, *, with_hydra: bool) -> dict[str, Any]:
+        asked.append(" ".join(o.input_line for o in overrides))
+        return whole(overrides, with_hydra=with_hydra)
+
+    monkeypatch.setattr(composing, "_compose_plain", asking)
+    composing._composed_in.cache_clear()
+    return asked
+
+
+GRID = ["neuron=lif,srm,s2nn", "norm=bn,psp,none", "residual=pre,bireal", "seed=0,1"]
+
+
+@pytest.mark.parametrize("wide", [[], ["method=srm_psp", "surrogate.width=2"]])
+def test_a_grid_is_composed_option_by_option_to_the_same_configs(composed: list[str], wide: list[str]) -> None:
+    cells = read_command([*wide, *GRID], multirun=True).cells
+    assert len(composed) == 1 + 1 + 3 + 3 + 2, (
+        "what is common, and each option; the first is what all share with Hydra's"
+    )
+    composing._composed_in.cache_clear()
+    assert len(cells) == 36
+    for cell in cells:
+        (alone,) = compose_cells([cell.overrides])
+        assert alone == cell
+
+
+def test_an_option_that_speaks_of_another_group_is_composed_with_all_of_them(
+    tmp_path: Path, composed: list[str]
+) -> None:
+    (tmp_path / "norm").mkdir()
+    (tmp_path / "norm" / "wide.yaml").write_text(
+        "# @package _global_\ndefaults: [/norm/bn@norm, _self_]\nneuron: {v_threshold: 0.5}\n"
+    )
+    sweep = read_command([*GRID[::2], "norm=bn,wide,none"], multirun=True, search=[str(tmp_path)])
+    for cell in sweep.cells:
+        assert cell.config is not None
+        assert (cell.config.neuron["v_threshold"] == 0.5) == ("norm=wide" in cell.overrides)
+    assert "neuron=lif residual=pre norm=wide" in composed and "neuron=lif residual=pre norm=bn" not in composed

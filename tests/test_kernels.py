@@ -264,6 +264,7 @@ class Guest(ATan):
     [
         ({"accelerator": "gpu"}, LIF, "the fused kernels are for a CPU, and the run is on a GPU (trainer.accelerator=cpu)"),
         ({"precision": "bf16-mixed"}, LIF, "the fused kernels are for trainer.precision=32-true and 64-true, not bf16-mixed"),
+        ({"devices": 2}, LIF, "the fused kernels see one share of a batch, and trainer.devices is 2"),
         ({"num_threads": 2}, LIF, "the fused kernels have one thread, and trainer.num_threads is 2"),
         ({}, KLIF, "neuron=klif has no fused form"),
         ({}, lambda: LIF((), Guest()), "surrogate=Guest has no fused form"),

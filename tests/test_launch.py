@@ -56,7 +56,7 @@ def test_slurm_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -
 def test_when_the_launcher_gives_up_it_is_said_with_every_run_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     configs = [compose.compose([*TINY, f"seed={seed}"]) for seed in range(3)]
 
-    def give_up(arguments: list[str]) -> None:
+    def give_up(arguments: list[str], job: object) -> None:
         train.run(configs[0], echo=False)
         RunFolder.of(configs[1]).begin(configs[1], {})
         raise RuntimeError("a worker died")

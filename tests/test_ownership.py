@@ -164,7 +164,7 @@ def test_a_sweep_leaves_alone_what_another_process_trains(tmp_path: Path, monkey
     folder = RunFolder.of(config)
     with owning(folder.path):
         train.run_or_store_failure(config)
-        said = launch._why_open(config.label, folder)
+        said = launch.why_open(config.label, folder)
         with pytest.raises(Taken):
             folder.set_aside()
     assert said.startswith("left alone s2nn") and "is being trained by process" in said

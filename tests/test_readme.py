@@ -42,15 +42,18 @@ def test_a_long_command_is_one_that_could_run(words: list[str]) -> None:
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", MAKEFILE, re.MULTILINE)
         return
-    if words[1] == "report" and "=" in words[2]:
+    if words[1] in ("report", "dashboard") and "=" in words[2]:
         assert compose.compose([word for word in words[2:4] if "=" in word and "," not in word])
         return
-    if words[1] in ("study", "report"):
+    if words[1] in ("study", "report", "dashboard"):
         assert study.load(words[2]).pairs()
+        return
+    if words[1] == "search":  # test_search reads those as well
+        assert compose.read_space([word for word in words[2:] if "=" in word and not word.startswith("hydra")]).axes
         return
     assert words[:2] == ["snn-exp", "train"]
     overrides = [word for word in words[2:] if word != "-m"]
-    if any(f"hydra/launcher={name}" in words for name in compose.GUESTS):  # test_slurm and test_ray read those as well
+    if any(guest in words for guest in compose.GUESTS):  # test_slurm and test_ray read those as well
         overrides = [word for word in overrides if not word.lstrip("+").startswith("hydra")]
     sweep = compose.read_command(overrides, multirun="-m" in words)
     assert sweep.cells and all(cell.config for cell in sweep.cells)

@@ -252,22 +252,6 @@ def test_a_silent_layer_is_said_once_during_training(output: Path) -> None:
     assert log.count(first) == 1
 
 
-def test_wandb_runs_offline_with_the_run_id_and_without_a_question(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "nobody"))
-    config = tiny("logger=wandb", "trainer.max_epochs=1")
-    train.run(config, echo=False)
-    folder = RunFolder.of(config).path
-    (stored,) = folder.glob(f"wandb/offline-run-*/run-{config.run_id}.wandb")
-    content = stored.read_bytes()
-    assert content.startswith(b":W&B")
-    assert b"val/firing_rate" in content and b"neuron=s2nn" in content
-    assert (folder / "train.log").read_text().count("W&B is offline") == 1
-
-
 def test_a_rate_penalty_lowers_the_firing_rate() -> None:
     free = train.run(tiny("neuron=lif", "residual=pre"), echo=False)
     penalized = train.run(tiny("neuron=lif", "residual=pre", "optim.rate_penalty=20"), echo=False)

@@ -67,6 +67,8 @@ def _why_not(trainer: TrainerConfig, neuron: Neuron) -> str | None:
         return f"the fused kernels are for trainer.precision=32-true and 64-true, not {trainer.precision}"
     if trainer.num_threads > 1:
         return f"the fused kernels have one thread, and trainer.num_threads is {trainer.num_threads}"
+    if trainer.devices > 1:
+        return f"the fused kernels see one share of a batch, and trainer.devices is {trainer.devices}"
     form = form_of(neuron)
     if isinstance(form, str):
         return form

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from snn_exp.norms.norm import NORMS, Norm, Site
 from snn_exp.registry import Fraction, Positive
+from snn_exp.shares import batch_mean
 
 
 @NORMS.register("psp")
@@ -91,10 +92,11 @@ class PSPNorm(Norm):
         """Batch moments in training, running ones in eval (over=sample: always the sample's own)."""
         if self.over == "channel_step":
             self.refuse_other_num_steps(psp_TBN, instead="norm.over=channel")
-        if self.over == "sample" or self.training:
+        if self.over == "sample":
             moment = psp_TBN.square().mean(self._axes, keepdim=True)
-            if self.over != "sample":
-                self._update(moment.detach())
+        elif self.training:
+            moment = batch_mean(psp_TBN.square(), self._axes)
+            self._update(moment.detach())
         else:
             moment = self.moment
         return psp_TBN * torch.rsqrt(moment + self.eps).to(psp_TBN.dtype)

@@ -16,6 +16,7 @@ from snn_exp.dynamics import State, Stepwise, over_time
 from snn_exp.norms.norm import NORMS, Norm, Site
 from snn_exp.norms.standard import AnyDimBatchNorm, BatchNorm, standardization_C
 from snn_exp.registry import Fraction, Positive
+from snn_exp.shares import batch_moments
 
 
 @NORMS.register("tdbn")
@@ -180,8 +181,8 @@ class TemporalAccumulatedBatchNorm(Norm):
         self.refuse_other_num_steps(x_TBN, instead="norm=bn")
         x = x_TBN.to(self.weight.dtype)
         if self.training:
-            mean, var = _moments_so_far(x)
-            self._update(mean.detach(), var.detach(), x[0, :, 0].numel())
+            mean, var, num_values = _moments_so_far(x)
+            self._update(mean.detach(), var.detach(), num_values)
         else:
             mean, var = _along_channels(self.running_mean, x), _along_channels(self.running_var, x)
         x_hat = (x - mean) * torch.rsqrt(var + self.eps)
@@ -189,7 +190,7 @@ class TemporalAccumulatedBatchNorm(Norm):
         return (_along_time(self.p.square(), x) * y).to(x_TBN.dtype)
 
     @torch.no_grad()
-    def _update(self, mean: Tensor, var: Tensor, num_values_a_step: int) -> None:
+    def _update(self, mean: Tensor, var: Tensor, num_values_a_step: int | Tensor) -> None:
         # as torch's batch norm does, the running variance is the unbiased one
         num_values = num_values_a_step * torch.arange(1, len(var) + 1, device=var.device, dtype=var.dtype)
         unbiased = var * _along_time(num_values / (num_values - 1).clamp(min=1), var)
@@ -349,7 +350,7 @@ class OnlineRenorm(Norm):
         """Running statistics; in training they move first, and the gradient is a batch normalization's."""
         x = x_TBN.to(self.weight.dtype)
         if self.training:
-            mean, var = _moments(x)
+            mean, var, _ = _moments(x)
             running_mean, running_var = self._moved_step_by_step(mean.detach(), var.detach())
             r = ((var + self.eps) / (running_var + self.eps)).sqrt().detach()
             d = ((mean - running_mean) / (running_var + self.eps).sqrt()).detach()
@@ -375,19 +376,18 @@ class OnlineRenorm(Norm):
         return torch.stack(means).view_as(mean), torch.stack(variances).view_as(var)
 
 
-def _moments(x_TBN: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each step and channel, [T, 1, C, 1, 1]."""
-    var, mean = torch.var_mean(x_TBN, (1, *range(3, x_TBN.dim())), correction=0, keepdim=True)
-    return mean, var
+def _moments(x_TBN: Tensor) -> tuple[Tensor, Tensor, int | Tensor]:
+    """Mean and biased variance of each step and channel, [T, 1, C, 1, 1], and the number of values of each."""
+    return batch_moments(x_TBN, (1, *range(3, x_TBN.dim())))
 
 
-def _moments_so_far(x_TBN: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel over all steps up to each, [T, 1, C, 1, 1]."""
-    mean, var = _moments(x_TBN)
+def _moments_so_far(x_TBN: Tensor) -> tuple[Tensor, Tensor, int | Tensor]:
+    """Mean and biased variance of each channel over all steps up to each, [T, 1, C, 1, 1], and the values a step."""
+    mean, var, num_values = _moments(x_TBN)
     means = [mean[: t + 1].mean(0) for t in range(len(mean))]
     # within the steps and between them: no square of x is ever subtracted from another
     variances = [(var[: t + 1] + (mean[: t + 1] - means[t]).square()).mean(0) for t in range(len(mean))]
-    return torch.stack(means), torch.stack(variances)
+    return torch.stack(means), torch.stack(variances), num_values
 
 
 def _along_time(v_T: Tensor, x_TBN: Tensor) -> Tensor:

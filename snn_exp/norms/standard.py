@@ -13,6 +13,7 @@ from snn_exp.dynamics import over_time
 from snn_exp.errors import UserError
 from snn_exp.norms.norm import NORMS, Norm, Site
 from snn_exp.registry import Count, Fraction, Positive
+from snn_exp.shares import batch_moments, num_processes
 
 
 @NORMS.register("none")
@@ -94,10 +95,30 @@ def standardization_C(mean_C: Tensor, var_C: Tensor, gain_C: Tensor, bias_C: Ten
 
 
 class AnyDimBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """torch's batch norm for [B, C] as well as [B, C, H, W]."""
+    """torch's batch norm for [B, C] as well as [B, C, H, W].
+
+    Where several processes share a batch it is normalized with the moments of the whole; torch's own that does so
+    needs a GPU.
+    """
 
     def _check_input_dim(self, input: Tensor) -> None:
         pass
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Batch statistics in training, running ones in eval."""
+        return self._over_all_shares(input) if self.training and num_processes() > 1 else super().forward(input)
+
+    def _over_all_shares(self, x_BN: Tensor) -> Tensor:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
+        x = x_BN.to(self.running_mean.dtype)
+        mean, var, num_values = batch_moments(x, (0, *range(2, x.dim())))
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.flatten(), self.momentum)
+            self.running_var.lerp_(var.flatten() * (num_values / (num_values - 1)), self.momentum)
+        y = (x - mean) * torch.rsqrt(var + self.eps) * self.weight.view_as(mean)
+        return (y if self.bias is None else y + self.bias.view_as(mean)).to(x_BN.dtype)
 
 
 @NORMS.register("layer")
