@@ -47,6 +47,24 @@ def hold(folder: RunFolder) -> None:
     assert folder.result() is None, "it ended before it could be held"
 
 
+def hold_until_it_is_gone(folder: RunFolder) -> None:
+    """Stops the run again whenever it is woken, until it is killed.
+
+    Slurm wakes what it preempts and leaves it some seconds, in which a fast machine would be done with the run.
+    """
+    pid = owner_of(folder)
+    assert pid is not None
+
+    def is_gone() -> bool:
+        try:
+            os.kill(pid, signal.SIGSTOP)
+        except ProcessLookupError:
+            return True
+        return False
+
+    wait_for(is_gone, 120)
+
+
 def send(number: signal.Signals, folder: RunFolder) -> None:
     pid = owner_of(folder)
     assert pid is not None

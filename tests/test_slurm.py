@@ -13,7 +13,7 @@ import pytest
 from snn_exp import cli, compose
 from snn_exp.results import RunFolder
 from tests import slurm
-from tests.disturbing import TINY, came_out, hold, num_first_epochs, send, undisturbed
+from tests.disturbing import TINY, came_out, hold, hold_until_it_is_gone, num_first_epochs, send, undisturbed
 from tests.test_readme import COMMANDS
 
 pytestmark = pytest.mark.slurm
@@ -47,9 +47,10 @@ def test_what_slurm_kills_puts_back_or_lets_run_out_of_time_ends_as_if_undisturb
         hold(out_of_time)
         send(signal.SIGUSR2, out_of_time)  # as Slurm does when the time is nearly up
         send(signal.SIGCONT, out_of_time)
-        hold(preempted)  # Slurm wakes what it preempts
+        hold(preempted)
         urgent = ["sbatch", "-p", "urgent", "--exclusive", "-o", str(tmp_path / "urgent"), "--wrap", "true"]
         subprocess.run(urgent, env=cluster, check=True, capture_output=True)
+        hold_until_it_is_gone(preempted)
         sweep.wait(timeout=400)
     finally:
         sweep.kill()
