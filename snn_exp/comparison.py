@@ -13,7 +13,7 @@ from typing import Any
 from snn_exp.config import EnergyConfig
 from snn_exp.errors import UserError, unknown
 from snn_exp.ledger import Row
-from snn_exp.report import choices, row_choices, varying, with_energy
+from snn_exp.report import row_choices, varying, with_energy
 from snn_exp.runs import StoredRun
 
 Rows = Mapping[int, Row]  # seed -> finished run
@@ -198,9 +198,10 @@ class _Found:
 
 
 def _found(run: StoredRun, profile: EnergyConfig) -> _Found:
-    row = Row.of(run.folder) if run.result else None
+    row = Row.of_result(run.result, run.folder) if run.result else None
     why = run.folder.failure() or run.state
-    return _Found(run.name, run.config, choices(run.config), row and priced(row, profile), why)
+    chosen = {key: value for key, value in run.choices.items() if key != "seed"}
+    return _Found(run.name, run.config, chosen, row and priced(row, profile), why)
 
 
 def _require_choices(found: Sequence[_Found], by: Sequence[str], versus: Mapping[str, str]) -> None:

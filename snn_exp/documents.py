@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
 import shlex
@@ -54,7 +55,7 @@ class Report:
     question: str = ""
     answers: Sequence[Answer] = ()
 
-    @property
+    @functools.cached_property
     def headline(self) -> str:
         """The answer in a sentence or two."""
         if not self.answers:

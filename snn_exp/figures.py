@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from snn_exp import canvas
 from snn_exp.comparison import Comparison, Line, Panel, values
 from snn_exp.results import RunFolder, output_root
 from snn_exp.tables import is_cost, scale
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # quantity -> its axis, and whether it is drawn on a logarithmic one
@@ -65,14 +65,9 @@ class Picture:
     def _written(self, where: Any, kind: str) -> None:
         import matplotlib
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
         # text stays text, and the same data give the same file
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
-            figure = self.draw(self.data)
-            figure.savefig(where, format=kind, dpi=90, metadata=dict.fromkeys(_DATED[kind]))
-            pyplot.close(figure)
+            self.draw(self.data).savefig(where, format=kind, dpi=90, metadata=dict.fromkeys(_DATED[kind]))
 
 
 # What would make two files of the same data differ
@@ -134,12 +129,9 @@ def _without_depth(line: Line) -> str:
 
 
 def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
-    from matplotlib import pyplot
-
     groups, quantities = data["group"].unique(), data["quantity"].unique()
-    figure, grid = pyplot.subplots(len(quantities), len(groups), squeeze=False, layout="constrained",
-                                   figsize=(max(5.0, 3.8 * len(groups)), 2.7 * len(quantities)))  # fmt: skip
     colours = _colours(data)
+    figure, grid = canvas.grid(len(quantities), len(groups), 3.8 if len(groups) > 1 else 5.0, 2.7, title, [*colours])
     for column, group in enumerate(groups):
         of_group = data[data["group"] == group]
         ticks = sorted(of_group["layers"].unique())
@@ -147,7 +139,7 @@ def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
             axes, (factor, _, unit) = grid[row][column], scale(str(quantity))
             for line, points in of_group[of_group["quantity"] == quantity].groupby("line", sort=False):
                 axes.errorbar(points["layers"], factor * points["mean"], factor * points["sd"], marker="o",
-                              markersize=3, capsize=2, label=line, color=colours[str(line)])  # fmt: skip
+                              markersize=3, label=line, color=colours[str(line)])  # fmt: skip
             axes.set_xscale("log")
             axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
             axes.minorticks_off()
@@ -155,8 +147,7 @@ def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
             axes.tick_params(labelsize=7)
     for axes in grid[-1]:
         axes.set_xlabel("layers", fontsize=8)
-    grid[0][0].legend(fontsize=7)
-    figure.suptitle(title, fontsize=10)
+    canvas.legend_below(figure)
     return figure
 
 
@@ -197,28 +188,29 @@ def pareto(comparison: Comparison, panel: Panel) -> Picture | None:
 
 
 def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> Figure:
-    from matplotlib import pyplot
     from matplotlib.ticker import LogFormatter
 
     factor, _, unit = scale(metric)
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.0), layout="constrained")
     front = data[data["optimal"]].sort_values("energy_pj")
-    axes.plot(front["energy_pj"] / 1000, factor * front["mean"], color="grey", linewidth=0.8)
     named = front if len(data) > 4 * 10 else data  # as many as colours and marks tell apart
     colours = _colours(named)
-    for number, of in enumerate(data.to_dict("records")):
-        line = of["line"] if of["line"] in colours else None
+    height = max(4.0, canvas.ROW * (len(colours) + 4))
+    figure, ((axes,),) = canvas.grid(1, 1, 5.2, height, title, beside=canvas.legend_width([*colours]) + 0.2)
+    axes.plot(front["energy_pj"] / 1000, factor * front["mean"], color="grey", linewidth=0.8)
+    rest = data[~data["line"].isin(colours)]
+    shown = [(rest, {"fmt": "o", "color": "lightgrey"})] if len(rest) else []
+    shown += [(named.iloc[[number]], {"marker": "os^D"[number // 10 % 4], "label": line, "color": colour})
+              for number, (line, colour) in enumerate(colours.items())]  # fmt: skip
+    for of, look in shown:
         axes.errorbar(of["energy_pj"] / 1000, factor * of["mean"], factor * of["sd"], of["energy_pj_sd"] / 1000,
-                      marker="os^D"[number // 10 % 4], capsize=2, label=line,
-                      color=colours.get(of["line"], "lightgrey"))  # fmt: skip
+                      capsize=2, **look)  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(LogFormatter())
     axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.set_xlabel(f"energy of one test sample, nJ ({profile})", fontsize=8)
     axes.set_ylabel(f"{metric}{unit}", fontsize=8)
     axes.tick_params(which="both", labelsize=7)
-    figure.legend(fontsize=7, loc="outside right center")
-    axes.set_title(title, fontsize=10)
+    figure.legend(fontsize=canvas.LETTERS, loc="center right")
     return figure
 
 
@@ -242,11 +234,9 @@ def curves(comparison: Comparison, panel: Panel) -> Picture | None:
 
 
 def _draw_curves(data: pd.DataFrame, title: str) -> Figure:
-    from matplotlib import pyplot
-
-    figure, grid = pyplot.subplots(1, len(CURVES), figsize=(3.6 * len(CURVES), 3.2), layout="constrained")
     colours = _colours(data)
-    for axes, (quantity, label) in zip(grid, CURVES.items(), strict=True):
+    figure, grid = canvas.grid(1, len(CURVES), 3.6, 3.0, title, [*colours])
+    for axes, (quantity, label) in zip(grid.flat, CURVES.items(), strict=True):
         for line, of in data[data["quantity"] == quantity].groupby("line", sort=False):
             axes.plot(of["epoch"], of["mean"], label=line, color=colours[str(line)])
             axes.fill_between(of["epoch"], of["mean"] - of["sd"], of["mean"] + of["sd"], alpha=0.2, linewidth=0,
@@ -254,8 +244,7 @@ def _draw_curves(data: pd.DataFrame, title: str) -> Figure:
         axes.set_title(label, fontsize=9)
         axes.set_xlabel("epoch", fontsize=8)
         axes.tick_params(labelsize=7)
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=7)
-    figure.suptitle(title, fontsize=10)
+    canvas.legend_below(figure)
     return figure
 
 
@@ -281,13 +270,12 @@ def heat(comparison: Comparison, panel: Panel) -> Picture | None:
 
 
 def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
-    from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
     lines = list(dict.fromkeys(data["line"]))
     across = min(len(lines), 4)
     down = -(-len(lines) // across)
-    figure, grid = pyplot.subplots(down, across, squeeze=False, layout="constrained",
-                                   figsize=(max(5.0, 3.2 * across), 2.6 * down))  # fmt: skip
+    figure, grid = canvas.grid(down, across, 3.2 if across > 1 else 5.0, 2.6, title, beside=0.8)
     most = data["firing_rate"].max()
     image = None
     for axes, line in zip(grid.flat, lines, strict=False):
@@ -297,13 +285,21 @@ def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
         axes.set_title(line, fontsize=8)
         axes.set_xlabel("epoch", fontsize=7)
         axes.set_ylabel("layer", fontsize=7)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_yticks(*_few(list(rates.index)))
         axes.tick_params(labelsize=6)
     for axes in grid.flat[len(lines) :]:
         axes.axis("off")
     if image is not None:
-        figure.colorbar(image, ax=grid, label="firing rate", shrink=0.8)
-    figure.suptitle(title, fontsize=10)
+        wide = figure.get_figwidth()
+        figure.colorbar(image, cax=figure.add_axes((1 - 0.7 / wide, 0.2, 0.15 / wide, 0.6)), label="firing rate")
     return figure
+
+
+def _few(names: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Positions and names of at most ten ticks, evenly apart."""
+    step = -(-len(names) // 10)
+    return list(range(0, len(names), step)), list(names[::step])
 
 
 def layers(comparison: Comparison, panel: Panel) -> Picture | None:
@@ -336,12 +332,10 @@ def of_layers(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], 
 
 
 def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
-    from matplotlib import pyplot
-
     times = [when for when in WHEN if (data["when"] == when).any()]
-    figure, grid = pyplot.subplots(len(times), len(QUANTITIES), squeeze=False, sharex=True, layout="constrained",
-                                   figsize=(3.4 * len(QUANTITIES), 2.7 * len(times)))  # fmt: skip
     colours = _colours(data)
+    title = f"{title}; dotted: the variance law of PSP normalization"
+    figure, grid = canvas.grid(len(times), len(QUANTITIES), 3.4, 2.6, title, [*colours])
     for row, when in zip(grid, times, strict=True):
         for axes, (quantity, (label, logarithmic)) in zip(row, QUANTITIES.items(), strict=True):
             there = data[(data["when"] == when) & (data["quantity"] == quantity)]
@@ -354,11 +348,10 @@ def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
             axes.tick_params(labelsize=7)
             if logarithmic:
                 axes.set_yscale("log")
+                axes.minorticks_off()  # they would be most of the marks drawn
     for axes in grid[-1]:
         axes.set_xlabel("depth, input to output", fontsize=8)
-    figure.suptitle(f"{title}; dotted: the variance law of PSP normalization", fontsize=10)
-    handles: Axes = grid[0][0]
-    figure.legend(*handles.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
+    canvas.legend_below(figure)
     return figure
 
 

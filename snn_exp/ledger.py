@@ -48,8 +48,11 @@ class Row:
     def of(cls, folder: RunFolder) -> Row | None:
         """The row of a run's folder, or None if the run is not done."""
         result = folder.result()
-        if result is None:
-            return None
+        return None if result is None else cls.of_result(result, folder)
+
+    @classmethod
+    def of_result(cls, result: Result, folder: RunFolder) -> Row:
+        """The row of a result that has been read already."""
         manifest = folder.manifest()
         epochs = folder.epochs()
         return cls(

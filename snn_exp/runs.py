@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ class StoredRun:
         """The folder's name: the run id, for a run that was not put aside."""
         return self.folder.path.name
 
-    @property
+    @functools.cached_property
     def choices(self) -> dict[str, str]:
         """What was chosen, flat, with the seed."""
         return {**choices(self.config), "seed": str(self.config.get("seed", "?"))} if self.config else {}
@@ -75,14 +76,18 @@ def _stored(folder: RunFolder) -> StoredRun:
     except UserError:
         return StoredRun(folder, "damaged", folder.manifest().get("config", {}), None)
     config = dict(result.config) if result else folder.manifest().get("config", {})
-    return StoredRun(folder, state_of(folder), config, result)
+    return StoredRun(folder, _state(folder, result), config, result)
 
 
 def state_of(folder: RunFolder) -> str:
     """One of STATES."""
+    return _state(folder, folder.result())
+
+
+def _state(folder: RunFolder, result: Result | None) -> str:
     if "." in folder.path.name:
         return "kept"
-    if (result := folder.result()) is not None:
+    if result is not None:
         return result.status
     try:
         refuse_if_taken(folder.path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 
+from snn_exp import canvas
 from snn_exp.comparison import Comparison, Line, Panel
 from snn_exp.config import EnergyConfig
 from snn_exp.figures import Picture, depth, optimal, pareto
@@ -18,11 +20,7 @@ def of(**lines: dict[int, Any]) -> Comparison:
 
 
 def drawn(picture: Picture) -> Any:
-    from matplotlib import pyplot
-
-    figure = picture.draw(picture.data)
-    pyplot.close(figure)
-    return figure
+    return picture.draw(picture.data)
 
 
 def test_a_line_is_optimal_unless_another_is_as_cheap_and_as_good_and_better_in_one() -> None:
@@ -59,3 +57,26 @@ def test_nothing_is_drawn_against_a_single_depth() -> None:
     for row in found.values():
         row.result.config["depth"] = {"num_layers": 8}  # type: ignore[index]
     assert depth(of(a=found)) is None
+
+
+def test_names_axes_and_title_of_a_figure_lie_within_it_and_apart() -> None:
+    found = {f"a method of a longer name {n}": rows(0.9, **{"test/energy_pj": 100.0 + n}) for n in range(20)}
+    comparison = of(**found)
+    picture = pareto(comparison, comparison.panels[0])
+    assert picture is not None
+    beside = drawn(picture)
+    below, _ = canvas.grid(2, 2, 3.0, 2.0, "shown", list(found))
+    for name in found:
+        below.axes[0].plot([0, 1], label=name)
+    canvas.legend_below(below)
+    for figure in (beside, below):
+        figure.canvas.draw()
+        (legend,), whole = figure.legends, figure.bbox
+        boxes = [axes.get_tightbbox() for axes in figure.axes] + [
+            legend.get_window_extent(),
+            figure._suptitle.get_window_extent(),
+        ]
+        assert all(
+            whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1 for box in boxes
+        )
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
