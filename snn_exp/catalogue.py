@@ -10,9 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from snn_exp import menu
-from snn_exp.compose import CHOICES, config_dir
+from snn_exp.compose import config_dir
 from snn_exp.config import SETTINGS
 from snn_exp.errors import unknown
+from snn_exp.overrides import CHOICES
 from snn_exp.registry import Parameter, parameters_of
 
 

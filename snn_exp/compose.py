@@ -12,9 +12,9 @@ import enum
 import functools
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,30 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathElement
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from snn_exp import menu
-from snn_exp.config import GROUPS, KEYS, RUN_ID, SETTINGS, ExperimentConfig, resolve
+from snn_exp.config import GROUPS, SETTINGS, ExperimentConfig, resolve
 from snn_exp.errors import UserError, unknown
+from snn_exp.overrides import (
+    CONFIG_NAME,
+    first_line,
+    is_hydras,
+    is_sweepers,
+    is_value,
+    last_of_each,
+    normalized,
+    parse_overrides,
+    parsed_override,
+    read_overrides,
+    text_of,
+    with_params,
+)
 from snn_exp.registry import Parameter, parameters_of
 
-CHOICES = (*GROUPS, "method", "experiment")  # every config folder a person can choose from
-CONFIG_NAME = "train"
 GUESTS = {  # from packages of their own, each with our extra that brings it
     "hydra/launcher=submitit_slurm": ("hydra-submitit-launcher", "slurm"),
     "hydra/launcher=submitit_local": ("hydra-submitit-launcher", "slurm"),
@@ -166,7 +175,7 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
     """
     store_schemas()
     with _hydra(search) as loader:
-        overrides = _read(arguments, loader)
+        overrides = read_overrides(arguments, loader)
         base = _compose_plain([o for o in overrides if not o.is_sweep_override()], with_hydra=True)
         hydra = base["hydra"]
         if (sweeper := hydra["runtime"]["choices"]["hydra/sweeper"]) != "basic":
@@ -176,20 +185,20 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
             )
         multirun = multirun or hydra["mode"] == "MULTIRUN"
         if multirun:
-            overrides = _with_params(overrides, hydra, loader)
+            overrides = with_params(overrides, hydra, loader)
         elif sweeping := [o for o in overrides if o.is_sweep_override()]:
             raise UserError(f"{sweeping[0].input_line} is a sweep of several values; add -m to run each of them")
         composer = _Composer(search)
         try:
             expanded = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
         except HydraException as error:  # such as interval(0,1)
-            raise UserError(f"the sweep cannot be expanded: {_first_line(error)}") from None
+            raise UserError(f"the sweep cannot be expanded: {first_line(error)}") from None
         if not multirun:
             composer.remember(tuple(expanded[0]), base)
         cells = composer.cells([tuple(cell) for cell in expanded])
     return Sweep(
         cells=_with_teachers(cells, search),
-        hydra_overrides=tuple(_text(o) for o in overrides if _is_hydras(o)),
+        hydra_overrides=tuple(text_of(o) for o in overrides if is_hydras(o)),
         multirun=multirun,
         axes=tuple(o.key_or_group for o in overrides if o.is_sweep_override()),
     )
@@ -211,26 +220,26 @@ def read_space(arguments: Sequence[str], search: Sequence[str] = ()) -> Space:
     """
     store_schemas()
     with _hydra(search) as loader:
-        overrides = _read(arguments, loader)
-        base = [o for o in overrides if not o.is_sweep_override() and not _is_sweepers(o)]
+        overrides = read_overrides(arguments, loader)
+        base = [o for o in overrides if not o.is_sweep_override() and not is_sweepers(o)]
         hydra = _compose_plain(base, with_hydra=True)["hydra"]
         if (sweeper := hydra["runtime"]["choices"]["hydra/sweeper"]) != "basic":
             raise UserError(
                 f"the experiment chooses hydra/sweeper={sweeper}; leave that out of its file, which may hold "
                 f"hydra.sweeper.params: snn-exp search brings the sweeper"
             )
-        overrides = _with_params(overrides, hydra, loader)
+        overrides = with_params(overrides, hydra, loader)
     ours = [o for o in overrides if not o.key_or_group.startswith("hydra")]
-    axes = tuple(_text(o) for o in ours if o.is_sweep_override())
+    axes = tuple(text_of(o) for o in ours if o.is_sweep_override())
     if not axes:
         raise UserError(
             "a search needs something to choose from; give values or a range, such as neuron=lif,plif or "
             "'optim.lr=interval(0.001,0.03)'"
         )
     return Space(
-        fixed=tuple(_text(o) for o in ours if not o.is_sweep_override()),
+        fixed=tuple(text_of(o) for o in ours if not o.is_sweep_override()),
         axes=axes,
-        hydra_overrides=tuple(_text(o) for o in overrides if _is_hydras(o)),
+        hydra_overrides=tuple(text_of(o) for o in overrides if is_hydras(o)),
     )
 
 
@@ -243,14 +252,16 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
     store_schemas()
     with _hydra(search) as loader:
         read = {
-            line: _normalized(o, loader) for line in dict.fromkeys(chain(*commands)) for o in _parse([line], loader)
+            line: normalized(o, loader)
+            for line in dict.fromkeys(chain(*commands))
+            for o in parse_overrides([line], loader)
         }
         expanded = []
         for command in commands:
             overrides = [read[line] for line in command]
             if sweeping := [o for o in overrides if o.is_sweep_override()]:
-                raise UserError(f"{_text(sweeping[0])} is a sweep of several values; give one value")
-            expanded.append(tuple(_text(o) for o in _last_of_each(overrides)))
+                raise UserError(f"{text_of(sweeping[0])} is a sweep of several values; give one value")
+            expanded.append(tuple(text_of(o) for o in last_of_each(overrides)))
         cells = _Composer(search).cells(expanded)
     return _with_teachers(cells, search)
 
@@ -271,7 +282,7 @@ def launcher_of(overrides: Sequence[str], search: Sequence[str] = ()) -> Launche
     """
     store_schemas()
     with _hydra(search) as loader:
-        hydra = _composed(_parse(overrides, loader), with_hydra=True).hydra
+        hydra = _composed(parse_overrides(overrides, loader), with_hydra=True).hydra
         return Launcher(
             name=str(hydra.runtime.choices["hydra/launcher"]),
             settings=_plain(hydra.launcher),
@@ -356,22 +367,22 @@ class _Composer:
         return [self._cell(command, by_parts=len(one_by_one) < len(distinct)) for command in commands]
 
     def _cell(self, overrides: tuple[str, ...], *, by_parts: bool) -> Cell:
-        parsed = [_parsed(line) for line in overrides]
+        parsed = [parsed_override(line) for line in overrides]
         choices = _choices(overrides)
         try:
             if choices not in self._composed:
                 self._composed[choices] = self._joined(choices) if by_parts else self._whole(choices)
-            plain = self._with_values(choices, [o for o in parsed if _is_value(o)])
+            plain = self._with_values(choices, [o for o in parsed if is_value(o)])
             experiment = next((o.value() for o in parsed if o.key_or_group == "experiment"), None)
             return Cell(overrides, resolve({**plain, "experiment": experiment}))
         except UserError as refusal:
             return Cell(overrides, None, str(refusal))
         except OmegaConfBaseException as error:
-            return Cell(overrides, None, _first_line(error))
+            return Cell(overrides, None, first_line(error))
 
     def _whole(self, choices: tuple[str, ...]) -> dict[str, Any]:
         if choices not in self._composed:
-            self._composed[choices] = _compose_plain([_parsed(line) for line in choices], with_hydra=False)
+            self._composed[choices] = _compose_plain([parsed_override(line) for line in choices], with_hydra=False)
         return self._composed[choices]
 
     def _joined(self, choices: tuple[str, ...]) -> dict[str, Any]:
@@ -382,7 +393,7 @@ class _Composer:
         base, *alone = _parts(choices)
         joined = dict(self._whole(base))
         for part in alone:
-            group, composed = _parsed(part[-1]).key_or_group, self._whole(part)
+            group, composed = parsed_override(part[-1]).key_or_group, self._whole(part)
             if any(composed[key] != value for key, value in self._whole(base).items() if key != group):
                 return self._whole(choices)
             joined[group] = composed[group]
@@ -391,9 +402,9 @@ class _Composer:
     def _with_values(self, choices: tuple[str, ...], values: Sequence[Override]) -> dict[str, Any]:
         """The composed groups with the values set; cells that differ in the seed alone share the work."""
         composed = self._composed[choices]
-        reads_seed = "${" in str(composed) or any("${" in _text(o) for o in values)  # an interpolation may
+        reads_seed = "${" in str(composed) or any("${" in text_of(o) for o in values)  # an interpolation may
         early = [o for o in values if reads_seed or o.key_or_group != "seed"]
-        key = (choices, tuple(map(_text, early)))
+        key = (choices, tuple(map(text_of, early)))
         if key not in self._valued:
             config = OmegaConf.create(composed)
             for o in early:
@@ -404,12 +415,12 @@ class _Composer:
 
 def _choices(overrides: tuple[str, ...]) -> tuple[str, ...]:
     """What Hydra composes of them; the rest are values."""
-    return tuple(line for line in overrides if not _is_value(_parsed(line)))
+    return tuple(line for line in overrides if not is_value(parsed_override(line)))
 
 
 def _parts(choices: tuple[str, ...]) -> list[tuple[str, ...]]:
     """What may say something of any group, and with it each choice of one group."""
-    wide = tuple(line for line in choices if _parsed(line).key_or_group not in GROUPS)
+    wide = tuple(line for line in choices if parsed_override(line).key_or_group not in GROUPS)
     return [wide, *((*wide, line) for line in choices if line not in wide)]
 
 
@@ -439,20 +450,6 @@ def _hydra(search: Sequence[str]) -> Iterator[ConfigLoader]:
         yield loader
 
 
-def _parse(arguments: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
-    try:
-        return OverridesParser.create(loader).parse_overrides(list(arguments))
-    except HydraException as error:
-        raise UserError(f"{_first_line(error)}; an override looks like neuron=lif or neuron.tau=3") from None
-
-
-@functools.lru_cache(maxsize=4096)
-def _parsed(line: str) -> Override:
-    """One override; cells share most of theirs."""
-    (override,) = _parse([line])
-    return override
-
-
 def _compose_plain(overrides: Sequence[Override], *, with_hydra: bool) -> dict[str, Any]:
     """The composed config as plain data, choices as words, interpolations left in."""
     plain = OmegaConf.to_container(_composed(overrides, with_hydra=with_hydra), resolve=False, enum_to_str=True)
@@ -463,12 +460,12 @@ def _compose_plain(overrides: Sequence[Override], *, with_hydra: bool) -> dict[s
 def _composed(overrides: Sequence[Override], *, with_hydra: bool) -> DictConfig:
     try:
         return hydra_compose(
-            CONFIG_NAME, [_text(o) for o in overrides if not _is_value(o)], return_hydra_config=with_hydra
+            CONFIG_NAME, [text_of(o) for o in overrides if not is_value(o)], return_hydra_config=with_hydra
         )
     except MissingConfigException as error:
         raise _missing(error) from None
     except (HydraException, ConfigCompositionException, OmegaConfBaseException) as error:
-        raise UserError(f"the config cannot be composed: {_first_line(error)}") from None
+        raise UserError(f"the config cannot be composed: {first_line(error)}") from None
     except yaml.YAMLError as error:
         raise UserError(f"a config file is broken YAML: {' '.join(str(error).split())}") from None
 
@@ -483,117 +480,5 @@ def _missing(error: MissingConfigException) -> UserError:
         )
     guests = {guest.partition("=")[2] for guest in GUESTS if guest.startswith(f"{group}=")}
     if not guests:
-        return UserError(f"the config cannot be composed: {_first_line(error)}")
+        return UserError(f"the config cannot be composed: {first_line(error)}")
     return unknown(group, name, {*(error.options or ()), *guests}, f"{group}={{}}")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _is_value(override: Override) -> bool:
-    """A value (neuron.tau=3, seed=1) and not a choice of a group, nor a setting of Hydra's own."""
-    key = override.key_or_group
-    return key not in CHOICES and not key.startswith("hydra")
-
-
-def _is_sweepers(override: Override) -> bool:
-    return override.key_or_group.startswith(("hydra.sweeper", "hydra/sweeper"))
-
-
-def _is_hydras(override: Override) -> bool:
-    key = override.key_or_group
-    return key == "experiment" or key.startswith("hydra")
-
-
-def _text(override: Override) -> str:
-    assert override.input_line is not None
-    return override.input_line
-
-
-def _read(arguments: Sequence[str], loader: ConfigLoader) -> list[Override]:
-    """The overrides of a command line in plain form."""
-    overrides = [_normalized(o, loader) for o in _parse(arguments, loader)]
-    _refuse_twice_given(overrides)
-    return overrides
-
-
-def _with_params(overrides: list[Override], hydra: Mapping[str, Any], loader: ConfigLoader) -> list[Override]:
-    """With the hydra.sweeper.params of an experiment, which what is typed overrules."""
-    params = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
-    return _last_of_each([_normalized(o, loader) for o in _parse(params, loader)] + overrides)
-
-
-def _refuse_twice_given(overrides: Sequence[Override]) -> None:
-    seen: dict[str, Override] = {}
-    for o in overrides:
-        if o.key_or_group in seen:
-            raise UserError(
-                f"{o.key_or_group} is given twice, as {_text(seen[o.key_or_group])} and {_text(o)}; give it once"
-            )
-        seen[o.key_or_group] = o
-
-
-def _last_of_each(overrides: list[Override]) -> list[Override]:
-    return list({o.key_or_group: o for o in overrides}.values())
-
-
-def _normalized(override: Override, loader: ConfigLoader) -> Override:
-    """The override in plain form: no '+', depth=110 as d110, an unknown key or option refused here."""
-    key, line = override.key_or_group, _text(override)
-    head = key.partition("@")[0].partition(".")[0].partition("/")[0]
-    if head == "hydra":
-        return override
-    if head not in (*CHOICES, *KEYS):
-        raise unknown(
-            "group or key",
-            key,
-            dict.fromkeys((*CHOICES, *KEYS)),
-            f"{{}}{line[line.find('=') :] if '=' in line else ''}",
-        )
-    if override.is_delete():
-        choice = loader.load_configuration(CONFIG_NAME, [], RunMode.RUN).hydra.runtime.choices.get(key, 0)
-        has_none = "none" in _options(loader, key)
-        instead = f"type {key}=none" if has_none else f"leave it out for {key}={choice}"
-        raise UserError(f"{line} would leave a run without its {key}; {instead}")
-    plain = line.lstrip("+")
-    (override,) = _parse([plain], loader)
-    if key in CHOICES and override.is_interval_sweep():
-        raise UserError(f"{line} is a range, and {key} a choice among options; name some of: "
-                        f"{', '.join(sorted(_options(loader, key)))}")  # fmt: skip
-    if key == "depth":
-        sweeping = override.is_sweep_override()
-        values = list(override.sweep_string_iterator()) if sweeping else [plain.partition("=")[2]]
-        (override,) = _parse([f"depth={','.join('d' + v if v.strip().isdigit() else v for v in values)}"])
-    if key == "teacher":  # a run id of digits alone, or with one e among them, is no number
-        words = plain.partition("=")[2].split(",")
-        (override,) = _parse(["teacher=" + ",".join(f"'{w}'" if RUN_ID.fullmatch(w) else w for w in words)])
-    if key in CHOICES:
-        _check_options(override, loader)
-    return override
-
-
-@functools.lru_cache(maxsize=128)
-def _options(loader: ConfigLoader, group: str) -> list[str]:
-    """The YAML files of a group; Hydra copies its whole repository to list them."""
-    return loader.get_group_options(group, ObjectType.CONFIG)
-
-
-def _check_options(override: Override, loader: ConfigLoader) -> None:
-    """Every value of a choice must be one of the group's YAML files."""
-    group = override.key_or_group
-    options = _options(loader, group)
-    values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
-    for value in islice(values, 10_000):
-        name = str(value) if value is not None else "null"
-        if name in options:
-            continue
-        if group == "depth":
-            depths = sorted(int(option[1:]) for option in options)
-            given = int(name[1:]) if name[1:].isdigit() else depths[0]
-            closest = min(depths, key=lambda depth: abs(depth - given))
-            raise UserError(
-                f"There is no depth {name.removeprefix('d')}; allowed: {', '.join(map(str, depths))}; the nearest is "
-                f"{closest}: type depth=d{closest} (any other depth a network can have: depth.num_layers=N)"
-            )
-        raise unknown(group, name, options, f"{group}={{}}")

@@ -24,6 +24,7 @@ from snn_exp import compose, progress
 from snn_exp.compose import Launcher
 from snn_exp.config import ExperimentConfig, resolve
 from snn_exp.errors import UserError
+from snn_exp.overrides import CONFIG_NAME
 from snn_exp.ownership import Taken, refuse_if_taken
 from snn_exp.results import Result, RunFolder, output_root, read_json, write_json
 
@@ -202,6 +203,6 @@ def run_hydra(arguments: Sequence[str], job: Job = _job) -> None:
     before = sys.argv
     sys.argv = ["snn-exp train", *arguments]
     try:
-        hydra.main(version_base="1.3", config_path=str(compose.config_dir()), config_name=compose.CONFIG_NAME)(job)()
+        hydra.main(version_base="1.3", config_path=str(compose.config_dir()), config_name=CONFIG_NAME)(job)()
     finally:
         sys.argv = before

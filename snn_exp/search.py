@@ -29,6 +29,7 @@ from rich.table import Table
 from snn_exp import compose, launch
 from snn_exp.config import EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError, unknown
+from snn_exp.overrides import CHOICES
 from snn_exp.ownership import Taken, owning
 from snn_exp.report import energy_pj
 from snn_exp.results import Result, RunFolder, output_root, read_json, teacher_of, write_json
@@ -277,7 +278,7 @@ def _advance(search: Search) -> list[str]:
         f"hydra.sweeper.storage='{search.storage}'",
         "hydra.sweeper.max_failure_rate=1",
         "hydra.sweeper.params=null",
-        *(f"{CHOICE if _key(axis) in compose.CHOICES else VALUE}{axis}" for axis in search.axes),
+        *(f"{CHOICE if _key(axis) in CHOICES else VALUE}{axis}" for axis in search.axes),
         f"+search_file='{file.resolve()}'",
     ]
     if (seed := launcher.sweeper["sampler"].get("seed")) is not None:  # else a restart proposes the same once more

@@ -45,6 +45,7 @@ ORDER = [
     "optim",
     "menu",
     "config",
+    "overrides",
     "compose",
     "ownership",
     "results",
@@ -61,6 +62,7 @@ ORDER = [
     "search",
     "campaign",
     "claims",
+    "canvas",
     "figures",
     "study_report",
     "documents",
@@ -85,12 +87,18 @@ ORDER = [
     "fold",
     "inspection",
     "diagnosis",
+    "commands.parsing",
+    "commands.training",
+    "commands.reporting",
+    "commands.inspecting",
+    "commands.recalling",
+    "commands",
     "cli",
 ]
 
-TORCH_FREE = ["errors", "registry", "menu", "config", "compose", "ownership", "results", "stats", "report", "runs", "plan",
+TORCH_FREE = ["errors", "registry", "menu", "config", "overrides", "compose", "ownership", "results", "stats", "report", "runs", "plan",
               "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
-              "claims", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
+              "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
 
 
 def imports(source: str) -> list[tuple[str, int]]:

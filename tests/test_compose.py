@@ -13,11 +13,12 @@ from torch.nn import functional
 
 from snn_exp import compose as composing
 from snn_exp import menu
-from snn_exp.compose import CHOICES, compose, compose_cells, config_dir, read_command
+from snn_exp.compose import compose, compose_cells, config_dir, read_command
 from snn_exp.config import SETTINGS, EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.events import make_dataset
 from snn_exp.loading import DataModule
+from snn_exp.overrides import CHOICES
 from snn_exp.registry import parameters_of
 from snn_exp.train import build_task
 

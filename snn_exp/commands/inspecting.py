@@ -1,0 +1,71 @@
+"""Commands that show what there is before anything is trained: options, a network, this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snn_exp.commands.parsing import command_parser, require_data, wide_console
+
+if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
+    pass
+
+
+def options(arguments: Sequence[str]) -> int:
+    """snn-exp options."""
+    parser = command_parser("options", "What can be chosen, with parameters, defaults and units.")
+    parser.add_argument("group", nargs="?", help="one config group, such as neuron")
+    parser.add_argument("--json", action="store_true", help="group -> list of names")
+    given = parser.parse_args(arguments)
+
+    from snn_exp import catalogue
+
+    groups = catalogue.option_files(given.group)
+    if given.json:
+        print(json.dumps({group: list(names) for group, names in groups.items()}, indent=2))
+    else:
+        console = wide_console(140)
+        for group, files in groups.items():
+            console.print(catalogue.table(group, files))
+    return 0
+
+
+def show(arguments: Sequence[str]) -> int:
+    """snn-exp show."""
+    parser = command_parser(
+        "show", "The resolved config, the built network, and its layers before training.", overrides=True
+    )
+    parser.add_argument("--picture", metavar="FILE", help="draw the layers' curves as well, into a .png")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import compose
+
+    config = compose.compose(given.overrides, given.config_dir)
+    require_data([config])
+
+    from snn_exp import figures, inspection
+
+    task, data = inspection.build(config)
+    layers = inspection.untrained_layers(task, data)
+    console = wide_console(140)
+    console.print(inspection.config_text(config), highlight=False)
+    console.print(inspection.network_table(task, data))
+    console.print(inspection.layers_table(layers))
+    if given.picture:
+        picture = figures.of_layers({config.label: {"init": layers}}, "layers", config.label)
+        print(f"written: {picture.save(Path(given.picture))}")
+    return 0
+
+
+def doctor(arguments: Sequence[str]) -> int:
+    """snn-exp doctor."""
+    command_parser("doctor", "Versions, devices, data, write access, W&B.").parse_args(arguments)
+
+    from snn_exp import diagnosis
+
+    checks = diagnosis.examine()
+    for check in checks:
+        print(f"{'ok ' if check.ok else 'BAD'}  {check.what:<14} {check.found}")
+    return 0 if all(check.ok for check in checks) else 1

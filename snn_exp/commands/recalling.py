@@ -1,0 +1,88 @@
+"""Commands that take a trained network up again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from snn_exp.commands.parsing import command_parser, require_data
+from snn_exp.errors import UserError
+
+if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
+    from snn_exp.config import ExperimentConfig
+    from snn_exp.results import RunFolder
+
+
+def _trained(run: str) -> tuple[RunFolder, ExperimentConfig]:
+    """A run that has weights, and its config, once its data are there."""
+    from snn_exp import results
+
+    folder = results.find_run(run)
+    config = folder.trained_config()
+    if note := folder.check_stored(config):
+        print(note)
+    require_data([config])
+    return folder, config
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """snn-exp eval."""
+    parser = command_parser(
+        "eval", "The test set again with the weights of a run, under other data or another encoding."
+    )
+    parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
+    parser.add_argument("overrides", nargs="*", help="dataset=..., dataset.key=..., encoding=..., encoding.key=...")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import compose, results
+
+    folder = results.find_run(given.run)
+    trained = folder.trained_config()
+    for override in given.overrides:
+        if override.partition("=")[0].partition(".")[0] not in ("dataset", "encoding"):
+            raise UserError(
+                f"{override} would change the network of run {folder.path.name}; eval takes dataset=... and "
+                f"encoding=... alone, and snn-exp train trains another network"
+            )
+    config = compose.compose(compose.overrides_of(trained, instead=given.overrides)) if given.overrides else trained
+    require_data([config])
+
+    from snn_exp import recall, report
+
+    print(
+        f"run {folder.path.name}: {trained.label}"
+        + (f", evaluated on {config.dataset['name']}" if given.overrides else "")
+    )
+    print(report.evaluation(recall.evaluate(folder, config), config.energy))
+    return 0
+
+
+def verify(arguments: Sequence[str]) -> int:
+    """snn-exp verify."""
+    parser = command_parser("verify", "Train a finished run again, elsewhere, and compare weights and metrics.")
+    parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
+    given = parser.parse_args(arguments)
+
+    folder, config = _trained(given.run)
+    print(f"run {folder.path.name}: {config.label}; training it again", flush=True)
+
+    from snn_exp import recall
+
+    verdict = recall.verify(folder, config)
+    print("\n".join([verdict.finding, *(f"  {reason}" for reason in verdict.reasons)]))
+    return 1 if verdict.finding == "different" else 0
+
+
+def fold(arguments: Sequence[str]) -> int:
+    """snn-exp fold."""
+    parser = command_parser("fold", "Writes a trained network without its norms, and compares the two.")
+    parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
+    given = parser.parse_args(arguments)
+
+    folder, config = _trained(given.run)
+
+    from snn_exp import fold as folding
+
+    print(f"run {folder.path.name}: {config.label}", flush=True)
+    print(folding.fold_run(folder, config).text())
+    return 0

@@ -1,0 +1,119 @@
+"""Commands that read what finished runs have left."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from snn_exp.commands.parsing import command_parser, wide_console
+from snn_exp.errors import UserError
+
+if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
+    pass
+
+
+def report(arguments: Sequence[str]) -> int:
+    """snn-exp report."""
+    parser = command_parser("report", "What finished runs say, as tables, figures and a page; train nothing.")
+    parser.add_argument("what", nargs="+", help="a folder of studies/, or key=value filters of stored runs")
+    parser.add_argument(
+        "--by", default="", metavar="KEYS", help="choices that make a line of runs, such as neuron,norm"
+    )
+    parser.add_argument("--metric", help="what is compared; test/acc, or what the study rests on")
+    parser.add_argument("--versus", default="", metavar="WITH", help="norm=bn, say; of a study, one of its methods")
+    parser.add_argument("--margin", type=float, help="tests equivalence within it, such as 0.01")
+    parser.add_argument("--format", default="", metavar="FORMATS", help="of html,md,tex,csv,png,pdf")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import campaign, documents, results, study_report, tables
+    from snn_exp.study import load
+
+    is_study = len(given.what) == 1 and "=" not in given.what[0]
+    progress = campaign.survey(load(given.what[0])) if is_study else None
+    if progress and not (given.by or given.metric or given.versus or given.margin or given.format):
+        print(f"written: {study_report.write(progress)}")
+        return 0
+    asked = documents.Asked(
+        command=f"snn-exp report {shlex.join(arguments)}",
+        metric=given.metric,
+        by=[key for key in given.by.split(",") if key],
+        versus=given.versus,
+        margin=given.margin,
+    )
+    made = documents.of_study(progress, asked) if progress else documents.of_runs(given.what, asked)
+    formats = list(dict.fromkeys((given.format or "html").split(",")))
+    documents.require_formats(formats)
+    for table in study_report.tables_of(made.comparison):
+        wide_console(200).print(table)
+    print("\n".join([made.headline, *(f"  {gap}" for gap in tables.gaps(made.comparison))]))
+    results.require_writable(results.output_root())
+    for path in documents.write(made, results.output_root() / "reports" / documents.folder_name(given.what), formats):
+        print(f"written: {path}")
+    return 0
+
+
+def dashboard(arguments: Sequence[str]) -> int:
+    """snn-exp dashboard."""
+    parser = command_parser(
+        "dashboard", "A dashboard in W&B over the runs of a report; without a connection its specification."
+    )
+    parser.add_argument("what", nargs="+", help="a folder of studies/, or key=value filters of stored runs")
+    given = parser.parse_args(arguments)
+
+    from snn_exp import campaign, documents, results
+    from snn_exp import dashboard as boards
+    from snn_exp.study import load
+
+    is_study = len(given.what) == 1 and "=" not in given.what[0]
+    shown = boards.of_study(campaign.survey(load(given.what[0]))) if is_study else boards.of_runs(given.what)
+    results.require_writable(results.output_root())
+    file = results.output_root() / "dashboards" / f"{documents.folder_name(given.what)}.json"
+    print(boards.save(shown, file, f"snn-exp dashboard {shlex.join(given.what)}"))
+    if missing := shown.without_a_copy():
+        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        print(f"W&B has no copy of {len(missing)} of {len(shown.results)} runs, trained with logger=none: {some}")
+    return 0
+
+
+def runs(arguments: Sequence[str]) -> int:
+    """snn-exp runs."""
+    parser = command_parser("runs", "The stored runs. Nothing is removed without --yes.")
+    parser.add_argument("words", nargs="*", metavar="[list|clean] key=value", help="such as clean state=failed")
+    parser.add_argument("--yes", action="store_true", help="remove what clean names")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import runs as stored
+
+    cleaning = given.words[:1] == ["clean"]
+    filters = given.words[1:] if cleaning or given.words[:1] == ["list"] else given.words
+    if cleaning and not filters:
+        raise UserError("snn-exp runs clean needs a filter, so that not all is removed; type state=failed, say")
+    found = stored.stored_runs(filters)
+    wide_console(140).print(stored.table(found))
+    if cleaning and given.yes:
+        for path in stored.remove(found):
+            print(f"removed {path}")
+    elif cleaning and found:
+        print("nothing is removed yet; add --yes to remove these")
+    return 0
+
+
+def diff(arguments: Sequence[str]) -> int:
+    """snn-exp diff."""
+    parser = command_parser("diff", "Where two finished runs differ.")
+    parser.add_argument("runs", nargs=2, metavar="RUN", help="a run id, the beginning of one, or a run's folder")
+    given = parser.parse_args(arguments)
+
+    from snn_exp import results
+    from snn_exp import runs as stored
+
+    a, b = (results.find_run(run) for run in given.runs)
+    differing = stored.difference(a, b)
+    table = Table("", a.path.name, b.path.name, title="" if differing else "the two do not differ")
+    for row in differing:
+        table.add_row(*row)
+    wide_console(140).print(table)
+    return 0

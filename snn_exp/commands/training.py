@@ -1,0 +1,251 @@
+"""Commands that run experiments, or say what would be run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from snn_exp.commands.parsing import command_parser, require_data, wide_console
+from snn_exp.errors import UserError
+
+if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
+    from snn_exp.compose import Sweep
+    from snn_exp.config import ExperimentConfig
+
+
+# Flags that Hydra answers by itself
+HYDRA_FLAGS = (
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--hydra-help",
+    "--shell-completion",
+    "-sc",
+    "--package",
+    "-p",
+    "--resolve",
+)
+
+
+def train(arguments: Sequence[str]) -> int:
+    """snn-exp train."""
+    if any(argument.partition("=")[0] in HYDRA_FLAGS for argument in arguments):
+        return _ask_hydra(arguments)
+    parser = command_parser("train", "Train one run, or every combination of a sweep.", overrides=True)
+    parser.add_argument("-m", "--multirun", action="store_true", help="train every combination of the values given")
+    parser.add_argument("--rerun", action="store_true", help="train again; the old folders are kept aside")
+    parser.add_argument("--skip-refused", action="store_true", help="train the cells that can be, name the others")
+    options = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import compose, results
+
+    sweep = compose.read_command(options.overrides, multirun=options.multirun, search=options.config_dir)
+    refused = [cell for cell in sweep.cells if cell.config is None]
+    if not sweep.multirun and refused:
+        raise UserError(refused[0].refusal)
+    for cell in refused:
+        print(f"snn-exp: refused {' '.join(cell.overrides)}: {cell.refusal}", file=sys.stderr)
+    if refused and not options.skip_refused:
+        raise UserError(f"{len(refused)} of {len(sweep.cells)} runs are refused, so none is trained; "
+                        f"mend them, or add --skip-refused to train the rest")  # fmt: skip
+    configs = list({cell.config.run_id: cell.config for cell in sweep.cells if cell.config}.values())
+    if not configs:
+        raise UserError("no run is left to train")
+    folders = {config.run_id: results.RunFolder.of(config) for config in configs}
+    if options.rerun:
+        results.require_writable(results.output_root())
+        for folder in folders.values():
+            folder.set_aside()
+    todo = [config for config in configs if not folders[config.run_id].is_complete(config)]
+    for config in configs:
+        if config not in todo and (note := folders[config.run_id].check_stored(config)):
+            print(note)
+    for config in todo:
+        results.teacher_of(config)  # refuses one that cannot teach it, before anything is trained
+        _require_kernels(config)
+    require_data(todo)
+    results.require_writable(results.output_root())
+    if sweep.multirun:
+        return _train_many(sweep, configs, todo, options.config_dir)
+    return _train_one(configs[0], options.overrides, cached=not todo)
+
+
+def _require_kernels(config: ExperimentConfig) -> None:
+    if config.trainer.kernels == "fused":
+        from snn_exp.train import kernels_of
+
+        kernels_of(config)  # refuses what they cannot do
+
+
+def _train_one(config: ExperimentConfig, overrides: Sequence[str], *, cached: bool) -> int:
+    from snn_exp import report, results
+
+    folder = results.RunFolder.of(config)
+    result = folder.result() if cached else None
+    if result is None:
+        from snn_exp.train import run
+
+        print(f"run {config.run_id}: {config.label}, {config.num_steps} steps", flush=True)
+        result = run(config, live=config.trainer.progress and sys.stdout.isatty())
+    else:
+        print("done before; nothing to train")
+    print(report.summary(result, f"snn-exp train {shlex.join(overrides)}", config.energy))
+    return 0
+
+
+def _train_many(
+    sweep: Sweep, configs: list[ExperimentConfig], todo: list[ExperimentConfig], search: Sequence[str]
+) -> int:
+    from snn_exp import launch, report, results
+
+    console = Console(soft_wrap=True)
+    duplicates = sum(cell.config is not None for cell in sweep.cells) - len(configs)
+    note = f" ({duplicates} cells are the same as another)" if duplicates else ""
+    print(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train", flush=True)
+    together = launch.in_group(todo, launch.sweep_name(configs))
+    failures = launch.train_all(together, console, sweep.hydra_overrides, search)
+    folders = {config.run_id: results.RunFolder.of(config) for config in configs}
+    finished = [result for folder in folders.values() if (result := folder.result())]
+    if finished:
+        wide_console(160).print(report.comparison(finished, configs[0].energy))
+    print(f"results: {results.output_root() / 'runs'}")
+    for failure in failures:
+        print(f"snn-exp: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _ask_hydra(arguments: Sequence[str]) -> int:
+    from snn_exp import compose, launch
+
+    compose.store_schemas()
+    launch.run_hydra(arguments)
+    return 0
+
+
+def plan(arguments: Sequence[str]) -> int:
+    """snn-exp plan."""
+    parser = command_parser("plan", "What a train command would run, and how long; runs nothing.", overrides=True)
+    parser.add_argument("-m", "--multirun", action="store_true", help="every combination of the values given")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="measure a few steps of runs that no stored run tells of"
+    )
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import compose, report
+    from snn_exp import plan as planning
+    from snn_exp.study import names
+
+    if given.overrides[:1] and given.overrides[0] in names():
+        return study([*given.overrides, "--plan"])
+    sweep = compose.read_command(given.overrides, multirun=given.multirun, search=given.config_dir)
+    for cell in sweep.cells:
+        if cell.config is None:
+            print(f"snn-exp: refused {' '.join(cell.overrides)}: {cell.refusal}", file=sys.stderr)
+    cells = [cell.config for cell in sweep.cells if cell.config]
+    configs = list({config.run_id: config for config in cells}.values())
+    stored = report.stored_results()
+    estimates = {config.run_id: planning.seconds(config, stored) for config in configs}
+    if given.calibrate:
+        unknown = [config for config in configs if estimates[config.run_id] is None]
+        require_data(unknown)
+        estimates |= _calibrated(unknown)
+    wide_console(160).print(planning.table(configs, estimates))
+    print(planning.total(configs, estimates, len(cells) - len(configs)))
+    again = [*(["-m"] if given.multirun else []), *given.overrides]
+    print(f"runs it: snn-exp train {shlex.join(again)}")
+    return 2 if len(cells) < len(sweep.cells) else 0
+
+
+def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:
+    """run id -> CPU seconds, one measurement for all seeds."""
+    from snn_exp import report, train
+
+    measured: dict[str, float] = {}
+    found = {}
+    for config in configs:
+        words = json.dumps(report.choices(config.to_plain()), sort_keys=True)
+        if words not in measured:
+            measured[words] = train.seconds_measured(config)
+        found[config.run_id] = measured[words]
+    return found
+
+
+def search(arguments: Sequence[str]) -> int:
+    """snn-exp search."""
+    parser = command_parser("search", "Let Optuna choose among what the overrides leave open.", overrides=True)
+    parser.add_argument("--objective", default="val/acc", metavar="METRICS", help="val/acc, or val/acc,val/energy_pj")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import results
+    from snn_exp import search as searching
+
+    asked, corners = searching.read(given.overrides, given.objective, given.config_dir)
+    require_data(corners)
+    results.require_writable(results.output_root())
+    failures = searching.advance(asked)
+    found = searching.best(asked)
+    if found:
+        wide_console(160).print(searching.table(asked, found))
+    print("\n".join(searching.answer(asked, found)))
+    print(f"study: {asked.folder / 'study.db'}")
+    for failure in failures:
+        print(f"snn-exp: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def study(arguments: Sequence[str]) -> int:
+    """snn-exp study."""
+    parser = command_parser("study", "Tune and compare methods, as studies/NAME/study.yaml says.")
+    parser.add_argument("name", nargs="?", help="a folder of studies/; without it, they are listed")
+    parser.add_argument("overrides", nargs="*", help="of every run; hydra/launcher=joblib hydra.launcher.n_jobs=2")
+    parser.add_argument("--plan", action="store_true", help="list what would be run, and how long; run nothing")
+    parser.add_argument("--only", default="*", metavar="SETTING/METHOD", help="a pattern, such as 'd20/*'")
+    parser.add_argument("--verify", type=int, default=0, metavar="N", help="do N stored runs again and compare")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import campaign, launch, results, study_report
+    from snn_exp.study import load, names
+
+    if given.name is None:
+        print("\n".join(f"{name:<16} {load(name).question}" for name in names()) or "there is no study yet")
+        return 0
+    asked = load(given.name)
+    console = Console(soft_wrap=True)
+    hydra = tuple(o for o in given.overrides if o.startswith("hydra"))
+    overrides = tuple(o for o in given.overrides if o not in hydra)
+    progress = campaign.survey(asked, overrides)
+    print(study_report.plan(progress, given.only))
+    progress.require_budget(given.only)
+    if given.plan:
+        return 0
+    require_data([run.config for run in progress.todo(given.only)])
+    results.require_writable(results.output_root())
+    if given.verify:
+        again = campaign.sample_of_finished(progress, given.verify)
+        failures = launch.train_all([run.config for run in again], console, hydra)
+    else:
+        progress, failures = campaign.advance(
+            asked,
+            lambda configs, keep: launch.train_all(
+                launch.in_group(configs, asked.name), console, hydra, on_finish=keep
+            ),
+            overrides,
+            given.only,
+        )
+    wide = wide_console(200)
+    for table in study_report.tables_of(study_report.comparison_of(progress)):
+        wide.print(table)
+    for line in study_report.answers(progress):
+        console.print(line, highlight=False)
+    for sentence in campaign.contradictions(progress):
+        print(f"snn-exp: warning: {sentence}", file=sys.stderr)
+    for failure in failures:
+        print(f"snn-exp: {failure}", file=sys.stderr)
+    print(f"written: {study_report.write(progress)}" if progress.is_standard else f"rows: {progress.ledger.path}")
+    return 1 if failures else 0
