@@ -93,7 +93,7 @@ def everything(
     function: Callable[[Tensor], Tensor], parts: tuple[nn.Module | None, ...], x_TBN: Tensor
 ) -> dict[str, Tensor]:
     x = x_TBN.clone().requires_grad_()
-    y = function(x)
+    y = function(x).to(torch.promote_types(x.dtype, torch.float32))
     (y * torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view_as(y)).sin().sum().backward()
     found = {"s": y.detach(), "grad x": x.grad}
     for part in parts:
@@ -109,15 +109,23 @@ def drawn(shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(shape, dtype=dtype) * 2 + 0.5
 
 
+def by_position(x_TBCHW: Tensor) -> Tensor:
+    """channels_last."""
+    return x_TBCHW.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, x_TBCHW.shape[:2])
+
+
 @pytest.mark.parametrize("norm", NORMED)
 @pytest.mark.parametrize(("neuron", "surrogate"), list(cases()))
 @settings(max_examples=5, deadline=None)
-@given(shape=shapes, seed=st.integers(0, 10**6))
-@example(shape=LARGE, seed=0)
+@given(shape=shapes, seed=st.integers(0, 10**6), turned=st.booleans())
+@example(shape=LARGE, seed=0, turned=False)
+@example(shape=LARGE, seed=0, turned=True)
 def test_in_float64_spikes_gradients_and_statistics_are_those_of_the_plain_path(
-    neuron: dict[str, Any], surrogate: str, norm: str, shape: tuple[int, ...], seed: int
+    neuron: dict[str, Any], surrogate: str, norm: str, shape: tuple[int, ...], seed: int, turned: bool
 ) -> None:
     x = drawn(shape, seed, torch.float64)
+    if turned and len(shape) == 5:
+        x = by_position(x)
     plain, fused = both_ways(*made(neuron, surrogate, shape, torch.float64), norm_like(norm, x), x)
     assert torch.equal(plain.pop("s"), fused.pop("s"))
     for name, value in plain.items():
@@ -132,6 +140,24 @@ def test_in_float32_a_neuron_fires_bitwise_as_the_plain_one_and_its_gradients_ar
     assert torch.equal(plain["s"], fused["s"])
     for name, value in plain.items():
         torch.testing.assert_close(fused[name], value, rtol=1e-4, atol=1e-5 * float(value.abs().max()))
+
+
+@pytest.mark.parametrize("norm", ["none", "bn"])
+@pytest.mark.parametrize("neuron", FUSED)
+def test_in_bfloat16_what_is_stored_is_rounded_and_what_is_computed_with_is_not(neuron: str, norm: str) -> None:
+    x = drawn(LARGE, 0, torch.bfloat16)
+    part, form = made({"name": neuron}, str(NEURONS.options()[neuron].traits["default_surrogate"]), LARGE, torch.float32)
+    normed = norm_like(norm, x.float())
+    again, norm_again = copy.deepcopy(part), copy.deepcopy(normed)
+    plain = everything(lambda x: part(x if normed is None else normed(x)), (part, normed), x.float())
+    fused = everything(lambda x: fire(again, form, norm_again, x), (again, norm_again), by_position(x))
+    flipped = (plain["s"] != fused["s"]).double().mean().item()
+    assert flipped <= (1e-4 if norm == "bn" else 0)
+    assert fused["grad x"].dtype == torch.bfloat16
+    off = (plain["grad x"] - fused["grad x"].float()).abs() > 2**-7 * plain["grad x"].abs().max()
+    assert off.double().mean().item() <= 1e-3
+    for name in plain.keys() - {"s", "grad x"}:
+        torch.testing.assert_close(fused[name], plain[name], rtol=1e-2, atol=1e-2 * float(plain[name].abs().max()))
 
 
 @pytest.mark.parametrize("neuron", FUSED)
@@ -160,8 +186,16 @@ def test_a_surrogate_that_changes_its_width_is_followed() -> None:
 def test_what_lies_in_another_order_is_read_as_what_it_is() -> None:
     x = drawn((2, 3, 4, 2, 3), 0, torch.float64)
     neuron, form = made({"name": "lif"}, "atan", tuple(x.shape), torch.float64)
-    turned = x.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, (2, 3))
-    assert not turned.is_contiguous() and torch.equal(fire(neuron, form, None, turned), neuron(x))
+    for turned in (by_position(x), x.transpose(3, 4).contiguous().transpose(3, 4)):
+        assert not turned.is_contiguous() and torch.equal(fire(neuron, form, None, turned), neuron(x))
+
+
+def test_what_lies_by_position_comes_out_by_position_and_its_gradient_too() -> None:
+    x = by_position(drawn((2, 3, 4, 2, 3), 0, torch.float64)).requires_grad_()
+    neuron, form = made({"name": "lif"}, "atan", tuple(x.shape), torch.float64)
+    s = fire(neuron, form, None, x)
+    (grad,) = torch.autograd.grad(s, x, torch.randn(s.shape, dtype=s.dtype))
+    assert s.stride() == x.stride() == grad.stride()
 
 
 def network(neuron: str = "lif", norm: str = "bn", residual: str = "pre", **parameters: Any) -> Network:

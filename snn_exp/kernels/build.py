@@ -24,6 +24,7 @@ COMPILERS = ("c++", "g++", "clang++")
 LIMIT_S = 600  # on a busy machine; two seconds are usual
 
 Real = Literal["float", "double"]
+Stored = Literal["float", "double", "Bfloat16"]
 
 
 class Unavailable(Exception):
@@ -34,7 +35,7 @@ class Call(ctypes.Structure):
     """What a call reads and writes; fused.cpp has the same."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("num_steps", "batch", "channels", "size", "num_thresholds")),
+        *((name, ctypes.c_int64) for name in ("num_steps", "batch", "channels", "size", "channels_last", "num_thresholds")),
         *(
             (name, ctypes.c_double)
             for name in ("rest", "v_reset", "leak", "decay", "peak", "width", "alpha", "beta", "eps", "momentum")
@@ -69,18 +70,19 @@ def toolchain() -> tuple[str, str]:
 
 
 @functools.cache
-def library(defines: tuple[str, ...], real: Real) -> ctypes.CDLL:
+def library(defines: tuple[str, ...], real: Real, stored: Stored) -> ctypes.CDLL:
     """The passes for one case.
 
     Args:
         defines: the macros of fused.cpp, each NAME=value.
-        real: what a number is; the last of the macros.
+        real: what is computed with; the last macros but one.
+        stored: what the large tensors hold; the last.
 
     Raises:
         Unavailable: there is no C++ compiler, it fails, or the cache cannot be written.
     """
     compiler, machine = toolchain()
-    defines = (*defines, f"REAL={real}")
+    defines = (*defines, f"REAL={real}", f"STORED={stored}")
     key = hashlib.sha256("\0".join([SOURCE.read_text(), *FLAGS, *defines, machine]).encode()).hexdigest()[:16]
     path = cache() / f"{key}.so"
     try:

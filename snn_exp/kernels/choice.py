@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from snn_exp.config import TrainerConfig
 from snn_exp.dataflow import data_flow, part_at
 from snn_exp.errors import UserError
-from snn_exp.kernels.build import Real, Unavailable, library, toolchain
+from snn_exp.kernels.build import Unavailable, library, toolchain
 from snn_exp.kernels.forms import NORMS_WITH_A_FORM, Form, form_of
-from snn_exp.kernels.fused import fire
+from snn_exp.kernels.fused import NUMBERS, fire
 from snn_exp.networks import Network
 from snn_exp.neurons import Neuron
 from snn_exp.norms import BatchNorm
 
-_REAL: dict[str, Real] = {"32-true": "float", "64-true": "double"}
+# trainer.precision -> what the convolutions hand to a neuron
+_DTYPES = {"32-true": torch.float32, "64-true": torch.float64, "bf16-mixed": torch.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +64,8 @@ def choose(trainer: TrainerConfig, neuron: Neuron) -> Choice:
 def _why_not(trainer: TrainerConfig, neuron: Neuron) -> str | None:
     if trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.accelerator.is_available()):
         return "the fused kernels are for a CPU, and the run is on a GPU (trainer.accelerator=cpu)"
-    if trainer.precision not in _REAL:
-        return f"the fused kernels are for trainer.precision=32-true and 64-true, not {trainer.precision}"
+    if trainer.precision not in _DTYPES:
+        return f"the fused kernels are for trainer.precision={', '.join(_DTYPES)}, not {trainer.precision}"
     if trainer.num_threads > 1:
         return f"the fused kernels have one thread, and trainer.num_threads is {trainer.num_threads}"
     if trainer.devices > 1:
@@ -73,7 +74,7 @@ def _why_not(trainer: TrainerConfig, neuron: Neuron) -> str | None:
     if isinstance(form, str):
         return form
     try:
-        library(form.defines, _REAL[trainer.precision])
+        library(form.defines, *NUMBERS[_DTYPES[trainer.precision]])
     except Unavailable as reason:
         return str(reason)
     return None

@@ -6,11 +6,12 @@
 //     RESET     Hard, Soft, Refractory                          v of h and s
 //     EMITS     Spikes, Signs                                   s of h - threshold
 //     SURROGATE an expression in y, alpha and beta              ds/dh = peak k(y), y = (h - threshold) / width
-//     REAL      float or double
+//     REAL      float or double: what is computed with
+//     STORED    the same, or Bfloat16: what x, s and their gradients are in memory
 //     DETACHED, LEARNS_THRESHOLD, LEARNS_LEAK                   true or false
 //
-// Shapes: x, s [T, B, C, S], contiguous, S all positions of a channel. N = C S lie side by side, and are taken in
-// stretches of WIDTH, whose state stays in the first cache. No sum depends on the width of the machine's vectors, and
+// Shapes: x, s [T, B, C, S], S all positions of a channel; the N = C S values of a sample lie side by side, by channel
+// or (channels_last) by position, and are taken in stretches of WIDTH, whose state stays in the first cache. No sum depends on the width of the machine's vectors, and
 // no product and sum are contracted, so that the same numbers come out on every machine, and of the neurons'
 // forward those of torch.
 
@@ -26,19 +27,41 @@ namespace {
 
 using Count = std::int64_t;
 using F = REAL;
+
+// The upper half of a float's bits, rounded to the nearest, ties to even.
+struct Bfloat16 {
+    std::uint16_t bits;
+
+    Bfloat16() = default;
+    Bfloat16(float value) {
+        std::uint32_t whole;
+        std::memcpy(&whole, &value, sizeof whole);
+        bits = std::uint16_t((whole + 0x7fff + ((whole >> 16) & 1)) >> 16);
+    }
+    operator float() const {
+        const std::uint32_t whole = std::uint32_t(bits) << 16;
+        float value;
+        std::memcpy(&value, &whole, sizeof value);
+        return value;
+    }
+};
+
+using Stored = STORED;
 constexpr Count WIDTH = 512;
 constexpr Count ROWS = 64;  // that are summed in F before they are added in double
 
 // What a call reads and writes; build.py has the same.
 struct Call {
-    Count num_steps, batch, channels, size, num_thresholds;  // one, or one a channel
+    Count num_steps, batch, channels, size, channels_last, num_thresholds;  // one, or one a channel
     double rest, v_reset, leak, decay, peak, width, alpha, beta, eps, momentum;
-    const F *x, *threshold, *gain, *bias;
+    const Stored *x;
+    const F *threshold, *gain, *bias;
     F *running_mean, *running_var;
     F *statistics;  // scale, shift, mean and 1 / sd of each channel, where there is a norm; else null
-    F *s;
-    const F *grad_s;
-    F *grad_x, *grad_threshold, *grad_leak, *grad_gain, *grad_bias;
+    Stored *s;
+    const Stored *grad_s;
+    Stored *grad_x;
+    F *grad_threshold, *grad_leak, *grad_gain, *grad_bias;
 };
 
 F absolute(F y) {
@@ -164,10 +187,13 @@ struct Stretch {
     F threshold[WIDTH], scale[WIDTH], shift[WIDTH];
 
     Stretch(const Call &call, Count start) : width(std::min(WIDTH, call.channels * call.size - start)) {
-        Count c = start / call.size, position = start % call.size;  // a division a value would cost as much as a pass
+        // c = along / inner % C; a division a value would cost as much as a pass
+        const Count inner = call.channels_last ? 1 : call.size;
+        Count c = start / inner % call.channels, position = start % inner;
         for (Count k = 0; k < width; ++k) {
             channel[k] = c;
-            if (++position == call.size) position = 0, ++c;
+            if (++position == inner) position = 0, ++c;
+            if (c == call.channels) c = 0;
         }
         if (call.num_thresholds == 1) std::fill_n(threshold, width, *call.threshold);
         else spread(call.threshold, threshold);
@@ -184,10 +210,10 @@ struct Stretch {
 
 // The membranes h of one step from those before, and v behind them.
 template <bool normed>
-void charge(const Call &call, const Stretch &at, const F *x, F *v, F *h) {
+void charge(const Call &call, const Stretch &at, const Stored *x, F *v, F *h) {
     const F v_reset = F(call.v_reset), leak = F(call.leak), decay = F(call.decay);
     for (Count k = 0; k < at.width; ++k) {
-        const F input = normed ? x[k] * at.scale[k] + at.shift[k] : x[k];
+        const F input = normed ? F(x[k]) * at.scale[k] + at.shift[k] : F(x[k]);
         h[k] = DYNAMICS::charge(v[k], input, v_reset, leak);
         v[k] = RESET::next(v[k], h[k], Spikes::of(h[k] - at.threshold[k]), at.threshold[k], v_reset, decay);
     }
@@ -204,8 +230,8 @@ void fire(const Call &call) {
             for (Count t = 0; t < call.num_steps; ++t) {
                 const Count offset = (t * call.batch + b) * N + start;
                 charge<normed>(call, at, call.x + offset, v, h);
-                F *s = call.s + offset;
-                for (Count k = 0; k < at.width; ++k) s[k] = EMITS::of(h[k] - at.threshold[k]);
+                Stored *s = call.s + offset;
+                for (Count k = 0; k < at.width; ++k) s[k] = Stored(EMITS::of(h[k] - at.threshold[k]));
             }
         }
     }
@@ -248,26 +274,26 @@ void back(const Call &call) {
             }
             for (Count t = call.num_steps - 1; t >= 0; --t) {
                 const Count offset = (t * call.batch + b) * N + start;
-                const F *x = call.x + offset, *grad_s = call.grad_s + offset;
+                const Stored *x = call.x + offset, *grad_s = call.grad_s + offset;
                 const F *h = h_T.data() + t * WIDTH, *v_before = v_T.data() + t * WIDTH;
-                F *grad_x = call.grad_x + offset;
+                Stored *grad_x = call.grad_x + offset;
                 for (Count k = 0; k < at.width; ++k) {
                     const F excess = h[k] - at.threshold[k], s = Spikes::of(excess);
                     const F reset = DETACHED ? F(0) : RESET::at_s(grad_v[k], h[k], at.threshold[k], v_reset);
-                    const F grad_excess = (grad_s[k] + reset) * surrogate(excess, call);
+                    const F grad_excess = (F(grad_s[k]) + reset) * surrogate(excess, call);
                     const F grad_h = grad_excess + RESET::at_h(grad_v[k], s);
                     const F grad_input = DYNAMICS::at_x(grad_h, leak);
                     if (LEARNS_THRESHOLD) by_threshold.values[k] += RESET::at_threshold(grad_v[k], s) - grad_excess;
                     if (LEARNS_LEAK) {
-                        const F input = normed ? x[k] * at.scale[k] + at.shift[k] : x[k];
+                        const F input = normed ? F(x[k]) * at.scale[k] + at.shift[k] : F(x[k]);
                         by_leak.values[k] += DYNAMICS::at_leak(grad_h, v_before[k], input, v_reset);
                     }
                     if (normed) {
                         by_bias.values[k] += grad_input;
-                        by_gain.values[k] += grad_input * ((x[k] - mean[k]) * inverse_sd[k]);
+                        by_gain.values[k] += grad_input * ((F(x[k]) - mean[k]) * inverse_sd[k]);
                     }
                     grad_v[k] = RESET::at_v(grad_v[k], decay) + DYNAMICS::at_v(grad_h, leak);
-                    grad_x[k] = grad_input;
+                    grad_x[k] = Stored(grad_input);
                 }
             }
             if (b % ROWS == ROWS - 1 || b == call.batch - 1) {
@@ -297,9 +323,9 @@ void back(const Call &call) {
         at.spread(slope_C.data(), slope);
         at.spread(offset_C.data(), offset);
         for (Count row = 0; row < call.num_steps * call.batch; ++row) {
-            const F *x = call.x + row * N + start;
-            F *grad_x = call.grad_x + row * N + start;
-            for (Count k = 0; k < at.width; ++k) grad_x[k] = at.scale[k] * grad_x[k] + slope[k] * x[k] + offset[k];
+            const Stored *x = call.x + row * N + start;
+            Stored *grad_x = call.grad_x + row * N + start;
+            for (Count k = 0; k < at.width; ++k) grad_x[k] = Stored(at.scale[k] * F(grad_x[k]) + slope[k] * F(x[k]) + offset[k]);
         }
     }
 }
@@ -309,16 +335,16 @@ void take_statistics(const Call &call) {
     const Count N = call.channels * call.size, C = call.channels, rows = call.num_steps * call.batch;
     std::vector<F> pivot_C(C);
     std::vector<double> first_C(C), second_C(C);
-    for (Count c = 0; c < C; ++c) pivot_C[c] = call.x[c * call.size];
+    for (Count c = 0; c < C; ++c) pivot_C[c] = F(call.x[call.channels_last ? c : c * call.size]);
     F pivot[WIDTH];
     for (Count start = 0; start < N; start += WIDTH) {
         const Stretch at(call, start);
         Sum first, second;
         at.spread(pivot_C.data(), pivot);
         for (Count row = 0; row < rows; ++row) {
-            const F *x = call.x + row * N + start;
+            const Stored *x = call.x + row * N + start;
             for (Count k = 0; k < at.width; ++k) {
-                const F distance = x[k] - pivot[k];
+                const F distance = F(x[k]) - pivot[k];
                 first.values[k] += distance;
                 second.values[k] += distance * distance;
             }
