@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray killed search wandb check bench-depth bench-kernels bench-sweep bench-report format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed search wandb check bench bench-depth bench-kernels bench-sweep bench-report format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -55,6 +55,9 @@ check: setup  ## lint, format, types, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+bench: setup .peers/installed  ## beside SpikingJelly, snnTorch and Norse, into benchmarks/peers.md and results/
+	PYTHONPATH=.peers $(BIN)/python benchmarks/peers.py --rounds $(or $(ROUNDS),15)
 
 bench-depth: setup  ## memory and time of a training step, 8 to 1202 layers, into benchmarks/depth.md
 	$(BIN)/python benchmarks/depth.py

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shlex
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +19,7 @@ if os.environ.get("THP_MEM_ALLOC_ENABLE") != "1":  # read by torch's allocator w
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "THP_MEM_ALLOC_ENABLE": "1"})
 
 import torch
+from rounds import in_rounds, machine, ratio
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,7 +32,6 @@ from snn_exp.loading import DataModule
 from snn_exp.networks import Network
 from snn_exp.neurons import NEURONS
 from snn_exp.norms import NORMS, BatchNorm, Site
-from snn_exp.results import git_state
 from snn_exp.surrogates import SURROGATES
 from snn_exp.train import build_data, build_task, kernels_of
 
@@ -122,26 +120,6 @@ def convolutions_of(network: Network, step: Callable[[], None]) -> list[tuple[Co
     return found
 
 
-def measure(rows: list[Row], num_rounds: int) -> list[dict[str, list[float]]]:
-    """ms of each way in each round; the round before the first is not counted."""
-    found: list[dict[str, list[float]]] = [{way: [] for way in row.ways} for row in rows]
-    for number in range(num_rounds + 1):
-        print(f"round {number} of {num_rounds}", file=sys.stderr)
-        for row, spent in zip(rows, found, strict=True):
-            for way, run in row.ways.items():
-                start = time.process_time()
-                run()
-                if number:
-                    spent[way].append(1000 * (time.process_time() - start))
-    return found
-
-
-def ratio(above: list[float], below: list[float]) -> str:
-    """Median and quartiles of the rounds' ratios."""
-    low, middle, high = statistics.quantiles([a / b for a, b in zip(above, below, strict=True)], n=4)
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
-
-
 def table(headings: tuple[str, ...], rows: list[Row], found: list[dict[str, list[float]]]) -> Iterator[str]:
     """Medians and ratios as Markdown."""
     ways = list(found[0])
@@ -174,13 +152,13 @@ def main() -> None:
         for depth in options.depths:
             deep = compose([f"method={method}", f"depth=d{depth}", "trainer.kernels=fused"])
             steps.append(training_step(deep, data, kernels))
-    found = measure([*maps, *steps], options.rounds)
+    rows = [*maps, *steps]
+    spent = in_rounds({(n, way): run for n, row in enumerate(rows) for way, run in row.ways.items()}, options.rounds)
+    found = [{way: spent[n, way] for way in row.ways} for n, row in enumerate(rows)]
     lines = [
         "# Norm and neuron in one pass",
         f"```bash\n{shlex.join(['python', 'benchmarks/kernels.py', *sys.argv[1:]])}  # long\n```",
-        f"{options.rounds} rounds; {platform.machine()}, {os.cpu_count()} cores, torch "
-        f"{torch.__version__.partition('+')[0]}, kernels {kernels.why.rpartition('; ')[2]}, commit "
-        f"{git_state().get('commit', 'unknown')[:10]}. {options.remark}".strip(),
+        f"{options.rounds} rounds; {machine()}; kernels {kernels.why.rpartition('; ')[2]}. {options.remark}".strip(),
         LEGEND.strip(),
         "## Batch norm and neuron, forward and backward",
         "\n".join(table(("neuron", "T, B, C, H, W"), maps, found[: len(maps)])),

@@ -168,6 +168,16 @@ class Classification(pl.LightningModule):
         self.log(f"{split}/firing_rate_max", max(rates.values(), default=0.0))
         self.log_dict({f"{split}/firing_rate/{layer}": rate for layer, rate in rates.items()})
 
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """As Lightning does; it refuses a fused optimizer in bfloat16, where gradients are not scaled either."""
+        if self.trainer.precision == "bf16-mixed" and gradient_clip_val:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule, stepped once a batch."""
         optimizer, schedule = self.optim.build(self.network, int(self.trainer.estimated_stepping_batches))

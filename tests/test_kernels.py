@@ -146,7 +146,9 @@ def test_in_float32_a_neuron_fires_bitwise_as_the_plain_one_and_its_gradients_ar
 @pytest.mark.parametrize("neuron", FUSED)
 def test_in_bfloat16_what_is_stored_is_rounded_and_what_is_computed_with_is_not(neuron: str, norm: str) -> None:
     x = drawn(LARGE, 0, torch.bfloat16)
-    part, form = made({"name": neuron}, str(NEURONS.options()[neuron].traits["default_surrogate"]), LARGE, torch.float32)
+    part, form = made(
+        {"name": neuron}, str(NEURONS.options()[neuron].traits["default_surrogate"]), LARGE, torch.float32
+    )
     normed = norm_like(norm, x.float())
     again, norm_again = copy.deepcopy(part), copy.deepcopy(normed)
     plain = everything(lambda x: part(x if normed is None else normed(x)), (part, normed), x.float())
@@ -297,7 +299,7 @@ class Guest(ATan):
     ("trainer", "neuron", "reason"),
     [
         ({"accelerator": "gpu"}, LIF, "the fused kernels are for a CPU, and the run is on a GPU (trainer.accelerator=cpu)"),
-        ({"precision": "bf16-mixed"}, LIF, "the fused kernels are for trainer.precision=32-true and 64-true, not bf16-mixed"),
+        ({"precision": "16-mixed"}, LIF, "the fused kernels are for trainer.precision=32-true, 64-true, bf16-mixed, not 16-mixed"),
         ({"devices": 2}, LIF, "the fused kernels see one share of a batch, and trainer.devices is 2"),
         ({"num_threads": 2}, LIF, "the fused kernels have one thread, and trainer.num_threads is 2"),
         ({}, KLIF, "neuron=klif has no fused form"),
@@ -373,6 +375,22 @@ def test_fused_where_it_cannot_be_is_refused_before_anything_is_trained(
     assert cli.main(["train", *TINY, "trainer.kernels=fused", override]) == 2
     assert "snn-exp: trainer.kernels=fused cannot be: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kernels", ["fused", "reference"])
+def test_in_bfloat16_a_run_trains_and_its_gradients_are_clipped(
+    kernels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    asked = [*TINY, "optim=sgd", "optim.lr=0.3", "trainer.precision=bf16-mixed", f"trainer.kernels={kernels}"]
+    losses = {}
+    for clip_norm in ("5", "1e-9"):
+        config = compose([*asked, f"optim.clip_norm={clip_norm}", "trainer.max_epochs=2"])
+        assert train.run(config, echo=False).status == "done"
+        assert RunFolder.of(config).manifest()["kernels"]["used"] == kernels
+        losses[clip_norm] = [float(epoch["train/loss"]) for epoch in RunFolder.of(config).epochs()]
+    assert losses["5"][1] < losses["5"][0] - 0.05
+    assert losses["1e-9"][1] == pytest.approx(losses["1e-9"][0], abs=0.05), "nothing moves"
 
 
 def test_a_manifest_says_which_were_used_and_why_and_verify_uses_them_again(

@@ -35,7 +35,10 @@ class Call(ctypes.Structure):
     """What a call reads and writes; fused.cpp has the same."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("num_steps", "batch", "channels", "size", "channels_last", "num_thresholds")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("num_steps", "batch", "channels", "size", "channels_last", "num_thresholds")
+        ),
         *(
             (name, ctypes.c_double)
             for name in ("rest", "v_reset", "leak", "decay", "peak", "width", "alpha", "beta", "eps", "momentum")

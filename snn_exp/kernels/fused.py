@@ -98,7 +98,9 @@ class _Passes(torch.autograd.Function):
         grad_x = torch.empty_like(x_TBN)
         grad_threshold = torch.empty_like(threshold) if form.learns_threshold else None
         grad_leak = x_TBN.new_empty((), **like_numbers) if form.learns_leak else None
-        grad_gain, grad_bias = (None, None) if statistics is None else x_TBN.new_empty(2, x_TBN.shape[2], **like_numbers)
+        grad_gain, grad_bias = (
+            (None, None) if statistics is None else x_TBN.new_empty(2, x_TBN.shape[2], **like_numbers)
+        )
         _pass(
             "backward", form, numbers, x=x_TBN, threshold=threshold, statistics=statistics,
             grad_s=grad_s, grad_x=grad_x, grad_threshold=grad_threshold, grad_leak=grad_leak,

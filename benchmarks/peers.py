@@ -1,0 +1,357 @@
+"""snn_exp beside SpikingJelly, snnTorch, Norse and the convolutions: a neuron, a training step, inference, memory.
+
+The network is five times [3x3 convolution, batch norm, LIF] on 32 channels of 16x16, four steps, a batch of 64; the
+neuron alone goes over [8, 64, 64, 16, 16]. One process, one thread, process CPU time; all ways in interleaved rounds,
+with the same settings of the allocator; compilation apart; peak memory in a fresh process each. Every peer folds time
+into the batch around its convolutions, as we do, so that what is compared is norm and neuron.
+
+Writes results/peers.csv and peers.md beside this file. `make bench` brings the peers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+if os.environ.get("THP_MEM_ALLOC_ENABLE") != "1":  # read by torch's allocator when it is loaded
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "THP_MEM_ALLOC_ENABLE": "1"})
+
+import torch
+from rounds import in_rounds, machine, ratio
+from torch import Tensor, nn
+from torch.nn import functional
+
+from snn_exp.fold import fold
+from snn_exp.kernels import Form, form_of, fuse
+from snn_exp.kernels.fused import fire
+from snn_exp.layers import Conv2d
+from snn_exp.networks import Network
+from snn_exp.neurons import NEURONS, Neuron
+from snn_exp.norms import BatchNorm, Site
+from snn_exp.surrogates import SURROGATES
+
+T, B, C, S, NUM_CONVS, NUM_CLASSES = 4, 64, 32, 16, 5, 10
+NEURON_SHAPE = (8, 64, 64, 16, 16)
+WIDTHS = (1, *[C] * NUM_CONVS)
+TASKS = ("neuron", "training step", "inference")
+
+
+class Ours(Network):
+    """The network of this page out of our parts; a peer's neuron may stand in for ours."""
+
+    def __init__(self, make_neuron: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(WIDTHS):
+            layers += [Conv2d(before, after), BatchNorm(Site((after, S, S), T)), make_neuron()]
+        self.layers, self.readout = nn.Sequential(*layers), nn.Linear(C, NUM_CLASSES)
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        logits: Tensor = self.readout(self.layers(x_TBCHW).mean(dim=(0, 3, 4)))
+        return logits
+
+    def segments(self) -> list[nn.Module]:
+        return list(self.layers)
+
+
+class ConvolutionsAlone(nn.Module):
+    """What no neuron and no norm can make faster."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(Conv2d(a, b) for a, b in itertools.pairwise(WIDTHS)))
+        self.readout = nn.Linear(C, NUM_CLASSES)
+
+    def forward(self, x_TBCHW: Tensor) -> Tensor:
+        logits: Tensor = self.readout(self.layers(x_TBCHW).mean(dim=(0, 3, 4)))
+        return logits
+
+
+class SpikingJellyLIF(nn.Module):
+    """Its multi-step neuron; forgets before each batch, as its users have to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from spikingjelly.activation_based import neuron, surrogate
+
+        self.neuron = neuron.LIFNode(2.0, detach_reset=True, step_mode="m", surrogate_function=surrogate.ATan())
+
+    def forward(self, x_TBN: Tensor) -> Tensor:
+        self.neuron.reset()
+        s: Tensor = self.neuron(x_TBN)
+        return s
+
+
+class SnnTorchLIF(nn.Module):
+    """Its Leaky, step by step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import snntorch
+
+        self.neuron = snntorch.Leaky(0.5, reset_mechanism="zero", spike_grad=snntorch.surrogate.atan())
+
+    def forward(self, x_TBN: Tensor) -> Tensor:
+        v, spikes = self.neuron.reset_mem(), []
+        for x_BN in x_TBN:
+            s, v = self.neuron(x_BN, v)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+
+class NorseLIF(nn.Module):
+    """Its LIF box, step by step: 500 per second over steps of a millisecond are our tau of 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from norse.torch.functional.lif_box import LIFBoxParameters
+        from norse.torch.module.lif_box import LIFBoxCell
+
+        self.cell = LIFBoxCell(LIFBoxParameters(tau_mem_inv=torch.tensor(500.0), v_th=torch.tensor(1.0)))
+
+    def forward(self, x_TBN: Tensor) -> Tensor:
+        state, spikes = None, []
+        for x_BN in x_TBN:
+            s, state = self.cell(x_BN, state)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+
+def our_lif() -> Neuron:
+    return NEURONS.make({"name": "lif", "detach_reset": True}, (C, S, S), SURROGATES.make({"name": "atan"}), T)
+
+
+WHOSE: dict[str, Callable[[], nn.Module]] = {
+    "snn_exp, plain": our_lif,
+    "SpikingJelly": SpikingJellyLIF,
+    "snnTorch": SnnTorchLIF,
+    "Norse": NorseLIF,
+}
+
+
+class Way(NamedTuple):
+    """How something is computed.
+
+    Args:
+        who: whose neuron.
+        dtype: float32, or bfloat16 by autocast.
+        layout: of the maps.
+        compiled: by torch.compile.
+    """
+
+    who: str
+    dtype: str = "float32"
+    layout: str = "contiguous"
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        return ", ".join([self.who, *(["compiled"] if self.compiled else []), self.layout, self.dtype])
+
+
+def ways(task: str) -> Iterator[Way]:
+    """Every way that is measured; each peer as fast as it can be had."""
+    if task == "neuron":
+        yield Way("memory: five passes")
+        yield from (Way(who) for who in ("snn_exp", *WHOSE))
+        yield from (Way(who, compiled=True) for who in WHOSE)
+        return
+    ours = ("snn_exp", "snn_exp, folded") if task == "inference" else ("snn_exp",)
+    for dtype, layout in (("float32", "contiguous"), ("float32", "channels_last"), ("bfloat16", "channels_last")):
+        yield from (Way(who, dtype, layout) for who in ("convolutions alone", "ReLU on as many images", *ours))
+        yield Way("SpikingJelly", dtype, layout)
+        yield Way("SpikingJelly", dtype, layout, compiled=True)
+    yield from (Way(who) for who in ("snn_exp, plain", "snnTorch", "Norse"))
+    yield from (Way(who, compiled=True) for who in ("snn_exp, plain", "snnTorch", "Norse"))
+
+
+def network(way: Way, task: str) -> nn.Module:
+    torch.manual_seed(0)
+    if way.who == "convolutions alone":
+        model: nn.Module = ConvolutionsAlone()
+    elif way.who == "ReLU on as many images":
+        model = Ours(nn.ReLU)
+    else:
+        ours = Ours(WHOSE.get(way.who, our_lif))
+        if way.who == "snn_exp, folded":
+            ours = fold(ours).network
+        if way.who in ("snn_exp", "snn_exp, folded"):
+            fuse(ours)
+        model = ours
+    if way.layout == "channels_last":
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.train(task != "inference")
+
+
+def prepared(way: Way, task: str) -> Callable[[], object]:
+    """What a round runs."""
+    if task == "neuron":
+        return prepared_neuron(way)
+    model = network(way, task)
+    x, y_B = torch.rand(T, B, 1, S, S), torch.arange(B) % NUM_CLASSES
+    called = torch.compile(model) if way.compiled else model
+    autocast = way.dtype == "bfloat16"
+
+    def step() -> None:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = called(x)
+        functional.cross_entropy(logits.float(), y_B).backward()
+
+    def infer() -> Tensor:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits: Tensor = called(x)
+            return logits
+
+    return infer if task == "inference" else step
+
+
+def prepared_neuron(way: Way) -> Callable[[], object]:
+    torch.manual_seed(0)
+    x, weight = torch.randn(NEURON_SHAPE, requires_grad=True), torch.randn(NEURON_SHAPE)
+    if way.who.startswith("memory"):
+        into = torch.empty_like(weight)
+        return lambda: [into.copy_(weight) for _ in range(5)]
+    if way.who == "snn_exp":
+        neuron = our_lif()
+        form = form_of(neuron)
+        assert isinstance(form, Form)
+        call: Callable[[Tensor], Tensor] = lambda x: fire(neuron, form, None, x)  # noqa: E731
+    else:
+        call = WHOSE[way.who]()
+    call = torch.compile(call) if way.compiled else call
+    return lambda: torch.autograd.grad(call(x), x, weight)
+
+
+def peak_mib(task: str, way: Way) -> float:
+    """By how much two rounds raise the peak of a fresh process, which has loaded everything."""
+    command = [sys.executable, __file__, "--peak", task, *map(str, way)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def print_peak(task: str, who: str, dtype: str, layout: str, compiled: str) -> None:
+    run = prepared(Way(who, dtype, layout, compiled == "True"), task)
+    torch.set_num_threads(1)
+    before = _status("VmRSS")
+    for _ in range(2):
+        run()
+    print((_status("VmHWM") - before) / 1024)
+
+
+def _status(key: str) -> int:
+    """KiB, of this process."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
+    return int(line.split()[1])
+
+
+class Row(NamedTuple):
+    """What came out: ms of CPU time in each round, s of the first call, MiB."""
+
+    task: str
+    way: Way
+    ms: list[float]
+    first_s: float
+    peak_mib: float | None
+
+
+def measured(num_rounds: int, tasks: list[str]) -> list[Row]:
+    runs, first_s = {}, {}
+    for task in tasks:
+        for way in ways(task):
+            start = time.perf_counter()
+            run = prepared(way, task)
+            try:
+                run()
+            except Exception as error:
+                print(f"{task}, {way}: cannot be had: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
+                continue
+            runs[task, way], first_s[task, way] = run, time.perf_counter() - start
+            print(f"{task}, {way}: first call {first_s[task, way]:.1f} s", file=sys.stderr)
+    spent = in_rounds(runs, num_rounds)
+    return [
+        Row(
+            task,
+            way,
+            ms,
+            first_s[task, way],
+            peak_mib(task, way) if task == "training step" and not way.compiled else None,
+        )
+        for (task, way), ms in spent.items()
+    ]
+
+
+def tables(rows: list[Row]) -> Iterator[str]:
+    """A table a task: beside the fastest compiled way of a peer, and beside the convolutions of the same kind."""
+    for task in TASKS:
+        of = [row for row in rows if row.task == task]
+        if not of:
+            continue
+        peers = [row for row in of if row.way.compiled and not row.way.who.startswith("snn_exp")]
+        fastest = {
+            dtype: min(found, key=lambda row: statistics.median(row.ms))
+            for dtype in ("float32", "bfloat16")
+            if (found := [row for row in peers if row.way.dtype == dtype])
+        }
+        limit = "memory: five passes" if task == "neuron" else "convolutions alone"
+        limits = {row.way[1:3]: row for row in of if row.way.who == limit}
+        yield f"## {task.capitalize()}\n"
+        for dtype, row in fastest.items():
+            yield f"The fastest compiled peer at {dtype}: {row.way}.\n"
+        yield f"| way | ms | / fastest compiled peer | / {limit} | first call, s | peak MiB |"
+        yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+        for row in of:
+            best, least = fastest.get(row.way.dtype), limits[row.way[1:3]]
+            yield (
+                f"| {row.way} | {statistics.median(row.ms):.1f} | {ratio(row.ms, best.ms) if best else '-'} | "
+                f"{ratio(row.ms, least.ms)} | {row.first_s:.1f} | "
+                f"{'-' if row.peak_mib is None else format(row.peak_mib, '.0f')} |"
+            )
+        yield ""
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    if sys.argv[1:2] == ["--peak"]:
+        return print_peak(*sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="measurements a way")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--remark", default="", help="a sentence about the machine, such as what else it does")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of torch.jit, which Norse uses
+    torch.set_num_threads(1)
+    rows = measured(options.rounds, options.tasks)
+    results = Path(__file__).parent / "results" / "peers.csv"
+    results.parent.mkdir(exist_ok=True)
+    with results.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["task", *Way._fields, "round", "cpu_ms", "first_s", "peak_mib", "machine"])
+        for row in rows:
+            for number, ms in enumerate(row.ms):
+                writer.writerow(
+                    [row.task, *row.way, number, f"{ms:.3f}", f"{row.first_s:.2f}", row.peak_mib, machine()]
+                )
+    text = "\n".join([
+        "# Beside the peers\n",
+        f"```bash\nmake bench ROUNDS={options.rounds}  # long\n```\n",
+        f"{options.rounds} rounds; {machine()}. {options.remark}".strip() + "\n",
+        (__doc__ or "").split("\n\n")[1] + "\n",
+        "ms: median over the rounds. Ratio: median of the rounds' ratios, in brackets the quartiles.\n"
+        "Peak: what two steps add to a fresh process.\n",
+        *tables(rows),
+    ])  # fmt: skip
+    print(text)
+    Path(__file__).with_suffix(".md").write_text(text.rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()

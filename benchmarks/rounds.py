@@ -1,0 +1,42 @@
+"""How the ways of a page are timed: all once in each round, so that a slow minute of the machine hits them alike."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from snn_exp.results import git_state
+
+
+def in_rounds(ways: Mapping[Any, Callable[[], object]], num_rounds: int) -> dict[Any, list[float]]:
+    """ms of process CPU time of each way in each round; the round before the first is not counted."""
+    spent: dict[Any, list[float]] = {way: [] for way in ways}
+    for number in range(num_rounds + 1):
+        print(f"round {number} of {num_rounds}", file=sys.stderr)
+        for way, run in ways.items():
+            start = time.process_time()
+            run()
+            if number:
+                spent[way].append(1000 * (time.process_time() - start))
+    return spent
+
+
+def ratio(above: list[float], below: list[float]) -> str:
+    """Median and quartiles of the rounds' ratios."""
+    low, middle, high = statistics.quantiles([a / b for a, b in zip(above, below, strict=True)], n=4)
+    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def machine() -> str:
+    """What it was measured on, and at which commit."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")] or [platform.machine()]
+    version, commit = torch.__version__.partition("+")[0], git_state().get("commit", "unknown")[:10]
+    return f"{names[0]}, {len(names)} cores, torch {version}, commit {commit}"
