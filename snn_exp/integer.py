@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import operator
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -193,6 +195,7 @@ class Fire(nn.Module):
 
     def __init__(self, threshold: Tensor, sign: Tensor) -> None:
         super().__init__()
+        _hear_announcement()
         self.register_buffer("threshold", threshold.detach().float())
         self.register_buffer("sign", sign.detach().float())
         self.only_from_above = bool((sign > 0).all())
@@ -224,6 +227,7 @@ class Rectify(nn.Module):
 
     def __init__(self, scale: float) -> None:
         super().__init__()
+        _hear_announcement()
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
@@ -233,10 +237,18 @@ class Rectify(nn.Module):
 
 def rounded(x: Tensor, scale: float) -> Tensor:
     """clamp(round(x / scale), 0, 255) of [1, B, N] in uint8, in x's order in memory."""
-    quantized = torch.quantize_per_tensor(x[0], scale, 0, torch.quint8)  # of five axes it would undo the order
+    # x.round().to(torch.uint8) is not vectorized and takes twice as long; of five axes it would undo the order
+    quantized = torch.quantize_per_tensor(x[0], scale, 0, torch.quint8)
     # the same bytes under their plain name; int_repr() would copy them
     plain = torch.empty(0, dtype=torch.uint8)
     return plain.set_(quantized.untyped_storage(), 0, quantized.shape, quantized.stride())[None]
+
+
+@functools.cache
+def _hear_announcement() -> None:
+    """torch says once a process that a later one will have no quint8; no user can do anything about it."""
+    with warnings.catch_warnings(action="ignore"):
+        rounded(torch.zeros(1, 1), 1.0)
 
 
 class ChannelsLast(nn.Module):
@@ -337,8 +349,8 @@ def integer(folded: Folded, calibration: Iterable[Tensor] = ()) -> Deployed:
     deployed = _deploy(network, scales)
     if deployed.num_integer == 0:
         raise UserError(
-            "the network has no hidden weight layer that reads a neuron and nothing else, so none can be in int8; choose "
-            "a run with residual=bireal, pre, ms or post, or network=vgg"
+            "the network has no hidden weight layer that reads a neuron and nothing else, so none can be in int8; "
+            "choose a run with residual=bireal, pre, ms or post, or network=vgg"
         )
     return deployed
 
@@ -389,7 +401,7 @@ def _deploy(network: Network, scales: dict[str, float]) -> Deployed:
         if isinstance(part_at(network, node), nn.Identity):
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
-    first, *hidden, last = [n for n in graph.nodes if isinstance(part_at(network, n), WEIGHT_LAYERS)]
+    first, *hidden, _ = [n for n in graph.nodes if isinstance(part_at(network, n), WEIGHT_LAYERS)]
     # what is in uint8 -> its scale: a neuron that hidden weights read, and a maximum of it
     small: dict[fx.Node, float] = {}
     for node in graph.nodes:
