@@ -90,12 +90,13 @@ class IntegerWeights(nn.Module):
         self._prepare(self.w_scale, self.bias)
 
     def _prepare(self, multiplier: Tensor, offset: Tensor) -> None:
-        """Weights in the order of the kernel, and what it does to the sum: multiplier sum + offset."""
+        """What the kernel does to the sum: multiplier sum + offset; the weights are put in its order at first use."""
         self._multiplier, self._offset = multiplier, offset
         self._no_shift = torch.zeros(len(self.q), dtype=torch.long)
-        self._packed = torch.ops.onednn.qconv_prepack(
-            self.q, multiplier, self.scale, 0, self.stride, self.padding, [1, 1], 1, None
-        )
+        self._packed: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": None}  # the kernel's own order cannot be copied
 
     def forward(self, s: Tensor) -> Tensor:
         """y."""
@@ -103,6 +104,10 @@ class IntegerWeights(nn.Module):
 
     def _multiplied(self, s: Tensor, dtype: torch.dtype, then: str, limits: list[float], unit: float = 1.0) -> Tensor:
         """The kernel; `then` is what it does to y before it writes round(y / unit)."""
+        if self._packed is None:
+            self._packed = torch.ops.onednn.qconv_prepack(
+                self.q, self._multiplier, self.scale, 0, self.stride, self.padding, [1, 1], 1, None
+            )
         s_BCHW = s[0, :, :, None, None] if self.is_linear else s[0]
         y_BCHW: Tensor = torch.ops.onednn.qconv_pointwise(
             s_BCHW, self.scale, 0, self._packed, self._multiplier, self._no_shift, self._offset, self.stride,
@@ -264,6 +269,9 @@ class ChannelsLast(nn.Module):
         self._how = [[int(n) for n in pair] for pair in (layer.padding, layer.stride, layer.dilation)]  # torch's order
         self._packed: dict[torch.Size, Tensor] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": {}}  # the kernel's own order cannot be copied
+
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """[1, B, C, H, W] -> [1, B, C', H', W']."""
         x_BCHW = x_TBCHW[0].contiguous(memory_format=torch.channels_last)
@@ -320,6 +328,7 @@ class Deployed(nn.Module):
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """Logits [B, K] of [1, B, C, H, W]."""
+        assert len(x_TBCHW) == 1, "single-step neurons have one step"
         logits: Tensor = self.graph(x_TBCHW)
         return logits
 
