@@ -53,11 +53,11 @@ CHOICE = """\
 ## What limits it
 
 The product alone is 2.7 times as fast in int8 as in float32 at 32 channels of 8x8 and 3.2 to 3.9 times from there on
-(table below); at 16 channels 1.7 times, so that no network of width 16 comes to 2. Around it a stream in float32 takes a
-sum, a comparison and a rounding a layer, of 14, 16 and 21 microseconds at 64, 32, 8, 8, each a pass of torch over memory.
-Where weights are read by a neuron alone firing takes no time: the kernel's own clamp makes the spike of the integer sum.
-That is half the layers of post-activation blocks and none of bireal ones. The sum inside the kernel was no faster (599
-against 495 + 24 microseconds at 64, 64, 8, 8). A single image is bound by calls, of which int8 has more.
+(table below); at 16 channels 1.7 times, so that no network of width 16 comes to 2. Around it a stream in float32 takes
+a sum, a comparison and a rounding a layer, of 14, 16 and 21 microseconds at 64, 32, 8, 8, each a pass of torch over
+memory. Where weights are read by a neuron alone firing takes no time: the kernel's own clamp makes the spike of the
+integer sum. That is half the layers of post-activation blocks and none of bireal ones. The sum inside the kernel was no
+faster (599 against 495 + 24 microseconds at 64, 64, 8, 8). A single image is bound by calls, of which int8 has more.
 
 Int8 ReLU takes the same time as int8 S2NN: the kernels do not gain from a byte being 0 or 1. What spikes save is
 calibration, and rounding of activations.

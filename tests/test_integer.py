@@ -176,7 +176,7 @@ def test_what_relus_hand_on_is_rounded_and_cut_off_at_255_of_its_scale() -> None
 
 def test_networks_that_have_no_int8_form_are_refused_in_a_sentence() -> None:
     with pytest.raises(
-        UserError, match="is a LIF, which has a state over several steps, .* neuron=s2nn or neuron=relu"
+        UserError, match=r"is a LIF, which has a state over several steps, .* neuron=s2nn or neuron=relu"
     ):
         integer(fold(make_network("lif hard")).float())
     signs = fold(make_network({"name": "sign"}, residual={"name": "post"}, weight_quant="bnn", num_steps=1)).float()
@@ -188,18 +188,8 @@ def test_networks_that_have_no_int8_form_are_refused_in_a_sentence() -> None:
 
 
 def test_the_command_compares_a_trained_run_with_its_int8_form(capsys: pytest.CaptureFixture[str]) -> None:
-    config = compose(
-        [
-            "neuron=s2nn",
-            "norm=bn",
-            "residual=post",
-            "depth=d8",
-            "network.width=8",
-            "optim.lr=0.01",
-            "trainer.max_epochs=4",
-            "logger=none",
-        ]
-    )
+    parts = ["neuron=s2nn", "norm=bn", "residual=bireal", "depth=d8", "network.width=8", "optim.lr=0.01"]
+    config = compose([*parts, "trainer.max_epochs=4", "trainer.progress=false", "logger=none"])
     train.run(config, echo=False)
     assert main(["fold", config.run_id, "--int8"]) == 0
     out = capsys.readouterr().out
@@ -213,7 +203,17 @@ def test_the_command_compares_a_trained_run_with_its_int8_form(capsys: pytest.Ca
 
 
 def test_the_command_refuses_a_run_of_several_steps(capsys: pytest.CaptureFixture[str]) -> None:
-    config = compose(["neuron=lif", "norm=bn", "network=mlp", "depth=d8", "trainer.max_epochs=1", "logger=none"])
+    config = compose(
+        [
+            "neuron=lif",
+            "norm=bn",
+            "network=mlp",
+            "depth=d8",
+            "trainer.max_epochs=1",
+            "trainer.progress=false",
+            "logger=none",
+        ]
+    )
     train.run(config, echo=False)
     assert main(["fold", config.run_id, "--int8"]) == 2
     assert "is a LIF, which has a state over several steps" in capsys.readouterr().err
