@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray killed search wandb check bench bench-depth bench-kernels bench-sweep bench-report format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed search wandb check bench bench-depth bench-integer bench-kernels bench-sweep bench-report format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -64,6 +64,9 @@ bench-depth: setup  ## memory and time of a training step, 8 to 1202 layers, int
 
 bench-kernels: setup  ## the fused passes beside the plain path and the convolutions, into benchmarks/kernels.md
 	$(BIN)/python benchmarks/kernels.py
+
+bench-integer: setup  ## int8 networks beside float32 ones, batch by batch, into benchmarks/integer.md
+	$(BIN)/python benchmarks/integer.py
 
 bench-sweep: setup  ## what a sweep costs beside its training: 20 runs of two minutes, into benchmarks/sweep.md
 	$(BIN)/python benchmarks/sweep.py

@@ -32,7 +32,7 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
   diff RUN RUN             where two runs differ: choices and metrics
   eval RUN [overrides]     the test set again, under other dataset=... or encoding=...
   verify RUN               train a run again and compare it bit by bit
-  fold RUN                 a trained network without its norms: into weights and thresholds, checked
+  fold RUN [--int8]        a trained network without its norms: into weights and thresholds, checked; in int8 too
   doctor                   versions, devices, data, write access, W&B
 
   snn-exp train neuron=s2nn norm=bn residual=bireal depth=d20 seed=0

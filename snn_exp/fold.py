@@ -359,7 +359,7 @@ def fold_run(folder: results.RunFolder, config: ExperimentConfig) -> FoldResult:
     task.eval()
     network = copy.deepcopy(task.network).double()
     folded = fold(network)
-    exact = compare(network, folded, _encoded(task, data.val_dataloader()))
+    exact = compare(network, folded, encoded(task, data.val_dataloader()))
     if exact.num_flipped or not exact.logit_error <= TOLERANCE:  # so that a NaN is refused
         raise RuntimeError(f"the folded network of run {folder.path.name} is another one: {exact}")
     # a run that has not read the test set yet does not read it here either
@@ -367,7 +367,7 @@ def fold_run(folder: results.RunFolder, config: ExperimentConfig) -> FoldResult:
     loader = data.test_dataloader() if split == "test" else data.val_dataloader()
     operations = SynapticOperations(folded.network)
     with operations.listening():
-        rounded = compare(task.network, folded.float(), _encoded(task, loader))
+        rounded = compare(task.network, folded.float(), encoded(task, loader))
     left = multiplications(folded.network, operations.by_layer())
     result = FoldResult(trained.run_id, folded.folds, exact, rounded, left, split, results.now())
     try:
@@ -395,7 +395,7 @@ def load_folded(folder: results.RunFolder) -> Folded:
     return folded
 
 
-def _encoded(task: Classification, loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+def encoded(task: Classification, loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
     """A loader's batches as the network reads them, random codes drawn as in the run's own evaluation."""
     for index, (x_BCHW, y_B) in enumerate(loader):
         yield task.encoded(x_BCHW, index), y_B

@@ -38,9 +38,10 @@ class PoolDup(nn.Module):
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """[T, B, C, H, W] -> [T, B, repeats C, ceil(H / stride), ceil(W / stride)]."""
-        return over_time(self._pooled, x_TBCHW).repeat(1, 1, self.repeats, 1, 1)
+        return over_time(self.pooled, x_TBCHW).repeat(1, 1, self.repeats, 1, 1)
 
-    def _pooled(self, x: Tensor) -> Tensor:
+    def pooled(self, x: Tensor) -> Tensor:
+        """[B, C, H, W], without the repetition."""
         if self.pool == "max":
             return functional.max_pool2d(x, self.stride, ceil_mode=True)
         return functional.avg_pool2d(x, self.stride, ceil_mode=True)

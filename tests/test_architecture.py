@@ -85,6 +85,7 @@ ORDER = [
     "train",
     "recall",
     "fold",
+    "integer",
     "inspection",
     "diagnosis",
     "commands.parsing",

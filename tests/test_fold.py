@@ -303,7 +303,7 @@ def test_the_command_writes_the_folded_network_which_loads_back(capsys: pytest.C
     data = train.build_data(config)
     task = train.build_task(config, data)
     folded = load_folded(folder)
-    encoded = folding._encoded(task, data.test_dataloader())
+    encoded = folding.encoded(task, data.test_dataloader())
     with torch.no_grad():
         hits = [(folded(x).argmax(1) == y).float() for x, y in encoded]
     assert torch.cat(hits).mean().item() == pytest.approx(stored["float32"]["acc_folded"])

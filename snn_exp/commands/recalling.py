@@ -77,6 +77,7 @@ def fold(arguments: Sequence[str]) -> int:
     """snn-exp fold."""
     parser = command_parser("fold", "Writes a trained network without its norms, and compares the two.")
     parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
+    parser.add_argument("--int8", action="store_true", help="and with int8 weights: accuracy, flips, size")
     given = parser.parse_args(arguments)
 
     folder, config = _trained(given.run)
@@ -85,4 +86,8 @@ def fold(arguments: Sequence[str]) -> int:
 
     print(f"run {folder.path.name}: {config.label}", flush=True)
     print(folding.fold_run(folder, config).text())
+    if given.int8:
+        from snn_exp import integer
+
+        print(integer.integer_run(folder, config).text())
     return 0
