@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-# Read when a process starts: freed memory is kept for the next tensor. On fresh pages a large tensor costs about as much
+# Read when a process starts: freed memory is kept for the next tensor; on fresh pages a large one costs about as much
 # time as computing on it, to float32 four times as much as to uint8.
 if os.environ.get("MALLOC_TRIM_THRESHOLD_") != "2147483647":
     memory = {
