@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-# Read when a process starts: freed memory is kept for the next tensor; on fresh pages a large one costs about as much
-# time as computing on it, to float32 four times as much as to uint8.
+# Read when a process starts: freed memory is kept for the next tensor. On fresh pages a large tensor costs about as
+# much time as computing on it, to float32 four times as much as to uint8.
 if os.environ.get("MALLOC_TRIM_THRESHOLD_") != "2147483647":
     memory = {
         "MALLOC_MMAP_THRESHOLD_": str(2**25),
@@ -52,7 +52,7 @@ is left is the first layer, the stream, firing and the calls themselves.
 CHOICE = """\
 ## What limits it
 
-The product alone is 2.7 times as fast in int8 as in float32 at 32 channels of 8x8 and 3.2 to 3.9 times from there on
+The product alone is 2.6 times as fast in int8 as in float32 at 32 channels of 8x8 and 3.1 to 3.7 times from there on
 (table below); at 16 channels 1.7 times, so that no network of width 16 comes to 2. Around it a stream in float32 takes
 a sum, a comparison and a rounding a layer, of 14, 16 and 21 microseconds at 64, 32, 8, 8, each a pass of torch over
 memory. Where weights are read by a neuron alone firing takes no time: the kernel's own clamp makes the spike of the
@@ -65,16 +65,16 @@ calibration, and rounding of activations.
 ## Which kernels
 
 Measured once, before the choice, in the way of this page: a 3x3 convolution of C to C channels, one core, microseconds.
-torch 2.15, ONNX Runtime 1.32 (ORT, a chain of ten, with ReLU where in float32).
+torch 2.15; ONNX Runtime 1.32 (ORT): a chain of ten, with ReLU where in float32, in memory as it comes.
 
 | B, C, H, W | float32 NCHW | float32 channels last | int8 oneDNN | int8 FBGEMM | ORT int8 | ORT float32 |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: |
-| 64, 16, 8, 8 | 212 | 215 | 126 | 132 | | |
-| 64, 32, 8, 8 | 593 | 517 | 192 | 459 | 192 | 573 |
-| 64, 32, 16, 16 | 2277 | 1949 | 609 | 1856 | 785 | 2278 |
-| 64, 64, 8, 8 | 1981 | 1783 | 513 | 1046 | 523 | 1822 |
-| 64, 128, 8, 8 | 7265 | 7050 | 1807 | | | |
-| 1, 32, 16, 16 | 73 | 49 | 47 | 47 | 13 | 35 |
+| 64, 16, 8, 8 | 209 | 211 | 122 | 126 | | |
+| 64, 32, 8, 8 | 539 | 500 | 190 | 445 | 192 | 573 |
+| 64, 32, 16, 16 | 2172 | 1917 | 615 | 1695 | 785 | 2278 |
+| 64, 64, 8, 8 | 1907 | 1746 | 496 | 1002 | 523 | 1822 |
+| 64, 64, 16, 16 | 8073 | 7201 | 1938 | 3900 | | |
+| 1, 32, 16, 16 | 72 | 48 | 37 | 45 | 13 | 35 |
 
 For batches both int8 kernels are alike, so torch's own (oneDNN) serves and nothing is installed. For one image ONNX
 Runtime calls them with less ado, which is worth a look where single images count.

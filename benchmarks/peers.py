@@ -23,8 +23,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-if os.environ.get("THP_MEM_ALLOC_ENABLE") != "1":  # read by torch's allocator when it is loaded
-    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "THP_MEM_ALLOC_ENABLE": "1"})
+# Read when a process starts: memory that is given back comes again as fresh pages, which cost more than computing on
+# them. The same for everybody.
+ALLOCATOR = {
+    "THP_MEM_ALLOC_ENABLE": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**34),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+if not ALLOCATOR.items() <= os.environ.items():
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
 
 import torch
 from rounds import in_rounds, machine, ratio
@@ -327,6 +335,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--remark", default="", help="a sentence about the machine, such as what else it does")
     options = parser.parse_args()
+    torch._dynamo.config.recompile_limit = 100  # all ways share the code of one forward; past 8 it would not compile
     warnings.filterwarnings("ignore", category=FutureWarning)  # of torch.jit, which Norse uses
     torch.set_num_threads(1)
     rows = measured(options.rounds, options.tasks)

@@ -91,6 +91,15 @@ def test_spikes_times_int8_weights_are_the_float64_products_of_the_dequantized_w
 
 
 @pytest.mark.parametrize("kind", LAYERS)
+def test_each_weight_is_rounded_to_the_nearest_step_of_its_channel(kind: str) -> None:
+    layer, _ = layer_and_spikes(kind)
+    weights = IntegerWeights(layer)
+    error = (dequantized(layer).weight - layer.weight.double()).abs().flatten(1)
+    assert (error <= (0.5 + 1e-5) * weights.w_scale.double().view(-1, 1)).all()
+    assert (weights.q.flatten(1).int().abs().amax(1) == 127).all()
+
+
+@pytest.mark.parametrize("kind", LAYERS)
 def test_weights_and_neuron_in_one_fire_where_the_float64_current_reaches_the_threshold(kind: str) -> None:
     """Also exactly on the threshold, from below, and where it is never or always reached."""
     layer, s = layer_and_spikes(kind)
