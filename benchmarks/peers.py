@@ -25,14 +25,14 @@ from typing import NamedTuple
 
 # Read when a process starts: memory that is given back comes again as fresh pages, which cost more than computing on
 # them. The same for everybody.
-ALLOCATOR = {
-    "THP_MEM_ALLOC_ENABLE": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-    "MALLOC_TOP_PAD_": str(2**26),
-}
-if not ALLOCATOR.items() <= os.environ.items():
-    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
+if os.environ.get("MALLOC_TRIM_THRESHOLD_") != str(2**34):
+    allocator = {
+        "THP_MEM_ALLOC_ENABLE": "1",
+        "MALLOC_MMAP_THRESHOLD_": str(2**30),
+        "MALLOC_TRIM_THRESHOLD_": str(2**34),
+        "MALLOC_TOP_PAD_": str(2**26),
+    }
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **allocator})
 
 import torch
 from rounds import in_rounds, machine, ratio
