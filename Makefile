@@ -89,7 +89,7 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra ray --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-ray.lock
 	$(COMPILE) --extra search --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-search.lock
 	$(COMPILE) --extra dashboard --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-dashboard.lock
-	$(COMPILE) --extra export --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-export.lock
+	$(COMPILE) --extra export --group readers --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-export.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
 	rm -rf .venv .peers .browser .slurm .ray .search .dashboard .export .pytest_cache .mypy_cache .ruff_cache .hypothesis
