@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray killed search wandb check bench bench-depth bench-integer bench-kernels bench-sweep bench-report format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed search wandb export check bench bench-depth bench-integer bench-kernels bench-sweep bench-report format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -44,6 +44,9 @@ search: setup .search/installed  ## searches with Optuna, one of which is killed
 
 wandb: setup .dashboard/installed  ## copies and a dashboard in a server that stands in for W&B, and a lost connection; .ci/run too
 	PYTHONPATH=$(CURDIR)/.dashboard $(BIN)/python -m pytest -m wandb tests/test_mirror.py tests/test_dashboard.py
+
+export: setup .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
+	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/test_export.py
 
 .%/installed: requirements-%.lock .venv/installed
 	rm -rf $(@D)
@@ -92,7 +95,8 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra ray --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-ray.lock
 	$(COMPILE) --extra search --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-search.lock
 	$(COMPILE) --extra dashboard --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-dashboard.lock
+	$(COMPILE) --extra export --group readers --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-export.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .peers .browser .slurm .ray .search .dashboard .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .peers .browser .slurm .ray .search .dashboard .export .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -33,6 +33,7 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
   eval RUN [overrides]     the test set again, under other dataset=... or encoding=...
   verify RUN               train a run again and compare it bit by bit
   fold RUN [--int8]        a trained network without its norms: into weights and thresholds, checked; in int8 too
+  export RUN --format F    a trained network as onnx, nir or safetensors (--folded: without norms), read back, compared
   doctor                   versions, devices, data, write access, W&B
 
   snn-exp train neuron=s2nn norm=bn residual=bireal depth=d20 seed=0

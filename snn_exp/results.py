@@ -8,6 +8,8 @@ outputs/runs/<run_id>/
     result.json           the result: written last, so that its presence means "done"
     folded.safetensors    the network without its norms, once `snn-exp fold` was asked for it,
     folded.json           and what was folded: written last
+    export/               the network in other formats, each with what a reader of it found, beside it in JSON:
+                          see `snn-exp export`
     failure.json          instead, when the run crashed; the same command tries again
     checkpoints/          while it is not done
 """
@@ -167,6 +169,11 @@ class RunFolder:
     def folded(self) -> Path:
         """The best weights with the norms folded into them, in safetensors form."""
         return self.path / "folded.safetensors"
+
+    @property
+    def exports(self) -> Path:
+        """The network in other formats."""
+        return self.path / "export"
 
     @property
     def metrics_csv(self) -> Path:

@@ -221,17 +221,44 @@ def _parts(config: ExperimentConfig) -> PartFactories:
 
 def build_task(config: ExperimentConfig, data: DataModule, kernels: Choice | None = None) -> Classification:
     """The network and its task, untrained; on the plain path unless kernels say otherwise."""
-    dataset = data.dataset
-    encoding = ENCODINGS.make(config.encoding, dataset.pixel_mean, dataset.pixel_std)
+    return assemble(config, Seen.of(data), kernels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What a network knows of its data set.
+
+    Args:
+        in_shape: (C, H, W) of one sample at one step.
+        num_classes: K.
+        pixel_mean: mean of the training pixels.
+        pixel_std: standard deviation of the training pixels.
+    """
+
+    in_shape: tuple[int, ...]
+    num_classes: int
+    pixel_mean: float
+    pixel_std: float
+
+    @classmethod
+    def of(cls, data: DataModule) -> Seen:
+        """Of a data set, split by a seed."""
+        d = data.dataset
+        return cls(tuple(d.in_shape), d.num_classes, float(d.pixel_mean), float(d.pixel_std))
+
+
+def assemble(config: ExperimentConfig, seen: Seen, kernels: Choice | None = None) -> Classification:
+    """As `build_task`, without the data."""
+    encoding = ENCODINGS.make(config.encoding, seen.pixel_mean, seen.pixel_std)
     network = build_network(
-        config.network, _parts(config), in_shape=dataset.in_shape, num_classes=dataset.num_classes,
+        config.network, _parts(config), in_shape=seen.in_shape, num_classes=seen.num_classes,
         num_layers=config.depth.num_layers, residual=config.residual,
     )  # fmt: skip
     if kernels is not None and kernels.used == "fused":
         fuse(network)
     if config.trainer.checkpoint_activations:
         checkpoint_activations(network.segments())
-    return Classification(network, encoding, OPTIMS.make(config.optim), dataset.num_classes, config.seed)
+    return Classification(network, encoding, OPTIMS.make(config.optim), seen.num_classes, config.seed)
 
 
 def load_task(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> Classification:

@@ -79,6 +79,7 @@ def make_network(
     weight_quant: str = "none",
     synapse: str = "identity",
     num_steps: int = 4,
+    size: int = 6,
 ) -> Network:
     """A tiny random network in float64 whose norms have seen something."""
     torch.manual_seed(0)
@@ -90,7 +91,7 @@ def make_network(
     )  # fmt: skip
     network = {"width": 3, "name": "resnet"} | (network or {})
     built = build_network(
-        network, parts, in_shape=(2, 6, 6), num_classes=3, num_layers=4 if network["name"] == "mlp" else 8,
+        network, parts, in_shape=(2, size, size), num_classes=3, num_layers=4 if network["name"] == "mlp" else 8,
         residual=residual or {"name": "pre"},
     )  # fmt: skip
     return as_if_trained(built)

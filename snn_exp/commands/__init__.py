@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from snn_exp.commands.inspecting import doctor, options, show
-from snn_exp.commands.recalling import evaluate, fold, verify
+from snn_exp.commands.recalling import evaluate, export, fold, verify
 from snn_exp.commands.reporting import dashboard, diff, report, runs
 from snn_exp.commands.training import plan, search, study, train
 
@@ -23,5 +23,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "eval": evaluate,
     "verify": verify,
     "fold": fold,
+    "export": export,
     "doctor": doctor,
 }

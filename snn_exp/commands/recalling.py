@@ -91,3 +91,24 @@ def fold(arguments: Sequence[str]) -> int:
 
         print(integer.integer_run(folder, config).text())
     return 0
+
+
+def export(arguments: Sequence[str]) -> int:
+    """snn-exp export."""
+    parser = command_parser("export", "Writes a trained network in another format, reads it back and compares the two.")
+    parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
+    parser.add_argument("--format", required=True, help="onnx, nir or safetensors")
+    parser.add_argument("--folded", action="store_true", help="without its norms; folds the run first if need be")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp import export as exporting
+
+    exporting.require_format(given.format)
+    folder, config = _trained(given.run)
+    print(f"run {folder.path.name}: {config.label}", flush=True)
+    if given.folded and not folder.folded.exists():
+        from snn_exp import fold as folding
+
+        print(folding.fold_run(folder, config).text(), flush=True)
+    print(exporting.export_run(folder, config, given.format, folded=given.folded).text())
+    return 0

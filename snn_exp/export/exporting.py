@@ -1,0 +1,188 @@
+"""`snn-exp export`: a trained network in another format, written, read back and compared, and kept only if equal."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from snn_exp import results
+from snn_exp.config import ExperimentConfig
+from snn_exp.errors import UserError, unknown
+from snn_exp.export.nir_graph import PACKAGES as NIR_PACKAGES
+from snn_exp.export.nir_graph import write_nir
+from snn_exp.export.nir_steps import read_nir
+from snn_exp.export.onnx_graph import PACKAGES as ONNX_PACKAGES
+from snn_exp.export.onnx_graph import read_onnx, write_onnx
+from snn_exp.export.reading import Check, Reader, check, require
+from snn_exp.export.weights import read_weights, write_weights
+from snn_exp.fold import load_folded
+from snn_exp.loading import DataModule
+from snn_exp.networks import Network
+from snn_exp.task import Classification
+from snn_exp.train import Seen, build_data, load_task
+
+FORMATS: Mapping[str, tuple[str, ...]] = {  # and what each needs besides snn_exp
+    "onnx": ONNX_PACKAGES,
+    "nir": NIR_PACKAGES,
+    "safetensors": (),
+}
+TOLERANCE = 1e-9  # of logits in float64, relative to the largest where that is above 1
+MAX_FLIPPED = 0.05  # of predictions, where rounding may flip a spike: more is another network
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """An exported network, as stored in JSON beside the file.
+
+    Args:
+        path: the file.
+        interface: what it reads and gives.
+        read_by: what read it back.
+        exact: in float64 on the validation set; None where the format's reader has no float64.
+        found: in float32, on the set named by `split`.
+        split: test, or val where the run has not read the test set yet.
+    """
+
+    run_id: str
+    format: str
+    folded: bool
+    path: str
+    num_bytes: int
+    interface: str
+    read_by: str
+    exact: Check | None
+    found: Check
+    split: str
+    exported_at: str
+
+    def text(self) -> str:
+        """What a person wants to know."""
+        exact, found = self.exact, self.found
+        lines = [f"{self.path} ({self.num_bytes / 1024:,.1f} KiB): {self.interface}", f"read back by {self.read_by}"]
+        if exact is not None:
+            lines.append(
+                f"float64, val set: {exact.num_flipped} of {exact.num_samples:,} predictions differ, logits equal to "
+                f"{exact.logit_error:.1e}"
+            )
+        equal = "bitwise equal" if found.logit_error == 0 else f"within {found.logit_error:.1e}"
+        lines += [
+            f"float32, {self.split} set: {found.num_flipped:,} of {found.num_samples:,} predictions differ "
+            f"({found.num_flipped / found.num_samples:.1e}), logits {equal}",
+            f"accuracy {100 * found.acc:.2f} %, read back {100 * found.acc_read:.2f} %",
+        ]
+        return "\n".join(lines)
+
+
+def require_format(export_format: str) -> None:
+    """The format exists and its packages are there.
+
+    Raises:
+        UserError: otherwise.
+    """
+    if export_format not in FORMATS:
+        raise unknown("format", export_format, FORMATS, "--format {}")
+    require(export_format, *FORMATS[export_format])
+
+
+def export_run(
+    folder: results.RunFolder, config: ExperimentConfig, export_format: str, *, folded: bool = False
+) -> Exported:
+    """Writes a finished run's network into its folder, reads it back and compares.
+
+    Args:
+        folder: of the run.
+        config: its config.
+        export_format: onnx, nir or safetensors.
+        folded: the network without its norms, which `fold_run` has stored.
+
+    Raises:
+        UserError: no such format, a part or encoding that it cannot say, a package that is not installed, or a folder
+            that cannot be written.
+        RuntimeError: what is read back is another network; nothing is stored.
+    """
+    require_format(export_format)
+    trained = folder.trained()
+    plain = dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, checkpoint_activations=False))
+    data = build_data(plain)
+    task = load_task(folder, plain, data)
+    network = (load_folded(folder) if folded else task.network).eval()
+    said = {
+        "run_id": trained.run_id, "folded": json.dumps(folded), "config": json.dumps(config.to_plain()),
+        "seen": json.dumps(dataclasses.asdict(Seen.of(data))),
+    }  # fmt: skip
+    path = folder.exports / f"{'folded' if folded else 'network'}.{export_format}"
+    split = "test" if "test/acc" in trained.metrics else "val"  # a run that has not read the test set does not here
+    try:
+        folder.exports.mkdir(exist_ok=True)
+        with results.whole_file(path) as scratch:
+            exact = _exactly(network, task, data, scratch, said) if export_format == "nir" else None
+            reader = _written(network, task, data, export_format, scratch, said)
+            found = check(network, reader, _samples(task, data, split), torch.float32)
+            _refuse_another(folder, export_format, exact, found)
+            num_bytes = scratch.stat().st_size
+        result = Exported(
+            trained.run_id, export_format, folded, str(path), num_bytes, _interface(task, data, reader), reader.name,
+            exact, found, split, results.now(),
+        )  # fmt: skip
+        results.write_json(path.with_name(f"{path.name}.json"), dataclasses.asdict(result))
+    except OSError as error:
+        raise UserError(f"the exported network cannot be written to {folder.exports} ({error.strerror})") from None
+    return result
+
+
+def _written(
+    network: Network, task: Classification, data: DataModule, export_format: str, path: Path, said: Mapping[str, str]
+) -> Reader:
+    """A file, and its reader."""
+    dataset = data.dataset
+    if export_format == "onnx":
+        write_onnx(network, task.encoding, dataset.sample_shape, path, said)
+        return read_onnx(path)
+    if export_format == "nir":
+        write_nir(network, dataset.in_shape, task.encoding.num_steps, path, said)
+        return read_nir(path, next(network.parameters()).dtype)
+    write_weights(network, path, said)
+    return read_weights(path)
+
+
+def _exactly(network: Network, task: Classification, data: DataModule, path: Path, said: Mapping[str, str]) -> Check:
+    """The same in float64, in a file that is written over."""
+    double = copy.deepcopy(network).double()
+    reader = _written(double, task, data, "nir", path, said)
+    return check(double, reader, _samples(task, data, "val"), torch.float64)
+
+
+def _refuse_another(folder: results.RunFolder, export_format: str, exact: Check | None, found: Check) -> None:
+    """A RuntimeError if what was read back is another network."""
+    same = found.num_flipped <= MAX_FLIPPED * found.num_samples and found.logit_error < torch.inf  # so no NaN passes
+    if export_format == "safetensors":
+        same = found.logit_error == 0
+    if exact is not None:
+        same = same and not exact.num_flipped and exact.logit_error <= TOLERANCE
+    if not same:
+        raise RuntimeError(
+            f"the {export_format} file of run {folder.path.name} is another network: {exact or ''} {found}"
+        )
+
+
+def _interface(task: Classification, data: DataModule, reader: Reader) -> str:
+    """What a file reads and gives."""
+    dataset, num_steps = data.dataset, task.encoding.num_steps
+    if reader.begins == "samples":
+        shape, what = ("B", *dataset.sample_shape), "frames" if dataset.has_time else "pixels in [0, 1]"
+    else:
+        shape, what = (num_steps, "B", *dataset.in_shape), "encoded steps"
+    return f"reads {what} [{', '.join(map(str, shape))}], gives logits [B, {dataset.num_classes}]"
+
+
+def _samples(task: Classification, data: DataModule, split: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches of a set, random codes drawn as in the run's own evaluation."""
+    loader = data.test_dataloader() if split == "test" else data.val_dataloader()
+    for index, (x, y_B) in enumerate(loader):
+        yield x, task.encoded(x, index), y_B
