@@ -203,7 +203,7 @@ def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> F
               for number, (line, colour) in enumerate(colours.items())]  # fmt: skip
     for of, look in shown:
         axes.errorbar(of["energy_pj"] / 1000, factor * of["mean"], factor * of["sd"], of["energy_pj_sd"] / 1000,
-                      capsize=2, **look)  # fmt: skip
+                      **look)  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(LogFormatter())
     axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))

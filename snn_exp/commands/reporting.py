@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ def report(arguments: Sequence[str]) -> int:
         versus=given.versus,
         margin=given.margin,
     )
+    gc.disable()  # what is read stays to the end: looking for garbage in it takes a tenth of the time
     made = documents.of_study(progress, asked) if progress else documents.of_runs(given.what, asked)
     formats = list(dict.fromkeys((given.format or "html").split(",")))
     documents.require_formats(formats)
