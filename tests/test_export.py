@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import importlib.util
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -308,7 +309,10 @@ def test_time_constants_are_seconds_of_dt_a_step(tmp_path: Path) -> None:
 @pytest.mark.export
 @pytest.mark.parametrize("residual", ["pre", "post"])
 def test_another_reader_wires_the_same_graph(residual: str, tmp_path: Path) -> None:
-    """nirtorch sums and orders by its own lights; the equations are written out here once more."""
+    """nirtorch sums and orders by its own lights; the equations are written out here once more.
+
+    However deep the network is, no node reads more than a block adds up.
+    """
     import nir
     import nirtorch
 
@@ -348,6 +352,7 @@ def test_another_reader_wires_the_same_graph(residual: str, tmp_path: Path) -> N
         outputs.append(y)
     assert some_fire(network, x)
     torch.testing.assert_close(torch.stack(outputs).mean(0), network(x), rtol=0, atol=1e-9)
+    assert max(Counter(reader for _, reader in nir.read(str(tmp_path / "file.nir")).edges).values()) == 2
 
 
 CANNOT = {
