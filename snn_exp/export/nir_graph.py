@@ -53,6 +53,7 @@ INSTEAD = "type --format onnx, which can"
 Names = tuple[str, ...]  # nodes whose sum is a value
 
 
+@torch.no_grad()
 def write_nir(network: Network, in_shape: Sequence[int], num_steps: int, path: Path, said: Mapping[str, str]) -> None:
     """Writes what stands behind the encoding, in the precision of the network's parameters.
 
