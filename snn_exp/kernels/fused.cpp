@@ -11,9 +11,9 @@
 //     DETACHED, LEARNS_THRESHOLD, LEARNS_LEAK                   true or false
 //
 // Shapes: x, s [T, B, C, S], S all positions of a channel; the N = C S values of a sample lie side by side, by channel
-// or (channels_last) by position, and are taken in stretches of WIDTH, whose state stays in the first cache. No sum depends on the width of the machine's vectors, and
-// no product and sum are contracted, so that the same numbers come out on every machine, and of the neurons'
-// forward those of torch.
+// or (channels_last) by position, and are taken in stretches, whose state stays in the first cache. No sum depends on
+// the width of the machine's vectors, and no product and sum are contracted, so that the same numbers come out on
+// every machine, and of the neurons' forward those of torch.
 
 #include <algorithm>
 #include <cmath>
@@ -22,6 +22,9 @@
 #include <numeric>
 #include <type_traits>
 #include <vector>
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -47,8 +50,10 @@ struct Bfloat16 {
 };
 
 using Stored = STORED;
-constexpr Count WIDTH = 512;
-constexpr Count ROWS = 64;  // that are summed in F before they are added in double
+constexpr Count WIDTH = 256, LEAST_WIDTH = 64;   // values of a stretch with one step and with many
+constexpr Count ROWS_TOGETHER = 16;              // as many streams as a core reads ahead
+constexpr Count SUMMED = 64;                     // rows that are summed in F before they are added in double
+constexpr Count PAST_CACHES = Count(24) << 20;   // bytes
 
 // What a call reads and writes; build.py has the same.
 struct Call {
@@ -112,7 +117,7 @@ F sigmoid(F y) {
 }
 
 F surrogate(F excess, const Call &call) {
-    const F y = excess / F(call.width), alpha = F(call.alpha), beta = F(call.beta);
+    const F y = excess * F(1 / call.width), alpha = F(call.alpha), beta = F(call.beta);
     (void)alpha, (void)beta;
     return F(call.peak) * F(SURROGATE);
 }
@@ -181,180 +186,252 @@ struct Signs {
     static F of(F excess) { return excess >= 0 ? F(1) : F(-1); }
 };
 
-// A stretch of the N values of a sample, with what belongs to their channels spread out beside them.
-struct Stretch {
-    Count width, channel[WIDTH];
-    F threshold[WIDTH], scale[WIDTH], shift[WIDTH];
+// Whether a tensor is so large that nobody will find it in a cache: then a line that is written need not be read first.
+bool goes_past_the_caches(const Call &call) {
+    return call.num_steps * call.batch * call.channels * call.size * Count(sizeof(Stored)) >= PAST_CACHES;
+}
 
-    Stretch(const Call &call, Count start) : width(std::min(WIDTH, call.channels * call.size - start)) {
-        // c = along / inner % C; a division a value would cost as much as a pass
-        const Count inner = call.channels_last ? 1 : call.size;
-        Count c = start / inner % call.channels, position = start % inner;
-        for (Count k = 0; k < width; ++k) {
-            channel[k] = c;
+void put_past_the_caches(Stored *to, const Stored *from, Count width) {
+    const Count bytes = width * Count(sizeof(Stored));
+#ifdef __AVX__
+    if (reinterpret_cast<std::uintptr_t>(to) % 32 == 0 && bytes % 32 == 0) {
+        auto *lines = reinterpret_cast<__m256i *>(to);
+        const auto *given = reinterpret_cast<const __m256i *>(from);
+        for (Count k = 0; k < bytes / 32; ++k) _mm256_stream_si256(lines + k, given[k]);
+        return;
+    }
+#endif
+    std::memcpy(to, from, bytes);
+}
+
+// Other threads see what was put so, once this has returned.
+void settle() {
+#ifdef __AVX__
+    _mm_sfence();
+#endif
+}
+
+// What belongs to the channels, spread out over the N values of a sample: a division a value would cost as much as a
+// pass.
+struct Channels {
+    std::vector<std::uint32_t> of_N;
+
+    explicit Channels(const Call &call) : of_N(call.channels * call.size) {
+        const Count inner = call.channels_last ? 1 : call.size, C = call.channels;
+        Count c = 0, position = 0;
+        for (auto &channel : of_N) {
+            channel = std::uint32_t(c);
             if (++position == inner) position = 0, ++c;
-            if (c == call.channels) c = 0;
-        }
-        if (call.num_thresholds == 1) std::fill_n(threshold, width, *call.threshold);
-        else spread(call.threshold, threshold);
-        if (call.statistics) {
-            spread(call.statistics, scale);
-            spread(call.statistics + call.channels, shift);
+            if (c == C) c = 0;
         }
     }
 
-    void spread(const F *values_C, F *along) const {
-        for (Count k = 0; k < width; ++k) along[k] = values_C[channel[k]];
+    std::vector<F> spread(const F *values_C) const {
+        std::vector<F> values_N(of_N.size());
+        for (std::size_t n = 0; n < of_N.size(); ++n) values_N[n] = values_C[of_N[n]];
+        return values_N;
+    }
+
+    std::vector<F> thresholds(const Call &call) const {
+        return call.num_thresholds == 1 ? std::vector<F>(of_N.size(), *call.threshold) : spread(call.threshold);
+    }
+
+    // One of the rows of the statistics.
+    std::vector<F> statistic(const Call &call, Count row) const {
+        return call.statistics ? spread(call.statistics + row * call.channels) : std::vector<F>(of_N.size());
     }
 };
 
-// The membranes h of one step from those before, and v behind them.
+// All stretches of a few rows, then of the next: few enough that a core reads each of them on as one stream.
+template <typename Work>
+void in_blocks(Count rows, Count together, Count N, Count widest, Work work) {
+    for (Count from = 0; from < rows; from += together)
+        for (Count start = 0; start < N; start += widest)
+            work(from, std::min(from + together, rows), start, std::min(widest, N - start));
+}
+
+// The same for samples, whose rows are as many as steps.
+template <typename Work>
+void in_blocks_of_samples(const Call &call, Work work) {
+    const Count together = std::max(Count(1), ROWS_TOGETHER / call.num_steps);
+    in_blocks(call.batch, together, call.channels * call.size, std::max(LEAST_WIDTH, WIDTH / call.num_steps), work);
+}
+
+bool ends_a_sum(Count from, Count until, Count all) {
+    return until / SUMMED > from / SUMMED || until == all;
+}
+
+// A sum a channel: value by value over some rows, and then over the positions, in double.
+struct Sum {
+    std::vector<F> values_N;
+    std::vector<double> total_C;
+
+    Sum(const Call &call, bool asked) : values_N(asked ? call.channels * call.size : 0), total_C(call.channels) {}
+
+    // A stretch of it is worked on in place, where the compiler sees that nothing else lies there.
+    void read(Count start, Count width, F *to) const {
+        if (!values_N.empty()) std::copy_n(&values_N[start], width, to);
+    }
+
+    void write(Count start, Count width, const F *from) {
+        if (!values_N.empty()) std::copy_n(from, width, &values_N[start]);
+    }
+
+    void end(const Channels &channels) {
+        for (std::size_t n = 0; n < values_N.size(); ++n) total_C[channels.of_N[n]] += values_N[n];
+        std::fill(values_N.begin(), values_N.end(), F(0));
+    }
+
+    F total() const { return F(std::accumulate(total_C.begin(), total_C.end(), 0.0)); }
+};
+
+// The membranes h of one step of a stretch from those before, and v behind them.
 template <bool normed>
-void charge(const Call &call, const Stretch &at, const Stored *x, F *v, F *h) {
+void charge(
+    const Call &call, Count width, const F *threshold, const F *scale, const F *shift, const Stored *x, F *v, F *h
+) {
     const F v_reset = F(call.v_reset), leak = F(call.leak), decay = F(call.decay);
-    for (Count k = 0; k < at.width; ++k) {
-        const F input = normed ? F(x[k]) * at.scale[k] + at.shift[k] : F(x[k]);
+    for (Count k = 0; k < width; ++k) {
+        const F input = normed ? F(x[k]) * scale[k] + shift[k] : F(x[k]);
         h[k] = DYNAMICS::charge(v[k], input, v_reset, leak);
-        v[k] = RESET::next(v[k], h[k], Spikes::of(h[k] - at.threshold[k]), at.threshold[k], v_reset, decay);
+        v[k] = RESET::next(v[k], h[k], Spikes::of(h[k] - threshold[k]), threshold[k], v_reset, decay);
     }
 }
 
 template <bool normed>
 void fire(const Call &call) {
+    const Channels channels(call);
+    const auto threshold_N = channels.thresholds(call);
+    const auto scale_N = channels.statistic(call, 0), shift_N = channels.statistic(call, 1);
     const Count N = call.channels * call.size;
-    F v[WIDTH], h[WIDTH];
-    for (Count start = 0; start < N; start += WIDTH) {
-        const Stretch at(call, start);
-        for (Count b = 0; b < call.batch; ++b) {
-            std::fill_n(v, at.width, F(call.rest));
+    const bool past_caches = goes_past_the_caches(call);
+    in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
+        const F *threshold = &threshold_N[start], *scale = &scale_N[start], *shift = &shift_N[start];
+        F v[WIDTH], h[WIDTH];
+        alignas(64) Stored row[WIDTH];
+        for (Count b = from; b < until; ++b) {
+            std::fill_n(v, width, F(call.rest));
             for (Count t = 0; t < call.num_steps; ++t) {
                 const Count offset = (t * call.batch + b) * N + start;
-                charge<normed>(call, at, call.x + offset, v, h);
-                Stored *s = call.s + offset;
-                for (Count k = 0; k < at.width; ++k) s[k] = Stored(EMITS::of(h[k] - at.threshold[k]));
+                charge<normed>(call, width, threshold, scale, shift, call.x + offset, v, h);
+                Stored *s = past_caches ? row : call.s + offset;
+                for (Count k = 0; k < width; ++k) s[k] = Stored(EMITS::of(h[k] - threshold[k]));
+                if (past_caches) put_past_the_caches(call.s + offset, row, width);
             }
         }
-    }
-}
-
-// What is summed over a stretch's samples and steps, and over its channels' positions when it ends.
-struct Sum {
-    F values[WIDTH] = {};
-
-    void end(const Stretch &at, std::vector<double> &total_C) {
-        for (Count k = 0; k < at.width; ++k) total_C[at.channel[k]] += values[k];
-        std::fill_n(values, at.width, F(0));
-    }
-};
-
-F total(const std::vector<double> &values) {
-    return F(std::accumulate(values.begin(), values.end(), 0.0));
+    });
 }
 
 template <bool normed>
 void back(const Call &call) {
+    const Channels channels(call);
+    const auto threshold_N = channels.thresholds(call);
+    const auto scale_N = channels.statistic(call, 0), shift_N = channels.statistic(call, 1);
+    const auto mean_N = channels.statistic(call, 2), inverse_sd_N = channels.statistic(call, 3);
     const Count N = call.channels * call.size, C = call.channels;
     const F v_reset = F(call.v_reset), leak = F(call.leak), decay = F(call.decay);
+    const bool past_caches = !normed && goes_past_the_caches(call);
+    Sum by_threshold(call, LEARNS_THRESHOLD), by_leak(call, LEARNS_LEAK), by_bias(call, normed), by_gain(call, normed);
     std::vector<F> h_T(call.num_steps * WIDTH), v_T(call.num_steps * WIDTH);
-    std::vector<double> threshold_C(C), leak_C(C), bias_C(C), gain_C(C);
-    F v[WIDTH], grad_v[WIDTH], mean[WIDTH], inverse_sd[WIDTH];
-    for (Count start = 0; start < N; start += WIDTH) {
-        const Stretch at(call, start);
-        Sum by_threshold, by_leak, by_bias, by_gain;
-        if (normed) {
-            at.spread(call.statistics + 2 * C, mean);
-            at.spread(call.statistics + 3 * C, inverse_sd);
-        }
-        for (Count b = 0; b < call.batch; ++b) {
-            std::fill_n(v, at.width, F(call.rest));
-            std::fill_n(grad_v, at.width, F(0));
+    in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
+        const F *threshold = &threshold_N[start], *scale = &scale_N[start], *shift = &shift_N[start];
+        const F *mean = &mean_N[start], *inverse_sd = &inverse_sd_N[start];
+        F v[WIDTH], grad_v[WIDTH], at_threshold[WIDTH], at_leak[WIDTH], at_bias[WIDTH], at_gain[WIDTH];
+        alignas(64) Stored row[WIDTH];
+        by_threshold.read(start, width, at_threshold), by_leak.read(start, width, at_leak);
+        by_bias.read(start, width, at_bias), by_gain.read(start, width, at_gain);
+        for (Count b = from; b < until; ++b) {
+            std::fill_n(v, width, F(call.rest));
+            std::fill_n(grad_v, width, F(0));
             for (Count t = 0; t < call.num_steps; ++t) {
-                if (LEARNS_LEAK) std::copy_n(v, at.width, v_T.data() + t * WIDTH);
-                charge<normed>(call, at, call.x + (t * call.batch + b) * N + start, v, h_T.data() + t * WIDTH);
+                if (LEARNS_LEAK) std::copy_n(v, width, &v_T[t * width]);
+                const Stored *x = call.x + (t * call.batch + b) * N + start;
+                charge<normed>(call, width, threshold, scale, shift, x, v, &h_T[t * width]);
             }
             for (Count t = call.num_steps - 1; t >= 0; --t) {
                 const Count offset = (t * call.batch + b) * N + start;
                 const Stored *x = call.x + offset, *grad_s = call.grad_s + offset;
-                const F *h = h_T.data() + t * WIDTH, *v_before = v_T.data() + t * WIDTH;
-                Stored *grad_x = call.grad_x + offset;
-                for (Count k = 0; k < at.width; ++k) {
-                    const F excess = h[k] - at.threshold[k], s = Spikes::of(excess);
-                    const F reset = DETACHED ? F(0) : RESET::at_s(grad_v[k], h[k], at.threshold[k], v_reset);
+                const F *h = &h_T[t * width], *v_before = &v_T[t * width];
+                Stored *grad_x = past_caches ? row : call.grad_x + offset;
+                for (Count k = 0; k < width; ++k) {
+                    const F excess = h[k] - threshold[k], s = Spikes::of(excess);
+                    const F reset = DETACHED ? F(0) : RESET::at_s(grad_v[k], h[k], threshold[k], v_reset);
                     const F grad_excess = (F(grad_s[k]) + reset) * surrogate(excess, call);
                     const F grad_h = grad_excess + RESET::at_h(grad_v[k], s);
                     const F grad_input = DYNAMICS::at_x(grad_h, leak);
-                    if (LEARNS_THRESHOLD) by_threshold.values[k] += RESET::at_threshold(grad_v[k], s) - grad_excess;
+                    if (LEARNS_THRESHOLD) at_threshold[k] += RESET::at_threshold(grad_v[k], s) - grad_excess;
                     if (LEARNS_LEAK) {
-                        const F input = normed ? F(x[k]) * at.scale[k] + at.shift[k] : F(x[k]);
-                        by_leak.values[k] += DYNAMICS::at_leak(grad_h, v_before[k], input, v_reset);
+                        const F input = normed ? F(x[k]) * scale[k] + shift[k] : F(x[k]);
+                        at_leak[k] += DYNAMICS::at_leak(grad_h, v_before[k], input, v_reset);
                     }
                     if (normed) {
-                        by_bias.values[k] += grad_input;
-                        by_gain.values[k] += grad_input * ((F(x[k]) - mean[k]) * inverse_sd[k]);
+                        at_bias[k] += grad_input;
+                        at_gain[k] += grad_input * ((F(x[k]) - mean[k]) * inverse_sd[k]);
                     }
                     grad_v[k] = RESET::at_v(grad_v[k], decay) + DYNAMICS::at_v(grad_h, leak);
                     grad_x[k] = Stored(grad_input);
                 }
-            }
-            if (b % ROWS == ROWS - 1 || b == call.batch - 1) {
-                if (LEARNS_THRESHOLD) by_threshold.end(at, threshold_C);
-                if (LEARNS_LEAK) by_leak.end(at, leak_C);
-                if (normed) by_bias.end(at, bias_C), by_gain.end(at, gain_C);
+                if (past_caches) put_past_the_caches(call.grad_x + offset, row, width);
             }
         }
-    }
-    if (LEARNS_THRESHOLD && call.num_thresholds == 1) *call.grad_threshold = total(threshold_C);
-    if (LEARNS_THRESHOLD && call.num_thresholds > 1) std::copy_n(threshold_C.begin(), C, call.grad_threshold);
-    if (LEARNS_LEAK) *call.grad_leak = total(leak_C);
+        by_threshold.write(start, width, at_threshold), by_leak.write(start, width, at_leak);
+        by_bias.write(start, width, at_bias), by_gain.write(start, width, at_gain);
+        if (start + width == N && ends_a_sum(from, until, call.batch))
+            for (Sum *sum : {&by_threshold, &by_leak, &by_bias, &by_gain}) sum->end(channels);
+    });
+    if (LEARNS_THRESHOLD && call.num_thresholds == 1) *call.grad_threshold = by_threshold.total();
+    if (LEARNS_THRESHOLD && call.num_thresholds > 1) std::copy_n(by_threshold.total_C.begin(), C, call.grad_threshold);
+    if (LEARNS_LEAK) *call.grad_leak = by_leak.total();
     if (!normed) return;
-    std::copy(bias_C.begin(), bias_C.end(), call.grad_bias);
-    std::copy(gain_C.begin(), gain_C.end(), call.grad_gain);
+    std::copy(by_bias.total_C.begin(), by_bias.total_C.end(), call.grad_bias);
+    std::copy(by_gain.total_C.begin(), by_gain.total_C.end(), call.grad_gain);
     // through the statistics: scale (grad - mean(grad) - x_hat mean(grad x_hat)) = scale grad + slope x + offset
     const double values = double(call.num_steps * call.batch * call.size);
     std::vector<F> slope_C(C), offset_C(C);
     for (Count c = 0; c < C; ++c) {
-        const F *scale = call.statistics + c;
-        slope_C[c] = F(-double(scale[0]) * scale[3 * C] * gain_C[c] / values);
-        offset_C[c] = F(-scale[0] * bias_C[c] / values - double(slope_C[c]) * scale[2 * C]);
+        const F *of_channel = call.statistics + c;
+        slope_C[c] = F(-double(of_channel[0]) * of_channel[3 * C] * by_gain.total_C[c] / values);
+        offset_C[c] = F(-of_channel[0] * by_bias.total_C[c] / values - double(slope_C[c]) * of_channel[2 * C]);
     }
-    F slope[WIDTH], offset[WIDTH];
-    for (Count start = 0; start < N; start += WIDTH) {
-        const Stretch at(call, start);
-        at.spread(slope_C.data(), slope);
-        at.spread(offset_C.data(), offset);
-        for (Count row = 0; row < call.num_steps * call.batch; ++row) {
+    const auto slope_N = channels.spread(slope_C.data()), offset_N = channels.spread(offset_C.data());
+    const Count rows = call.num_steps * call.batch;
+    in_blocks(rows, ROWS_TOGETHER, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
+        const F *scale = &scale_N[start], *slope = &slope_N[start], *offset = &offset_N[start];
+        for (Count row = from; row < until; ++row) {
             const Stored *x = call.x + row * N + start;
             Stored *grad_x = call.grad_x + row * N + start;
-            for (Count k = 0; k < at.width; ++k) grad_x[k] = Stored(at.scale[k] * F(grad_x[k]) + slope[k] * F(x[k]) + offset[k]);
+            for (Count k = 0; k < width; ++k)
+                grad_x[k] = Stored(scale[k] * F(grad_x[k]) + slope[k] * F(x[k]) + offset[k]);
         }
-    }
+    });
 }
 
 // Mean and variance of each channel, from the distances to one of its values, so that nothing large cancels.
 void take_statistics(const Call &call) {
     const Count N = call.channels * call.size, C = call.channels, rows = call.num_steps * call.batch;
     std::vector<F> pivot_C(C);
-    std::vector<double> first_C(C), second_C(C);
     for (Count c = 0; c < C; ++c) pivot_C[c] = F(call.x[call.channels_last ? c : c * call.size]);
-    F pivot[WIDTH];
-    for (Count start = 0; start < N; start += WIDTH) {
-        const Stretch at(call, start);
-        Sum first, second;
-        at.spread(pivot_C.data(), pivot);
-        for (Count row = 0; row < rows; ++row) {
+    const Channels channels(call);
+    const auto pivot_N = channels.spread(pivot_C.data());
+    Sum first(call, true), second(call, true);
+    in_blocks(rows, ROWS_TOGETHER, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
+        F at_first[WIDTH], at_second[WIDTH];
+        first.read(start, width, at_first), second.read(start, width, at_second);
+        for (Count row = from; row < until; ++row) {
             const Stored *x = call.x + row * N + start;
-            for (Count k = 0; k < at.width; ++k) {
-                const F distance = F(x[k]) - pivot[k];
-                first.values[k] += distance;
-                second.values[k] += distance * distance;
+            for (Count k = 0; k < width; ++k) {
+                const F distance = F(x[k]) - pivot_N[start + k];
+                at_first[k] += distance;
+                at_second[k] += distance * distance;
             }
-            if (row % ROWS == ROWS - 1 || row == rows - 1) first.end(at, first_C), second.end(at, second_C);
         }
-    }
+        first.write(start, width, at_first), second.write(start, width, at_second);
+        if (start + width == N && ends_a_sum(from, until, rows)) first.end(channels), second.end(channels);
+    });
     const double values = double(rows * call.size);
     for (Count c = 0; c < C; ++c) {
-        const double from_pivot = first_C[c] / values, mean = pivot_C[c] + from_pivot;
-        const double var = std::max(0.0, second_C[c] / values - from_pivot * from_pivot);
+        const double from_pivot = first.total_C[c] / values, mean = pivot_C[c] + from_pivot;
+        const double var = std::max(0.0, second.total_C[c] / values - from_pivot * from_pivot);
         const double inverse_sd = 1 / std::sqrt(var + call.eps), scale = call.gain[c] * inverse_sd;
         F *of_channel = call.statistics + c;
         of_channel[0] = F(scale);
@@ -369,9 +446,16 @@ void take_statistics(const Call &call) {
 }  // namespace
 
 extern "C" void forward(const Call *call) {
-    if (!call->statistics) return fire<false>(*call);
-    take_statistics(*call);
-    fire<true>(*call);
+    if (call->statistics) {
+        take_statistics(*call);
+        fire<true>(*call);
+    } else {
+        fire<false>(*call);
+    }
+    settle();
 }
 
-extern "C" void backward(const Call *call) { call->statistics ? back<true>(*call) : back<false>(*call); }
+extern "C" void backward(const Call *call) {
+    call->statistics ? back<true>(*call) : back<false>(*call);
+    settle();
+}
