@@ -244,3 +244,13 @@ def test_a_manifest_says_which_were_used_and_why_and_verify_uses_them_again(
     assert asked_again.run_id == plain.run_id
     assert cli.main(["verify", plain.run_id]) == 0
     assert "bitwise equal" in capsys.readouterr().out
+
+
+def test_verify_fuses_what_was_fused_though_auto_would_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    config = compose([*TINY, "neuron=sign", "trainer.kernels=fused"])
+    train.run(config, echo=False)
+    assert cli.main(["verify", config.run_id]) == 0
+    assert "bitwise equal" in capsys.readouterr().out

@@ -5,8 +5,8 @@ position. It goes through the steps by itself, so that membranes stay in registe
 channel beside what the others sum: nothing is added in an order that is not fixed.
 
 Backward needs the membranes of all steps in reverse. They are too many for registers, and computing each from the start
-would read x T times. So a first sweep leaves each v where the second will write grad_x (or beside it, where that is
-too narrow): a program's few kilobytes are still in the cache when it comes back, and any T works.
+would read x T times. So a first sweep leaves each v where the second, once it has read it, writes grad_x (beside it
+where that is too narrow): a program's few kilobytes are still in the cache when it comes back, and any T works.
 
 Nothing is imported from Triton but its language's own operations: what its library adds to them (tl.sum, tl.zeros) is
 interpreted only if all of Triton is.
