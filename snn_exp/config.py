@@ -47,8 +47,8 @@ class TrainerConfig:
         progress: show a live bar or a line an epoch.
         checkpoint_activations: keep only what goes into each block or layer and compute the rest again in the
             backward pass: less memory, more time, the same result.
-        kernels: what computes norms and neurons: the plain path (reference), one pass over the data in compiled
-            C++ (fused), or that where it can be and pays (auto). Results differ by rounding.
+        kernels: what computes norms and neurons: the plain path (reference), one pass over the data (fused; C++ on
+            a CPU, Triton on a GPU), or that where it can be and is known to pay (auto). Results differ by rounding.
     """
 
     max_epochs: Count = 12

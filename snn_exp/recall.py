@@ -102,9 +102,19 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
 def _as_it_was_done(stored: Row, config: ExperimentConfig) -> ExperimentConfig:
     """The config with the kernels of the stored run, the fused ones if they can be had here; logged nowhere."""
     used = stored.execution.get("trainer", {}).get("kernels", "reference")  # there were no others before
-    kernels: Literal["auto", "reference"] = "reference" if used == "reference" else "auto"
-    trainer = dataclasses.replace(config.trainer, kernels=kernels)
-    return dataclasses.replace(config, trainer=trainer, logger=LoggerConfig(name="none"))
+
+    def with_kernels(kernels: Literal["auto", "reference", "fused"]) -> ExperimentConfig:
+        trainer = dataclasses.replace(config.trainer, kernels=kernels)
+        return dataclasses.replace(config, trainer=trainer, logger=LoggerConfig(name="none"))
+
+    if used == "reference":
+        return with_kernels("reference")
+    fused = with_kernels("fused")  # auto is no synonym: it leaves out what is not known to pay
+    try:
+        train.kernels_of(fused)
+    except UserError:
+        return with_kernels("auto")
+    return fused
 
 
 def _differing_weights(a: RunFolder, b: RunFolder) -> str:

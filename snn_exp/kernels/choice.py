@@ -16,7 +16,9 @@ from snn_exp.dataflow import data_flow, part_at
 from snn_exp.errors import UserError
 from snn_exp.kernels.build import Unavailable, library, toolchain
 from snn_exp.kernels.forms import NORMS_WITH_A_FORM, Form, form_of
-from snn_exp.kernels.fused import NUMBERS, fire
+from snn_exp.kernels.fused import fire
+from snn_exp.kernels.on_cpu import NUMBERS
+from snn_exp.kernels.on_gpu import triton_version
 from snn_exp.networks import Network
 from snn_exp.neurons import Neuron
 from snn_exp.norms import BatchNorm
@@ -50,23 +52,29 @@ def choose(trainer: TrainerConfig, neuron: Neuron) -> Choice:
     """
     if trainer.kernels == "reference":
         return Choice("reference", "trainer.kernels=reference")
+    gpu = _is_on_a_gpu(trainer)
+    if trainer.kernels == "auto" and gpu:
+        return Choice("reference", "the fused kernels were not measured on a GPU yet; trainer.kernels=fused takes them")
     if trainer.kernels == "auto" and neuron.emits == "signs":
         return Choice("reference", "a step with signs is hardly faster fused, see benchmarks/kernels.md")
     reason = _why_not(trainer, neuron)
     if reason is None:
         why = "trainer.kernels=fused" if trainer.kernels == "fused" else "faster, see benchmarks/kernels.md"
-        return Choice("fused", f"{why}; built by {Path(toolchain()[0]).name}")
+        return Choice("fused", f"{why}; built by {triton_version() if gpu else Path(toolchain()[0]).name}")
     if trainer.kernels == "fused":
         raise UserError(f"trainer.kernels=fused cannot be: {reason}; leave it out, or type trainer.kernels=reference")
     return Choice("reference", reason)
 
 
+def _is_on_a_gpu(trainer: TrainerConfig) -> bool:
+    return trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.accelerator.is_available())
+
+
 def _why_not(trainer: TrainerConfig, neuron: Neuron) -> str | None:
-    if trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.accelerator.is_available()):
-        return "the fused kernels are for a CPU, and the run is on a GPU (trainer.accelerator=cpu)"
+    gpu = _is_on_a_gpu(trainer)
     if trainer.precision not in _DTYPES:
         return f"the fused kernels are for trainer.precision={', '.join(_DTYPES)}, not {trainer.precision}"
-    if trainer.num_threads > 1:
+    if trainer.num_threads > 1 and not gpu:
         return f"the fused kernels have one thread, and trainer.num_threads is {trainer.num_threads}"
     if trainer.devices > 1:
         return f"the fused kernels see one share of a batch, and trainer.devices is {trainer.devices}"
@@ -74,7 +82,10 @@ def _why_not(trainer: TrainerConfig, neuron: Neuron) -> str | None:
     if isinstance(form, str):
         return form
     try:
-        library(form.defines, *NUMBERS[_DTYPES[trainer.precision]])
+        if gpu:
+            triton_version()
+        else:
+            library(form.defines, *NUMBERS[_DTYPES[trainer.precision]])
     except Unavailable as reason:
         return str(reason)
     return None
@@ -88,7 +99,7 @@ def fuse(network: Network) -> None:
     Names in the state_dict stay as they are.
 
     Args:
-        network: on a CPU, with neurons that have a fused form.
+        network: with neurons that have a fused form; it may be moved to another device later.
     """
     norm_of = dict(_norms_that_a_neuron_alone_reads(network))
     for neuron in [module for module in network.modules() if isinstance(module, Neuron)]:

@@ -19,17 +19,18 @@ from snn_exp.surrogates import SURROGATES
 NEURONS_WITH_A_FORM = (IF, LIF, PLIF, SRM, S2NN, Sign, RSign)
 NORMS_WITH_A_FORM = (BatchNorm, ThresholdDependentBatchNorm)
 
-# k(y) in the C++ of fused.cpp, by the surrogate's name
+# k(y), by the surrogate's name: one text, C++ in fused.cpp, Python in passes.py, and the same in both. So its numbers
+# are whole and not divided by one another, and a choice is made by where(condition, yes, no).
 KERNELS = {
     "sigmoid": "4 * sigmoid(y) * (1 - sigmoid(y))",
     "atan": "1 / (1 + y * y)",
     "triangle": "positive(1 - absolute(y))",
-    "rect": "absolute(y) < F(0.5) ? 1 : 0",
+    "rect": "where(2 * absolute(y) < 1, 1, 0)",
     "slayer_exp": "exponential(-absolute(y))",
     "fast_sigmoid": "1 / ((absolute(y) + 1) * (absolute(y) + 1))",
     "erf": "exponential(-y * y)",
-    "s2nn": "y < 0 ? alpha * sigmoid(alpha * y) * (1 - sigmoid(alpha * y)) : beta / (positive(y) + 1)",
-    "ste": "absolute(y) <= 1 ? 1 : 0",
+    "s2nn": "where(y < 0, alpha * sigmoid(alpha * y) * (1 - sigmoid(alpha * y)), beta / (positive(y) + 1))",
+    "ste": "where(absolute(y) <= 1, 1, 0)",
     "approx_sign": "positive(1 - absolute(y))",
     # tanh(y / 2) = 2 sigmoid(y) - 1
     "swish_sign": "(2 - y * (2 * sigmoid(y) - 1)) * 2 * sigmoid(y) * (1 - sigmoid(y))",
@@ -38,13 +39,13 @@ KERNELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """One case of fused.cpp, named as there.
+    """One case of fused.cpp and passes.py, named as there.
 
     Args:
         dynamics: how v and x become h.
         reset: how h and s become v.
         emits: how h and the threshold become s.
-        surrogate: k(y) in C++.
+        surrogate: k(y).
         detached: no gradient through the reset.
         learns_threshold: its gradient is asked for.
         learns_leak: likewise.

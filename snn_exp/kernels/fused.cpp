@@ -77,6 +77,10 @@ F positive(F y) {
     return y > 0 ? y : F(0);
 }
 
+F where(bool condition, F yes, F no) {
+    return condition ? yes : no;
+}
+
 struct Float {
     using Bits = std::uint32_t;
     static constexpr int fraction = 23, bias = 127, terms = 7;

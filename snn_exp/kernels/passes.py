@@ -1,0 +1,322 @@
+"""Norm, neuron and surrogate in one pass over the data, forward and backward, in Triton; fused.cpp for a GPU.
+
+A program has a tile of [ROWS, COLS] values at each step: COLS channels, and ROWS of the R = B S pairs of a sample and a
+position. It goes through the steps by itself, so that membranes stay in registers, and writes what it sums for each
+channel beside what the others sum: nothing is added in an order that is not fixed.
+
+Backward needs the membranes of all steps in reverse. They are too many for registers, and computing each from the start
+would read x T times. So a first sweep leaves each v where the second, once it has read it, writes grad_x (beside it
+where that is too narrow): a program's few kilobytes are still in the cache when it comes back, and any T works.
+
+Nothing is imported from Triton but its language's own operations: what its library adds to them (tl.sum, tl.zeros) is
+interpreted only if all of Triton is.
+"""
+
+from __future__ import annotations
+
+import functools
+import linecache
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def exponential(y):
+    """e^y."""
+    return tl.exp(y)
+
+
+@triton.jit
+def sigmoid(y):
+    """1 / (1 + e^-y), of a power that does not overflow."""
+    power = tl.exp(-tl.abs(y))
+    return tl.where(y < 0, power, 1.0) / (1 + power)
+
+
+@triton.jit
+def absolute(y):
+    """|y|."""
+    return tl.abs(y)
+
+
+@triton.jit
+def positive(y):
+    """max(y, 0)."""
+    return tl.maximum(y, 0.0)
+
+
+@triton.jit
+def where(condition, yes, no):
+    """yes or no."""
+    return tl.where(condition, yes, no)
+
+
+@functools.cache
+def surrogate_of(expression):
+    """k(y) of forms.KERNELS as a function of y, alpha and beta; Triton reads sources, so it is given one."""
+    source = f"def k(y, alpha, beta):\n    return {expression}\n"
+    name = f"<k(y) = {expression}>"
+    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
+    exec(compile(source, name, "exec"), globals(), scope := {})
+    return triton.jit(scope["k"])
+
+
+@triton.jit
+def tile(channels, size, rows, stride_c, stride_s, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Which channels a program has, which of its values there are, and where these lie in a step."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    c = tl.program_id(1) * COLS + tl.arange(0, COLS)[None, :]
+    at = (row // size).to(tl.int64) * (channels * size) + row % size * stride_s + c * stride_c
+    return c, (row < rows) & (c < channels), at
+
+
+@triton.jit
+def of_channel(values, c, channels, F: tl.constexpr):
+    """One number a channel."""
+    return tl.load(values + c, mask=c < channels, other=0.0).to(F)
+
+
+@triton.jit
+def keep_sum(sums, c, channels, values):
+    """The sum of a tile's values for each channel, where no other program writes."""
+    total = tl.reduce(values, 0, tl.standard._sum_combine, keep_dims=True)
+    tl.store(sums + tl.program_id(0) * channels + c, total, mask=c < channels)
+
+
+@triton.jit
+def nothing(like):
+    """Zeros."""
+    return tl.full(like.shape, 0.0, like.dtype)
+
+
+@triton.jit
+def charge(v, x, v_reset, leak, DYNAMICS: tl.constexpr):
+    """The membrane h."""
+    if DYNAMICS == "Memoryless":
+        return x
+    elif DYNAMICS == "Integrate":
+        return v + x
+    elif DYNAMICS == "Leak":
+        return v + (x - (v - v_reset)) * leak
+    else:
+        return v - (v - v_reset) * leak + x
+
+
+@triton.jit
+def charge_back(grad, v, x, v_reset, leak, DYNAMICS: tl.constexpr):
+    """What a gradient of h becomes: at v, at x, at the leak."""
+    if DYNAMICS == "Memoryless":
+        return nothing(grad), grad, nothing(grad)
+    elif DYNAMICS == "Integrate":
+        return grad, grad, nothing(grad)
+    elif DYNAMICS == "Leak":
+        return grad - grad * leak, grad * leak, grad * (x - (v - v_reset))
+    else:
+        return grad - grad * leak, grad, -grad * (v - v_reset)
+
+
+@triton.jit
+def reset(v, h, s, threshold, v_reset, decay, RESET: tl.constexpr):
+    """The new v."""
+    if RESET == "Hard":
+        return tl.where(s > 0, v_reset, h)
+    elif RESET == "Soft":
+        return h - s * threshold
+    else:
+        return decay * v - threshold * s
+
+
+@triton.jit
+def reset_back(grad, h, s, threshold, v_reset, decay, RESET: tl.constexpr):
+    """What a gradient of the new v becomes: at s, at h, at the old v, at the threshold."""
+    if RESET == "Hard":
+        return grad * (v_reset - h), grad * (1 - s), nothing(grad), nothing(grad)
+    elif RESET == "Soft":
+        return -grad * threshold, grad, nothing(grad), -grad * s
+    else:
+        return -grad * threshold, nothing(grad), decay * grad, -grad * s
+
+
+@triton.jit
+def read(x, at, there, scale, shift, NORMED: tl.constexpr, F: tl.constexpr):
+    """What the neuron is given."""
+    value = tl.load(x + at, mask=there, other=0.0).to(F)
+    if NORMED:
+        value = value * scale + shift
+    return value
+
+
+@triton.jit
+def fire(
+    x, s, threshold, learned_leak, statistics,
+    num_steps, step, channels, size, rows, stride_c, stride_s, threshold_stride,
+    v_reset: tl.float64, leak: tl.float64, decay: tl.float64,
+    DYNAMICS: tl.constexpr, RESET: tl.constexpr, SIGNS: tl.constexpr, LEARNS_LEAK: tl.constexpr, NORMED: tl.constexpr,
+    F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """s of x."""
+    v_reset, leak, decay = tl.full((), v_reset, F), tl.full((), leak, F), tl.full((), decay, F)
+    c, there, at = tile(channels, size, rows, stride_c, stride_s, ROWS, COLS)
+    theta = of_channel(threshold, c * threshold_stride, channels, F)
+    scale, shift = theta, theta
+    if NORMED:
+        scale = of_channel(statistics, c, channels, F)
+        shift = of_channel(statistics + channels, c, channels, F)
+    if LEARNS_LEAK:
+        leak = tl.load(learned_leak).to(F)
+    v = tl.full([ROWS, COLS], v_reset, F)
+    for _ in range(num_steps):
+        h = charge(v, read(x, at, there, scale, shift, NORMED, F), v_reset, leak, DYNAMICS)
+        fired = tl.where(h - theta >= 0, 1.0, 0.0).to(F)
+        v = reset(v, h, fired, theta, v_reset, decay, RESET)
+        if SIGNS:
+            fired = 2 * fired - 1
+        tl.store(s + at, fired, mask=there)
+        at += step
+
+
+@triton.jit
+def back(
+    x, grad_s, grad_x, v_before, sums, threshold, learned_leak, statistics,
+    num_steps, step, channels, size, rows, stride_c, stride_s, threshold_stride,
+    v_reset: tl.float64, leak: tl.float64, decay: tl.float64,
+    peak: tl.float64, width: tl.float64, alpha: tl.float64, beta: tl.float64,
+    SURROGATE: tl.constexpr, DYNAMICS: tl.constexpr, RESET: tl.constexpr, DETACHED: tl.constexpr,
+    LEARNS_THRESHOLD: tl.constexpr, LEARNS_LEAK: tl.constexpr, NORMED: tl.constexpr,
+    F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """The gradient at x, or at norm(x), of that at s; sums of those at threshold, leak, bias and gain."""
+    v_reset, leak, decay = tl.full((), v_reset, F), tl.full((), leak, F), tl.full((), decay, F)
+    peak, width = tl.full((), peak, F), tl.full((), width, F)
+    alpha, beta = tl.full((), alpha, F), tl.full((), beta, F)
+    c, there, at = tile(channels, size, rows, stride_c, stride_s, ROWS, COLS)
+    theta = of_channel(threshold, c * threshold_stride, channels, F)
+    scale, shift, mean, inverse_sd = theta, theta, theta, theta
+    if NORMED:
+        scale = of_channel(statistics, c, channels, F)
+        shift = of_channel(statistics + channels, c, channels, F)
+        mean = of_channel(statistics + 2 * channels, c, channels, F)
+        inverse_sd = of_channel(statistics + 3 * channels, c, channels, F)
+    if LEARNS_LEAK:
+        leak = tl.load(learned_leak).to(F)
+
+    v = tl.full([ROWS, COLS], v_reset, F)
+    for _ in range(num_steps - 1):
+        if DYNAMICS != "Memoryless":
+            h = charge(v, read(x, at, there, scale, shift, NORMED, F), v_reset, leak, DYNAMICS)
+            fired = tl.where(h - theta >= 0, 1.0, 0.0).to(F)
+            v = reset(v, h, fired, theta, v_reset, decay, RESET)
+            tl.store(v_before + at + step, v, mask=there)
+        at += step
+    tl.debug_barrier()  # what one thread of the program has stored another may load
+
+    grad_v = tl.full([ROWS, COLS], 0.0, F)
+    by_threshold, by_leak, by_bias, by_gain = grad_v, grad_v, grad_v, grad_v
+    for later in range(num_steps):
+        if DYNAMICS != "Memoryless":
+            v = tl.where(later < num_steps - 1, tl.load(v_before + at, mask=there, other=0.0), v_reset)
+        value = read(x, at, there, scale, shift, NORMED, F)
+        h = charge(v, value, v_reset, leak, DYNAMICS)
+        excess = h - theta
+        fired = tl.where(excess >= 0, 1.0, 0.0).to(F)
+        at_s, at_h, at_v, at_threshold = reset_back(grad_v, h, fired, theta, v_reset, decay, RESET)
+        grad_fired = tl.load(grad_s + at, mask=there, other=0.0).to(F)
+        if not DETACHED:
+            grad_fired += at_s
+        grad_excess = grad_fired * (peak * SURROGATE(excess / width, alpha, beta))
+        from_h, grad_value, at_leak = charge_back(grad_excess + at_h, v, value, v_reset, leak, DYNAMICS)
+        if LEARNS_THRESHOLD:
+            by_threshold += at_threshold - grad_excess
+        if LEARNS_LEAK:
+            by_leak += at_leak
+        if NORMED:
+            by_bias += grad_value
+            by_gain += grad_value * ((tl.load(x + at, mask=there, other=0.0).to(F) - mean) * inverse_sd)
+        tl.store(grad_x + at, grad_value, mask=there)
+        grad_v = at_v + from_h
+        at -= step
+
+    apart = tl.num_programs(0) * channels
+    if LEARNS_THRESHOLD:
+        keep_sum(sums, c, channels, by_threshold)
+    if LEARNS_LEAK:
+        keep_sum(sums + apart, c, channels, by_leak)
+    if NORMED:
+        keep_sum(sums + 2 * apart, c, channels, by_bias)
+        keep_sum(sums + 3 * apart, c, channels, by_gain)
+
+
+@triton.jit
+def through_statistics(
+    x, grad_x, statistics, grad_bias, grad_gain, num_steps, step, channels, size, rows, stride_c, stride_s,
+    num_values: tl.float64, F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """scale (grad - mean(grad) - x_hat mean(grad x_hat)) in place of the gradient at norm(x)."""
+    c, there, at = tile(channels, size, rows, stride_c, stride_s, ROWS, COLS)
+    scale = of_channel(statistics, c, channels, F)
+    mean = of_channel(statistics + 2 * channels, c, channels, F)
+    inverse_sd = of_channel(statistics + 3 * channels, c, channels, F)
+    share = 1 / tl.full((), num_values, F)
+    mean_grad = of_channel(grad_bias, c, channels, F) * share
+    slope = of_channel(grad_gain, c, channels, F) * share * inverse_sd
+    for _ in range(num_steps):
+        distance = tl.load(x + at, mask=there, other=0.0).to(F) - mean
+        grad = tl.load(grad_x + at, mask=there, other=0.0).to(F)
+        tl.store(grad_x + at, scale * (grad - mean_grad - distance * slope), mask=there)
+        at += step
+
+
+@triton.jit
+def moments(
+    x, sums, num_steps, step, channels, size, rows, stride_c, stride_s,
+    F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """Sums of the distances to a channel's first value, and of their squares: nothing large cancels."""
+    c, there, at = tile(channels, size, rows, stride_c, stride_s, ROWS, COLS)
+    pivot = of_channel(x, c * stride_c, channels * stride_c, F)
+    first = tl.full([ROWS, COLS], 0.0, F)
+    second = first
+    for _ in range(num_steps):
+        distance = tl.where(there, tl.load(x + at, mask=there, other=0.0).to(F) - pivot, 0.0)
+        first += distance
+        second += distance * distance
+        at += step
+    keep_sum(sums, c, channels, first)
+    keep_sum(sums + tl.num_programs(0) * channels, c, channels, second)
+
+
+@triton.jit
+def settle(
+    x, sums, gain, bias, running_mean, running_var, statistics, num_sums, channels, stride_c,
+    num_values: tl.float64, eps: tl.float64, momentum: tl.float64,
+    F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """Scale, shift, mean and 1 / sd of each channel, and the running statistics, from all programs' sums."""
+    c = tl.program_id(0) * COLS + tl.arange(0, COLS)[None, :]
+    there = c < channels
+    first = tl.full([ROWS, COLS], 0.0, tl.float64)
+    second = first
+    for start in range(0, num_sums, ROWS):
+        row = start + tl.arange(0, ROWS)[:, None]
+        mask = there & (row < num_sums)
+        first += tl.load(sums + row * channels + c, mask=mask, other=0.0).to(tl.float64)
+        second += tl.load(sums + (num_sums + row) * channels + c, mask=mask, other=0.0).to(tl.float64)
+    values, eps = tl.full((), num_values, tl.float64), tl.full((), eps, tl.float64)
+    momentum = tl.full((), momentum, tl.float64)
+    from_pivot = tl.reduce(first, 0, tl.standard._sum_combine, keep_dims=True) / values
+    square = tl.reduce(second, 0, tl.standard._sum_combine, keep_dims=True) / values
+    mean = of_channel(x, c * stride_c, channels * stride_c, tl.float64) + from_pivot
+    var = tl.maximum(square - from_pivot * from_pivot, 0.0)
+    inverse_sd = 1 / tl.sqrt(var + eps)
+    scale = of_channel(gain, c, channels, tl.float64) * inverse_sd
+    shift = of_channel(bias, c, channels, tl.float64) - mean * scale
+    tl.store(statistics + c, scale.to(F), mask=there)
+    tl.store(statistics + channels + c, shift.to(F), mask=there)
+    tl.store(statistics + 2 * channels + c, mean.to(F), mask=there)
+    tl.store(statistics + 3 * channels + c, inverse_sd.to(F), mask=there)
+    old_mean = of_channel(running_mean, c, channels, tl.float64)
+    old_var = of_channel(running_var, c, channels, tl.float64)
+    unbiased = var * values / (values - 1)
+    tl.store(running_mean + c, old_mean + momentum * (mean - old_mean), mask=there)
+    tl.store(running_var + c, old_var + momentum * (unbiased - old_var), mask=there)
