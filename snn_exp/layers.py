@@ -215,8 +215,10 @@ class Conv2d(TimeFolded, nn.Conv2d):
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """All steps at once."""
         weight = self.effective_weight()
-        options = (self.stride, self.padding, self.dilation, self.groups)
-        return over_time(lambda x: functional.conv2d(x, weight, self.bias, *options), x_TBCHW)
+        return over_time(
+            lambda x: functional.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups),
+            x_TBCHW,
+        )
 
 
 class Linear(TimeFolded, nn.Linear):
