@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray killed search wandb export check bench bench-depth bench-integer bench-kernels bench-sweep bench-report format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed search wandb export check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -76,6 +76,9 @@ bench-sweep: setup  ## what a sweep costs beside its training: 20 runs of two mi
 
 bench-report: setup  ## plan and report over 1,000 made-up runs, into benchmarks/report.md
 	$(BIN)/python benchmarks/report.py
+
+bench-seeds: setup  ## five seeds that train as one network beside the same one after another, into benchmarks/seeds.md
+	$(BIN)/python benchmarks/seeds.py
 
 format: setup  ## put the code in form
 	$(BIN)/ruff check --fix .

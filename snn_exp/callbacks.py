@@ -69,9 +69,13 @@ class Clock(pl.Callback):
     """Wall and process CPU seconds of the fit, added up over the parts of an interrupted run.
 
     Where several processes train, which wait for each other at every layer, the others count as much as this one.
+
+    Args:
+        cpu_s: the CPU time that counts, seconds from some start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cpu_s: Callable[[], float] = time.process_time) -> None:
+        self._cpu_s = cpu_s
         self._num_processes = 1
         self._before = (0.0, 0.0)
         self._start = (0.0, 0.0)
@@ -90,13 +94,13 @@ class Clock(pl.Callback):
     def _elapsed(self) -> tuple[float, float]:
         if not self._running:
             return 0.0, 0.0
-        wall_s, cpu_s = time.monotonic() - self._start[0], time.process_time() - self._start[1]
+        wall_s, cpu_s = time.monotonic() - self._start[0], self._cpu_s() - self._start[1]
         return wall_s, cpu_s * self._num_processes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts."""
         self._num_processes = trainer.world_size
-        self._start, self._running = (time.monotonic(), time.process_time()), True
+        self._start, self._running = (time.monotonic(), self._cpu_s()), True
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Stops, however the fit ended."""

@@ -49,6 +49,8 @@ class TrainerConfig:
             backward pass: less memory, more time, the same result.
         kernels: what computes norms and neurons: the plain path (reference), one pass over the data (fused; C++ on
             a CPU, Triton on a GPU), or that where it can be and is known to pay (auto). Results differ by rounding.
+        vectorized_seeds: runs of a multirun that differ in their seed only train as one network of all, each a run
+            like any other; results differ by rounding.
     """
 
     max_epochs: Count = 12
@@ -61,6 +63,7 @@ class TrainerConfig:
     progress: bool = True
     checkpoint_activations: bool = False
     kernels: Literal["auto", "reference", "fused"] = "auto"
+    vectorized_seeds: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,6 +127,7 @@ EXECUTION = {
         "progress",
         "checkpoint_activations",
         "kernels",
+        "vectorized_seeds",
     )
 }
 
@@ -507,6 +511,25 @@ def _refuse_idle_devices(c: dict[str, Any]) -> None:
         )
 
 
+def _refuse_seeds_that_cannot_be_vectorized(c: dict[str, Any]) -> None:
+    trainer, optim = c["trainer"], c["optim"]
+    if not trainer["vectorized_seeds"]:
+        return
+    refused = {
+        f"trainer.devices={trainer['devices']}": trainer["devices"] > 1,
+        f"trainer.precision={trainer['precision']}": trainer["precision"] not in ("32-true", "64-true"),
+        "trainer.checkpoint_activations=true": trainer["checkpoint_activations"],
+        f"optim.rate_penalty={optim['rate_penalty']:g}": optim["rate_penalty"] > 0,
+        f"optim.width_schedule={optim['width_schedule']}": optim["width_schedule"] != "constant",
+    }
+    for what, is_so in refused.items():
+        if is_so:
+            raise UserError(
+                f"{what} does not go with trainer.vectorized_seeds=true, which trains the networks of several seeds as "
+                f"one; leave one of the two out"
+            )
+
+
 _RULES_BEFORE_CHECK: tuple[Callable[[dict[str, Any]], None], ...] = (_resolve_auto, _refuse_an_incomplete_profile)
 _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_an_encoding_of_other_data,
@@ -520,4 +543,5 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_idle_width_schedules,
     _refuse_unreadable_teachers,
     _refuse_idle_devices,
+    _refuse_seeds_that_cannot_be_vectorized,
 )

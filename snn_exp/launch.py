@@ -72,6 +72,7 @@ def train_all(
     if not configs:
         return []
     launcher = ready_launcher(overrides, search)
+    jobs = as_jobs(configs)
     ids = [config.run_id for config in configs]
     file = output_root() / "hydra" / f"runs_{_digest(ids)}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -79,13 +80,32 @@ def train_all(
     chosen = [
         *overrides,
         "hydra.sweeper.params=null",
-        f"+run={','.join(f'run_{run_id}' for run_id in ids)}",
+        f"+run={','.join('_'.join(['run', *job]) for job in jobs)}",
         f"+runs_file='{file.resolve()}'",
     ]
     with progress.watching(configs, console, on_finish):
         failures = multirun(launcher, chosen, search, file.with_suffix(".log"), _job)
     folders = {config.label: RunFolder.of(config) for config in configs}
     return failures + [why_open(label, folder) for label, folder in folders.items() if folder.result() is None]
+
+
+def as_jobs(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
+    """The run ids of each job: one, or with trainer.vectorized_seeds all that differ in their seed only.
+
+    Raises:
+        UserError: runs that were to be one job cannot be.
+    """
+    jobs: dict[str, list[str]] = {}
+    for config in configs:
+        key = config.run_id
+        if config.trainer.vectorized_seeds:
+            from snn_exp.train import require_stackable
+
+            key = dataclasses.replace(config, seed=0).run_id
+            if key not in jobs:
+                require_stackable(config)
+        jobs.setdefault(key, []).append(config.run_id)
+    return list(jobs.values())
 
 
 def ready_launcher(overrides: Sequence[str], search: Sequence[str] = ()) -> Launcher:
@@ -180,8 +200,15 @@ def why_open(label: str, folder: RunFolder) -> str:
 
 
 def _job(cfg: DictConfig) -> None:
-    """One run of a multirun."""
-    finish(resolve(read_json(cfg.runs_file)[cfg.run]))
+    """One run of a multirun, or several as one."""
+    stored = read_json(cfg.runs_file)
+    configs = [resolve(stored[f"run_{run_id}"]) for run_id in cfg.run.split("_")[1:]]
+    if len(configs) == 1:
+        finish(configs[0])
+        return
+    from snn_exp.train import run_in_step
+
+    run_in_step([config for config in configs if not RunFolder.of(config).is_complete(config)])
 
 
 def finish(config: ExperimentConfig) -> Result | None:

@@ -90,6 +90,8 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
     reasons += [f"another {', '.join(sorted(differing))}"] if differing else []
     if not reasons:
         return Verdict("bitwise equal")
+    if stored.execution.get("trainer", {}).get("vectorized_seeds"):
+        reasons.append("it trained in step with other seeds, which rounds otherwise than alone")
     same = all(getattr(stored, what) == getattr(again, what) for what in ("versions", "hardware", "execution", "code"))
     seeds = [r for r in stored_results() if choices(r.config) == choices(stored.result.config)]
     spread = [r.metrics["test/acc"] for r in seeds if "test/acc" in r.metrics]
@@ -104,7 +106,7 @@ def _as_it_was_done(stored: Row, config: ExperimentConfig) -> ExperimentConfig:
     used = stored.execution.get("trainer", {}).get("kernels", "reference")  # there were no others before
 
     def with_kernels(kernels: Literal["auto", "reference", "fused"]) -> ExperimentConfig:
-        trainer = dataclasses.replace(config.trainer, kernels=kernels)
+        trainer = dataclasses.replace(config.trainer, kernels=kernels, vectorized_seeds=False)
         return dataclasses.replace(config, trainer=trainer, logger=LoggerConfig(name="none"))
 
     if used == "reference":

@@ -5,6 +5,8 @@ Shapes: T steps, B batch, C channels, H W space, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,6 +17,7 @@ from torch.nn import functional
 
 from snn_exp.encodings import Encoding
 from snn_exp.energy import FiringRate
+from snn_exp.lockstep import Seat
 from snn_exp.networks import Network, outputs_of
 from snn_exp.neurons import Neuron
 from snn_exp.optim import Optim
@@ -49,6 +52,7 @@ class Classification(pl.LightningModule):
         self.optim = optim
         self.seed = seed
         self._teachers: list[Classification] = []  # a plain list, and so none of our weights
+        self._seat: Seat | None = None
         self.train_acc = _accuracy(num_classes)
         self.eval_acc = nn.ModuleDict(
             {split: _accuracy(num_classes, sync_on_compute=False) for split in ("val_", "test_")}
@@ -61,8 +65,26 @@ class Classification(pl.LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K] of pixels in [0, 1], or of frames; of this process's share of them."""
-        logits: Tensor = self.network(share_of(self.encoding(x), axis=1))
+        x_TBCHW = share_of(self.encoding(x), axis=1)
+        if self._seat is not None and self.training:
+            return self._seat.forward(self.network, x_TBCHW)
+        logits: Tensor = self.network(x_TBCHW)
         return logits
+
+    @contextmanager
+    def in_step(self, seat: Seat | None) -> Iterator[None]:
+        """Inside the block a training step is one of several runs at once, if there is a seat."""
+        self._seat = seat
+        try:
+            yield
+        finally:
+            self._seat = None
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients of the loss."""
+        super().backward(loss, *args, **kwargs)
+        if self._seat is not None:
+            self._seat.backward()
 
     def learn_from(self, teacher: Classification) -> None:
         """From here on the loss compares with the logits of a trained task on the same batch, too."""

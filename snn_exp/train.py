@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import os
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from statistics import median
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from snn_exp.events import make_dataset
 from snn_exp.kernels import Choice, choose, fuse
 from snn_exp.layers import PartFactories, make_part_factories
 from snn_exp.loading import DataModule
+from snn_exp.lockstep import Lockstep, Seat
 from snn_exp.mirror import Mirror, make_mirror
 from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
@@ -36,13 +38,21 @@ from snn_exp.ownership import Lost, Ownership, Taken, owning
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
 from snn_exp.processes import together
 from snn_exp.results import Operations, Result, RunFolder, data_root, now, teacher_of
+from snn_exp.stacking import what_cannot_be_stacked
 from snn_exp.task import Classification
 
 Split = Literal["val", "test"]
 Evaluation = tuple[dict[str, float], dict[str, Operations]]  # metrics; split -> operations by part
 
 
-def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, folder: RunFolder | None = None) -> Result:
+def run(
+    config: ExperimentConfig,
+    *,
+    echo: bool = True,
+    live: bool = False,
+    folder: RunFolder | None = None,
+    seat: Seat | None = None,
+) -> Result:
     """Trains what the config describes, or returns the stored result if that was done before.
 
     Args:
@@ -50,6 +60,7 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, fold
         echo: print what happens, and not only log it.
         live: show a live bar instead of a line an epoch.
         folder: where it is kept, if not under the output root.
+        seat: among runs that train in step, if it is one of them.
 
     Raises:
         UserError: the stored run of this identity is damaged or of another config, or its kernels cannot be had.
@@ -63,7 +74,7 @@ def run(config: ExperimentConfig, *, echo: bool = True, live: bool = False, fold
     with _a_full_disk_in_words(folder), owning(folder.path) as ownership:
         if config.trainer.devices > 1 and folder.result() is None:
             together(config.trainer.devices, _run_one_of, config, folder, ownership.token, echo, live)
-        return _run(config, folder, ownership, echo, live)
+        return _run(config, folder, ownership, echo, live, seat)
 
 
 @contextmanager
@@ -95,13 +106,20 @@ def _run_one_of(rank: int, config: ExperimentConfig, folder: RunFolder, token: s
     _fit(trainer, task, data, folder, callbacks.say_nothing)
 
 
-def _run(config: ExperimentConfig, folder: RunFolder, ownership: Ownership, echo: bool, live: bool) -> Result:
+def _run(
+    config: ExperimentConfig,
+    folder: RunFolder,
+    ownership: Ownership,
+    echo: bool,
+    live: bool,
+    seat: Seat | None = None,
+) -> Result:
     stored = folder.result()
     if stored is not None and folder.is_complete(config):  # by who owned it before
         return stored
     say = tracking.RunLog(folder.path / "train.log", echo)
     with closing(make_mirror(config, folder, say)) as mirror:
-        return _train(config, folder, ownership, stored, mirror, say, live)
+        return _train(config, folder, ownership, stored, mirror, say, live, seat)
 
 
 def _train(
@@ -112,6 +130,7 @@ def _train(
     mirror: Mirror,
     say: tracking.RunLog,
     live: bool,
+    seat: Seat | None,
 ) -> Result:
     """The whole run, or what a stored one lacks."""
     kernels = kernels_of(config)
@@ -120,7 +139,7 @@ def _train(
         _teach(task, config, data)
         folder.begin(config, hardware(), dataclasses.asdict(kernels))
         layers = {"init": _probe(task, data)}
-    clock, memory = callbacks.Clock(), callbacks.PeakMemory()
+    clock, memory = callbacks.Clock(seat.cpu_s if seat else time.process_time), callbacks.PeakMemory()
     checkpoint = resuming.make_checkpoints(folder.checkpoints)
     watchers = [*_watchers(folder, ownership, data, say, live, (clock, memory, checkpoint)), mirror]
     devices = config.trainer.devices if stored is None else 1
@@ -134,7 +153,9 @@ def _train(
         folder.finish(result)
         return result
     operations: dict[str, Operations] = {}
-    if diverged := _fit(trainer, task, data, folder, say):
+    with task.in_step(seat):
+        diverged = _fit(trainer, task, data, folder, say)
+    if diverged:
         say(f"diverged: {diverged}")
         status, best_epoch, metrics = "diverged", None, {}
     else:
@@ -159,10 +180,10 @@ def _train(
     return result
 
 
-def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False) -> None:
+def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False, seat: Seat | None = None) -> None:
     """A run inside a multirun: a crash is stored, and the sweep goes on."""
     try:
-        run(config, echo=echo)
+        run(config, echo=echo, seat=seat)
     except (Taken, Lost) as reason:
         print(reason, flush=True)  # the run is in other hands, so nothing of it is stored here
     except Exception as error:
@@ -171,6 +192,35 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False) -> Non
             RunFolder.of(config).fail(said, traceback.format_exc())
         except OSError:  # on a full disk
             print(f"failed {config.label}: {said}", flush=True)
+
+
+def run_in_step(configs: Sequence[ExperimentConfig]) -> None:
+    """Runs inside a multirun that differ in their seed only, trained as one network of all.
+
+    Raises:
+        UserError: a part of their networks mixes channels.
+    """
+    require_stackable(configs[0])
+    jobs = [functools.partial(_run_in_seat, config) for config in configs]
+    Lockstep(len(configs)).run(jobs)
+
+
+def _run_in_seat(config: ExperimentConfig, seat: Seat) -> None:
+    run_or_store_failure(config, seat=seat)
+
+
+def require_stackable(config: ExperimentConfig) -> None:
+    """For runs that are to train as one.
+
+    Raises:
+        UserError: a part of their networks mixes channels, or keeps something that is not one value a channel.
+    """
+    small = Seen(in_shape=(1, 8, 8), num_classes=2, pixel_mean=0.0, pixel_std=1.0)
+    if part := what_cannot_be_stacked(assemble(config, small).network):
+        raise UserError(
+            f"trainer.vectorized_seeds=true trains the networks of several seeds as one, channels beside channels, and "
+            f"{part} mixes channels or keeps something that is not one value a channel; leave it out"
+        )
 
 
 def _require_devices(trainer: TrainerConfig) -> None:

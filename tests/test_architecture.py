@@ -33,6 +33,8 @@ ORDER = [
     "stream",
     "blocks",
     "networks",
+    "stacking",
+    "lockstep",
     "dataflow",
     "ac_only",
     "checkpointing",

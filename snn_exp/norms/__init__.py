@@ -21,10 +21,11 @@ from snn_exp.norms.spiking import (
     TemporalEffectiveBatchNorm,
     ThresholdDependentBatchNorm,
 )
-from snn_exp.norms.standard import BatchNorm, GroupNorm, LayerNorm, NoNorm, RMSNorm
+from snn_exp.norms.standard import AnyDimBatchNorm, BatchNorm, GroupNorm, LayerNorm, NoNorm, RMSNorm
 
 __all__ = [
     "NORMS",
+    "AnyDimBatchNorm",
     "BatchNorm",
     "BatchNormThroughTime",
     "FeatureShape",
