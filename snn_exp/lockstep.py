@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,20 +54,15 @@ class Lockstep:
 
     def run(self, jobs: Sequence[Callable[[Seat], object]]) -> None:
         """Does all, each in its seat; ends when all have ended. An interrupt ends them at their next meeting."""
-        threads = [
-            threading.Thread(target=self._sit, args=(seat, job), daemon=True)
-            for seat, job in zip(self.seats, jobs, strict=True)
-        ]
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        except BaseException as reason:
-            self._abandon(reason)
-            for thread in threads:
-                thread.join()
-            raise
+        with ThreadPoolExecutor(len(self.seats)) as threads:  # an interrupted `Thread.join` may take a live one for dead
+            sitting = [threads.submit(self._sit, seat, job) for seat, job in zip(self.seats, jobs, strict=True)]
+            try:
+                wait(sitting)
+            except BaseException as reason:
+                self._abandon(reason)
+                raise
+        for done in sitting:
+            done.result()
 
     def _sit(self, seat: Seat, job: Callable[[Seat], object]) -> None:
         with self._turn:
