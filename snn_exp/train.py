@@ -259,7 +259,8 @@ def kernels_of(config: ExperimentConfig) -> Choice:
     Raises:
         UserError: trainer.kernels=fused, and it cannot be.
     """
-    return choose(config.trainer, _parts(config).neuron((1, 1, 1)))
+    parts = _parts(config)
+    return choose(config.trainer, parts.neuron((1, 1, 1)), parts.make_synapse())
 
 
 def _parts(config: ExperimentConfig) -> PartFactories:

@@ -8,20 +8,24 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
 from snn_exp.kernels import Form, form_of, forms, fuse
+from snn_exp.kernels.filtered import filtered
 from snn_exp.kernels.fused import fire
 from snn_exp.layers import make_part_factories
 from snn_exp.networks import Network, build_network
 from snn_exp.neurons import NEURONS, Neuron
-from snn_exp.norms import NORMS, BatchNorm, Site
+from snn_exp.norms import NORMS, BatchNorm, PSPNorm, Site
 from snn_exp.surrogates import SURROGATES
+from snn_exp.synapses import SYNAPSES
 from tests import contracts
 from tests.test_checkpointing import defaults
 
+FILTERS = ("identity", "exponential", "alpha", "alpha-slayer")
 FUSED = [name for name in NEURONS if NEURONS[name] in forms.NEURONS_WITH_A_FORM]
 NORMED = ("none", *(name for name in NORMS if NORMS[name] in forms.NORMS_WITH_A_FORM))
 
@@ -217,3 +221,47 @@ def keeps_the_order() -> None:
     s = fire(neuron, form, None, x)
     (grad,) = torch.autograd.grad(s, x, torch.randn(s.shape, dtype=s.dtype))
     assert s.stride() == x.stride() == grad.stride()
+
+
+def filtered_both_ways(synapse: str, norm: str, s_TBN: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the plain synapse and norm give of two batches, and what the fused pass does."""
+    name, _, sampling = synapse.partition("-")
+    part = SYNAPSES.make({"name": name, **({"sampling": sampling} if sampling else {})})
+    trace = forms.trace_of(part)
+    assert trace is not None
+    normed = None if norm == "none" else NORMS.make({"name": norm}, Site(tuple(s_TBN.shape[2:]), len(s_TBN)))
+    assert normed is None or (isinstance(normed, PSPNorm) and forms.has_a_moment_a_channel(normed))
+    again = copy.deepcopy(normed)
+    ways: tuple[tuple[Callable[[Tensor], Tensor], PSPNorm | None], ...] = (
+        (lambda s: part(s) if normed is None else normed(part(s)), normed),
+        (lambda s: filtered(trace, again, s), again),
+    )
+    for function, used in ways:
+        if used is not None:
+            used.to(torch.promote_types(s_TBN.dtype, torch.float32))
+            function(s_TBN.flip(1) / 2)  # the first batch sets the moment, the second moves it
+    plain, fused = (everything(function, (used,), s_TBN) for function, used in ways)
+    return plain, fused
+
+
+def filters_in_float64(synapse: str, norm: str, shape: tuple[int, ...], seed: int, turned: bool) -> None:
+    """All but for the order of sums."""
+    assume(synapse != "alpha-slayer" or shape[0] > 1)  # of a single step nothing arrives, and plainly has no gradient
+    s = drawn(shape, seed, torch.float64)
+    if turned and len(shape) == 5:
+        s = by_position(s)
+    plain, fused = filtered_both_ways(synapse, norm, s)
+    for name, value in plain.items():
+        torch.testing.assert_close(fused[name], value, rtol=1e-10, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def filters_in_less(synapse: str, norm: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Spikes are exact in any dtype; what comes of them is near what comes of them in float64."""
+    spikes = (drawn(shape, 0, torch.float64) > 1).double()
+    plain, _ = filtered_both_ways(synapse, norm, spikes)
+    _, fused = filtered_both_ways(synapse, norm, spikes.to(dtype))
+    assert fused["grad x"].dtype == dtype
+    for name, value in plain.items():
+        within = 2**-6 if dtype == torch.bfloat16 else 1e-5
+        far = (fused[name].double() - value.double()).abs() > within * value.double().abs().max()
+        assert far.double().mean() <= 1e-3, name

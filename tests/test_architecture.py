@@ -80,6 +80,7 @@ ORDER = [
     "kernels.on_cpu",
     "kernels.passes",
     "kernels.on_gpu",
+    "kernels.filtered",
     "kernels.fused",
     "kernels.choice",
     "kernels",

@@ -20,9 +20,10 @@ from snn_exp.config import TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.kernels import build, choose
 from snn_exp.neurons import KLIF, LIF, SRM, Neuron, Sign
-from snn_exp.norms import BatchNorm
+from snn_exp.norms import BatchNorm, PSPNorm
 from snn_exp.results import RunFolder
 from snn_exp.surrogates import ATan
+from snn_exp.synapses import ExponentialSynapse, Synapse
 from tests import judge
 from tests.judge import FUSED, NORMED, fused, learned, network
 from tests.test_checkpointing import trains_the_same
@@ -64,6 +65,25 @@ def test_in_float32_a_norm_flips_hardly_a_spike(neuron: str) -> None:
     judge.flips_hardly_a_spike_in_float32(neuron, LARGE)
 
 
+@pytest.mark.parametrize("norm", ["none", "psp", "psp_stream"])
+@pytest.mark.parametrize("synapse", judge.FILTERS)
+@settings(max_examples=10, deadline=None)
+@given(shape=judge.shapes, seed=st.integers(0, 10**6), turned=st.booleans())
+@example(shape=LARGE, seed=0, turned=False)
+@example(shape=LARGE, seed=0, turned=True)
+def test_in_float64_filters_gradients_and_moments_are_those_of_the_plain_path(
+    synapse: str, norm: str, shape: tuple[int, ...], seed: int, turned: bool
+) -> None:
+    judge.filters_in_float64(synapse, norm, shape, seed, turned)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("norm", ["none", "psp"])
+@pytest.mark.parametrize("synapse", judge.FILTERS)
+def test_in_float32_and_bfloat16_filters_round_what_they_store(synapse: str, norm: str, dtype: torch.dtype) -> None:
+    judge.filters_in_less(synapse, norm, LARGE, dtype)
+
+
 def test_a_surrogate_that_changes_its_width_is_followed() -> None:
     judge.follows_the_width()
 
@@ -81,6 +101,8 @@ def test_what_lies_by_position_comes_out_by_position_and_its_gradient_too() -> N
     [
         ("lif", "bn", "pre"),
         ("srm", "psp", "pre"),
+        ("lif", "psp_stream", "pre"),
+        ("srm", "bn", "post"),
         ("plif", "tdbn", "post"),
         ("s2nn", "bn", "bireal"),
         ("if", "none", "ms"),
@@ -93,8 +115,9 @@ def test_a_network_learns_the_same_in_twenty_steps(neuron: str, norm: str, resid
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
-def test_in_eval_a_network_is_bitwise_the_plain_one_and_it_copies_and_is_stored_as_that_is() -> None:
-    plain = network().float()
+@pytest.mark.parametrize("norm", ["bn", "psp"])
+def test_in_eval_a_network_is_bitwise_the_plain_one_and_it_copies_and_is_stored_as_that_is(norm: str) -> None:
+    plain = network(norm=norm).float()
     twin = fused(plain)
     x = torch.rand(2, 3, 1, 4, 4)
     assert torch.equal(twin.eval()(x), plain.eval()(x))
@@ -116,8 +139,21 @@ def test_norms_that_a_neuron_alone_reads_are_taken_in_and_no_others() -> None:
     assert f"{block}.norm2" not in taken, "its output is added to a shortcut"
 
 
-def test_activations_computed_again_give_the_same() -> None:
-    twin = fused(network())
+def test_psp_norms_take_in_the_synapse_and_synapses_stand_alone_behind_others() -> None:
+    def replaced(norm: str) -> dict[str, str]:
+        parts = fused(network(norm=norm)).named_modules()
+        kinds = (Synapse, PSPNorm)
+        return {name: part.forward.func.__name__ for name, part in parts if isinstance(part, kinds)}  # type: ignore[attr-defined]
+
+    behind_psp, behind_bn = replaced("psp"), replaced("bn")
+    assert {how for name, how in behind_psp.items() if name.endswith("synapse")} == {"_leave_to_the_norm"}
+    assert {how for name, how in behind_psp.items() if name.endswith("norm")} == {"_filter"}
+    assert set(behind_bn.values()) == {"_filter"}
+
+
+@pytest.mark.parametrize("norm", ["bn", "psp"])
+def test_activations_computed_again_give_the_same(norm: str) -> None:
+    twin = fused(network(norm=norm))
     again = copy.deepcopy(twin)
     checkpoint_activations(again.segments())
     trains_the_same(twin, again)
@@ -202,6 +238,8 @@ def test_what_was_built_is_kept_and_found_again(
     build.library.cache_clear()
     assert choose(TrainerConfig(), LIF()).used == "fused"
     assert [path.stat().st_mtime_ns for path in (tmp_path / "snn_exp" / "kernels").iterdir()] == [when]
+    choose(TrainerConfig(), LIF(), ExponentialSynapse())
+    assert len(list((tmp_path / "snn_exp" / "kernels").iterdir())) == 2, "the filter is built before training as well"
 
 
 @pytest.mark.parametrize("override", ["neuron=klif", "norm=mpbn"])

@@ -1,16 +1,19 @@
-"""Norm, neuron and surrogate in one pass over the data; the plain path is the reference and the judge.
+"""Norm, neuron and surrogate in one pass over the data, synapse and PSP norm in another; the plain path is the judge.
 
 Where what stands:
 
-    fused.cpp   the passes for a CPU, in C++
-    build.py    compiles them at first use, for one case, and keeps what comes out
-    on_cpu.py   calls them
-    passes.py   the passes for a GPU, in Triton
-    on_gpu.py   launches them
-    layout.py   how the large tensors lie
-    forms.py    which neurons, surrogates and norms have a fused form
-    fused.py    the autograd of it
-    choice.py   whether a run uses them, and why
+    fused.cpp     norm, neuron and surrogate on a CPU, in C++
+    filter.cpp    synapse and PSP norm
+    stretches.h   what the two share
+    build.py      compiles them at first use, for one case, and keeps what comes out
+    on_cpu.py     calls them
+    passes.py     norm, neuron and surrogate on a GPU, in Triton
+    on_gpu.py     launches them
+    layout.py     how the large tensors lie
+    forms.py      which parts have a fused form
+    fused.py      the autograd of norm, neuron and surrogate
+    filtered.py   that of synapse and PSP norm
+    choice.py     whether a run uses them, and why
 
 Forward, a fused neuron gives bitwise what the plain one gives. A norm that it takes in (in training only) and the
 gradients differ by rounding: sums are formed in another order. In bfloat16 only what is stored is rounded to it.

@@ -17,7 +17,7 @@ from typing import Literal
 
 from snn_exp.results import whole_file
 
-SOURCE = Path(__file__).with_name("fused.cpp")
+SHARED = "stretches.h"
 # without errno and traps loops are vectorized; without contraction they round as torch does
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 COMPILERS = ("c++", "g++", "clang++")
@@ -25,20 +25,24 @@ LIMIT_S = 600  # on a busy machine; two seconds are usual
 
 Real = Literal["float", "double"]
 Stored = Literal["float", "double", "Bfloat16"]
+Source = Literal["fused.cpp", "filter.cpp"]
 
 
 class Unavailable(Exception):
     """The fused passes cannot be had; the message says why, without a full stop."""
 
 
-class Call(ctypes.Structure):
-    """What a call reads and writes; fused.cpp has the same."""
+class Shape(ctypes.Structure):
+    """What the large tensors are alike in; stretches.h has the same."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("num_steps", "batch", "channels", "size", "channels_last")]
+
+
+class FireCall(Shape):
+    """What a call of a neuron reads and writes; fused.cpp has the same."""
 
     _fields_ = [
-        *(
-            (name, ctypes.c_int64)
-            for name in ("num_steps", "batch", "channels", "size", "channels_last", "num_thresholds")
-        ),
+        ("num_thresholds", ctypes.c_int64),
         *(
             (name, ctypes.c_double)
             for name in ("rest", "v_reset", "leak", "decay", "peak", "width", "alpha", "beta", "eps", "momentum")
@@ -51,6 +55,15 @@ class Call(ctypes.Structure):
             )
         ),
     ]  # fmt: skip
+
+
+class FilterCall(Shape):
+    """What a call of a filter reads and writes; filter.cpp has the same."""
+
+    _fields_ = [
+        *((name, ctypes.c_double) for name in ("decay", "gain", "eps", "momentum")),
+        *((name, ctypes.c_void_p) for name in ("s", "moment", "scale", "psp", "grad_psp", "grad_s")),
+    ]
 
 
 def cache() -> Path:
@@ -73,11 +86,12 @@ def toolchain() -> tuple[str, str]:
 
 
 @functools.cache
-def library(defines: tuple[str, ...], real: Real, stored: Stored) -> ctypes.CDLL:
+def library(source: Source, defines: tuple[str, ...], real: Real, stored: Stored) -> ctypes.CDLL:
     """The passes for one case.
 
     Args:
-        defines: the macros of fused.cpp, each NAME=value.
+        source: of them, beside this file.
+        defines: its macros, each NAME=value.
         real: what is computed with; the last macros but one.
         stored: what the large tensors hold; the last.
 
@@ -86,14 +100,17 @@ def library(defines: tuple[str, ...], real: Real, stored: Stored) -> ctypes.CDLL
     """
     compiler, machine = toolchain()
     defines = (*defines, f"REAL={real}", f"STORED={stored}")
-    key = hashlib.sha256("\0".join([SOURCE.read_text(), *FLAGS, *defines, machine]).encode()).hexdigest()[:16]
+    text, shared = (Path(__file__).with_name(name) for name in (source, SHARED))
+    key = hashlib.sha256(
+        "\0".join([text.read_text(), shared.read_text(), *FLAGS, *defines, machine]).encode()
+    ).hexdigest()[:16]
     path = cache() / f"{key}.so"
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as scratch:  # another process may build the same
                 command = [compiler, *FLAGS, *(f"-D{define}" for define in defines), "-shared", "-fPIC", "-o"]
-                _output_of([*command, str(scratch), str(SOURCE)])
+                _output_of([*command, str(scratch), str(text)])
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise Unavailable(f"{error.filename or path} cannot be used ({error.strerror or error})") from None

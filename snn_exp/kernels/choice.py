@@ -15,13 +15,15 @@ from snn_exp.config import TrainerConfig
 from snn_exp.dataflow import data_flow, part_at
 from snn_exp.errors import UserError
 from snn_exp.kernels.build import Unavailable, library, toolchain
-from snn_exp.kernels.forms import NORMS_WITH_A_FORM, Form, form_of
+from snn_exp.kernels.filtered import filtered
+from snn_exp.kernels.forms import NORMS_WITH_A_FORM, Form, Trace, form_of, has_a_moment_a_channel, trace_of
 from snn_exp.kernels.fused import fire
 from snn_exp.kernels.on_cpu import NUMBERS
 from snn_exp.kernels.on_gpu import triton_version
 from snn_exp.networks import Network
 from snn_exp.neurons import Neuron
-from snn_exp.norms import BatchNorm
+from snn_exp.norms import BatchNorm, PSPNorm
+from snn_exp.synapses import IdentitySynapse, Synapse
 
 # trainer.precision -> what the convolutions hand to a neuron
 _DTYPES = {"32-true": torch.float32, "64-true": torch.float64, "bf16-mixed": torch.bfloat16}
@@ -40,12 +42,13 @@ class Choice:
     why: str
 
 
-def choose(trainer: TrainerConfig, neuron: Neuron) -> Choice:
+def choose(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = None) -> Choice:
     """The kernels of a run, built if they are the fused ones.
 
     Args:
         trainer: the resolved group.
         neuron: one as the network has it.
+        synapse: likewise; if there is none, the filters are built where they are first used.
 
     Raises:
         UserError: trainer.kernels=fused, and it cannot be.
@@ -57,7 +60,7 @@ def choose(trainer: TrainerConfig, neuron: Neuron) -> Choice:
         return Choice("reference", "the fused kernels were not measured on a GPU yet; trainer.kernels=fused takes them")
     if trainer.kernels == "auto" and neuron.emits == "signs":
         return Choice("reference", "a step with signs is hardly faster fused, see benchmarks/kernels.md")
-    reason = _why_not(trainer, neuron)
+    reason = _why_not(trainer, neuron, synapse)
     if reason is None:
         why = "trainer.kernels=fused" if trainer.kernels == "fused" else "faster, see benchmarks/kernels.md"
         return Choice("fused", f"{why}; built by {triton_version() if gpu else Path(toolchain()[0]).name}")
@@ -70,7 +73,7 @@ def _is_on_a_gpu(trainer: TrainerConfig) -> bool:
     return trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.accelerator.is_available())
 
 
-def _why_not(trainer: TrainerConfig, neuron: Neuron) -> str | None:
+def _why_not(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None) -> str | None:
     gpu = _is_on_a_gpu(trainer)
     if trainer.precision not in _DTYPES:
         return f"the fused kernels are for trainer.precision={', '.join(_DTYPES)}, not {trainer.precision}"
@@ -85,7 +88,10 @@ def _why_not(trainer: TrainerConfig, neuron: Neuron) -> str | None:
         if gpu:
             triton_version()
         else:
-            library(form.defines, *NUMBERS[_DTYPES[trainer.precision]])
+            numbers = NUMBERS[_DTYPES[trainer.precision]]
+            library("fused.cpp", form.defines, *numbers)
+            if synapse is not None and (trace := trace_of(synapse)):
+                library("filter.cpp", trace.defines, *numbers)
     except Unavailable as reason:
         return str(reason)
     return None
@@ -93,10 +99,10 @@ def _why_not(trainer: TrainerConfig, neuron: Neuron) -> str | None:
 
 @torch.no_grad()
 def fuse(network: Network) -> None:
-    """From now on the neurons of a network use the fused passes; one takes in the norm that it alone reads.
+    """From now on neurons, synapses and PSP norms of a network use the fused passes.
 
-    It does so in training only: in eval the norm stands for itself, so that the network is bitwise the plain one.
-    Names in the state_dict stay as they are.
+    A neuron takes in the batch norm that it alone reads, a PSP norm the synapse. They do so in training only: in eval
+    each stands for itself, so that the network is bitwise the plain one. Names in the state_dict stay as they are.
 
     Args:
         network: with neurons that have a fused form; it may be moved to another device later.
@@ -109,6 +115,33 @@ def fuse(network: Network) -> None:
         _replace_forward(neuron, functools.partial(_fire, neuron, form, norm))
         if norm is not None:
             _replace_forward(norm, functools.partial(_hand_on, norm, norm.forward))
+    _fuse_filters(network)
+
+
+def _fuse_filters(network: Network) -> None:
+    taken_in = {norm: synapse for synapse, norm in _synapses_that_a_norm_alone_reads(network)}
+    for part in list(network.modules()):
+        if isinstance(part, PSPNorm) and has_a_moment_a_channel(part):
+            synapse = taken_in.get(part)
+            trace = trace_of(synapse or IdentitySynapse())
+            assert trace is not None
+            _replace_forward(part, functools.partial(_filter, part, part.forward, trace, part))
+            if synapse is not None:
+                _replace_forward(synapse, functools.partial(_leave_to_the_norm, synapse, synapse.forward))
+        elif isinstance(part, Synapse) and part not in taken_in.values():
+            trace = trace_of(part)
+            if trace is not None and trace.name != "Identity":
+                _replace_forward(part, functools.partial(_filter, part, part.forward, trace, None))
+
+
+def _synapses_that_a_norm_alone_reads(network: Network) -> Iterator[tuple[Synapse, PSPNorm]]:
+    for node in data_flow(network).nodes:
+        synapse = part_at(network, node)
+        readers = [part_at(network, reader) for reader in node.users]
+        if isinstance(synapse, Synapse) and trace_of(synapse) and len(readers) == 1:
+            (norm,) = readers
+            if isinstance(norm, PSPNorm) and has_a_moment_a_channel(norm):
+                yield synapse, norm
 
 
 def _norms_that_a_neuron_alone_reads(network: Network) -> Iterator[tuple[Neuron, BatchNorm]]:
@@ -134,3 +167,17 @@ def _hand_on(norm: BatchNorm, forward: Callable[[Tensor], Tensor], x_TBN: Tensor
 
 def _is_left_to_the_neuron(norm: BatchNorm, x_TBN: Tensor) -> bool:
     return norm.training and x_TBN.numel() > x_TBN.shape[2]  # torch refuses a single value a channel
+
+
+def _filter(
+    part: nn.Module, forward: Callable[[Tensor], Tensor], trace: Trace, norm: PSPNorm | None, s_TBN: Tensor
+) -> Tensor:
+    return filtered(trace, norm, s_TBN) if _is_filtered_in_one_pass(part, s_TBN) else forward(s_TBN)
+
+
+def _leave_to_the_norm(synapse: Synapse, forward: Callable[[Tensor], Tensor], s_TBN: Tensor) -> Tensor:
+    return s_TBN if _is_filtered_in_one_pass(synapse, s_TBN) else forward(s_TBN)
+
+
+def _is_filtered_in_one_pass(part: nn.Module, s_TBN: Tensor) -> bool:
+    return part.training and s_TBN.device.type == "cpu"

@@ -1,4 +1,4 @@
-"""Which neurons, surrogates and norms have a fused form.
+"""Which neurons, surrogates, norms and synapses have a fused form.
 
 A part has one if its exact class is listed here: what inherits from it may do something else. relu has none: behind
 torch's own batch norm it is one pass already.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 from torch import nn
 
 from snn_exp.neurons import IF, LIF, NEURONS, PLIF, S2NN, SRM, IntegratingNeuron, Neuron, RSign, Sign
-from snn_exp.norms import BatchNorm, ThresholdDependentBatchNorm
+from snn_exp.norms import BatchNorm, Norm, PSPNorm, PSPStreamNorm, ThresholdDependentBatchNorm
 from snn_exp.registry import Registry
 from snn_exp.surrogates import SURROGATES
+from snn_exp.synapses import AlphaSynapse, ExponentialSynapse, IdentitySynapse
 
 NEURONS_WITH_A_FORM = (IF, LIF, PLIF, SRM, S2NN, Sign, RSign)
 NORMS_WITH_A_FORM = (BatchNorm, ThresholdDependentBatchNorm)
@@ -116,3 +118,52 @@ def _course(neuron: Neuron) -> tuple[str, str]:
 def _name(registry: Registry, part: object) -> str:  # type: ignore[type-arg]
     """What a part is called in a config; its class's name where it is in no registry."""
     return next((name for name in registry if registry[name] is type(part)), type(part).__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """One case of filter.cpp: what a synapse makes of spikes.
+
+    Args:
+        name: as there.
+        decay: of what is left of earlier spikes, a step.
+        gain: what it is multiplied with.
+    """
+
+    name: str
+    decay: float = 0.0
+    gain: float = 1.0
+
+    @property
+    def defines(self) -> tuple[str, ...]:
+        """The macro."""
+        return (f"TRACE={self.name}",)
+
+
+def trace_of(synapse: nn.Module) -> Trace | None:
+    """The fused form of a synapse, if it has one.
+
+    Example:
+        >>> trace_of(ExponentialSynapse())
+        Trace(name='Exponential', decay=0.5, gain=1.0)
+    """
+    if type(synapse) is IdentitySynapse:
+        return Trace("Identity")
+    if type(synapse) is ExponentialSynapse:
+        return Trace("Exponential", synapse.decay)
+    if type(synapse) is AlphaSynapse:
+        decay = math.exp(-1 / synapse.tau_s)
+        name = "DelayedAlpha" if synapse.sampling == "slayer" else "Alpha"
+        return Trace(name, decay, math.e * decay / synapse.tau_s)
+    return None
+
+
+def has_a_moment_a_channel(norm: Norm) -> bool:
+    """Whether it is a PSP norm that filter.cpp knows.
+
+    Example:
+        >>> from snn_exp.norms import Site
+        >>> has_a_moment_a_channel(PSPNorm(Site((2,)))), has_a_moment_a_channel(PSPNorm(Site((2,)), over="sample"))
+        (True, False)
+    """
+    return type(norm) in (PSPNorm, PSPStreamNorm) and isinstance(norm, PSPNorm) and norm.over == "channel"

@@ -6,58 +6,18 @@
 //     RESET     Hard, Soft, Refractory                          v of h and s
 //     EMITS     Spikes, Signs                                   s of h - threshold
 //     SURROGATE an expression in y, alpha and beta              ds/dh = peak k(y), y = (h - threshold) / width
-//     REAL      float or double: what is computed with
-//     STORED    the same, or Bfloat16: what x, s and their gradients are in memory
 //     DETACHED, LEARNS_THRESHOLD, LEARNS_LEAK                   true or false
+//     REAL, STORED                                              as stretches.h says
 //
-// Shapes: x, s [T, B, C, S], S all positions of a channel; the N = C S values of a sample lie side by side, by channel
-// or (channels_last) by position, and are taken in stretches, whose state stays in the first cache. No sum depends on
-// the width of the machine's vectors, and no product and sum are contracted, so that the same numbers come out on
-// every machine, and of the neurons' forward those of torch.
+// Shapes: x, s [T, B, C, S], S all positions of a channel. Of the neurons' forward the numbers are those of torch.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <numeric>
-#include <type_traits>
-#include <vector>
-#ifdef __AVX__
-#include <immintrin.h>
-#endif
+#include "stretches.h"
 
 namespace {
 
-using Count = std::int64_t;
-using F = REAL;
-
-// The upper half of a float's bits, rounded to the nearest, ties to even.
-struct Bfloat16 {
-    std::uint16_t bits;
-
-    Bfloat16() = default;
-    Bfloat16(float value) {
-        std::uint32_t whole;
-        std::memcpy(&whole, &value, sizeof whole);
-        bits = std::uint16_t((whole + 0x7fff + ((whole >> 16) & 1)) >> 16);
-    }
-    operator float() const {
-        const std::uint32_t whole = std::uint32_t(bits) << 16;
-        float value;
-        std::memcpy(&value, &whole, sizeof value);
-        return value;
-    }
-};
-
-using Stored = STORED;
-constexpr Count WIDTH = 256, LEAST_WIDTH = 64;   // values of a stretch with one step and with many
-constexpr Count ROWS_TOGETHER = 16;              // as many streams as a core reads ahead
-constexpr Count SUMMED = 64;                     // rows that are summed in F before they are added in double
-constexpr Count PAST_CACHES = Count(24) << 20;   // bytes
-
 // What a call reads and writes; build.py has the same.
-struct Call {
-    Count num_steps, batch, channels, size, channels_last, num_thresholds;  // one, or one a channel
+struct Call : Shape {
+    Count num_thresholds;  // one, or one a channel
     double rest, v_reset, leak, decay, peak, width, alpha, beta, eps, momentum;
     const Stored *x;
     const F *threshold, *gain, *bias;
@@ -190,104 +150,16 @@ struct Signs {
     static F of(F excess) { return excess >= 0 ? F(1) : F(-1); }
 };
 
-// Whether a tensor is so large that nobody will find it in a cache: then a line that is written need not be read first.
-bool goes_past_the_caches(const Call &call) {
-    return call.num_steps * call.batch * call.channels * call.size * Count(sizeof(Stored)) >= PAST_CACHES;
+std::vector<F> thresholds(const Call &call, const Channels &channels) {
+    const bool one = call.num_thresholds == 1;
+    return one ? std::vector<F>(channels.of_N.size(), *call.threshold) : channels.spread(call.threshold);
 }
 
-void put_past_the_caches(Stored *to, const Stored *from, Count width) {
-    const Count bytes = width * Count(sizeof(Stored));
-#ifdef __AVX__
-    if (reinterpret_cast<std::uintptr_t>(to) % 32 == 0 && bytes % 32 == 0) {
-        auto *lines = reinterpret_cast<__m256i *>(to);
-        const auto *given = reinterpret_cast<const __m256i *>(from);
-        for (Count k = 0; k < bytes / 32; ++k) _mm256_stream_si256(lines + k, given[k]);
-        return;
-    }
-#endif
-    std::memcpy(to, from, bytes);
+// One of the rows of the statistics.
+std::vector<F> statistic(const Call &call, const Channels &channels, Count row) {
+    if (!call.statistics) return std::vector<F>(channels.of_N.size());
+    return channels.spread(call.statistics + row * call.channels);
 }
-
-// Other threads see what was put so, once this has returned.
-void settle() {
-#ifdef __AVX__
-    _mm_sfence();
-#endif
-}
-
-// What belongs to the channels, spread out over the N values of a sample: a division a value would cost as much as a
-// pass.
-struct Channels {
-    std::vector<std::uint32_t> of_N;
-
-    explicit Channels(const Call &call) : of_N(call.channels * call.size) {
-        const Count inner = call.channels_last ? 1 : call.size, C = call.channels;
-        Count c = 0, position = 0;
-        for (auto &channel : of_N) {
-            channel = std::uint32_t(c);
-            if (++position == inner) position = 0, ++c;
-            if (c == C) c = 0;
-        }
-    }
-
-    std::vector<F> spread(const F *values_C) const {
-        std::vector<F> values_N(of_N.size());
-        for (std::size_t n = 0; n < of_N.size(); ++n) values_N[n] = values_C[of_N[n]];
-        return values_N;
-    }
-
-    std::vector<F> thresholds(const Call &call) const {
-        return call.num_thresholds == 1 ? std::vector<F>(of_N.size(), *call.threshold) : spread(call.threshold);
-    }
-
-    // One of the rows of the statistics.
-    std::vector<F> statistic(const Call &call, Count row) const {
-        return call.statistics ? spread(call.statistics + row * call.channels) : std::vector<F>(of_N.size());
-    }
-};
-
-// All stretches of a few rows, then of the next: few enough that a core reads each of them on as one stream.
-template <typename Work>
-void in_blocks(Count rows, Count together, Count N, Count widest, Work work) {
-    for (Count from = 0; from < rows; from += together)
-        for (Count start = 0; start < N; start += widest)
-            work(from, std::min(from + together, rows), start, std::min(widest, N - start));
-}
-
-// The same for samples, whose rows are as many as steps.
-template <typename Work>
-void in_blocks_of_samples(const Call &call, Work work) {
-    const Count together = std::max(Count(1), ROWS_TOGETHER / call.num_steps);
-    in_blocks(call.batch, together, call.channels * call.size, std::max(LEAST_WIDTH, WIDTH / call.num_steps), work);
-}
-
-bool ends_a_sum(Count from, Count until, Count all) {
-    return until / SUMMED > from / SUMMED || until == all;
-}
-
-// A sum a channel: value by value over some rows, and then over the positions, in double.
-struct Sum {
-    std::vector<F> values_N;
-    std::vector<double> total_C;
-
-    Sum(const Call &call, bool asked) : values_N(asked ? call.channels * call.size : 0), total_C(call.channels) {}
-
-    // A stretch of it is worked on in place, where the compiler sees that nothing else lies there.
-    void read(Count start, Count width, F *to) const {
-        if (!values_N.empty()) std::copy_n(&values_N[start], width, to);
-    }
-
-    void write(Count start, Count width, const F *from) {
-        if (!values_N.empty()) std::copy_n(from, width, &values_N[start]);
-    }
-
-    void end(const Channels &channels) {
-        for (std::size_t n = 0; n < values_N.size(); ++n) total_C[channels.of_N[n]] += values_N[n];
-        std::fill(values_N.begin(), values_N.end(), F(0));
-    }
-
-    F total() const { return F(std::accumulate(total_C.begin(), total_C.end(), 0.0)); }
-};
 
 // The membranes h of one step of a stretch from those before, and v behind them.
 template <bool normed>
@@ -305,9 +177,9 @@ void charge(
 template <bool normed>
 void fire(const Call &call) {
     const Channels channels(call);
-    const auto threshold_N = channels.thresholds(call);
-    const auto scale_N = channels.statistic(call, 0), shift_N = channels.statistic(call, 1);
-    const Count N = call.channels * call.size;
+    const auto threshold_N = thresholds(call, channels);
+    const auto scale_N = statistic(call, channels, 0), shift_N = statistic(call, channels, 1);
+    const Count N = call.sample();
     const bool past_caches = goes_past_the_caches(call);
     in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
         const F *threshold = &threshold_N[start], *scale = &scale_N[start], *shift = &shift_N[start];
@@ -329,10 +201,10 @@ void fire(const Call &call) {
 template <bool normed>
 void back(const Call &call) {
     const Channels channels(call);
-    const auto threshold_N = channels.thresholds(call);
-    const auto scale_N = channels.statistic(call, 0), shift_N = channels.statistic(call, 1);
-    const auto mean_N = channels.statistic(call, 2), inverse_sd_N = channels.statistic(call, 3);
-    const Count N = call.channels * call.size, C = call.channels;
+    const auto threshold_N = thresholds(call, channels);
+    const auto scale_N = statistic(call, channels, 0), shift_N = statistic(call, channels, 1);
+    const auto mean_N = statistic(call, channels, 2), inverse_sd_N = statistic(call, channels, 3);
+    const Count N = call.sample(), C = call.channels;
     const F v_reset = F(call.v_reset), leak = F(call.leak), decay = F(call.decay);
     const bool past_caches = !normed && goes_past_the_caches(call);
     Sum by_threshold(call, LEARNS_THRESHOLD), by_leak(call, LEARNS_LEAK), by_bias(call, normed), by_gain(call, normed);
@@ -390,7 +262,7 @@ void back(const Call &call) {
     std::copy(by_bias.total_C.begin(), by_bias.total_C.end(), call.grad_bias);
     std::copy(by_gain.total_C.begin(), by_gain.total_C.end(), call.grad_gain);
     // through the statistics: scale (grad - mean(grad) - x_hat mean(grad x_hat)) = scale grad + slope x + offset
-    const double values = double(call.num_steps * call.batch * call.size);
+    const double values = double(call.rows() * call.size);
     std::vector<F> slope_C(C), offset_C(C);
     for (Count c = 0; c < C; ++c) {
         const F *of_channel = call.statistics + c;
@@ -398,7 +270,7 @@ void back(const Call &call) {
         offset_C[c] = F(-of_channel[0] * by_bias.total_C[c] / values - double(slope_C[c]) * of_channel[2 * C]);
     }
     const auto slope_N = channels.spread(slope_C.data()), offset_N = channels.spread(offset_C.data());
-    const Count rows = call.num_steps * call.batch;
+    const Count rows = call.rows();
     in_blocks(rows, ROWS_TOGETHER, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
         const F *scale = &scale_N[start], *slope = &slope_N[start], *offset = &offset_N[start];
         for (Count row = from; row < until; ++row) {
@@ -412,7 +284,7 @@ void back(const Call &call) {
 
 // Mean and variance of each channel, from the distances to one of its values, so that nothing large cancels.
 void take_statistics(const Call &call) {
-    const Count N = call.channels * call.size, C = call.channels, rows = call.num_steps * call.batch;
+    const Count N = call.sample(), C = call.channels, rows = call.rows();
     std::vector<F> pivot_C(C);
     for (Count c = 0; c < C; ++c) pivot_C[c] = F(call.x[call.channels_last ? c : c * call.size]);
     const Channels channels(call);

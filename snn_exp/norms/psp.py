@@ -111,7 +111,7 @@ class PSPNorm(Norm):
     @torch.no_grad()
     def _update(self, moment: Tensor) -> None:
         # torch.where and not `if`: reading num_batches would wait for the device at every layer
-        weight = torch.where(self.num_batches == 0, 1.0, self.momentum).to(moment.dtype)
+        weight = torch.where(self.num_batches == 0, moment.new_ones(()), moment.new_full((), self.momentum))
         self.moment.lerp_(moment.to(self.moment.dtype), weight.to(self.moment.dtype))
         self.num_batches += 1
 

@@ -1,0 +1,172 @@
+// Synapse and PSP norm in one pass over the data, forward and backward; one CPU thread.
+//
+// The compiler is given a single case (forms.py):
+//
+//     TRACE     Identity, Exponential, Alpha, DelayedAlpha      psp of s
+//     REAL, STORED                                              as stretches.h says
+//
+// Shapes: s, psp [T, B, C, S], S all positions of a channel.
+//
+//     psp_hat = psp / sqrt(m + eps), m = E[psp^2] of a channel, where there is a norm; else psp_hat = psp
+//
+// Nothing but s is kept for backward, which computes psp again.
+
+#include "stretches.h"
+
+namespace {
+
+// What a call reads and writes; build.py has the same.
+struct Call : Shape {
+    double decay, gain, eps, momentum;
+    const Stored *s;
+    F *moment;  // the running one
+    F *scale;   // 1 / sqrt(m + eps) of each channel, where there is a norm; else null
+    Stored *psp;
+    const Stored *grad_psp;
+    Stored *grad_s;
+};
+
+// psp of s and what is left of earlier spikes, p and q; and back: the gradient at s of that at psp and of what later
+// steps have left.
+
+struct Identity {
+    static F next(F &, F &, F s, F, F) { return s; }
+    static F back(F &, F &, F grad, F, F) { return grad; }
+};
+
+struct Exponential {
+    static F next(F &p, F &, F s, F decay, F) { return p = s + decay * p; }
+    static F back(F &p, F &, F grad, F decay, F) { return p = grad + decay * p; }
+};
+
+struct Alpha {
+    static F next(F &p, F &q, F s, F decay, F gain) {
+        p = decay * p + s;
+        q = decay * q + p;
+        return gain * q;
+    }
+    static F back(F &p, F &q, F grad, F decay, F gain) {
+        q = gain * grad + decay * q;
+        return p = q + decay * p;
+    }
+};
+
+struct DelayedAlpha {
+    static F next(F &p, F &q, F s, F decay, F gain) {
+        const F delayed = gain * q;
+        p = decay * p + s;
+        q = decay * q + p;
+        return delayed;
+    }
+    static F back(F &p, F &q, F grad, F decay, F gain) {
+        p = q + decay * p;
+        q = gain * grad + decay * q;
+        return p;
+    }
+};
+
+// Goes through psp, step by step: work is given the step, the offset of its stretch, and psp there.
+template <typename Work>
+void for_each_step(const Call &call, Count b, Count start, Count width, Work work) {
+    const F decay = F(call.decay), gain = F(call.gain);
+    F p[WIDTH], q[WIDTH], psp[WIDTH];
+    std::fill_n(p, width, F(0)), std::fill_n(q, width, F(0));
+    for (Count t = 0; t < call.num_steps; ++t) {
+        const Count offset = (t * call.batch + b) * call.sample() + start;
+        const Stored *s = call.s + offset;
+        for (Count k = 0; k < width; ++k) psp[k] = TRACE::next(p[k], q[k], F(s[k]), decay, gain);
+        work(t, offset, psp);
+    }
+}
+
+// Of each channel, the sum of psp times what it is paired with: `other` gives where that lies, of an offset and psp.
+template <typename Other>
+std::vector<double> products(const Call &call, const Channels &channels, Other other) {
+    Sum sum(call, true);
+    in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
+        F at[WIDTH];
+        sum.read(start, width, at);
+        for (Count b = from; b < until; ++b)
+            for_each_step(call, b, start, width, [&](Count, Count offset, const F *psp) {
+                const auto *paired = other(offset, psp);
+                for (Count k = 0; k < width; ++k) at[k] += psp[k] * F(paired[k]);
+            });
+        sum.write(start, width, at);
+        if (start + width == call.sample() && ends_a_sum(from, until, call.batch)) sum.end(channels);
+    });
+    return sum.total_C;
+}
+
+std::vector<F> scales(const Call &call, const Channels &channels) {
+    return call.scale ? channels.spread(call.scale) : std::vector<F>(channels.of_N.size(), F(1));
+}
+
+void take_moments(const Call &call, const Channels &channels) {
+    const auto squares_C = products(call, channels, [](Count, const F *psp) { return psp; });
+    for (Count c = 0; c < call.channels; ++c) {
+        const double moment = squares_C[c] / double(call.rows() * call.size);
+        call.scale[c] = F(1 / std::sqrt(moment + call.eps));
+        call.moment[c] = F(call.moment[c] + call.momentum * (moment - call.moment[c]));
+    }
+}
+
+void filter(const Call &call) {
+    const Channels channels(call);
+    if (call.scale) take_moments(call, channels);
+    const auto scale_N = scales(call, channels);
+    in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
+        const F *scale = &scale_N[start];
+        for (Count b = from; b < until; ++b)
+            for_each_step(call, b, start, width, [&](Count, Count offset, const F *psp) {
+                Stored *to = call.psp + offset;
+                for (Count k = 0; k < width; ++k) to[k] = Stored(psp[k] * scale[k]);
+            });
+    });
+}
+
+void back(const Call &call) {
+    const Channels channels(call);
+    const auto scale_N = scales(call, channels);
+    // through the moment: dL/dpsp = scale grad + slope psp, slope = -scale^3 mean(grad psp)
+    std::vector<F> slope_C(call.channels);
+    if (call.scale) {
+        const auto products_C = products(call, channels, [&](Count at, const F *) { return call.grad_psp + at; });
+        for (Count c = 0; c < call.channels; ++c) {
+            const double scale = call.scale[c];
+            slope_C[c] = F(-scale * scale * scale * products_C[c] / double(call.rows() * call.size));
+        }
+    }
+    const auto slope_N = channels.spread(slope_C.data());
+    const F decay = F(call.decay), gain = F(call.gain);
+    std::vector<F> psp_T(call.num_steps * WIDTH);
+    in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
+        const F *scale = &scale_N[start], *slope = &slope_N[start];
+        F p[WIDTH], q[WIDTH];
+        for (Count b = from; b < until; ++b) {
+            for_each_step(call, b, start, width, [&](Count t, Count, const F *psp) {
+                std::copy_n(psp, width, &psp_T[t * width]);
+            });
+            std::fill_n(p, width, F(0)), std::fill_n(q, width, F(0));
+            for (Count t = call.num_steps - 1; t >= 0; --t) {
+                const Count offset = (t * call.batch + b) * call.sample() + start;
+                const Stored *grad_psp = call.grad_psp + offset;
+                const F *psp = &psp_T[t * width];
+                Stored *grad_s = call.grad_s + offset;
+                for (Count k = 0; k < width; ++k) {
+                    const F grad = scale[k] * F(grad_psp[k]) + slope[k] * psp[k];
+                    grad_s[k] = Stored(TRACE::back(p[k], q[k], grad, decay, gain));
+                }
+            }
+        }
+    });
+}
+
+}  // namespace
+
+extern "C" void forward(const Call *call) {
+    filter(*call);
+}
+
+extern "C" void backward(const Call *call) {
+    back(*call);
+}
