@@ -49,6 +49,10 @@ class TrainerConfig:
             backward pass: less memory, more time, the same result.
         kernels: what computes norms and neurons: the plain path (reference), one pass over the data (fused; C++ on
             a CPU, Triton on a GPU), or that where it can be and is known to pay (auto). Results differ by rounding.
+        channels_last: maps lie position by position and not channel by channel, which is faster or slower by the
+            machine and the shapes; results differ by rounding.
+        compile: training batches go through torch.compile, which takes a while before the first and less for each
+            one after, and computes on the plain path; results differ by rounding.
         vectorized_seeds: runs of a multirun that differ in their seed only train as one network of all, each a run
             like any other; results differ by rounding.
     """
@@ -63,6 +67,8 @@ class TrainerConfig:
     progress: bool = True
     checkpoint_activations: bool = False
     kernels: Literal["auto", "reference", "fused"] = "auto"
+    channels_last: bool = False
+    compile: bool = False
     vectorized_seeds: bool = False
 
 
@@ -127,6 +133,8 @@ EXECUTION = {
         "progress",
         "checkpoint_activations",
         "kernels",
+        "channels_last",
+        "compile",
         "vectorized_seeds",
     )
 }
@@ -522,12 +530,28 @@ def _refuse_seeds_that_cannot_be_vectorized(c: dict[str, Any]) -> None:
         f"optim.rate_penalty={optim['rate_penalty']:g}": optim["rate_penalty"] > 0,
         f"optim.width_schedule={optim['width_schedule']}": optim["width_schedule"] != "constant",
     }
+    _refuse_beside("trainer.vectorized_seeds=true, which trains the networks of several seeds as one", refused)
+
+
+def _refuse_what_cannot_be_compiled(c: dict[str, Any]) -> None:
+    trainer, optim = c["trainer"], c["optim"]
+    if not trainer["compile"]:
+        return
+    refused = {
+        "trainer.kernels=fused": trainer["kernels"] == "fused",
+        "trainer.vectorized_seeds=true": trainer["vectorized_seeds"],
+        "trainer.checkpoint_activations=true": trainer["checkpoint_activations"],
+        f"trainer.devices={trainer['devices']}": trainer["devices"] > 1,
+        f"optim.rate_penalty={optim['rate_penalty']:g}": optim["rate_penalty"] > 0,
+        f"optim.width_schedule={optim['width_schedule']}": optim["width_schedule"] != "constant",
+    }
+    _refuse_beside("trainer.compile=true, which compiles the plain path of one process once", refused)
+
+
+def _refuse_beside(asked: str, refused: Mapping[str, bool]) -> None:
     for what, is_so in refused.items():
         if is_so:
-            raise UserError(
-                f"{what} does not go with trainer.vectorized_seeds=true, which trains the networks of several seeds as "
-                f"one; leave one of the two out"
-            )
+            raise UserError(f"{what} does not go with {asked}; leave one of the two out")
 
 
 _RULES_BEFORE_CHECK: tuple[Callable[[dict[str, Any]], None], ...] = (_resolve_auto, _refuse_an_incomplete_profile)
@@ -544,4 +568,5 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_unreadable_teachers,
     _refuse_idle_devices,
     _refuse_seeds_that_cannot_be_vectorized,
+    _refuse_what_cannot_be_compiled,
 )

@@ -62,6 +62,7 @@ def summary_of(result: Result) -> dict[str, Any]:
         "duration_s": result.duration_s,
         "cpu_s": result.cpu_s,
         "peak_memory_mib": result.peak_memory_mib,
+        "compile_s": result.compile_s,
         "finished_at": result.finished_at,
         "split_fingerprint": result.split_fingerprint,
         "energy_profile": price_list(DEFAULT_PROFILE),

@@ -38,7 +38,6 @@ from snn_exp.errors import UserError
 from snn_exp.fold import WEIGHT_LAYERS, Folded, encoded, load_folded
 from snn_exp.networks import MaxPool, MeanOverTimeAndSpace, Network, outputs_of
 from snn_exp.neurons import Neuron
-from snn_exp.stream import PoolDup
 from snn_exp.train import build_data, build_task
 
 Q_MAX = 127  # of a weight; -128 is left out, so that a weight can be negated
@@ -285,23 +284,6 @@ class ChannelsLast(nn.Module):
         return y_BCHW[None]
 
 
-class PoolDupLast(nn.Module):
-    """A pooling shortcut that leaves channels side by side.
-
-    Args:
-        pool: the shortcut.
-    """
-
-    def __init__(self, pool: PoolDup) -> None:
-        super().__init__()
-        self.pool = pool
-
-    def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """As `PoolDup`."""
-        pooled = self.pool.pooled(x_TBCHW[0])
-        return torch.cat([pooled] * self.pool.repeats, 1)[None]
-
-
 class MeanLast(nn.Module):
     """As `MeanOverTimeAndSpace`, without a copy."""
 
@@ -457,8 +439,6 @@ def _replace_parts(network: Network, graph: fx.Graph, small: dict[fx.Node, float
             network.set_submodule(target, Rectify(small[node]) if real else Fire(*_threshold(part)))
         elif isinstance(part, nn.Conv2d):
             network.set_submodule(target, ChannelsLast(part))
-        elif isinstance(part, PoolDup):
-            network.set_submodule(target, PoolDupLast(part))
         elif isinstance(part, MeanOverTimeAndSpace):
             network.set_submodule(target, MeanLast())
 

@@ -221,6 +221,25 @@ class Conv2d(TimeFolded, nn.Conv2d):
         )
 
 
+@torch.no_grad()
+def lay_channels_last(network: nn.Module) -> None:
+    """From now on the maps of a network lie position by position, not channel by channel: a convolution gives its
+    result the layout of its weight, and what acts on each value keeps it. Weights keep their values and names.
+
+    Source: torch.channels_last.
+
+    Example:
+        >>> layer = Conv2d(3, 8)
+        >>> lay_channels_last(layer)
+        >>> layer(torch.zeros(1, 2, 3, 4, 4))[0].is_contiguous(memory_format=torch.channels_last)
+        True
+    """
+    for conv in network.modules():
+        if isinstance(conv, nn.Conv2d):
+            turned = torch.empty_like(conv.weight, memory_format=torch.channels_last)  # of one input channel as well
+            conv.weight.data = turned.copy_(conv.weight)
+
+
 class Linear(TimeFolded, nn.Linear):
     """A linear map of the last axis of [T, B, F], without bias; weights as in `Conv2d`.
 

@@ -54,7 +54,9 @@ class Lockstep:
 
     def run(self, jobs: Sequence[Callable[[Seat], object]]) -> None:
         """Does all, each in its seat; ends when all have ended. An interrupt ends them at their next meeting."""
-        with ThreadPoolExecutor(len(self.seats)) as threads:  # an interrupted `Thread.join` may take a live one for dead
+        with ThreadPoolExecutor(
+            len(self.seats)
+        ) as threads:  # an interrupted `Thread.join` may take a live one for dead
             sitting = [threads.submit(self._sit, seat, job) for seat, job in zip(self.seats, jobs, strict=True)]
             try:
                 wait(sitting)

@@ -264,6 +264,8 @@ def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFIL
         lines += [_energy_line(m, split, profile, name, form) for name, form in _FORMS]
     if result.peak_memory_mib is not None:
         lines.append(f"  {'peak memory':<12} {result.peak_memory_mib:,.0f} MiB")
+    if result.compile_s is not None:
+        lines.append(f"  {'compiling':<12} {result.compile_s:.1f} s")
     if len(seeds) > 1:
         lines.append(f"  {'over seeds':<12} test {mean_sd(seeds, 'test/acc', 100, 2)} %, n = {len(seeds)}")
     folder = RunFolder(output_root() / "runs" / result.run_id)

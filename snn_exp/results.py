@@ -128,6 +128,7 @@ class Result:
             among the metrics as test/synops_ac and so on. Empty for a diverged run.
         peak_memory_mib: highest memory of training: allocated on a GPU, else resident of the process, the first
             of several; None where it was not measured.
+        compile_s: wall time of torch.compile, the last where a run was resumed; None where nothing was compiled.
     """
 
     run_id: str
@@ -141,6 +142,7 @@ class Result:
     split_fingerprint: str
     layers: Mapping[str, Mapping[str, list[float]]] = dataclasses.field(default_factory=dict)
     peak_memory_mib: float | None = None
+    compile_s: float | None = None
     schema_version: int = SCHEMA_VERSION
     operations: Mapping[str, Operations] = dataclasses.field(default_factory=dict)
 

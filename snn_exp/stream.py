@@ -38,13 +38,11 @@ class PoolDup(nn.Module):
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         """[T, B, C, H, W] -> [T, B, repeats C, ceil(H / stride), ceil(W / stride)]."""
-        return over_time(self.pooled, x_TBCHW).repeat(1, 1, self.repeats, 1, 1)
+        return over_time(self._pooled_and_repeated, x_TBCHW)
 
-    def pooled(self, x: Tensor) -> Tensor:
-        """[B, C, H, W], without the repetition."""
-        if self.pool == "max":
-            return functional.max_pool2d(x, self.stride, ceil_mode=True)
-        return functional.avg_pool2d(x, self.stride, ceil_mode=True)
+    def _pooled_and_repeated(self, x: Tensor) -> Tensor:
+        pool = functional.max_pool2d if self.pool == "max" else functional.avg_pool2d
+        return torch.cat([pool(x, self.stride, ceil_mode=True)] * self.repeats, 1)  # in the layout of x, unlike repeat
 
     def extra_repr(self) -> str:
         return f"{self.pool}, stride={self.stride}, repeats={self.repeats}"

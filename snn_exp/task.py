@@ -15,6 +15,7 @@ import torchmetrics
 from torch import Tensor, nn
 from torch.nn import functional
 
+from snn_exp.compiling import Compiled
 from snn_exp.encodings import Encoding
 from snn_exp.energy import FiringRate
 from snn_exp.lockstep import Seat
@@ -53,6 +54,7 @@ class Classification(pl.LightningModule):
         self.seed = seed
         self._teachers: list[Classification] = []  # a plain list, and so none of our weights
         self._seat: Seat | None = None
+        self._compiled: Compiled | None = None
         self.train_acc = _accuracy(num_classes)
         self.eval_acc = nn.ModuleDict(
             {split: _accuracy(num_classes, sync_on_compute=False) for split in ("val_", "test_")}
@@ -68,6 +70,8 @@ class Classification(pl.LightningModule):
         x_TBCHW = share_of(self.encoding(x), axis=1)
         if self._seat is not None and self.training:
             return self._seat.forward(self.network, x_TBCHW)
+        if self._compiled is not None and self.training:
+            return self._compiled(x_TBCHW)
         logits: Tensor = self.network(x_TBCHW)
         return logits
 
@@ -79,6 +83,15 @@ class Classification(pl.LightningModule):
             yield
         finally:
             self._seat = None
+
+    @contextmanager
+    def through(self, compiled: Compiled | None) -> Iterator[None]:
+        """Inside the block training batches go through the compiled network, if there is one."""
+        self._compiled = compiled
+        try:
+            yield
+        finally:
+            self._compiled = None
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients of the loss."""

@@ -22,13 +22,14 @@ from torch.nn import functional
 
 from snn_exp import callbacks, resuming, tracking
 from snn_exp.checkpointing import checkpoint_activations
+from snn_exp.compiling import Compiled, require_compiler
 from snn_exp.config import ExperimentConfig, TrainerConfig
 from snn_exp.encodings import ENCODINGS
 from snn_exp.energy import SynapticOperations, dense_macs
 from snn_exp.errors import UserError
 from snn_exp.events import make_dataset
 from snn_exp.kernels import Choice, choose, fuse
-from snn_exp.layers import PartFactories, make_part_factories
+from snn_exp.layers import PartFactories, lay_channels_last, make_part_factories
 from snn_exp.loading import DataModule
 from snn_exp.lockstep import Lockstep, Seat
 from snn_exp.mirror import Mirror, make_mirror
@@ -71,6 +72,8 @@ def run(
     if (stored := folder.result()) is not None and folder.is_complete(config):
         return stored
     _require_devices(config.trainer)
+    if config.trainer.compile:
+        require_compiler("cuda" if _is_on_gpus(config.trainer) else "cpu")
     with _a_full_disk_in_words(folder), owning(folder.path) as ownership:
         if config.trainer.devices > 1 and folder.result() is None:
             together(config.trainer.devices, _run_one_of, config, folder, ownership.token, echo, live)
@@ -153,7 +156,8 @@ def _train(
         folder.finish(result)
         return result
     operations: dict[str, Operations] = {}
-    with task.in_step(seat):
+    compiled = Compiled(task.network, say) if config.trainer.compile else None
+    with task.in_step(seat), task.through(compiled):
         diverged = _fit(trainer, task, data, folder, say)
     if diverged:
         say(f"diverged: {diverged}")
@@ -172,6 +176,7 @@ def _train(
     result = Result(
         run_id=config.run_id, status=status, config=config.to_plain(), metrics=metrics, duration_s=clock.wall_s,
         cpu_s=clock.cpu_s, peak_memory_mib=memory.peak_mib, finished_at=now(), best_epoch=best_epoch,
+        compile_s=compiled.seconds if compiled else None,
         split_fingerprint=data.dataset.fingerprint, layers=layers, operations=operations,
     )  # fmt: skip
     ownership.check()
@@ -224,13 +229,16 @@ def require_stackable(config: ExperimentConfig) -> None:
 
 
 def _require_devices(trainer: TrainerConfig) -> None:
-    on_gpus = trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
     num_gpus = torch.cuda.device_count()
-    if on_gpus and 1 < trainer.devices > num_gpus:
+    if _is_on_gpus(trainer) and 1 < trainer.devices > num_gpus:
         raise UserError(
             f"trainer.devices={trainer.devices} asks for more GPUs than the {num_gpus} of this machine; type "
             f"trainer.devices={max(1, num_gpus)}, or trainer.accelerator=cpu"
         )
+
+
+def _is_on_gpus(trainer: TrainerConfig) -> bool:
+    return trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
 
 
 def _prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Classification]:
@@ -305,6 +313,8 @@ def assemble(config: ExperimentConfig, seen: Seen, kernels: Choice | None = None
         config.network, _parts(config), in_shape=seen.in_shape, num_classes=seen.num_classes,
         num_layers=config.depth.num_layers, residual=config.residual,
     )  # fmt: skip
+    if config.trainer.channels_last:
+        lay_channels_last(network)
     if kernels is not None and kernels.used == "fused":
         fuse(network)
     if config.trainer.checkpoint_activations:

@@ -38,6 +38,7 @@ ORDER = [
     "dataflow",
     "ac_only",
     "checkpointing",
+    "compiling",
     "encodings",
     "camera",
     "datasets",

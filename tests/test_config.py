@@ -45,7 +45,7 @@ def test_what_decides_the_result_decides_the_run_id(override: str) -> None:
     "override",
     ["trainer.num_threads=2", "trainer.test=false", "trainer.progress=false", "trainer.accelerator=cpu",
      "trainer.devices=2", "trainer.devices=2 trainer.strategy=ddp", "trainer.checkpoint_activations=true",
-     "trainer.kernels=reference", "logger=none",
+     "trainer.kernels=reference", "trainer.compile=true", "trainer.channels_last=true", "logger=none",
      "logger.project=other", "energy=h45_int8", "energy.mac_pj=3", "neuron=lif norm=bn", "encoding=direct", "encoding=auto",
      "surrogate=atan", "weight_quant=none"],
 )  # fmt: skip

@@ -55,6 +55,8 @@ def choose(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = Non
     """
     if trainer.kernels == "reference":
         return Choice("reference", "trainer.kernels=reference")
+    if trainer.compile:
+        return Choice("reference", "trainer.compile=true compiles the plain path")
     gpu = _is_on_a_gpu(trainer)
     if trainer.kernels == "auto" and gpu:
         return Choice("reference", "the fused kernels were not measured on a GPU yet; trainer.kernels=fused takes them")
