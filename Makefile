@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray killed search wandb export check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed search wandb export check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -70,6 +70,12 @@ bench-kernels: setup  ## the fused passes beside the plain path and the convolut
 
 bench-integer: setup  ## int8 networks beside float32 ones, batch by batch, into benchmarks/integer.md
 	$(BIN)/python benchmarks/integer.py
+
+bench-scaling: setup  ## a step against depth, T, width and batch, S2NN beside ReLU, memory, into benchmarks/scaling.md
+	$(BIN)/python benchmarks/scaling.py
+
+bench-training: setup  ## what each way to train costs: kernels, layout, precision, compile, into benchmarks/training.md
+	$(BIN)/python benchmarks/training.py
 
 bench-sweep: setup  ## what a sweep costs beside its training: 20 runs of two minutes, into benchmarks/sweep.md
 	$(BIN)/python benchmarks/sweep.py

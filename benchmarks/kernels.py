@@ -8,7 +8,6 @@ writes it to kernels.md beside this file, that of a GPU to kernels_cuda.md.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import statistics
 import sys
@@ -17,8 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-if os.environ.get("THP_MEM_ALLOC_ENABLE") != "1":  # read by torch's allocator when it is loaded
-    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "THP_MEM_ALLOC_ENABLE": "1"})
+from snn_exp.allocator import keep_freed_memory
+
+keep_freed_memory()
 
 import torch
 from rounds import in_rounds, machine, ratio

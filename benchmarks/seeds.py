@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-if os.environ.get("THP_MEM_ALLOC_ENABLE") != "1":  # read by torch's allocator when it is loaded
-    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "THP_MEM_ALLOC_ENABLE": "1"})
+from snn_exp.allocator import keep_freed_memory
+
+keep_freed_memory()
 
 from rounds import machine, ratio
 

@@ -6,12 +6,12 @@ hands is one sentence and exit code 2; a run that crashed is exit code 1; otherw
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
-# Large tensors on fresh pages cost a CPU more time than computing on them; torch reads this when it loads.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+from snn_exp.allocator import keep_freed_memory
+
+keep_freed_memory()
 
 from snn_exp.commands import COMMANDS
 from snn_exp.errors import UserError, unknown

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "snn_exp"
 # A file imports only files above it. A folder is one place: its files, and then, under its own name, what they
 # show to the rest (__init__.py).
 ORDER = [
+    "allocator",
     "errors",
     "registry",
     "shares",

@@ -1,0 +1,47 @@
+"""A training step of a config, as what a round of a page runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch.nn import functional
+
+from snn_exp.compose import compose
+from snn_exp.config import ExperimentConfig
+from snn_exp.train import Seen, assemble, kernels_of
+
+
+def composed(*overrides: str) -> ExperimentConfig:
+    """A run on a CPU, with the kernels that `trainer.kernels=auto` takes unless told."""
+    return compose(["trainer.accelerator=cpu", "logger=none", *overrides])
+
+
+def training_step(
+    config: ExperimentConfig,
+    in_shape: Sequence[int] = (1, 8, 8),
+    batch_size: int = 32,
+    through: Callable[[torch.nn.Module], Callable[[torch.Tensor], torch.Tensor]] = lambda network: network,
+) -> Callable[[], None]:
+    """Forward, loss and backward on random images; time does not depend on what is seen.
+
+    Args:
+        config: of the network; its precision is honoured, and its number of threads is the caller's to set.
+        in_shape: (C, H, W).
+        batch_size: B.
+        through: what the training batches go through, such as torch.compile.
+    """
+    torch.manual_seed(0)
+    seen = Seen(in_shape=tuple(in_shape), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
+    task = assemble(config, seen, kernels_of(config)).train()
+    x, y_B = torch.rand(batch_size, *in_shape), torch.arange(batch_size) % 10
+    network = through(task.network)
+    autocast = config.trainer.precision == "bf16-mixed"
+
+    def step() -> None:
+        task.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits_BK = network(task.encoding(x))
+        functional.cross_entropy(logits_BK.float(), y_B).backward()
+
+    return step
