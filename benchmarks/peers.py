@@ -193,7 +193,7 @@ def network(way: Way, task: str) -> nn.Module:
         if way.who == "snn_exp, folded":
             ours = fold(ours).network
         if way.who in ("snn_exp", "snn_exp, folded"):
-            fuse(ours)
+            fuse(ours, overwrite=True)
         model = ours
     if way.layout == "channels_last":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

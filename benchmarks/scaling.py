@@ -127,7 +127,7 @@ TWO_THREADS = ("20 layers, 8x8, width 64, batch 32", "20 layers, 32x32, width 16
 
 
 def on_two_threads(num_rounds: int) -> Iterator[str]:
-    """Wall time; the fused passes have one thread, so two take the plain path."""
+    """Wall time; the fused passes keep to one thread, the convolutions take two."""
     points = {(name, method): of(method, **SHAPES[name]) for name in TWO_THREADS for method in METHODS}
     ways: dict[Any, Callable[[], object]] = {}
     for key, point in points.items():
@@ -240,6 +240,7 @@ def main() -> None:
         "## S2NN beside ReLU, of the same shape\n",
         *beside_relu(spent),
         "\n## Two threads, wall time\n",
+        "The fused passes keep to one thread; torch's convolutions take two.\n",
         *on_two_threads(options.rounds),
         "\n## Memory against T\n",
         "What two steps add to the resident memory of a fresh process: lif, 20 layers, 32x32 pixels, a batch of 64.\n",

@@ -8,7 +8,7 @@ import platform
 
 # glibc's name of a setting, its number for mallopt (malloc.h), its value
 _SETTINGS = (
-    ("MALLOC_MMAP_THRESHOLD_", -3, 2**30),  # bytes from which memory comes from, and goes back to, the system
+    ("MALLOC_MMAP_THRESHOLD_", -3, 2**25),  # bytes from which memory comes from, and goes back to, the system
     ("MALLOC_TRIM_THRESHOLD_", -1, 2**31 - 1),  # bytes unused at the top of the heap that go back to the system
 )
 
@@ -18,7 +18,8 @@ def keep_freed_memory() -> None:
 
     Every step frees what the next one needs again. The system hands memory out as empty pages, and filling in the pages
     of large tensors costs more than computing on them; large pages, and keeping what was freed, spare most of that.
-    A process holds more memory for it (benchmarks/training.md). What the user has set stays as it is.
+    Tensors of more than 32 MiB go back to the system all the same: kept, they would leave gaps in the heap that double
+    what a process holds. What the user has set stays as it is (benchmarks/training.md).
 
     Source: mallopt(3); THP_MEM_ALLOC_ENABLE in torch's c10/core/alignment.h.
 

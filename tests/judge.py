@@ -119,9 +119,9 @@ def network(neuron: str = "lif", norm: str = "bn", residual: str = "pre", **para
     return built.double()
 
 
-def fused(plain: Network) -> Network:
+def fused(plain: Network, *, overwrite: bool = False) -> Network:
     twin = copy.deepcopy(plain)
-    fuse(twin)
+    fuse(twin, overwrite=overwrite)
     return twin
 
 

@@ -19,6 +19,7 @@ from snn_exp.compose import compose
 from snn_exp.config import TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.kernels import build, choose
+from snn_exp.layers import Conv2d, lay_channels_last
 from snn_exp.neurons import KLIF, LIF, SRM, Neuron, Sign
 from snn_exp.norms import BatchNorm, PSPNorm
 from snn_exp.results import RunFolder
@@ -151,6 +152,40 @@ def test_psp_norms_take_in_the_synapse_and_synapses_stand_alone_behind_others() 
     assert set(behind_bn.values()) == {"_filter"}
 
 
+@pytest.mark.parametrize("neuron", ["lif", "s2nn", "sign"])
+@pytest.mark.parametrize("residual", ["pre", "bireal", "post", "ms", "none"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_spikes_written_over_their_current_are_those_of_the_plain_path(
+    neuron: str, residual: str, turned: bool
+) -> None:
+    plain = network(neuron, residual=residual)
+    x = torch.rand(1 if neuron in ("s2nn", "sign") else 2, 6, 1, 4, 4, dtype=torch.float64)
+    plain(x)  # running moments that are not those of a network that saw nothing
+    twin = fused(plain, overwrite=True)
+    if turned:
+        lay_channels_last(twin)
+    for training in (False, True):
+        plain.train(training), twin.train(training)
+        with torch.no_grad():
+            torch.testing.assert_close(twin(x), plain(x))
+    for ours, theirs in zip(learned(twin.train(), len(x), 3), learned(plain.train(), len(x), 3), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_only_a_current_that_the_neuron_alone_reads_is_written_over() -> None:
+    twin = fused(network(residual="ms"), overwrite=True).eval()  # a stream of currents, which blocks and neurons read
+    x = torch.rand(2, 6, 1, 4, 4, dtype=torch.float64) * 4
+    kept: dict[str, list[torch.Tensor]] = {}
+    for name, module in twin.named_modules():
+        if isinstance(module, BatchNorm | Conv2d):
+            module.register_forward_hook(lambda module, given, y, name=name: kept.setdefault(name, []).append(y))
+    for mode in (torch.enable_grad(), torch.inference_mode()):
+        with mode:
+            twin(x)
+    overwritten = {name for name, (with_gradients, without) in kept.items() if not with_gradients.equal(without)}
+    assert overwritten == {f"stages.{stage}.0.activation2.norm" for stage in range(3)}
+
+
 @pytest.mark.parametrize("norm", ["bn", "psp"])
 def test_activations_computed_again_give_the_same(norm: str) -> None:
     twin = fused(network(norm=norm))
@@ -174,7 +209,6 @@ class Guest(ATan):
     [
         ({"precision": "16-mixed"}, LIF, "the fused kernels are for trainer.precision=32-true, 64-true, bf16-mixed, not 16-mixed"),
         ({"devices": 2}, LIF, "the fused kernels see one share of a batch, and trainer.devices is 2"),
-        ({"num_threads": 2}, LIF, "the fused kernels have one thread, and trainer.num_threads is 2"),
         ({}, KLIF, "neuron=klif has no fused form"),
         ({}, lambda: LIF((), Guest()), "surrogate=Guest has no fused form"),
         ({}, lambda: SRM(refractory="slayer"), "neuron=srm with neuron.refractory=slayer has no fused form"),

@@ -30,15 +30,33 @@ def pass_at(x: Tensor) -> Callable[..., None]:
 
 def fire(neuron: Neuron, form: Form, norm: BatchNorm | None, x_TBN: Tensor) -> Tensor:
     """What the neuron makes of x, or of norm(x) if a norm in training is given."""
-    leak = neuron.leak() if isinstance(neuron, LIF) else 0.0
     bn = None if norm is None else norm.bn
     if bn is not None:
         assert bn.num_batches_tracked is not None
         bn.num_batches_tracked.add_(1)
     gain_C, bias_C = (None, None) if bn is None else (bn.weight, bn.bias)
-    threshold = neuron.threshold_as(x_TBN.new_empty((), dtype=computed_in(x_TBN)))
-    s: Tensor = _Passes.apply(x_TBN, threshold, leak, gain_C, bias_C, form, _numbers(neuron), bn)
+    s: Tensor = _Passes.apply(
+        x_TBN, _threshold(neuron, x_TBN), _leak(neuron), gain_C, bias_C, form, _numbers(neuron), bn
+    )
     return s
+
+
+def fire_over(neuron: Neuron, form: Form, x_TBN: Tensor) -> Tensor:
+    """What the neuron makes of x, without gradients and in the place of x, if a pass can read it as it lies."""
+    s_TBN = x_TBN if channels_last(x_TBN) else x_TBN.contiguous()
+    pass_at(s_TBN)(
+        "forward", form, _numbers(neuron), x=s_TBN, threshold=_threshold(neuron, s_TBN), leak=_leak(neuron), gain=None,
+        bias=None, statistics=None, s=s_TBN,
+    )  # fmt: skip
+    return s_TBN
+
+
+def _leak(neuron: Neuron) -> Tensor | float:
+    return neuron.leak() if isinstance(neuron, LIF) else 0.0
+
+
+def _threshold(neuron: Neuron, x_TBN: Tensor) -> Tensor:
+    return neuron.threshold_as(x_TBN.new_empty((), dtype=computed_in(x_TBN)))
 
 
 def _numbers(neuron: Neuron) -> dict[str, float]:
