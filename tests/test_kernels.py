@@ -18,6 +18,7 @@ from snn_exp.checkpointing import checkpoint_activations
 from snn_exp.compose import compose
 from snn_exp.config import TrainerConfig
 from snn_exp.errors import UserError
+from snn_exp.fold import fold
 from snn_exp.kernels import build, choose
 from snn_exp.layers import Conv2d, lay_channels_last
 from snn_exp.neurons import KLIF, LIF, SRM, Neuron, Sign
@@ -170,6 +171,19 @@ def test_spikes_written_over_their_current_are_those_of_the_plain_path(
             torch.testing.assert_close(twin(x), plain(x))
     for ours, theirs in zip(learned(twin.train(), len(x), 3), learned(plain.train(), len(x), 3), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("neuron", ["lif", "s2nn", "srm"])
+@pytest.mark.parametrize("residual", ["pre", "bireal", "post", "none"])
+def test_a_folded_network_gives_the_same_where_some_neurons_have_taken_over_a_norm(neuron: str, residual: str) -> None:
+    plain = network(neuron, residual=residual)
+    x = torch.rand(1 if neuron == "s2nn" else 2, 6, 1, 4, 4, dtype=torch.float64)
+    plain(x)
+    folded = fold(plain.eval()).network
+    twin = fused(folded, overwrite=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(twin(x), folded(x))
+        torch.testing.assert_close(twin(x), plain(x))
 
 
 def test_only_a_current_that_the_neuron_alone_reads_is_written_over() -> None:

@@ -103,10 +103,11 @@ def fuse(network: Network, *, overwrite: bool = False) -> None:
     """From now on neurons, synapses and PSP norms of a network use the fused passes.
 
     A neuron takes in the batch norm that it alone reads, a PSP norm the synapse. They do so in training only: in eval
-    each stands for itself, so that the network is bitwise the plain one. Names in the state_dict stay as they are.
+    each stands for itself, so that the network is bitwise the plain one. What has no fused form, such as a neuron with
+    a norm folded in, stays as it is. Names in the state_dict do as well.
 
     Args:
-        network: with neurons that have a fused form; it may be moved to another device later.
+        network: it may be moved to another device later.
         overwrite: where no gradients are asked for, a neuron writes its spikes over a current that it alone reads,
             which takes half the memory and less time. A hook that keeps such a current keeps spikes then.
     """
@@ -114,7 +115,8 @@ def fuse(network: Network, *, overwrite: bool = False) -> None:
     own = set(_neurons_with_a_current_of_their_own(network)) if overwrite else set()
     for neuron in [module for module in network.modules() if isinstance(module, Neuron)]:
         form = form_of(neuron)
-        assert not isinstance(form, str), form
+        if isinstance(form, str):
+            continue
         norm = norm_of.get(neuron)
         _replace_forward(neuron, functools.partial(_fire, neuron, form, norm, neuron in own))
         if norm is not None:

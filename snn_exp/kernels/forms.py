@@ -89,6 +89,8 @@ def form_of(neuron: Neuron) -> Form | str:
         return f"surrogate={surrogate} has no fused form"
     if neuron.membrane_norm is not None:
         return "a norm on the membrane has no fused form"
+    if neuron.folded_threshold is not None:
+        return "a norm folded into a threshold has no fused form"
     if isinstance(neuron, SRM) and neuron.refractory != "exponential":
         return f"neuron={name} with neuron.refractory={neuron.refractory} has no fused form"
     dynamics, reset = _course(neuron)
