@@ -28,7 +28,7 @@ from snn_exp.encodings import ENCODINGS
 from snn_exp.energy import SynapticOperations, dense_macs
 from snn_exp.errors import UserError
 from snn_exp.events import make_dataset
-from snn_exp.kernels import Choice, choose, fuse
+from snn_exp.kernels import Choice, choose, fuse, is_on_a_gpu
 from snn_exp.layers import PartFactories, lay_channels_last, make_part_factories
 from snn_exp.loading import DataModule
 from snn_exp.lockstep import Lockstep, Seat
@@ -72,8 +72,6 @@ def run(
     if (stored := folder.result()) is not None and folder.is_complete(config):
         return stored
     _require_devices(config.trainer)
-    if config.trainer.compile:
-        require_compiler("cuda" if _is_on_gpus(config.trainer) else "cpu")
     with _a_full_disk_in_words(folder), owning(folder.path) as ownership:
         if config.trainer.devices > 1 and folder.result() is None:
             together(config.trainer.devices, _run_one_of, config, folder, ownership.token, echo, live)
@@ -229,16 +227,21 @@ def require_stackable(config: ExperimentConfig) -> None:
 
 
 def _require_devices(trainer: TrainerConfig) -> None:
-    num_gpus = torch.cuda.device_count()
-    if _is_on_gpus(trainer) and 1 < trainer.devices > num_gpus:
+    if trainer.accelerator == "gpu" and not torch.accelerator.is_available():
+        raise UserError("trainer.accelerator=gpu, and torch finds no GPU on this machine; leave it out, or type cpu")
+    on_a_gpu, num_gpus = is_on_a_gpu(trainer), torch.cuda.device_count()
+    if on_a_gpu and 1 < trainer.devices > num_gpus:
         raise UserError(
             f"trainer.devices={trainer.devices} asks for more GPUs than the {num_gpus} of this machine; type "
             f"trainer.devices={max(1, num_gpus)}, or trainer.accelerator=cpu"
         )
-
-
-def _is_on_gpus(trainer: TrainerConfig) -> bool:
-    return trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.cuda.is_available())
+    if on_a_gpu and trainer.precision == "bf16-mixed" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError(
+            "trainer.precision=bf16-mixed, and this GPU does not compute in bfloat16; type trainer.precision=16-mixed, "
+            "32-true, or trainer.accelerator=cpu"
+        )
+    if trainer.compile:
+        require_compiler("cuda" if on_a_gpu else "cpu")
 
 
 def _prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Classification]:

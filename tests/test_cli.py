@@ -90,12 +90,6 @@ ERRORS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-    return tmp_path / "out"
-
-
 @pytest.mark.parametrize("command", ERRORS)
 def test_a_fault_is_one_sentence_and_exit_code_2(
     command: str, capsys: pytest.CaptureFixture[str], output: Path

@@ -16,12 +16,6 @@ from snn_exp.runs import stored_runs
 from tests.stored import store
 
 
-@pytest.fixture(autouse=True)
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
-    return tmp_path
-
-
 def compared(*filters: str, metric: str = "test/acc", **asked: Any) -> Comparison:
     return of_runs(stored_runs(filters), metric=metric, profile=EnergyConfig(), title="t", **asked)
 

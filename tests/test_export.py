@@ -10,7 +10,6 @@ import dataclasses
 import importlib.util
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +39,6 @@ from snn_exp.results import RunFolder
 from tests.test_fold import NEURONS, as_if_trained, make_network
 
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128", "trainer.max_epochs=1")
-
-
-@pytest.fixture(autouse=True)
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-    return tmp_path / "out"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tiny(*overrides: str) -> ExperimentConfig:

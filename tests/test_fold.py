@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +58,6 @@ SIGN_STRUCTURES = [
     for s in STRUCTURES
     if s.get("network", {}).get("readout") != "spikes" and s.get("residual", {}).get("name") not in ("ms", "sew_add")
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_network(
@@ -269,12 +260,6 @@ def test_a_comparison_counts_flipped_spikes_and_sees_another_network() -> None:
 
 
 # --- the command -----------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-    return tmp_path / "out"
 
 
 def tiny(*overrides: str) -> ExperimentConfig:

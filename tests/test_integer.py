@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,19 +26,6 @@ LAYERS: dict[str, Any] = {
     "1x1 strided": lambda: nn.Conv2d(8, 16, 1, stride=2),
     "linear": lambda: nn.Linear(33, 9),
 }
-
-
-@pytest.fixture(autouse=True)
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def layer_and_spikes(kind: str) -> tuple[Any, Tensor]:

@@ -17,12 +17,6 @@ from snn_exp.results import RunFolder
 TINY = ("network.width=4", "logger=none", "neuron=s2nn", "trainer.max_epochs=1", "optim.batch_size=128")
 
 
-@pytest.fixture(autouse=True)
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-    return tmp_path / "out"
-
-
 @pytest.mark.parametrize(
     ("launcher", "package", "extra"),
     [("submitit_slurm", "hydra-submitit-launcher", "slurm"), ("ray", "hydra-ray-launcher", "ray")],

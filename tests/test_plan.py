@@ -16,12 +16,6 @@ from snn_exp.results import Result, RunFolder
 TINY = ("network.width=4", "logger=none", "trainer.max_epochs=2", "optim.batch_size=128", "neuron=s2nn")
 
 
-@pytest.fixture(autouse=True)
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-    return tmp_path / "out"
-
-
 def result_of(config: ExperimentConfig, cpu_s: float) -> Result:
     return Result(config.run_id, "done", config.to_plain(), {}, cpu_s, cpu_s, "now", 0, "")
 

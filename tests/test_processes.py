@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch import distributed as dist
 
-from snn_exp import train
+from snn_exp import cli, train
 from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
 from snn_exp.errors import UserError
@@ -298,6 +298,7 @@ def test_a_last_batch_that_is_too_small_is_refused() -> None:
 
 
 def test_more_devices_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UserError) as raised:
         train.run(tiny("trainer.accelerator=gpu", "trainer.devices=3"))
@@ -305,3 +306,19 @@ def test_more_devices_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
         "trainer.devices=3 asks for more GPUs than the 2 of this machine; type trainer.devices=2, or "
         "trainer.accelerator=cpu"
     )
+
+
+def test_a_gpu_without_bfloat16_is_named_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    config = tiny("trainer.precision=bf16-mixed", "trainer.accelerator=gpu")
+    with pytest.raises(UserError, match=r"^trainer\.precision=bf16-mixed, and this GPU does not compute in bfloat16; "):
+        train.run(config)
+    assert not RunFolder.of(config).path.exists()
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "logger=none", "neuron=s2nn", "trainer.accelerator=gpu"]) == 2
+    said = "trainer.accelerator=gpu, and torch finds no GPU on this machine; leave it out, or type cpu"
+    assert capsys.readouterr().err.strip().endswith(said)

@@ -30,12 +30,6 @@ TINY = (*SMALL, "network.width=4", "neuron=s2nn", "trainer.max_epochs=1")
 RATES = "optim.lr=tag(log,interval(0.001,0.03))"
 
 
-@pytest.fixture(autouse=True)
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-    return tmp_path / "out"
-
-
 def states(search: searching.Search) -> list[str]:
     return [trial.state.name for trial in search.study().trials]
 

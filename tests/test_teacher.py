@@ -20,12 +20,6 @@ TINY = ("network.width=4", "logger=none", "trainer.max_epochs=1", "optim.batch_s
 RELU = "neuron=relu network.width=4 trainer.max_epochs=1 optim.batch_size=128 residual=bireal"
 
 
-@pytest.fixture(autouse=True)
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-    return tmp_path / "out"
-
-
 def student(*overrides: str) -> ExperimentConfig:
     return compose([*TINY, "neuron=s2nn", *overrides])
 

@@ -25,12 +25,6 @@ from snn_exp.results import RunFolder
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128")
 
 
-@pytest.fixture(autouse=True)
-def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-    return tmp_path / "out"
-
-
 def tiny(*overrides: str) -> ExperimentConfig:
     return compose([*TINY, "trainer.max_epochs=2", "neuron=s2nn", "residual=bireal", *overrides])
 

@@ -22,7 +22,7 @@ Triton's passes are tested in its interpreter and compiled for a GPU; they never
 trainer.kernels=fused takes them. Why C++ and not torch.compile on a CPU: benchmarks/kernels.md.
 """
 
-from snn_exp.kernels.choice import Choice, choose, fuse
+from snn_exp.kernels.choice import Choice, choose, fuse, is_on_a_gpu
 from snn_exp.kernels.forms import Form, form_of
 
-__all__ = ["Choice", "Form", "choose", "form_of", "fuse"]
+__all__ = ["Choice", "Form", "choose", "form_of", "fuse", "is_on_a_gpu"]

@@ -58,7 +58,7 @@ def choose(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = Non
         return Choice("reference", "trainer.kernels=reference")
     if trainer.compile:
         return Choice("reference", "trainer.compile=true compiles the plain path")
-    gpu = _is_on_a_gpu(trainer)
+    gpu = is_on_a_gpu(trainer)
     if trainer.kernels == "auto" and gpu:
         return Choice("reference", "the fused kernels were not measured on a GPU yet; trainer.kernels=fused takes them")
     if trainer.kernels == "auto" and neuron.emits == "signs":
@@ -72,12 +72,13 @@ def choose(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = Non
     return Choice("reference", reason)
 
 
-def _is_on_a_gpu(trainer: TrainerConfig) -> bool:
+def is_on_a_gpu(trainer: TrainerConfig) -> bool:
+    """Whether a run computes on a GPU of this machine."""
     return trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.accelerator.is_available())
 
 
 def _why_not(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None) -> str | None:
-    gpu = _is_on_a_gpu(trainer)
+    gpu = is_on_a_gpu(trainer)
     if trainer.precision not in _DTYPES:
         return f"the fused kernels are for trainer.precision={', '.join(_DTYPES)}, not {trainer.precision}"
     if trainer.devices > 1:

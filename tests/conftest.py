@@ -1,0 +1,25 @@
+"""Where every test writes, and on how many threads it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The output root of a test, which is nobody else's."""
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
+    return tmp_path / "out"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """As in a run: tests stand beside each other, and a sum has one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
