@@ -35,7 +35,7 @@ if os.environ.get("MALLOC_TRIM_THRESHOLD_") != str(2**34):
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **allocator})
 
 import torch
-from rounds import in_rounds, machine, ratio
+from rounds import in_rounds, machine, ratio, resident_mib
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -249,16 +249,10 @@ def peak_mib(task: str, way: Way) -> float:
 def print_peak(task: str, who: str, dtype: str, layout: str, compiled: str) -> None:
     run = prepared(Way(who, dtype, layout, compiled == "True"), task)
     torch.set_num_threads(1)
-    before = _status("VmRSS")
+    before = resident_mib()
     for _ in range(2):
         run()
-    print((_status("VmHWM") - before) / 1024)
-
-
-def _status(key: str) -> int:
-    """KiB, of this process."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
-    return int(line.split()[1])
+    print(resident_mib(highest=True) - before)
 
 
 class Row(NamedTuple):

@@ -36,6 +36,13 @@ def ratio(above: list[float], below: list[float]) -> str:
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def resident_mib(*, highest: bool = False) -> float:
+    """What this process holds, or the most that it held."""
+    key = "VmHWM" if highest else "VmRSS"
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
+    return int(line.split()[1]) / 1024
+
+
 def machine() -> str:
     """What it was measured on, and at which commit."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()

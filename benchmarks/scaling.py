@@ -24,7 +24,7 @@ keep_freed_memory()
 
 import numpy as np
 import torch
-from rounds import in_rounds, machine, ratio
+from rounds import in_rounds, machine, ratio, resident_mib
 from steps import composed, training_step
 
 from snn_exp.canvas import grid, legend_below
@@ -176,16 +176,10 @@ def print_peak(method: str, *numbers_and_overrides: str) -> None:
     numbers = [int(text) for text in numbers_and_overrides[: len(Point._fields) - 1]]
     torch.set_num_threads(1)
     step = Point(method, *numbers).step(*numbers_and_overrides[len(numbers) :])
-    before = _status("VmRSS")
+    before = resident_mib()
     for _ in range(2):
         step()
-    print((_status("VmHWM") - before) / 1024)
-
-
-def _status(key: str) -> int:
-    """KiB, of this process."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
-    return int(line.split()[1])
+    print(resident_mib(highest=True) - before)
 
 
 def drawn(spent: dict[Point, list[float]]) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from rounds import machine, ratio
+from rounds import machine, ratio, resident_mib
 
 from snn_exp.allocator import keep_freed_memory
 
@@ -76,7 +76,7 @@ def measure(shape: Shape, way: str, num_steps: int) -> Figures:
 
     torch.set_num_threads(1)
     config = composed(f"method={shape.method}", "depth=d20", f"network.width={shape.width}", *WAYS[way])
-    before = _status("VmRSS")
+    before = resident_mib()
     channels = 3 if shape.size == 32 else 1
     step = training_step(
         config, (channels, shape.size, shape.size), shape.batch_size,
@@ -90,13 +90,7 @@ def measure(shape: Shape, way: str, num_steps: int) -> Figures:
         start = time.process_time()
         step()
         spent.append(1000 * (time.process_time() - start))
-    return Figures(statistics.median(spent), first_s, (_status("VmHWM") - before) / 1024)
-
-
-def _status(key: str) -> int:
-    """KiB, of this process."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
-    return int(line.split()[1])
+    return Figures(statistics.median(spent), first_s, resident_mib(highest=True) - before)
 
 
 def in_a_process(shape: Shape, way: str, num_steps: int, cache: Path) -> Figures:

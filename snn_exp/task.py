@@ -76,22 +76,13 @@ class Classification(pl.LightningModule):
         return logits
 
     @contextmanager
-    def in_step(self, seat: Seat | None) -> Iterator[None]:
-        """Inside the block a training step is one of several runs at once, if there is a seat."""
-        self._seat = seat
+    def training_through(self, *, seat: Seat | None, compiled: Compiled | None) -> Iterator[None]:
+        """Inside the block training batches go through what is given: several runs at once, or a compiled network."""
+        self._seat, self._compiled = seat, compiled
         try:
             yield
         finally:
-            self._seat = None
-
-    @contextmanager
-    def through(self, compiled: Compiled | None) -> Iterator[None]:
-        """Inside the block training batches go through the compiled network, if there is one."""
-        self._compiled = compiled
-        try:
-            yield
-        finally:
-            self._compiled = None
+            self._seat = self._compiled = None
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients of the loss."""

@@ -155,7 +155,7 @@ def _train(
         return result
     operations: dict[str, Operations] = {}
     compiled = Compiled(task.network, say) if config.trainer.compile else None
-    with task.in_step(seat), task.through(compiled):
+    with task.training_through(seat=seat, compiled=compiled):
         diverged = _fit(trainer, task, data, folder, say)
     if diverged:
         say(f"diverged: {diverged}")
