@@ -10,15 +10,14 @@ import dataclasses
 import functools
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Unit
 
-from snn_exp import menu
+from snn_exp import menu, rules
 from snn_exp.errors import UserError, unknown
-from snn_exp.registry import Count, Option, Parameter, PartConfig, Scalar, parameters_of
+from snn_exp.registry import Count, Parameter, PartConfig, Scalar, parameters_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +115,6 @@ SETTINGS: dict[str, type] = {
 }
 GROUPS = (*list(menu.REGISTRIES)[:3], "depth", *list(menu.REGISTRIES)[3:], "trainer", "logger", "energy")
 
-RUN_ID = re.compile("[0-9a-f]{10}")
 KEYS = ("seed", "teacher", "experiment")  # beside the groups
 
 # What decides nothing about a result: a name, where it is logged, how it is priced.
@@ -138,9 +136,6 @@ EXECUTION = {
         "vectorized_seeds",
     )
 }
-
-# What every option of a group has, and so goes with `auto`.
-SHARED = {"encoding": ("num_steps",)}
 
 # The value of a later field that reproduces the behaviour before it: with it, run ids stay as they were.
 NEUTRAL: dict[str, Scalar] = {
@@ -267,14 +262,14 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
     for key in c:
         if key not in (*GROUPS, *KEYS):
             raise unknown("group or key", key, (*GROUPS, *KEYS), "{}=...")
-    for rule in _RULES_BEFORE_CHECK:
-        rule(c)
+    rules.answer_auto(c)
+    _refuse_an_incomplete_profile(c)
     for group in GROUPS:
         c[group] = _checked_group(group, c[group])
     seed = c["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise UserError(f"seed={seed} is not allowed: seed must be an int >= 0; the default is seed=0")
-    for rule in _RULES:
+    for rule in rules.RULES:
         rule(c)
     settings = {group: cls(**c[group]) for group, cls in SETTINGS.items()}
     return ExperimentConfig(**{**c, **settings})
@@ -309,45 +304,6 @@ def _first(group: str) -> str:
     return next(iter(menu.load().get(group, {"default": None})))
 
 
-def _option(c: dict[str, Any], group: str) -> Option:
-    return menu.load()[group][c[group]["name"]]
-
-
-def _trait(c: dict[str, Any], group: str, trait: str) -> Any:
-    return _option(c, group).traits[trait]
-
-
-def _defaults(group: str, name: str) -> dict[str, Scalar]:
-    option = menu.load()[group][name]
-    return {"name": name} | {p.name: p.default for p in option.parameters}
-
-
-# Rules that answer `auto`: they run first, since `auto` is on no list.
-
-
-def _resolve_auto(c: dict[str, Any]) -> None:
-    for group in ("neuron", "dataset"):
-        if not isinstance(c[group], dict) or c[group].get("name") not in menu.load()[group]:
-            return  # the check that follows says so
-    neuron = _option(c, "neuron").traits
-    answers = {
-        "encoding": "frames" if _trait(c, "dataset", "has_time") else "direct",
-        "surrogate": neuron["default_surrogate"],
-        "synapse": neuron["default_synapse"],
-        "weight_quant": "bnn" if neuron["emits"] == "signs" else "none",
-    }
-    for group, answer in answers.items():
-        if isinstance(c[group], dict) and c[group].get("name") == "auto":
-            shared = {key: value for key, value in c[group].items() if key in SHARED.get(group, ())}
-            extra = [key for key in c[group] if key != "name" and key not in shared]
-            if extra:
-                raise UserError(
-                    f"{group}.{extra[0]} does not go with {group}=auto, which is {answer} here; "
-                    f"type {group}={answer} {group}.{extra[0]}=..."
-                )
-            c[group] = _defaults(group, answer) | shared
-
-
 def _refuse_an_incomplete_profile(c: dict[str, Any]) -> None:
     """A default in the place of a constant that a profile forgets would price it as another one."""
     given = c["energy"]
@@ -362,211 +318,3 @@ def _refuse_an_incomplete_profile(c: dict[str, Any]) -> None:
                 f"{', '.join(names[:-2])}, and {' and '.join(names[-2:])} both or neither; type energy.{name}=..., or "
                 f"{name}: ... in its YAML file"
             )
-
-
-# Rules over checked values: what resolves, what has no effect, what is refused.
-
-
-def _refuse_an_encoding_of_other_data(c: dict[str, Any]) -> None:
-    dataset, encoding = c["dataset"]["name"], c["encoding"]["name"]
-    if _trait(c, "dataset", "has_time") and not _trait(c, "encoding", "has_time"):
-        raise UserError(
-            f"encoding={encoding} makes steps out of images, and the samples of dataset={dataset} have time already; "
-            f"leave encoding out, or type encoding=frames"
-        )
-    if _trait(c, "encoding", "has_time") and not _trait(c, "dataset", "has_time"):
-        raise UserError(
-            f"encoding={encoding} reads samples with time, and dataset={dataset} has images; leave encoding out, or "
-            f"choose data with time such as dataset=digits_dvs"
-        )
-
-
-def _resolve_num_steps(c: dict[str, Any]) -> None:
-    single_step, neuron = _trait(c, "neuron", "single_step"), c["neuron"]["name"]
-    num_steps = c["encoding"]["num_steps"]
-    if num_steps is None:
-        c["encoding"]["num_steps"] = 1 if single_step else 4
-    elif single_step and num_steps != 1:
-        raise UserError(
-            f"encoding.num_steps={num_steps} does not go with neuron={neuron}, which has a single step; "
-            f"leave encoding.num_steps out, or choose a neuron with time such as neuron=lif"
-        )
-    least = _trait(c, "encoding", "min_steps")
-    if c["encoding"]["num_steps"] < least:
-        raise UserError(
-            f"encoding={c['encoding']['name']} needs at least {least} steps and has "
-            f"{c['encoding']['num_steps']}; type encoding.num_steps=4 with a neuron that has time, "
-            f"or encoding=direct"
-        )
-
-
-def _drop_what_has_no_effect(c: dict[str, Any]) -> None:
-    if _trait(c, "neuron", "default_surrogate") == "none":
-        c["surrogate"] = _defaults("surrogate", "none")
-    elif c["surrogate"]["name"] == "none":
-        raise UserError(
-            f"surrogate=none gives neuron={c['neuron']['name']} no gradient; leave it out, or type "
-            f"surrogate={_trait(c, 'neuron', 'default_surrogate')}"
-        )
-    if c["synapse"]["name"] == "exponential" and c["encoding"]["num_steps"] == 1:
-        c["synapse"] = _defaults("synapse", "identity")
-    if not _trait(c, "network", "has_blocks"):
-        c["residual"] = _defaults("residual", "none")
-    real_stream = _trait(c, "residual", "stream") == "real"
-    if "readout" in c["network"] and (c["network"]["readout"] is None or not real_stream):
-        c["network"]["readout"] = _trait(c, "residual", "default_readout")
-
-
-def _refuse_depths(c: dict[str, Any]) -> None:
-    step, offset = _trait(c, "network", "layers_step"), _trait(c, "network", "layers_offset")
-    num_layers, network = c["depth"]["num_layers"], c["network"]["name"]
-    n = max(1, round((num_layers - offset) / step))
-    if num_layers != offset + n * step:
-        form = f"{step}n + {offset}" if step > 1 else f"at least {offset + 1}"
-        raise UserError(
-            f"depth={num_layers} is not a depth of network={network}, which has {form} layers; the nearest "
-            f"is {offset + n * step}: type depth=d{offset + n * step}"
-        )
-
-
-def _refuse_psp_of_signs(c: dict[str, Any]) -> None:
-    if c["norm"]["name"] == "psp" and _trait(c, "neuron", "emits") == "signs":
-        raise UserError(
-            f"norm=psp does nothing with neuron={c['neuron']['name']}: the second moment of -1 and +1 is 1; "
-            f"type norm=bn"
-        )
-
-
-_EMITTED = {"signs": "-1 and +1", "real": "real values"}
-
-
-def _refuse_blocks_without_spikes(c: dict[str, Any]) -> None:
-    emits, neuron, residual = _trait(c, "neuron", "emits"), c["neuron"]["name"], c["residual"]["name"]
-    if _trait(c, "residual", "needs_spikes") and emits != "spikes":
-        raise UserError(
-            f"residual={residual} combines spikes and neuron={neuron} emits {_EMITTED[emits]}; type residual=bireal, "
-            f"or a neuron that spikes such as neuron=lif"
-        )
-
-
-def _refuse_placements(c: dict[str, Any]) -> None:
-    norm, neuron = c["norm"]["name"], c["neuron"]["name"]
-    placements, emits = _trait(c, "norm", "placements"), _trait(c, "neuron", "emits")
-    if "membrane" in placements and not _trait(c, "neuron", "has_membrane"):
-        raise UserError(
-            f"norm={norm} stands on the membrane and neuron={neuron} has none that lasts from step to step; type "
-            f"norm=bn, or choose a neuron with a membrane such as neuron=lif"
-        )
-    if "spike" in placements and emits != "spikes":
-        raise UserError(
-            f"norm={norm} counts spikes and neuron={neuron} emits {_EMITTED[emits]}; type "
-            f"norm=bn, or choose a neuron that spikes such as neuron=lif"
-        )
-
-
-def _refuse_outlasted_steps(c: dict[str, Any]) -> None:
-    if c["synapse"].get("sampling") == "slayer":
-        delay, num_steps = c["depth"]["num_layers"] - 1, c["encoding"]["num_steps"]
-        if delay >= num_steps:
-            raise UserError(
-                f"synapse.sampling=slayer delays the longest path by {delay} steps and encoding.num_steps is "
-                f"{num_steps}, so it carries nothing; type encoding.num_steps={delay + 1} or more, or "
-                f"synapse.sampling=immediate"
-            )
-
-
-def _refuse_idle_width_schedules(c: dict[str, Any]) -> None:
-    schedule, end = c["optim"]["width_schedule"], c["optim"]["width_end"]
-    if schedule == "constant" and end != 1:
-        raise UserError(
-            f"optim.width_end={end:g} is the end of a schedule and optim.width_schedule is constant; type "
-            f"optim.width_schedule=linear or cosine, or leave optim.width_end out"
-        )
-    if schedule != "constant" and end == 1:
-        raise UserError(
-            f"optim.width_schedule={schedule} ends where it starts; type optim.width_end=0.5, say, or leave it out"
-        )
-    if schedule != "constant" and c["surrogate"]["name"] == "none":
-        raise UserError(
-            f"optim.width_schedule={schedule} is of a surrogate's width and neuron={c['neuron']['name']} has no "
-            f"surrogate; leave it out, or choose a neuron that spikes such as neuron=s2nn"
-        )
-
-
-def _refuse_unreadable_teachers(c: dict[str, Any]) -> None:
-    teacher = c.get("teacher")
-    if teacher is not None and not (isinstance(teacher, str) and ("=" in teacher or RUN_ID.fullmatch(teacher))):
-        raise UserError(
-            f"teacher={teacher} is neither a run id, which has 10 hex digits, nor overrides; type teacher=0123456789, "
-            f"or teacher='method=relu_bn depth=d20'"
-        )
-    for key in ("teacher_weight", "teacher_temperature"):
-        if teacher is None and c["optim"][key] != _defaults("optim", c["optim"]["name"])[key]:
-            raise UserError(f"optim.{key} does nothing without a teacher; type teacher=RUN_ID as well, or leave it out")
-
-
-def _refuse_idle_devices(c: dict[str, Any]) -> None:
-    devices, batch_size = c["trainer"]["devices"], c["optim"]["batch_size"]
-    if c["trainer"]["strategy"] == "ddp" and devices == 1:
-        raise UserError(
-            "trainer.strategy=ddp shares every batch among devices and trainer.devices is 1; type trainer.devices=2, "
-            "or leave trainer.strategy out"
-        )
-    if devices > batch_size:
-        raise UserError(
-            f"trainer.devices={devices} share every batch and optim.batch_size={batch_size} has no sample for some; "
-            f"type trainer.devices={batch_size} or fewer, or a larger optim.batch_size"
-        )
-
-
-def _refuse_seeds_that_cannot_be_vectorized(c: dict[str, Any]) -> None:
-    trainer, optim = c["trainer"], c["optim"]
-    if not trainer["vectorized_seeds"]:
-        return
-    refused = {
-        f"trainer.devices={trainer['devices']}": trainer["devices"] > 1,
-        f"trainer.precision={trainer['precision']}": trainer["precision"] not in ("32-true", "64-true"),
-        "trainer.checkpoint_activations=true": trainer["checkpoint_activations"],
-        f"optim.rate_penalty={optim['rate_penalty']:g}": optim["rate_penalty"] > 0,
-        f"optim.width_schedule={optim['width_schedule']}": optim["width_schedule"] != "constant",
-    }
-    _refuse_beside("trainer.vectorized_seeds=true, which trains the networks of several seeds as one", refused)
-
-
-def _refuse_what_cannot_be_compiled(c: dict[str, Any]) -> None:
-    trainer, optim = c["trainer"], c["optim"]
-    if not trainer["compile"]:
-        return
-    refused = {
-        "trainer.kernels=fused": trainer["kernels"] == "fused",
-        "trainer.vectorized_seeds=true": trainer["vectorized_seeds"],
-        "trainer.checkpoint_activations=true": trainer["checkpoint_activations"],
-        f"trainer.devices={trainer['devices']}": trainer["devices"] > 1,
-        f"optim.rate_penalty={optim['rate_penalty']:g}": optim["rate_penalty"] > 0,
-        f"optim.width_schedule={optim['width_schedule']}": optim["width_schedule"] != "constant",
-    }
-    _refuse_beside("trainer.compile=true, which compiles the plain path of one process once", refused)
-
-
-def _refuse_beside(asked: str, refused: Mapping[str, bool]) -> None:
-    for what, is_so in refused.items():
-        if is_so:
-            raise UserError(f"{what} does not go with {asked}; leave one of the two out")
-
-
-_RULES_BEFORE_CHECK: tuple[Callable[[dict[str, Any]], None], ...] = (_resolve_auto, _refuse_an_incomplete_profile)
-_RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
-    _refuse_an_encoding_of_other_data,
-    _resolve_num_steps,
-    _drop_what_has_no_effect,
-    _refuse_depths,
-    _refuse_psp_of_signs,
-    _refuse_blocks_without_spikes,
-    _refuse_placements,
-    _refuse_outlasted_steps,
-    _refuse_idle_width_schedules,
-    _refuse_unreadable_teachers,
-    _refuse_idle_devices,
-    _refuse_seeds_that_cannot_be_vectorized,
-    _refuse_what_cannot_be_compiled,
-)

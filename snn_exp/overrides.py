@@ -17,8 +17,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 
-from snn_exp.config import GROUPS, KEYS, RUN_ID
+from snn_exp.config import GROUPS, KEYS
 from snn_exp.errors import UserError, unknown
+from snn_exp.rules import RUN_ID
 
 CHOICES = (*GROUPS, "method", "experiment")  # every config folder a person can choose from
 CONFIG_NAME = "train"

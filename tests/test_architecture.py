@@ -48,6 +48,7 @@ ORDER = [
     "loading",
     "optim",
     "menu",
+    "rules",
     "config",
     "overrides",
     "compose",
@@ -113,8 +114,8 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "registry", "menu", "config", "overrides", "compose", "ownership", "results", "stats", "report", "runs", "plan",
-              "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
+TORCH_FREE = ["errors", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "stats", "report", "runs",
+              "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
               "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
 
 
