@@ -242,6 +242,7 @@ def test_what_cannot_be_fused_is_said_in_a_sentence_and_auto_takes_the_plain_pat
 
 def test_auto_takes_them_only_where_a_step_is_clearly_faster() -> None:
     assert choose(TrainerConfig(), LIF()).used == "fused"
+    assert choose(TrainerConfig(num_threads=2), LIF()).used == "fused"  # on one of the two
     assert choose(TrainerConfig(), Sign()).why == (
         "a step with signs is hardly faster fused, see benchmarks/kernels.md"
     )
