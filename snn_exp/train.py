@@ -235,13 +235,14 @@ def _require_devices(trainer: TrainerConfig) -> None:
             f"trainer.devices={trainer.devices} asks for more GPUs than the {num_gpus} of this machine; type "
             f"trainer.devices={max(1, num_gpus)}, or trainer.accelerator=cpu"
         )
-    if on_a_gpu and trainer.precision == "bf16-mixed" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    on_cuda = on_a_gpu and torch.cuda.is_available()
+    if on_cuda and trainer.precision == "bf16-mixed" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError(
             "trainer.precision=bf16-mixed, and this GPU does not compute in bfloat16; type trainer.precision=16-mixed, "
             "32-true, or trainer.accelerator=cpu"
         )
     if trainer.compile:
-        require_compiler("cuda" if on_a_gpu else "cpu")
+        require_compiler("cuda" if on_cuda else "cpu")
 
 
 def _prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Classification]:

@@ -310,6 +310,7 @@ def test_more_devices_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_gpu_without_bfloat16_is_named_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     config = tiny("trainer.precision=bf16-mixed", "trainer.accelerator=gpu")
     with pytest.raises(UserError, match=r"^trainer\.precision=bf16-mixed, and this GPU does not compute in bfloat16; "):
