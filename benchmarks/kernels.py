@@ -22,6 +22,7 @@ keep_freed_memory()
 
 import torch
 from rounds import in_rounds, machine, ratio
+from steps import convolutions_of
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,9 +30,7 @@ from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
 from snn_exp.kernels import Choice, Form, form_of
 from snn_exp.kernels.fused import fire
-from snn_exp.layers import Conv2d
 from snn_exp.loading import DataModule
-from snn_exp.networks import Network
 from snn_exp.neurons import NEURONS
 from snn_exp.norms import NORMS, BatchNorm, Site
 from snn_exp.surrogates import SURROGATES
@@ -98,28 +97,9 @@ def training_step(config: ExperimentConfig, data: DataModule, kernels: Choice, d
         task.zero_grad()
         functional.cross_entropy(task(x), y_B).backward()
 
-    calls = convolutions_of(tasks["plain"].network, lambda: step("plain"))
-
-    def convolve() -> None:
-        for conv, given, weight in calls:
-            torch.autograd.grad(conv(given), (given, conv.weight), weight)
-
+    convolve = convolutions_of(tasks["plain"].network, lambda: step("plain"))
     head = (str(config.neuron["name"]), str(config.num_steps), f"{config.depth.num_layers}")
     return Row(head, {"plain": lambda: step("plain"), "fused": lambda: step("fused"), "convolutions": convolve})
-
-
-def convolutions_of(network: Network, step: Callable[[], None]) -> list[tuple[Conv2d, Tensor, Tensor]]:
-    """Each convolution, with an input and an output's gradient of the shapes that it has in a step."""
-    found: list[tuple[Conv2d, Tensor, Tensor]] = []
-
-    def keep(conv: Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
-        found.append((conv, torch.randn_like(inputs[0], requires_grad=True), torch.randn_like(output)))
-
-    handles = [module.register_forward_hook(keep) for module in network.modules() if isinstance(module, Conv2d)]
-    step()
-    for handle in handles:
-        handle.remove()
-    return found
 
 
 def table(headings: tuple[str, ...], rows: list[Row], found: list[dict[str, list[float]]]) -> Iterator[str]:

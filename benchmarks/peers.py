@@ -1,9 +1,10 @@
 """snn_exp beside SpikingJelly, snnTorch, Norse and the convolutions: a neuron, a training step, inference, memory.
 
 The network is five times [3x3 convolution, batch norm, LIF] on 32 channels of 16x16, four steps, a batch of 64; the
-neuron alone goes over [8, 64, 64, 16, 16]. One process, one thread, process CPU time; all ways in interleaved rounds,
-with the same settings of the allocator; compilation apart; peak memory in a fresh process each. Every peer folds time
-into the batch around its convolutions, as we do, so that what is compared is norm and neuron.
+neuron alone goes over [8, 64, 64, 16, 16]; ResNet-20, in pre-activation blocks of 16 channels, reads 128 images of
+3x32x32 in four steps. One process, one thread, process CPU time; all ways in interleaved rounds, with the same settings
+of the allocator; compilation apart; peak memory in a fresh process each. Every peer folds time into the batch around
+its convolutions, as we do, so that what is compared is norm and neuron.
 
 Writes results/peers.csv and peers.md beside this file. `make bench` brings the peers.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import itertools
 import os
 import statistics
@@ -36,14 +38,15 @@ if os.environ.get("MALLOC_TRIM_THRESHOLD_") != str(2**34):
 
 import torch
 from rounds import in_rounds, machine, ratio, resident_mib
+from steps import composed, convolutions_of
 from torch import Tensor, nn
 from torch.nn import functional
 
 from snn_exp.fold import fold
 from snn_exp.kernels import Form, form_of, fuse
 from snn_exp.kernels.fused import fire
-from snn_exp.layers import Conv2d
-from snn_exp.networks import Network
+from snn_exp.layers import Conv2d, lay_channels_last, make_part_factories
+from snn_exp.networks import Network, build_network
 from snn_exp.neurons import NEURONS, Neuron
 from snn_exp.norms import BatchNorm, Site
 from snn_exp.surrogates import SURROGATES
@@ -51,7 +54,8 @@ from snn_exp.surrogates import SURROGATES
 T, B, C, S, NUM_CONVS, NUM_CLASSES = 4, 64, 32, 16, 5, 10
 NEURON_SHAPE = (8, 64, 64, 16, 16)
 WIDTHS = (1, *[C] * NUM_CONVS)
-TASKS = ("neuron", "training step", "inference")
+RESNET = "training step of ResNet-20"
+TASKS = ("neuron", "training step", "inference", RESNET)
 
 
 class Ours(Network):
@@ -147,6 +151,9 @@ WHOSE: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+PEERS = ("SpikingJelly", "snnTorch", "Norse")
+
+
 class Way(NamedTuple):
     """How something is computed.
 
@@ -173,17 +180,24 @@ def ways(task: str) -> Iterator[Way]:
         yield from (Way(who) for who in ("snn_exp", *WHOSE))
         yield from (Way(who, compiled=True) for who in WHOSE)
         return
+    if task == RESNET:
+        for layout in ("contiguous", "channels_last"):
+            yield from (Way(who, layout=layout) for who in ("convolutions alone", "snn_exp", "SpikingJelly"))
+            yield Way("SpikingJelly", layout=layout, compiled=True)
+        return
     ours = ("snn_exp", "snn_exp, folded") if task == "inference" else ("snn_exp",)
     for dtype, layout in (("float32", "contiguous"), ("float32", "channels_last"), ("bfloat16", "channels_last")):
         yield from (Way(who, dtype, layout) for who in ("convolutions alone", "ReLU on as many images", *ours))
-        yield Way("SpikingJelly", dtype, layout)
-        yield Way("SpikingJelly", dtype, layout, compiled=True)
-    yield from (Way(who) for who in ("snn_exp, plain", "snnTorch", "Norse"))
-    yield from (Way(who, compiled=True) for who in ("snn_exp, plain", "snnTorch", "Norse"))
+        for who in PEERS:
+            yield Way(who, dtype, layout)
+            yield Way(who, dtype, layout, compiled=True)
+    yield from (Way("snn_exp, plain", compiled=compiled) for compiled in (False, True))
 
 
 def network(way: Way, task: str) -> nn.Module:
     torch.manual_seed(0)
+    if task == RESNET:
+        return resnet(way)
     if way.who == "convolutions alone":
         model: nn.Module = ConvolutionsAlone()
     elif way.who == "ReLU on as many images":
@@ -200,12 +214,32 @@ def network(way: Way, task: str) -> nn.Module:
     return model.train(task != "inference")
 
 
+def resnet(way: Way) -> Network:
+    """Ours, of pre-activation blocks; a peer's neurons may stand in for ours."""
+    config = composed("method=lif_bn", "depth=d20", "neuron.detach_reset=true", f"encoding.num_steps={T}")
+    parts = make_part_factories(
+        neuron=config.neuron, surrogate=config.surrogate, synapse=config.synapse, norm=config.norm,
+        weight_norm=config.weight_norm, weight_quant=config.weight_quant, num_steps=T,
+    )  # fmt: skip
+    if way.who in PEERS:
+        parts = dataclasses.replace(parts, make_neuron=lambda shape: WHOSE[way.who]())
+    model = build_network(
+        config.network, parts, in_shape=(3, 32, 32), num_classes=NUM_CLASSES, num_layers=20, residual=config.residual
+    )
+    if way.layout == "channels_last":
+        lay_channels_last(model)
+    if way.who == "snn_exp":
+        fuse(model)
+    return model
+
+
 def prepared(way: Way, task: str) -> Callable[[], object]:
     """What a round runs."""
     if task == "neuron":
         return prepared_neuron(way)
     model = network(way, task)
-    x, y_B = torch.rand(T, B, 1, S, S), torch.arange(B) % NUM_CLASSES
+    shape = (T, 128, 3, 32, 32) if task == RESNET else (T, B, 1, S, S)
+    x, y_B = torch.rand(shape), torch.arange(shape[1]) % NUM_CLASSES
     called = torch.compile(model) if way.compiled else model
     autocast = way.dtype == "bfloat16"
 
@@ -220,6 +254,8 @@ def prepared(way: Way, task: str) -> Callable[[], object]:
             logits: Tensor = called(x)
             return logits
 
+    if task == RESNET and way.who == "convolutions alone":
+        return convolutions_of(model, step)
     return infer if task == "inference" else step
 
 
@@ -285,10 +321,15 @@ def measured(num_rounds: int, tasks: list[str]) -> list[Row]:
             way,
             ms,
             first_s[task, way],
-            peak_mib(task, way) if task == "training step" and not way.compiled else None,
+            peak_mib(task, way) if has_a_peak(task, way) else None,
         )
         for (task, way), ms in spent.items()
     ]
+
+
+def has_a_peak(task: str, way: Way) -> bool:
+    """A compiler holds more than the step; the convolutions of ResNet-20 come out of a whole step."""
+    return not way.compiled and (task == "training step" or (task == RESNET and way.who != "convolutions alone"))
 
 
 def tables(rows: list[Row]) -> Iterator[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
+from snn_exp.layers import Conv2d
 from snn_exp.train import Seen, assemble, kernels_of
 
 
@@ -21,7 +23,7 @@ def training_step(
     config: ExperimentConfig,
     in_shape: Sequence[int] = (1, 8, 8),
     batch_size: int = 32,
-    through: Callable[[torch.nn.Module], Callable[[torch.Tensor], torch.Tensor]] = lambda network: network,
+    through: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda network: network,
 ) -> Callable[[], None]:
     """Forward, loss and backward on random images; time does not depend on what is seen.
 
@@ -45,3 +47,22 @@ def training_step(
         functional.cross_entropy(logits_BK.float(), y_B).backward()
 
     return step
+
+
+def convolutions_of(network: nn.Module, step: Callable[[], object]) -> Callable[[], None]:
+    """A network's convolutions alone, forward and backward, on inputs of the shapes that they have in a step."""
+    calls: list[tuple[Conv2d, Tensor, Tensor]] = []
+
+    def keep(conv: Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+        calls.append((conv, torch.randn_like(inputs[0], requires_grad=True), torch.randn_like(output)))
+
+    handles = [module.register_forward_hook(keep) for module in network.modules() if isinstance(module, Conv2d)]
+    step()
+    for handle in handles:
+        handle.remove()
+
+    def convolve() -> None:
+        for conv, given, weight in calls:
+            torch.autograd.grad(conv(given), (given, conv.weight), weight)
+
+    return convolve
