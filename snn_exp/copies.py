@@ -56,7 +56,7 @@ def layer_rows(layers: Mapping[str, Mapping[str, list[float]]]) -> Iterator[dict
 def summary_of(result: Result) -> dict[str, Any]:
     """What a report uses of a run; an energy has the name of the profile that prices it at its end."""
     priced = with_energy(result.metrics, DEFAULT_PROFILE)
-    return {
+    summary = {
         "status": result.status,
         "best_epoch": result.best_epoch,
         "duration_s": result.duration_s,
@@ -68,6 +68,7 @@ def summary_of(result: Result) -> dict[str, Any]:
         "energy_profile": price_list(DEFAULT_PROFILE),
         **{priced_key(key) if key not in result.metrics else key: value for key, value in priced.items()},
     }
+    return {key: value for key, value in summary.items() if value is not None}  # a server keeps no None
 
 
 def priced_key(key: str) -> str:

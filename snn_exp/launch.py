@@ -7,10 +7,13 @@ over twice, and any list of runs, such as a study's, is a multirun like any othe
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 Job = Callable[["DictConfig"], Any]
+
+_at_work = threading.Lock()
 
 
 def in_group(configs: Sequence[ExperimentConfig], name: str) -> list[ExperimentConfig]:
@@ -203,12 +208,40 @@ def _job(cfg: DictConfig) -> None:
     """One run of a multirun, or several as one."""
     stored = read_json(cfg.runs_file)
     configs = [resolve(stored[f"run_{run_id}"]) for run_id in cfg.run.split("_")[1:]]
-    if len(configs) == 1:
-        finish(configs[0])
-        return
-    from snn_exp.train import run_in_step
+    with at_work():
+        if len(configs) == 1:
+            finish(configs[0])
+            return
+        from snn_exp.train import run_in_step
 
-    run_in_step([config for config in configs if not RunFolder.of(config).is_complete(config)])
+        run_in_step([config for config in configs if not RunFolder.of(config).is_complete(config)])
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """A job, in a process that ends after it if the sweep was killed meanwhile."""
+    _watch_the_sweep()
+    with _at_work:
+        yield
+
+
+@functools.cache
+def _watch_the_sweep() -> None:
+    """Ends a worker of joblib once its sweep is gone and it has nothing to do.
+
+    By itself it would begin with the runs that were handed to it beforehand, and then wait for more for five
+    minutes, with all its memory.
+    """
+    sweep = multiprocessing.parent_process()
+    if sweep is not None:
+        threading.Thread(target=_end_after, args=(sweep.pid,), daemon=True).start()
+
+
+def _end_after(sweep: int | None) -> None:
+    while os.getppid() == sweep:
+        time.sleep(1)
+    with _at_work:
+        os._exit(0)
 
 
 def finish(config: ExperimentConfig) -> Result | None:

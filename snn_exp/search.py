@@ -323,7 +323,8 @@ def _trial(cfg: DictConfig) -> float | list[float] | None:
     except UserError as refusal:
         words = f"refused, so it ranks last: {refusal}"
     else:
-        result = launch.finish(config)
+        with launch.at_work():
+            result = launch.finish(config)
         values = objectives_of(result, search.objectives, config.energy) if result else None
         words = f"run {config.run_id}: {_words(search, values)}"
     print(f"{time.strftime('%H:%M:%S')}  {' '.join(proposed)}  {words}", flush=True)

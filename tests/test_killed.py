@@ -44,7 +44,8 @@ def kill(sweep: subprocess.Popen[bytes], workers_too: bool) -> None:
     for process in children if workers_too else ():
         process.kill()
     sweep.wait()
-    psutil.wait_procs(children, timeout=120)  # a worker ends by itself when it finds its sweep gone
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive, "a worker ends by itself when it finds its sweep gone"
 
 
 def test_every_run_of_a_killed_sweep_is_finished_once_and_its_table_is_that_of_an_undisturbed_one(
