@@ -1,4 +1,7 @@
-"""How the ways of a page are timed: all once in each round, so that a slow minute of the machine hits them alike."""
+"""How the ways of a page are timed: all once in each round, so that a slow minute of the machine hits them alike.
+
+No torch: what is set before it loads can be set after this is imported.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from snn_exp.results import git_state
 
@@ -47,5 +49,5 @@ def machine() -> str:
     """What it was measured on, and at which commit."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")] or [platform.machine()]
-    version, commit = torch.__version__.partition("+")[0], git_state().get("commit", "unknown")[:10]
-    return f"{names[0]}, {len(names)} cores, torch {version}, commit {commit}"
+    commit = git_state().get("commit", "unknown")[:10]
+    return f"{names[0]}, {len(names)} cores, torch {version('torch').partition('+')[0]}, commit {commit}"

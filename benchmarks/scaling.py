@@ -84,7 +84,7 @@ def curve(axis: str, method: str) -> list[Point]:
 
 
 def exponent(points: list[Point], spent: dict[Point, list[float]], axis: str) -> str:
-    """Median and range of the slopes of the rounds, and of the steepest pair of neighbours at the end."""
+    """Median and range of the slopes of the rounds, and the median slope between the last two points."""
     ((_, values),) = AXES[axis].items()
     rounds = np.log(np.array([spent[point] for point in points]))
     slopes = np.polyfit(np.log(values), rounds, 1)[0]

@@ -21,8 +21,8 @@ from snn_exp.allocator import keep_freed_memory
 keep_freed_memory()
 
 from rounds import machine, ratio
+from steps import composed
 
-from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
 from snn_exp.results import RunFolder
 from snn_exp.train import run, run_in_step
@@ -66,8 +66,8 @@ def table(options: argparse.Namespace) -> Iterator[str]:
     for method in options.methods:
         for depth in options.depths:
             configs = [
-                compose([f"method={method}", f"depth=d{depth}", f"seed={seed}", "logger=none",
-                         f"trainer.max_epochs={options.epochs}", "trainer.vectorized_seeds=true"])
+                composed(f"method={method}", f"depth=d{depth}", f"seed={seed}",
+                         f"trainer.max_epochs={options.epochs}", "trainer.vectorized_seeds=true")
                 for seed in range(options.seeds)
             ]  # fmt: skip
             spent = measured(configs, options.rounds)
@@ -91,7 +91,7 @@ def main() -> None:
     text = "\n".join([
         "# Seeds that train as one network\n",
         f"```bash\n{shlex.join(['python', 'benchmarks/seeds.py', *sys.argv[1:]])}  # long\n```\n",
-        f"{options.seeds} seeds, {options.epochs} epochs of digits, {options.rounds} rounds; {machine()}. "
+        f"{options.seeds} seeds, epochs of digits: {options.epochs}, {options.rounds} rounds; {machine()}. "
         f"{options.remark}".strip() + "\n",
         LEGEND,
         *table(options),

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from rounds import machine, ratio, resident_mib
+from rounds import machine, ratio, resident_mib  # no torch yet
 
 from snn_exp.allocator import keep_freed_memory
 

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch._functorch.config
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from snn_exp.errors import UserError
 
@@ -28,8 +30,8 @@ def require_compiler(device: str) -> None:
         >>> require_compiler("cpu")
     """
     try:
-        torch.compile(_a_line, dynamic=False)(torch.zeros(8, device=device))
-    except RuntimeError as error:
+        _with_its_backward(torch.compile(_a_line, dynamic=False), torch.zeros(8, device=device, requires_grad=True))
+    except TorchDynamoException as error:
         raise UserError(f"trainer.compile=true cannot be: {_first_line(error)}; {WITHOUT}") from error
 
 
@@ -37,8 +39,15 @@ def _a_line(x: Tensor) -> Tensor:
     return x.sin() + 1
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+def _with_its_backward(compiled: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A first call; by itself torch would compile the backward pass when it comes to it."""
+    with torch._functorch.config.patch(force_non_lazy_backward_lowering=True):
+        return compiled(x)
+
+
+def _first_line(error: TorchDynamoException) -> str:
+    reason = getattr(error, "inner_exception", error)
+    return ": ".join([type(reason).__name__, *str(reason).splitlines()[:1]]).rstrip(".")
 
 
 class Compiled:
@@ -62,7 +71,7 @@ class Compiled:
 
     def __init__(self, network: nn.Module, say: Callable[[str], None]) -> None:
         torch.compiler.reset()  # what a process compiled before counts against a limit, past which nothing is compiled
-        self.seconds: float | None = None  # wall time of the first forward pass, which is that of the compilation
+        self.seconds: float | None = None  # wall time of the first forward pass, most of it the compilation
         self._network = network
         self._say = say
         self._compiled: Callable[[Tensor], Tensor] = torch.compile(network.forward, dynamic=False)
@@ -82,11 +91,9 @@ class Compiled:
     def _first(self, x_TBCHW: Tensor) -> Tensor:
         start = time.perf_counter()
         try:
-            logits = self._compiled(x_TBCHW)
-        except RuntimeError as error:
-            raise UserError(
-                f"torch.compile ended in {type(error).__name__}: {_first_line(error)}; {WITHOUT}"
-            ) from error
+            logits = _with_its_backward(self._compiled, x_TBCHW)
+        except TorchDynamoException as error:
+            raise UserError(f"torch.compile ended in {_first_line(error)}; {WITHOUT}") from error
         self._shape, self.seconds = x_TBCHW.shape, time.perf_counter() - start
         self._say(f"compiled in {self.seconds:.1f} s")
         return logits

@@ -106,7 +106,7 @@ def as_jobs(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
         if config.trainer.vectorized_seeds:
             from snn_exp.train import require_stackable
 
-            key = dataclasses.replace(config, seed=0).run_id
+            key = dataclasses.replace(config, seed=0, teacher=None).run_id  # each seed has its own teacher
             if key not in jobs:
                 require_stackable(config)
         jobs.setdefault(key, []).append(config.run_id)
@@ -214,7 +214,8 @@ def _job(cfg: DictConfig) -> None:
             return
         from snn_exp.train import run_in_step
 
-        run_in_step([config for config in configs if not RunFolder.of(config).is_complete(config)])
+        if open_ones := [config for config in configs if not RunFolder.of(config).is_complete(config)]:
+            run_in_step(open_ones)
 
 
 @contextmanager

@@ -32,6 +32,17 @@ class Abandoned(BaseException):
     """The user has stopped all runs, none of which has failed by that."""
 
 
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Within, of all threads: a trainer in 64-true changes it for the time of a step."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 class Lockstep:
     """Where runs meet: what each brings, and what it is answered.
 
@@ -43,7 +54,7 @@ class Lockstep:
         self.seats = [Seat(self) for _ in range(num_seats)]
         self.present = list(self.seats)
         self._turn = threading.Condition()
-        self._default_dtype = torch.get_default_dtype()
+        self._default_dtype = self._dtype_of_the_step = torch.get_default_dtype()
         self._brought: dict[Seat, Any] = {}
         self._answers: dict[Seat, Any] = {}
         self._work: Work = lambda brought: ()
@@ -94,25 +105,16 @@ class Lockstep:
             Abandoned: it will not be done.
         """
         self._brought[seat], self._work = brought, work
+        self._dtype_of_the_step = torch.get_default_dtype()
         self._work_if_all_have_come()
-        with self._default_dtype_put_back():
+        with default_dtype(self._default_dtype):
             while seat not in self._answers and self._reason is None:
                 self._turn.wait()
         if isinstance(self._reason, Exception):
-            raise Failed(f"{type(self._reason).__name__}: {self._reason}") from self._reason
+            raise Failed(f"the common step ended in {type(self._reason).__name__}: {self._reason}") from self._reason
         if self._reason is not None:
             raise Abandoned from self._reason
         return self._answers.pop(seat)
-
-    @contextmanager
-    def _default_dtype_put_back(self) -> Iterator[None]:
-        """A trainer in 64-true changes it for the time of a step, for all threads."""
-        in_the_step = torch.get_default_dtype()
-        torch.set_default_dtype(self._default_dtype)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(in_the_step)
 
     def _work_if_all_have_come(self) -> None:
         if not self._brought or len(self._brought) < len(self.present):
@@ -121,7 +123,8 @@ class Lockstep:
         brought, self._brought = [self._brought[seat] for seat in seats], {}
         all_s, own_s = time.process_time(), time.thread_time()
         try:
-            self._answers = dict(zip(seats, self._work(brought), strict=True))
+            with default_dtype(self._dtype_of_the_step):  # also where the last to come has ended its run
+                self._answers = dict(zip(seats, self._work(brought), strict=True))
         except BaseException as error:
             self._reason = error
         share_s, own_s = (time.process_time() - all_s) / len(seats), time.thread_time() - own_s

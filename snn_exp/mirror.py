@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytorch_lightning as pl
 
@@ -48,6 +48,8 @@ class WandbMirror(Mirror):
         say: for a line where the copy is not online.
     """
 
+    _num_teardowns: ClassVar[int] = 0  # each ends all copies that this process makes: of seeds in step, several
+
     def __init__(self, config: ExperimentConfig, folder: RunFolder, say: Say) -> None:
         self.config = config
         self.folder = folder
@@ -55,6 +57,7 @@ class WandbMirror(Mirror):
         self._modes = ["offline"] if wandb_is_offline() else ["online", "offline"]  # the first, until it fails
         self._run: wandb.Run | None = None
         self._num_epochs = 0
+        self._made_after = 0  # as many teardowns
 
     @property
     def _sync(self) -> str:
@@ -107,6 +110,7 @@ class WandbMirror(Mirror):
         self._modes.pop(0)
         self._run, self._num_epochs = None, 0
         wandb.teardown()  # it holds on to the id
+        WandbMirror._num_teardowns += 1
         then = f"the run is kept for `{self._sync}`" if self._modes else "the run goes on without a copy"
         self.say(f"warning: W&B failed ({reason}); {then}")
 
@@ -120,8 +124,14 @@ class WandbMirror(Mirror):
 
     def _begun(self) -> wandb.Run:
         """The copy, empty at first."""
-        if self._run is not None:
+        if self._run is not None and self._made_after == self._num_teardowns:
             return self._run
+        if self._run is not None:
+            self._num_epochs = 0
+            if self._modes[0] == "online":
+                self.say(f"warning: W&B failed for another seed; the run is kept for `{self._sync}`")
+            self._modes = ["offline"]
+        self._made_after = self._num_teardowns
         quiet_wandb()
         import wandb
 

@@ -262,16 +262,26 @@ class RunFolder:
         """The rows of metrics.csv."""
         return read_epochs(self.metrics_csv)
 
-    def begin(self, config: ExperimentConfig, hardware: Mapping[str, Any], kernels: Mapping[str, str] = PLAIN) -> None:
+    def begin(
+        self,
+        config: ExperimentConfig,
+        hardware: Mapping[str, Any],
+        kernels: Mapping[str, str] = PLAIN,
+        *,
+        in_step: bool = False,
+    ) -> None:
         """Makes the folder and writes the manifest; clears an earlier failure.
+
+        How a run is done says what was done, whatever was asked for.
 
         Args:
             config: what is run.
             hardware: what it is run on.
-            kernels: those used, and why. How a run is done says those used, whatever was asked for.
+            kernels: those used, and why.
+            in_step: with other seeds.
         """
         done_by = execution(config)
-        done_by["trainer"]["kernels"] = kernels["used"]
+        done_by["trainer"] |= {"kernels": kernels["used"], "vectorized_seeds": in_step}
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "failure.json").unlink(missing_ok=True)
         if self.last_checkpoint is None:

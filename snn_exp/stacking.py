@@ -32,7 +32,8 @@ CHANNEL_AXIS: dict[type[nn.Module], int] = {
     **dict.fromkeys((S2NN, Sign, RSign, ReLU), 0),
     **dict.fromkeys((PSPNorm, PSPStreamNorm), 2),
 }
-# What treats every channel alike, or does nothing but call its parts: of these exactly, and of those whatever inherits.
+# What treats every channel alike, or does nothing but call its parts: these exactly, and of those kinds whatever is
+# ours; a guest's may do something else.
 CHANNELWISE = (NoNorm, BatchNorm, ThresholdDependentBatchNorm, PoolDup, MaxPool, MeanOverTimeAndSpace)
 CHANNELWISE_KINDS = (nn.Sequential, Network, Block, Surrogate, Synapse, WeightNorm, WeightQuant)
 
@@ -53,8 +54,12 @@ def _can_be_stacked(module: nn.Module) -> bool:
     if type(module) in CHANNEL_AXIS:
         return all(p.dim() > 0 for p in module.parameters(recurse=False))
     return not any(True for _ in _own_tensors(module)) and (
-        type(module) in CHANNELWISE or isinstance(module, CHANNELWISE_KINDS)
+        type(module) in CHANNELWISE or (isinstance(module, CHANNELWISE_KINDS) and _is_ours(module))
     )
+
+
+def _is_ours(module: nn.Module) -> bool:
+    return type(module).__module__.startswith(("snn_exp.", "torch."))
 
 
 @dataclasses.dataclass(frozen=True)

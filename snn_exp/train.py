@@ -138,7 +138,7 @@ def _train(
     data, task = _prepare(config, kernels)
     if stored is None:
         _teach(task, config, data)
-        folder.begin(config, hardware(), dataclasses.asdict(kernels))
+        folder.begin(config, hardware(), dataclasses.asdict(kernels), in_step=seat is not None)
         layers = {"init": _probe(task, data)}
     clock, memory = callbacks.Clock(seat.cpu_s if seat else time.process_time), callbacks.PeakMemory()
     checkpoint = resuming.make_checkpoints(folder.checkpoints)
@@ -200,12 +200,17 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False, seat: 
 def run_in_step(configs: Sequence[ExperimentConfig]) -> None:
     """Runs inside a multirun that differ in their seed only, trained as one network of all.
 
+    Those that go on from a checkpoint come first, then the others: a norm may treat its first batch otherwise.
+
     Raises:
         UserError: a part of their networks mixes channels.
     """
     require_stackable(configs[0])
-    jobs = [functools.partial(_run_in_seat, config) for config in configs]
-    Lockstep(len(configs)).run(jobs)
+    begun = [RunFolder.of(config).last_checkpoint is not None for config in configs]
+    for has_begun in (True, False):
+        jobs = [functools.partial(_run_in_seat, c) for c, b in zip(configs, begun, strict=True) if b is has_begun]
+        if jobs:
+            Lockstep(len(jobs)).run(jobs)
 
 
 def _run_in_seat(config: ExperimentConfig, seat: Seat) -> None:
@@ -228,7 +233,10 @@ def require_stackable(config: ExperimentConfig) -> None:
 
 def _require_devices(trainer: TrainerConfig) -> None:
     if trainer.accelerator == "gpu" and not torch.accelerator.is_available():
-        raise UserError("trainer.accelerator=gpu, and torch finds no GPU on this machine; leave it out, or type cpu")
+        raise UserError(
+            "trainer.accelerator=gpu, and torch finds no GPU on this machine; leave it out, or type "
+            "trainer.accelerator=cpu"
+        )
     on_a_gpu, num_gpus = is_on_a_gpu(trainer), torch.cuda.device_count()
     if on_a_gpu and 1 < trainer.devices > num_gpus:
         raise UserError(

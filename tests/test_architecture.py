@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from itertools import groupby
 from pathlib import Path
 
@@ -186,6 +187,19 @@ def test_a_folder_is_one_place_and_comes_after_its_files() -> None:
 
 def test_a_file_imports_only_files_above_it() -> None:
     assert [w for name in ORDER for w in wrong_directions(name, source_of(name))] == []
+
+
+def test_on_the_map_of_the_readme_it_does_as_well() -> None:
+    rows = re.findall(r"^\| (`\w+(?:\.py|/)`.*?) \|", (PACKAGE.parent / "README.md").read_text(), re.MULTILINE)
+    row_of = {name: row for row, files in enumerate(rows) for name in re.findall(r"`(\w+)(?:\.py|/)`", files)}
+    assert set(row_of) == set(map(place, ORDER))
+    wrong = [
+        f"{name} imports {module}, which stands below it"
+        for name in ORDER
+        for module, _ in our_imports(source_of(name))
+        if row_of[place(module)] > row_of[place(name)]
+    ]
+    assert wrong == []
 
 
 def test_the_reading_side_imports_no_torch_by_itself_or_through_others() -> None:

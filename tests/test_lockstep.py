@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
@@ -22,10 +24,11 @@ from snn_exp.config import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.lockstep import Failed, Lockstep, Seat
 from snn_exp.recall import verify
-from snn_exp.results import RunFolder
+from snn_exp.results import RunFolder, write_json
 from snn_exp.stacking import Stack, what_cannot_be_stacked
 from snn_exp.task import Classification
 from snn_exp.train import Seen, assemble, kernels_of, require_stackable, run, run_in_step
+from snn_exp.weights import WeightQuant
 
 SEEN = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
 NETWORKS = [
@@ -116,10 +119,12 @@ def test_each_seed_is_its_own_single_run(tmp_path: Path, monkeypatch: pytest.Mon
     require_as_alone(configs, tmp_path)
 
 
-def test_runs_that_were_stopped_go_on_in_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configs = configs_of()
+@pytest.mark.parametrize("method", ["s2nn_bn", "srm_psp"])  # a PSP norm takes its first moment from its first batch
+def test_runs_that_were_stopped_go_on_in_step_and_one_joins(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = configs_of(f"method={method}")
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "together"))
-    run_in_step(configs[:1])  # complete before the others begin
     forward, num_left = Lockstep.forward, 18  # an epoch has 13 batches
 
     def stops(self: Lockstep, brought: Sequence[Any]) -> Sequence[Tensor]:
@@ -132,13 +137,13 @@ def test_runs_that_were_stopped_go_on_in_step(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as stopped:
         stopped.setattr(Lockstep, "forward", stops)
         with pytest.raises(KeyboardInterrupt):
-            run_in_step(configs[1:])
-    for config in configs[1:]:
+            run_in_step(configs[:2])
+    for config in configs[:2]:
         folder = RunFolder.of(config)
         assert folder.last_checkpoint is not None
         assert folder.result() is None
         assert not (folder.path / "failure.json").exists()
-    run_in_step(configs[1:])
+    run_in_step(configs)
     require_as_alone(configs, tmp_path)
 
 
@@ -169,6 +174,46 @@ def test_a_job_has_the_seeds_of_a_cell() -> None:
     ids = [config.run_id for config in cells]
     assert launch.as_jobs(cells[:6]) == [ids[:3], ids[3:6]]
     assert launch.as_jobs(cells[6:]) == [[ids[6]]]
+
+
+def test_a_job_whose_runs_were_finished_meanwhile_does_nothing(output: Path, tmp_path: Path) -> None:
+    configs = configs_of("trainer.max_epochs=1")[:2]
+    write_json(tmp_path / "runs.json", {f"run_{config.run_id}": config.to_plain() for config in configs})
+    job = OmegaConf.create(
+        {"run": "_".join(["run", *(c.run_id for c in configs)]), "runs_file": tmp_path / "runs.json"}
+    )
+    launch._job(job)
+    written = [(RunFolder.of(config).path / "result.json").stat().st_mtime_ns for config in configs]
+    launch._job(job)
+    assert written == [(RunFolder.of(config).path / "result.json").stat().st_mtime_ns for config in configs]
+
+
+def test_students_train_in_step_each_with_its_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "together"))
+    teachers = configs_of("method=relu_bn")
+    run_in_step(teachers)
+    students = [dataclasses.replace(s, teacher=t.run_id) for s, t in zip(configs_of(), teachers, strict=True)]
+    assert launch.as_jobs(students) == [[config.run_id for config in students]]
+    run_in_step(students)
+    require_as_alone(students, tmp_path)
+
+
+def test_a_run_that_was_alone_says_so(output: Path) -> None:
+    config = configs_of("trainer.max_epochs=1")[0]
+    run(config, echo=False)
+    assert RunFolder.of(config).manifest()["execution"]["trainer"]["vectorized_seeds"] is False
+    assert verify(RunFolder.of(config), config).finding == "bitwise equal"
+
+
+class OfTheWholeWeight(WeightQuant):
+    """A guest's, which mixes what channels have."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight / weight.abs().max()
+
+
+def test_a_part_of_a_guest_is_not_taken_for_one_of_ours() -> None:
+    assert what_cannot_be_stacked(OfTheWholeWeight()) == "OfTheWholeWeight"
 
 
 def total(brought: Sequence[Any]) -> list[Any]:

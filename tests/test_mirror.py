@@ -248,3 +248,25 @@ def test_a_server_that_is_not_there_from_the_first_costs_a_line(online: Server) 
     folder = RunFolder.of(config)
     assert_whole(copy_of(folder), folder)
     assert log_of(folder).count("W&B") == 1
+
+
+def seeds_in_step(*overrides: str) -> list[ExperimentConfig]:
+    return [config_of("trainer.vectorized_seeds=true", f"seed={seed}", *overrides) for seed in range(2)]
+
+
+def test_seeds_in_step_have_a_copy_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    configs = seeds_in_step()
+    train.run_in_step(configs)
+    for folder in map(RunFolder.of, configs):
+        assert_whole(copy_of(folder), folder)
+
+
+@pytest.mark.wandb
+def test_seeds_in_step_without_their_server_are_all_kept(online: Server) -> None:
+    online.stop()
+    configs = seeds_in_step()
+    train.run_in_step(configs)
+    for folder in map(RunFolder.of, configs):
+        assert_whole(copy_of(folder), folder)
+        assert log_of(folder).count("W&B failed") == 1

@@ -88,10 +88,3 @@ def test_the_neuron_of_the_readme_works_as_printed() -> None:
     neuron = scratch.make({"name": "leakless", "gain": 2.0})
     assert neuron(torch.full((2, 1), 0.3)).flatten().tolist() == [0.0, 1.0]  # type: ignore[operator,attr-defined]
     assert scratch.options()["leakless"].parameter("gain") is not None
-
-
-def test_every_file_of_the_package_is_on_the_map() -> None:
-    package = Path(__file__).parent.parent / "snn_exp"
-    files = [f.name for f in package.glob("*.py") if f.name != "__init__.py"]
-    folders = [f"{f.parent.name}/" for f in package.glob("*/__init__.py")]
-    assert [place for place in files + folders if f"`{place}`" not in README] == []

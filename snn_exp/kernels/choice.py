@@ -128,7 +128,7 @@ def fuse(network: Network, *, overwrite: bool = False) -> None:
 def _fuse_filters(network: Network) -> None:
     taken_in = {norm: synapse for synapse, norm in _synapses_that_a_norm_alone_reads(network)}
     for part in list(network.modules()):
-        if isinstance(part, PSPNorm) and has_a_moment_a_channel(part):
+        if has_a_moment_a_channel(part):
             synapse = taken_in.get(part)
             trace = trace_of(synapse or IdentitySynapse())
             assert trace is not None
@@ -147,7 +147,7 @@ def _synapses_that_a_norm_alone_reads(network: Network) -> Iterator[tuple[Synaps
         readers = [part_at(network, reader) for reader in node.users]
         if isinstance(synapse, Synapse) and trace_of(synapse) and len(readers) == 1:
             (norm,) = readers
-            if isinstance(norm, PSPNorm) and has_a_moment_a_channel(norm):
+            if has_a_moment_a_channel(norm):
                 yield synapse, norm
 
 

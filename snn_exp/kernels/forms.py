@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import TypeGuard
 
 from torch import nn
 
 from snn_exp.neurons import IF, LIF, NEURONS, PLIF, S2NN, SRM, IntegratingNeuron, Neuron, RSign, Sign
-from snn_exp.norms import BatchNorm, Norm, PSPNorm, PSPStreamNorm, ThresholdDependentBatchNorm
+from snn_exp.norms import BatchNorm, PSPNorm, PSPStreamNorm, ThresholdDependentBatchNorm
 from snn_exp.registry import Registry
 from snn_exp.surrogates import SURROGATES
 from snn_exp.synapses import AlphaSynapse, ExponentialSynapse, IdentitySynapse
@@ -160,7 +161,7 @@ def trace_of(synapse: nn.Module) -> Trace | None:
     return None
 
 
-def has_a_moment_a_channel(norm: Norm) -> bool:
+def has_a_moment_a_channel(norm: object) -> TypeGuard[PSPNorm]:
     """Whether it is a PSP norm that filter.cpp knows.
 
     Example:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from snn_exp.kernels.build import FilterCall, FireCall, Real, Stored, library
 from snn_exp.kernels.forms import Form, Trace
-from snn_exp.kernels.layout import Layout
+from snn_exp.kernels.layout import Layout, computed_in
 
 # dtype -> what is computed with, and what is stored
 NUMBERS: dict[torch.dtype, tuple[Real, Stored]] = {
@@ -18,6 +18,7 @@ NUMBERS: dict[torch.dtype, tuple[Real, Stored]] = {
     torch.float64: ("double", "double"),
     torch.bfloat16: ("float", "Bfloat16"),
 }
+LARGE = ("x", "s", "psp", "grad_x", "grad_s", "grad_psp")  # of the others there are a few numbers a channel
 
 
 def pass_on_cpu(
@@ -31,11 +32,15 @@ def pass_on_cpu(
     **others: Tensor | None,
 ) -> None:
     """One pass; the tensors are those of FireCall, and what is null there is None here."""
-    pointers = {name: tensor.data_ptr() for name, tensor in others.items() if tensor is not None}
+    pointers = _pointers(x, {"threshold": threshold, **others})
     call = FireCall(
-        **Layout.of(x)._asdict(), num_thresholds=threshold.numel(), x=x.data_ptr(), threshold=threshold.data_ptr(),
-        leak=float(leak), **pointers, **numbers,
-    )  # fmt: skip
+        **Layout.of(x)._asdict(),
+        num_thresholds=threshold.numel(),
+        x=x.data_ptr(),
+        leak=float(leak),
+        **pointers,
+        **numbers,
+    )
     getattr(library("fused.cpp", form.defines, *NUMBERS[x.dtype]), direction)(ctypes.byref(call))
 
 
@@ -48,8 +53,24 @@ def filter_on_cpu(
     **others: Tensor | None,
 ) -> None:
     """One pass; the tensors are those of FilterCall, and what is null there is None here."""
-    pointers = {name: tensor.data_ptr() for name, tensor in others.items() if tensor is not None}
+    pointers = _pointers(s, others)
     call = FilterCall(
         **Layout.of(s)._asdict(), s=s.data_ptr(), decay=trace.decay, gain=trace.gain, **pointers, **numbers
     )
     getattr(library("filter.cpp", trace.defines, *NUMBERS[s.dtype]), direction)(ctypes.byref(call))
+
+
+def _pointers(x: Tensor, others: dict[str, Tensor | None]) -> dict[str, int]:
+    """Where the tensors lie; the library would read one of another dtype as if it were of its own.
+
+    Raises:
+        TypeError: it is.
+    """
+    if x.dtype not in NUMBERS:
+        raise TypeError(f"the fused passes are for {', '.join(map(str, NUMBERS))}, not {x.dtype}")
+    tensors = {name: tensor for name, tensor in others.items() if tensor is not None}
+    for name, tensor in tensors.items():
+        needed = x.dtype if name in LARGE else computed_in(x)
+        if tensor.dtype != needed:
+            raise TypeError(f"{name} is {tensor.dtype}, and the fused passes of {x.dtype} need it in {needed}")
+    return {name: tensor.data_ptr() for name, tensor in tensors.items()}

@@ -56,7 +56,7 @@ def pass_on_gpu(
     leak: Tensor | float,
     **others: Any,
 ) -> None:
-    """One pass; the tensors are those of Call, and what is null there is None here."""
+    """One pass; the tensors are those of FireCall, and what is null there is None here."""
     neuron = {
         "threshold": threshold, "threshold_stride": int(threshold.numel() > 1), "v_reset": numbers["v_reset"],
         "decay": numbers["decay"], "leak": 0.0 if form.learns_leak else leak,
