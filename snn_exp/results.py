@@ -121,13 +121,13 @@ class Result:
     Args:
         status: done, or diverged (the loss or a weight was no longer finite).
         metrics: flat, such as test/acc (a fraction) and test/firing_rate (spikes a neuron and step).
-        duration_s: wall time of training, summed over resumed parts.
+        duration_s: wall time of training, summed over resumed parts; of seeds in step that of all.
         cpu_s: process CPU time of training, summed likewise, and over processes.
         layers: curves over the layers, before ("init") and after ("trained") training: see probe.py.
         operations: split -> part -> what it counts a sample, see `energy.SynapticOperations`; the totals are
             among the metrics as test/synops_ac and so on. Empty for a diverged run.
         peak_memory_mib: highest memory of training: allocated on a GPU, else resident of the process, the first
-            of several; None where it was not measured.
+            of several, and of seeds in step that of all; None where it was not measured.
         compile_s: wall time of torch.compile, the last where a run was resumed; None where nothing was compiled.
     """
 
