@@ -59,8 +59,9 @@ check: setup  ## lint, format, types, spelling
 	$(BIN)/mypy
 	$(BIN)/codespell
 
-bench: setup .peers/installed  ## beside SpikingJelly, snnTorch and Norse, into benchmarks/peers.md and results/
+bench: setup .peers/installed  ## beside SpikingJelly, snnTorch and Norse, into benchmarks/peers.md and results/; prints the README's table
 	PYTHONPATH=.peers $(BIN)/python benchmarks/peers.py --rounds $(or $(ROUNDS),15)
+	$(BIN)/python benchmarks/peers_table.py
 
 bench-depth: setup  ## memory and time of a training step, 8 to 1202 layers, into benchmarks/depth.md
 	$(BIN)/python benchmarks/depth.py

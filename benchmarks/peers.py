@@ -347,7 +347,7 @@ def tables(rows: list[Row]) -> Iterator[str]:
         }
         limit = "memory: five passes" if task == "neuron" else "convolutions alone"
         limits = {row.way[1:3]: row for row in of if row.way.who == limit}
-        yield f"## {task.capitalize()}\n"
+        yield f"## {task[0].upper() + task[1:]}\n"
         for dtype, row in fastest.items():
             yield f"The fastest compiled peer at {dtype}: {row.way}.\n"
         yield f"| way | ms | / fastest compiled peer | / {limit} | first call, s | peak MiB |"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -88,3 +91,9 @@ def test_the_neuron_of_the_readme_works_as_printed() -> None:
     neuron = scratch.make({"name": "leakless", "gain": 2.0})
     assert neuron(torch.full((2, 1), 0.3)).flatten().tolist() == [0.0, 1.0]  # type: ignore[operator,attr-defined]
     assert scratch.options()["leakless"].parameter("gain") is not None
+
+
+def test_the_table_beside_the_peers_is_made_from_what_was_measured() -> None:
+    script = [sys.executable, "benchmarks/peers_table.py"]
+    made = subprocess.run(script, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert textwrap.indent(made.stdout, "  ") in README
