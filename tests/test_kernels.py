@@ -214,6 +214,18 @@ def test_a_single_value_a_channel_is_refused_as_torch_refuses_it() -> None:
         twin(torch.rand(1, 1, 1, 1, 1, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("norm", ["bn", "psp"])
+@pytest.mark.parametrize(
+    ("dtype", "said"), [(torch.bfloat16, "need it in torch.float32"), (torch.float16, "not torch.float16")]
+)
+def test_norms_in_a_dtype_that_the_passes_do_not_compute_in_are_refused(
+    norm: str, dtype: torch.dtype, said: str
+) -> None:
+    twin = fused(network(norm=norm)).to(dtype)
+    with pytest.raises(TypeError, match=said):
+        twin(torch.rand(2, 3, 1, 4, 4, dtype=dtype))
+
+
 class Guest(ATan):
     """What inherits from a part with a fused form may do something else."""
 

@@ -68,9 +68,11 @@ def _pointers(x: Tensor, others: dict[str, Tensor | None]) -> dict[str, int]:
     """
     if x.dtype not in NUMBERS:
         raise TypeError(f"the fused passes are for {', '.join(map(str, NUMBERS))}, not {x.dtype}")
-    tensors = {name: tensor for name, tensor in others.items() if tensor is not None}
-    for name, tensor in tensors.items():
-        needed = x.dtype if name in LARGE else computed_in(x)
-        if tensor.dtype != needed:
+    numbers, pointers = computed_in(x), {}
+    for name, tensor in others.items():
+        if tensor is None:
+            continue
+        if tensor.dtype != (needed := x.dtype if name in LARGE else numbers):
             raise TypeError(f"{name} is {tensor.dtype}, and the fused passes of {x.dtype} need it in {needed}")
-    return {name: tensor.data_ptr() for name, tensor in tensors.items()}
+        pointers[name] = tensor.data_ptr()
+    return pointers
