@@ -321,5 +321,7 @@ def test_a_gpu_without_bfloat16_is_named_before_training(monkeypatch: pytest.Mon
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "logger=none", "neuron=s2nn", "trainer.accelerator=gpu"]) == 2
-    said = "trainer.accelerator=gpu, and torch finds no GPU on this machine; leave it out, or type cpu"
+    said = (
+        "trainer.accelerator=gpu, and torch finds no GPU on this machine; leave it out, or type trainer.accelerator=cpu"
+    )
     assert capsys.readouterr().err.strip().endswith(said)
