@@ -99,6 +99,7 @@ class Study:
         exclude: pattern SETTING/METHOD of what is not run -> why.
         base: overrides of every run.
         claims: what the figures decide.
+        note: what a reader must know before the claims, printed on top of the page.
     """
 
     folder: Path
@@ -114,6 +115,7 @@ class Study:
     settings: Mapping[str, Setting]
     exclude: Mapping[str, str]
     claims: Sequence[Claim]
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -165,7 +167,7 @@ def load(name: str) -> Study:
         raise UserError(f"{where} is broken YAML: {' '.join(str(error).split())}") from None
     y = _mapping(text, where, need={"question", "methods", "seeds", "budget_core_hours"},
                  may={"status", "metric", "reference", "base", "settings", "tuning", "more_seeds", "exclude",
-                      "claims"})  # fmt: skip
+                      "claims", "note"})  # fmt: skip
     tuning = _mapping(y.get("tuning") or {}, f"{where}: tuning", may={"grid", "seeds"})
     methods = {str(m): tuple(map(str, o or ())) for m, o in _mapping(y["methods"], f"{where}: methods").items()}
     if not methods:
@@ -209,6 +211,7 @@ def load(name: str) -> Study:
         settings=settings,
         exclude=exclude,
         claims=[_claim(c, f"{where}: claims", methods, settings, metric) for c in y.get("claims") or ()],
+        note=" ".join(str(y.get("note") or "").split()),
     )
 
 

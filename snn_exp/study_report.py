@@ -61,6 +61,7 @@ def write(progress: Progress) -> Path:
     pictures = [picture.save(study.folder / "figures" / f"{picture.name}.png") for picture in shown]
     parts = [
         f"# {study.name}\n\n{study.question}",
+        f"**Note.** {study.note}" if study.note else "",
         _status(progress),
         f"Made by `snn-exp study {study.name}`, which trains what is missing, and by `snn-exp report {study.name}`, "
         "which only writes this page from `results.jsonl`. What is compared stands in `study.yaml`.",

@@ -133,6 +133,12 @@ def test_what_cannot_be_built_is_refused_unless_it_is_excluded(tmp_path: Path) -
     assert "- `*/psp_of_signs`: nothing to normalize" in page
 
 
+def test_a_note_stands_on_top_of_the_page(tmp_path: Path) -> None:
+    page = study_report.write(campaign.survey(write(tmp_path, note="Only one\nwidth was run."))).read_text()
+    assert page.index("**Note.** Only one width was run.") < page.index("## Claims")
+    assert "**Note.**" not in study_report.write(campaign.survey(write(tmp_path))).read_text()
+
+
 def test_a_study_has_one_energy_profile(tmp_path: Path) -> None:
     study = write(tmp_path, methods={"bn": ["norm=bn"], "none": ["norm=none", "energy=h45_int8"]})
     with pytest.raises(UserError, match=r"^study tiny prices net_d8/bn with energy=h45_fp32 and net_d8/none with "):
