@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "snn_exp"
 ORDER = [
     "allocator",
     "errors",
+    "files_read",
     "registry",
     "shares",
     "dynamics",
@@ -115,7 +116,7 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "stats", "report", "runs",
+TORCH_FREE = ["errors", "files_read", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "stats", "report", "runs",
               "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
               "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
 

@@ -1,0 +1,225 @@
+"""Read a file that somebody may have sent: within bounds, or refused in a sentence. No torch.
+
+A regular file only, since a named pipe or a device may never end; no link that leads out of the folder it is to be
+within; no more bytes than its kind of file can have. YAML is data alone, and its depth, its nodes and what its aliases
+stand for are counted before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from snn_exp.errors import UserError
+
+MIB = 2**20
+MAX_JSON = 16 * MIB
+MAX_YAML = MIB
+MAX_DEPTH = 50  # of YAML: lists and mappings in each other
+MAX_NODES = 100_000  # of YAML, each alias counted as all that it stands for
+MAX_DIGITS = 100  # characters of a number in YAML
+
+
+class Unreadable(UserError):
+    """A file that is not read.
+
+    Args:
+        path: the file.
+        reason: what it is, such as "is a named pipe and no file".
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{printable(str(path), 400)} {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.path, self.reason)
+
+
+def printable(text: str, most: int = 80) -> str:
+    """Return the text on one line, without what a terminal would obey, and cut where it is long.
+
+    Example:
+        >>> printable("a\\x1b[31mb")
+        'a\\\\x1b[31mb'
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: most + 1])
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+
+
+def is_within(path: str | Path, folder: str | Path) -> bool:
+    """Return whether a path lies in a folder once all links are followed; a loop of links lies nowhere."""
+    try:
+        real, outer = os.path.realpath(path), os.path.realpath(folder)
+        if Path(real).is_symlink():  # a loop
+            return False
+        return os.path.commonpath((real, outer)) == outer
+    except (OSError, ValueError):
+        return False
+
+
+def read_bytes(path: str | Path, limit: int, within: str | Path | None = None) -> bytes:
+    """Read a whole regular file.
+
+    Args:
+        path: the file.
+        limit: most bytes that it may have.
+        within: the folder that no link may lead out of; None: links are followed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it is no regular file, too large, behind a link that leads out, or may not be read.
+    """
+    try:
+        if within is not None and not _is_plainly_within(path, within) and not is_within(path, within):
+            raise Unreadable(path, f"is a link that leads out of {printable(str(within), 400)}")
+        kind = Path(path).stat().st_mode  # before it is opened, since opening a device may do something
+        if not stat.S_ISREG(kind):
+            raise Unreadable(path, f"is {_KINDS.get(stat.S_IFMT(kind), 'a device')} and no file")
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise Unreadable(path, "is no file")
+            content = file.read(limit + 1)
+    except NotADirectoryError:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+    except FileNotFoundError:
+        if Path(path).is_symlink():
+            raise Unreadable(path, "is a link to nothing") from None
+        raise
+    except (OSError, ValueError) as error:  # the latter of a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise Unreadable(path, f"cannot be read ({reason})") from None
+    if len(content) > limit:
+        raise Unreadable(path, f"is larger than {limit / MIB:g} MiB, which no such file is")
+    return content
+
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+
+
+def _is_plainly_within(path: str | Path, folder: str | Path) -> bool:
+    """Return whether no part of the path below the folder is a link; cheaper than following all of them."""
+    below, top = Path(path), Path(folder)
+    if ".." in below.parts or not below.is_relative_to(top):
+        return False
+    while below != top:
+        if below.is_symlink():
+            return False
+        below = below.parent
+    return True
+
+
+def read_text(path: str | Path, limit: int, within: str | Path | None = None) -> str:
+    """Read a whole regular file of UTF-8; as `read_bytes`."""
+    try:
+        return read_bytes(path, limit, within).decode()
+    except UnicodeDecodeError as error:
+        raise Unreadable(path, f"is no UTF-8 text (byte {error.start})") from None
+
+
+def read_yaml(path: str | Path, within: str | Path | None = None) -> Any:
+    """Read a YAML file of plain data.
+
+    Args:
+        path: the file.
+        within: the folder that no link may lead out of; None: links are followed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: as `read_text`; broken YAML, too deep or too many nodes, an alias within itself, a key twice, a tag
+            that is not plain data, or a number that no one would write.
+    """
+    text = read_text(path, MAX_YAML, within)
+    try:
+        _require_bounds(yaml.parse(text, Loader=_EVENTS))
+        return yaml.load(text, Loader=_Plain)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise Unreadable(path, f"is broken YAML: {_in_words(error)}") from None
+    except _TooMuch as reason:
+        raise Unreadable(path, f"is refused: {reason}") from None
+    except (ValueError, OverflowError, RecursionError) as error:  # such as a date of month 13
+        raise Unreadable(path, f"is broken YAML: {printable(str(error), 120)}") from None
+
+
+class _TooMuch(Exception):
+    """YAML beyond what a person writes."""
+
+
+_EVENTS: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Plain(_EVENTS):  # type: ignore[misc]
+    """The safe loader, which makes nothing but plain data, without keys that are written twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Construct a mapping."""
+        keys = [
+            (key.tag, key.value)
+            for key, _ in getattr(node, "value", ())
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge"
+        ]
+        if len(set(keys)) < len(keys):
+            twice = next(key for number, key in enumerate(keys) if key in keys[:number])
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[1]!r} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+    def construct_number(self, node: Any) -> Any:
+        """Construct a number of few digits."""
+        if len(node.value) > MAX_DIGITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number of {len(node.value):,} characters", node.start_mark
+            )
+        kind = node.tag.rpartition(":")[2]
+        return self.construct_yaml_int(node) if kind == "int" else self.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Plain.add_constructor(f"tag:yaml.org,2002:{_kind}", _Plain.construct_number)
+
+
+def _require_bounds(events: Iterator[Any]) -> None:
+    """Count nodes, with all that the aliases stand for, and the depth."""
+    sizes: dict[str, int | None] = {}  # of what is anchored; None while it is open
+    opened: list[tuple[str | None, int]] = []  # anchor, and nodes before it
+    total = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            anchor = str(event.anchor)
+            size = sizes.get(anchor, 0)  # an unknown one is refused when it is composed
+            if size is None:
+                raise _TooMuch(f"the alias *{printable(anchor)} stands for something that holds itself")
+            total += size
+        elif isinstance(event, yaml.ScalarEvent):
+            total += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, total))
+            total += 1
+            if event.anchor:
+                sizes[event.anchor] = None
+            if len(opened) > MAX_DEPTH:
+                raise _TooMuch(f"lists and mappings in each other, more than {MAX_DEPTH} deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            closed, before = opened.pop()
+            if closed:
+                sizes[closed] = total - before
+        if total > MAX_NODES:
+            raise _TooMuch(f"more than {MAX_NODES:,} values, each alias counted as what it stands for")
+
+
+def _in_words(error: yaml.YAMLError) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return printable(" ".join(str(error).split()), 200)
+    said = " ".join(filter(None, (error.context, error.problem)))
+    mark = error.problem_mark or error.context_mark
+    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return printable(" ".join(said.split()), 200) + where
