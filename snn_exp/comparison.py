@@ -7,11 +7,14 @@ methods; any other runs are grouped by what was chosen.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from snn_exp.config import EnergyConfig
 from snn_exp.errors import UserError, unknown
+from snn_exp.filters import owners
 from snn_exp.ledger import Row
 from snn_exp.report import row_choices, varying, with_energy
 from snn_exp.runs import StoredRun
@@ -101,9 +104,14 @@ class Comparison:
     notes: Sequence[str] = ()
 
 
+def measured(metrics: Mapping[str, float], metric: str) -> bool:
+    """Return whether a run has a metric; one that is not a finite number was not measured."""
+    return metric in metrics and math.isfinite(metrics[metric])
+
+
 def values(rows: Rows, metric: str) -> dict[int, float]:
-    """seed -> metric of the runs that ended with finite weights."""
-    return {seed: r.result.metrics[metric] for seed, r in rows.items() if r.done and metric in r.result.metrics}
+    """Return seed -> metric of the runs that ended with finite weights and have it."""
+    return {seed: r.result.metrics[metric] for seed, r in rows.items() if r.done and measured(r.result.metrics, metric)}
 
 
 def priced(row: Row, profile: EnergyConfig) -> Row:
@@ -118,7 +126,7 @@ def require_metric(metric: str, rows: Iterable[Row]) -> None:
     Raises:
         UserError: with the metrics there are.
     """
-    known = {key for row in rows for key in row.result.metrics}
+    known = {key for row in rows for key in row.result.metrics if measured(row.result.metrics, key)}
     if metric not in known:
         raise unknown("metric", metric, known, "--metric {}")
 
@@ -149,42 +157,77 @@ def of_runs(
             seed; what is to be compared has other data.
     """
     versus = dict(versus or {})
-    found = [_found(run, profile) for run in runs if run.state not in ("kept", "damaged")]
-    if not any(run.row and run.row.done for run in found):
-        raise UserError(f"none of the {len(runs)} runs asked for has ended; snn-exp runs lists what is stored")
-    require_metric(metric, [run.row for run in found if run.row])
-    without = [run.name for run in found if run.never_has(metric)]
-    found = [run for run in found if run.name not in without]
-    _require_choices(found, by, versus)
-    differing = varying([run.config for run in found])
-    data = [key for key in differing if _is_data(key)]
-    chosen = list(by) or row_choices([run.choices for run in found], [key for key in differing if key not in data])
-    labels = [key for key in dict.fromkeys((*chosen, *versus)) if not _is_data(key)]
-    panels = [_panel(" ".join(place), of, labels, versus) for place, of in _grouped(found, data).items()]
-    if versus and not any(panel.versus for panel in panels):
-        asked = ",".join(f"{key}={value}" for key, value in versus.items())
-        lines = "; ".join(line.name for panel in panels for line in panel.lines)
-        raise UserError(f"--versus {asked}: no two lines differ in that alone; there are {lines}")
+    by = [_usual(key) for key in by]
     notes = [
         f"{run.folder.path} is damaged; snn-exp runs clean state=damaged removes it"
         for run in runs
         if run.state == "damaged"
     ]
-    if without:
+    found = [_Found.of(run, profile) for run in runs if run.state not in ("kept", "damaged") and run.config]
+    if not any(run.row and run.row.done for run in found):
+        raise UserError(f"none of the {len(runs)} runs asked for has ended; snn-exp runs lists what is stored")
+    require_metric(metric, [run.row for run in found if run.row])
+    if without := [run.name for run in found if run.never_has(metric)]:
         some = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
-        notes.append(f"{len(without)} runs ended without {metric} and are left out: {some}")
+        have = "run ended without it and is" if len(without) == 1 else "runs ended without it and are"
+        notes.append(f"{metric}: {len(without)} {have} left out: {some}")
+    found = [run for run in found if run.name not in without]
+    _require_choices(found, by, versus)
+    data = [key for key in varying([run.config for run in found]) if _is_data(key)]
+    # what was interrupted draws no lines: it belongs to one of those there are, or is named
+    ended = [run for run in found if run.row] or found
+    differing = [key for key in varying([run.config for run in ended]) if key not in data]
+    chosen = by or _lines(ended, differing, ["method"] if "method" in versus else [])
+    labels = [key for key in dict.fromkeys((*chosen, *versus)) if not _is_data(key)]
+    groups = _grouped(found, data)
+    panels = [_panel(" ".join(place), of, labels, versus, notes) for place, of in groups.items()]
+    if versus and not any(panel.versus for panel in panels):
+        asked = ",".join(f"{key}={value}" for key, value in versus.items())
+        lines = "; ".join(line.name for panel in panels for line in panel.lines)
+        raise UserError(f"--versus {asked}: no two lines differ in that alone; there are {lines}")
     return Comparison(title, metric, panels, profile, margin, notes)
+
+
+def _usual(key: str) -> str:
+    """A key as it is stored: depth is depth.num_layers, neuron.name is neuron."""
+    return "depth.num_layers" if key == "depth" else key.removesuffix(".name")
+
+
+def _lines(found: Sequence[_Found], differing: Sequence[str], first: Sequence[str]) -> list[str]:
+    """The choices that make a line: those asked for, and what differs and does not follow from them."""
+    if not first:
+        return row_choices([run.choices for run in found], differing)
+    rows = list(first)
+    for key in differing:
+        if len(_grouped(found, [*rows, key])) > len(_grouped(found, rows)):
+            rows.append(key)
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
     """A stored run, with its row if it has ended and why not if it has not."""
 
-    name: str
-    config: Mapping[str, Any]
-    choices: Mapping[str, str]
+    run: StoredRun
     row: Row | None
     why: str
+
+    @classmethod
+    def of(cls, run: StoredRun, profile: EnergyConfig) -> _Found:
+        row = Row.of_result(run.result, run.folder) if run.result else None
+        return cls(run, row and priced(row, profile), run.folder.failure() or run.state)
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.run.config
+
+    @functools.cached_property
+    def choices(self) -> Mapping[str, str]:
+        return {key: value for key, value in self.run.choices.items() if key != "seed"}
 
     @property
     def seed(self) -> int:
@@ -192,23 +235,19 @@ class _Found:
 
     def never_has(self, metric: str) -> bool:
         """It ended well, or was never to be tested, without the metric; one that diverged stays a loss."""
-        if self.row is None or metric in self.row.result.metrics:
+        if self.row is None or measured(self.row.result.metrics, metric):
             return False
         return self.row.done or self.row.execution.get("trainer", {}).get("test") is False
-
-
-def _found(run: StoredRun, profile: EnergyConfig) -> _Found:
-    row = Row.of_result(run.result, run.folder) if run.result else None
-    why = run.folder.failure() or run.state
-    chosen = {key: value for key, value in run.choices.items() if key != "seed"}
-    return _Found(run.name, run.config, chosen, row and priced(row, profile), why)
 
 
 def _require_choices(found: Sequence[_Found], by: Sequence[str], versus: Mapping[str, str]) -> None:
     keys = dict.fromkeys(key for run in found for key in run.choices)
     for key in (*by, *versus):
-        if key not in keys:
-            raise unknown("choice", key, keys, "--by {}")
+        if key in keys or key == "method" or any(key in run.run.stored.chosen for run in found):
+            continue
+        if belongs := owners(key):
+            raise UserError(f"no run has {key}, which belongs to {', '.join(belongs[:5])}; name another choice")
+        raise unknown("choice", key, keys, "--by {}")
     for key, value in versus.items():
         if _is_data(key):
             raise UserError(f"--versus {key}={value}: runs on other data cannot be compared; leave it out")
@@ -221,15 +260,17 @@ def _is_data(key: str) -> bool:
 def _grouped(found: Sequence[_Found], keys: Sequence[str]) -> dict[tuple[str, ...], list[_Found]]:
     groups: dict[tuple[str, ...], list[_Found]] = {}
     for run in found:
-        groups.setdefault(tuple(run.choices.get(key, "-") for key in keys), []).append(run)
+        groups.setdefault(tuple(run.run.label(key) for key in keys), []).append(run)
     return groups
 
 
-def _panel(place: str, found: Sequence[_Found], keys: Sequence[str], versus: Mapping[str, str]) -> Panel:
+def _panel(
+    place: str, found: Sequence[_Found], keys: Sequence[str], versus: Mapping[str, str], notes: list[str]
+) -> Panel:
     groups = _grouped(found, keys)
     of_labels = {of: dict(zip(keys, of, strict=True)) for of in sorted(groups, key=_in_order)}
     seeds = sorted({run.seed for run in found if run.row})
-    lines = {of: _line(groups[of], labels, seeds) for of, labels in of_labels.items()}
+    lines = {of: _line(groups[of], labels, seeds, notes) for of, labels in of_labels.items()}
     _require_one_split(lines.values())
     others = {of: lines.get(tuple({**labels, **versus}.values())) for of, labels in of_labels.items()}
     shared = dict(found[0].choices.items() & set.intersection(*(set(run.choices.items()) for run in found)))
@@ -241,19 +282,29 @@ def _panel(place: str, found: Sequence[_Found], keys: Sequence[str], versus: Map
     )
 
 
-def _line(found: Sequence[_Found], labels: Mapping[str, str], seeds: Sequence[int]) -> Line:
-    """The runs of one choice; seeds that only other lines have are missing here."""
-    by_seed: dict[int, _Found] = {}
-    for run in found:
-        other = by_seed.setdefault(run.seed, run)
-        if other is not run:
-            ours, theirs = other.choices, run.choices
-            key = next((k for k in dict.fromkeys((*ours, *theirs)) if ours.get(k) != theirs.get(k)), "the code alone")
+def _line(found: Sequence[_Found], labels: Mapping[str, str], seeds: Sequence[int], notes: list[str]) -> Line:
+    """The runs of one choice; seeds that only other lines have are missing here.
+
+    A run that has not ended and is another one than those that have is no reason to show none of them: it is named.
+    """
+    name, by_seed = Line(labels, {}).name, dict[int, _Found]()
+    for run in sorted(found, key=lambda run: run.row is None):  # those that have ended first
+        first = next(iter(by_seed.values()), run)
+        other = by_seed.get(run.seed, run if run.row else first)
+        ours, theirs = other.choices, run.choices
+        key = next((k for k in dict.fromkeys((*ours, *theirs)) if ours.get(k) != theirs.get(k)), "the code alone")
+        if run.seed in by_seed and run.row:
             raise UserError(
-                f"the runs {other.name} and {run.name} of seed {run.seed} would share the line {Line(labels, {}).name} "
-                f"and differ in {key}: {ours.get(key, '-')} and {theirs.get(key, '-')}; add {key} to --by, or filter "
-                f"{key}=..."
+                f"the runs {other.name} and {run.name} of seed {run.seed} would share the line {name} and differ in "
+                f"{key}: {ours.get(key, '-')} and {theirs.get(key, '-')}; add {key} to --by, or filter {key}=..."
             )
+        if run.seed in by_seed or ours != theirs:
+            notes.append(
+                f"run {run.name} of seed {run.seed} has not ended ({run.why}) and is left out of {name}, whose runs "
+                f"have another {key}: {ours.get(key, '-')} and not {theirs.get(key, '-')}"
+            )
+        else:
+            by_seed[run.seed] = run
     rows = {seed: run.row for seed, run in sorted(by_seed.items()) if run.row}
     unfinished = {seed: run.why for seed, run in sorted(by_seed.items()) if not run.row}
     return Line(labels, rows, unfinished | {seed: "not run" for seed in seeds if seed not in by_seed})

@@ -19,7 +19,7 @@ from snn_exp.errors import UserError
 from snn_exp.figures import PER_LAYER, WHEN
 from snn_exp.report import DEFAULT_PROFILE, choices, price_list, row_choices, varying
 from snn_exp.results import Result, RunFolder, output_root, read_json, write_json
-from snn_exp.runs import stored_runs
+from snn_exp.runs import selected
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -32,10 +32,12 @@ class Shown:
     Args:
         title: what was asked.
         results: of each run.
+        notes: a sentence for each value that was asked for in vain.
     """
 
     title: str
     results: Sequence[Result]
+    notes: Sequence[str] = ()
 
     @property
     def project(self) -> str:
@@ -68,13 +70,14 @@ def of_runs(filters: Sequence[str]) -> Shown:
     """The finished runs that agree with the filters.
 
     Raises:
-        UserError: as `runs.stored_runs`, or none has ended.
+        UserError: as `runs.selected`, or none has ended.
     """
-    found = stored_runs(filters)
-    results = [run.result for run in found if run.result and run.state != "kept"]
+    found = selected(filters)
+    results = [run.result for run in found.runs if run.result and run.state != "kept"]
     if not results:
-        raise UserError(f"none of the {len(found)} runs asked for has ended; snn-exp runs lists what is stored")
-    return Shown(" ".join(filters), results)
+        why = "; ".join(found.notes) or f"none of the {len(found.runs)} runs asked for has ended"
+        raise UserError(f"{why}; snn-exp runs lists what is stored")
+    return Shown(" ".join(filters), results, found.notes)
 
 
 def of_study(progress: Progress) -> Shown:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +25,11 @@ from snn_exp.comparison import Comparison, Line, Panel, require_metric
 from snn_exp.config import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.figures import Picture
+from snn_exp.filters import read, value_text
 from snn_exp.ledger import Row
 from snn_exp.report import price_list
 from snn_exp.results import now, write_text
-from snn_exp.runs import stored_runs
+from snn_exp.runs import selected
 from snn_exp.study_report import comparison_of
 
 FORMATS = ("html", "md", "tex", "csv", "png", "pdf")
@@ -108,21 +110,39 @@ def of_runs(filters: Sequence[str], asked: Asked) -> Report:
     """The stored runs that agree with the filters.
 
     Raises:
-        UserError: as `runs.stored_runs` and `comparison.of_runs`, or versus is not key=value.
+        UserError: as `runs.selected` and `comparison.of_runs`, or versus is not key=value.
     """
-    pairs = [pair.partition("=") for pair in asked.versus.split(",") if pair]
-    if odd := ["".join(pair) for pair in pairs if not pair[1]]:
-        raise UserError(f"--versus {odd[0]} is no choice; type --versus norm=bn, say")
+    chosen = selected(filters)
+    if not chosen.runs and chosen.notes:
+        raise UserError(f"{'; '.join(chosen.notes)}; snn-exp runs lists what is stored")
     found = comparison.of_runs(
-        stored_runs(filters),
+        chosen.runs,
         title="Stored runs",
         metric=asked.metric or "test/acc",
         by=asked.by,
-        versus={key: value for key, _, value in pairs},
+        versus=_versus(asked.versus),
         margin=asked.margin,
         profile=EnergyConfig(),
     )
+    found = dataclasses.replace(found, notes=[*chosen.notes, *found.notes])
     return Report(found, asked.command, f"{' '.join(filters)}: what do the stored runs say?")
+
+
+def _versus(text: str) -> dict[str, str]:
+    """key=value,... as labels of a line, each value as the config types it."""
+    labels: dict[str, str] = {}
+    for pair in re.split(r",(?=[^,=]+=)", text) if text else []:
+        if "=" not in pair:
+            raise UserError(f"--versus {pair} is not a key=value pair; type --versus norm=bn, say")
+        asked = read(pair)
+        if len(asked.conditions) > 1:
+            raise UserError(f"--versus {pair} names several values; lines are compared with one: type one of them")
+        (condition,) = asked.conditions
+        named = asked.key == "method"
+        labels |= {"method": condition.text.partition("=")[2]} if named else {
+            key: value_text(value) for key, value in condition.demands.items()
+        }  # fmt: skip
+    return labels
 
 
 def folder_name(what: Sequence[str]) -> str:

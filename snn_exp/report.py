@@ -9,6 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from snn_exp.config import ASIDE, EXECUTION, GROUPS, EnergyConfig
+from snn_exp.filters import value_text
 from snn_exp.results import Result, RunFolder, output_root
 
 DEFAULT_PROFILE = EnergyConfig()
@@ -32,7 +33,7 @@ def choices(config: Mapping[str, Any]) -> dict[str, str]:
         for key, value in (config.get(group) or {}).items():
             if group in ASIDE or key in EXECUTION.get(group, ()):
                 continue
-            flat[group if key == "name" else f"{group}.{key}"] = str(value)
+            flat[group if key == "name" else f"{group}.{key}"] = value_text(value)
     if teacher := config.get("teacher"):
         flat["teacher"] = _named(teacher)
     return flat

@@ -11,9 +11,11 @@ from typing import Any
 
 from rich.table import Table
 
+from snn_exp import filters as asking
 from snn_exp.errors import UserError, unknown
+from snn_exp.filters import Stored
 from snn_exp.ownership import Taken, refuse_if_taken
-from snn_exp.report import choices
+from snn_exp.report import choices, row_choices, varying
 from snn_exp.results import Result, RunFolder, output_root
 
 STATES = ("done", "diverged", "failed", "unfinished", "training", "kept", "damaged")
@@ -45,29 +47,63 @@ class StoredRun:
         """What was chosen, flat, with the seed."""
         return {**choices(self.config), "seed": str(self.config.get("seed", "?"))} if self.config else {}
 
+    @functools.cached_property
+    def stored(self) -> Stored:
+        """What filters compare, with the types of the config."""
+        return Stored(self.config, self.state)
 
-def stored_runs(filters: Sequence[str] = ()) -> list[StoredRun]:
-    """The runs that agree with every filter, in the order of their names.
+    def label(self, key: str) -> str:
+        """Return what was chosen for a key, in words: a method is recognised by its choices; "-" for nothing."""
+        if key == "method":
+            return self.stored.method
+        if key in self.choices:
+            return self.choices[key]
+        return asking.value_text(self.stored.chosen[key]) if key in self.stored.chosen else "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """The runs that agree with filters.
 
     Args:
-        filters: key=value or key=value,value, such as neuron=lif,plif, optim.lr=0.01, seed=3 or state=failed.
+        runs: in the order of their names.
+        notes: a sentence for each asked value that none of them has.
+    """
+
+    runs: Sequence[StoredRun]
+    notes: Sequence[str]
+
+
+def stored_runs(filters: Sequence[str] = ()) -> list[StoredRun]:
+    """Return the runs that agree with every filter, in the order of their names.
+
+    Args:
+        filters: as in `selected`.
 
     Raises:
-        UserError: a filter that is not of this form, or whose key no run has.
+        UserError: as `selected`.
+    """
+    return list(selected(filters).runs)
+
+
+def selected(filters: Sequence[str]) -> Selection:
+    """Return the runs that agree with every filter, and what was asked for in vain.
+
+    Args:
+        filters: what can be typed to train, with several values, such as neuron=lif,plif, optim.lr=1e-2, depth=20 or
+            method=lif_bn; and state=failed.
+
+    Raises:
+        UserError: a filter that is not of this form, an unknown key or option, a value that no run can have.
     """
     runs = [_stored(RunFolder(path)) for path in sorted((output_root() / "runs").glob("*")) if path.is_dir()]
-    for text in filters:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"{text} is no filter; type key=value, such as neuron=lif or state=failed")
-        wanted = value.split(",")
-        if key == "state" and (odd := [state for state in wanted if state not in STATES]):
-            raise unknown("state", odd[0], STATES, "state={}")
-        known = dict.fromkeys(("state", *(k for run in runs for k in run.choices)))
-        if runs and key not in known:
-            raise unknown("key", key, known, f"{{}}={value}")
-        runs = [run for run in runs if (run.state if key == "state" else run.choices.get(key)) in wanted]
-    return runs
+    read = [asking.read(text, (key for run in runs for key in run.stored.chosen)) for text in filters]
+    for one in read:
+        for condition in one.conditions:
+            if one.key == "state" and (state := str(condition.demands["state"])) not in STATES:
+                raise unknown("state", state, STATES, "state={}")
+    left = [run for run in runs if all(one.agrees(run.stored) for one in read)]
+    return Selection(left, asking.missing(read, [run.stored for run in runs]))
 
 
 def _stored(folder: RunFolder) -> StoredRun:
@@ -97,17 +133,23 @@ def _state(folder: RunFolder, result: Result | None) -> str:
 
 
 def table(runs: Sequence[StoredRun]) -> Table:
-    """A line a run."""
+    """Return a table with one line per run, which names what else differs between the runs."""
     drawn = Table(title=f"{len(runs)} runs in {output_root() / 'runs'}", title_justify="left")
     for heading in ("run", "state", "what", "test acc %", "CPU s"):
         drawn.add_column(heading, justify="right" if heading.endswith(("%", "s")) else "left")
+    named = ("neuron", "norm", "residual", "dataset")
+    configs = [run.config for run in runs if run.config]
+    differing = row_choices([choices(config) for config in configs], varying(configs)) if configs else []
+    more = [key for key in differing if key not in (*named, "depth.num_layers")]
     for run in runs:
         c = run.choices
-        what = " ".join(c.get(key, "?") for key in ("neuron", "norm", "residual", "dataset"))
+        what = " ".join(c.get(key, "?") for key in named)
         depth = f"d{c.get('depth.num_layers', '?')} seed={c.get('seed', '?')}"
+        rest = " ".join(f"{key}={c[key]}" for key in more if key in c)
         accuracy = run.result.metrics.get("test/acc") if run.result else None
+        shown = "-" if accuracy is None else f"{100 * accuracy:.2f}"
         drawn.add_row(
-            run.name, run.state, f"{what} {depth}", "-" if accuracy is None else f"{100 * accuracy:.2f}",
+            run.name, run.state, f"{what} {depth} {rest}".rstrip(), shown,
             "-" if run.result is None else f"{run.result.cpu_s:.0f}",
         )  # fmt: skip
     return drawn

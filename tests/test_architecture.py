@@ -56,6 +56,7 @@ ORDER = [
     "compose",
     "ownership",
     "results",
+    "filters",
     "stats",
     "report",
     "runs",
@@ -116,7 +117,7 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "files_read", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "stats", "report", "runs",
+TORCH_FREE = ["errors", "files_read", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "filters", "stats", "report", "runs",
               "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
               "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
 

@@ -97,11 +97,27 @@ def test_what_is_not_there_is_named(output: Path) -> None:
     (failed.path / "failure.json").write_text('{"error": "it broke"}')
     said = tables.gaps(compared())
     assert f"{broken.path} is damaged; snn-exp runs clean state=damaged removes it" in said
-    assert any(s.startswith("1 runs ended without test/acc and are left out") for s in said)
+    assert any(s.startswith("test/acc: 1 run ended without it and is left out: ") for s in said)
     assert "digits, psp: seed 5: it broke" in said
     assert "digits, psp: seed 3: not run" in said
     entry = tables.numbers(compared()).set_index("line").loc["bn"]
     assert (entry["n"], entry["diverged"]) == (3, 1)
+
+
+def test_what_was_interrupted_is_named_and_blocks_nothing() -> None:
+    store_pairs()
+    before = compared(by=["norm"], versus={"norm": "bn"})
+    for overrides in (("seed=0", "optim.lr=0.5"), ("seed=7", "optim.lr=0.5"), ("seed=8",)):
+        folder = store("neuron=lif", "norm=psp", *overrides)
+        (folder.path / "result.json").unlink()
+    empty = store("norm=bn", "seed=9")
+    (empty.path / "result.json").unlink()
+    (empty.path / "manifest.json").unlink()
+    after = compared(by=["norm"], versus={"norm": "bn"})
+    assert tables.numbers(after).equals(tables.numbers(before))
+    said = tables.gaps(after)
+    assert sum("is left out of psp, whose runs have another optim.lr: " in s and "not 0.5" in s for s in said) == 2
+    assert "digits, psp: seed 8: unfinished" in said
 
 
 def test_one_seed_has_no_interval_and_says_so() -> None:

@@ -130,7 +130,7 @@ def test_runs_are_listed_by_filters_and_removed_only_when_named_and_confirmed(
 @pytest.mark.parametrize(
     ("filters", "sentence"),
     [
-        (["lif"], "lif is no filter; type key=value, such as neuron=lif or state=failed"),
+        (["lif"], "'lif' is not a valid filter; type key=value, such as neuron=lif or state=failed"),
         (["state=crashed"], "There is no state 'crashed'; allowed: damaged, diverged, done, failed, "),
         (["neuronn=lif"], "did you mean neuron? Type neuron=lif"),
     ],

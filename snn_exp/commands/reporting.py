@@ -40,7 +40,7 @@ def report(arguments: Sequence[str]) -> int:
     asked = documents.Asked(
         command=f"snn-exp report {shlex.join(arguments)}",
         metric=given.metric,
-        by=[key for key in given.by.split(",") if key],
+        by=[key.strip() for key in given.by.split(",") if key.strip()],
         versus=given.versus,
         margin=given.margin,
     )
@@ -74,6 +74,8 @@ def dashboard(arguments: Sequence[str]) -> int:
     results.require_writable(results.output_root())
     file = results.output_root() / "dashboards" / f"{documents.folder_name(given.what)}.json"
     print(boards.save(shown, file, f"snn-exp dashboard {shlex.join(given.what)}"))
+    for note in shown.notes:
+        print(note)
     if missing := shown.without_a_copy():
         some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         print(f"W&B has no copy of {len(missing)} of {len(shown.results)} runs, trained with logger=none: {some}")
@@ -93,8 +95,11 @@ def runs(arguments: Sequence[str]) -> int:
     filters = given.words[1:] if cleaning or given.words[:1] == ["list"] else given.words
     if cleaning and not filters:
         raise UserError("snn-exp runs clean needs a filter, so that not all is removed; type state=failed, say")
-    found = stored.stored_runs(filters)
+    selection = stored.selected(filters)
+    found = selection.runs
     wide_console(140).print(stored.table(found))
+    for note in selection.notes:
+        print(note)
     if cleaning and given.yes:
         for path in stored.remove(found):
             print(f"removed {path}")
