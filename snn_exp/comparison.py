@@ -163,6 +163,11 @@ def of_runs(
         for run in runs
         if run.state == "damaged"
     ]
+    notes += [
+        f"{run.folder.path} does not say yet what it is of ({run.state})"
+        for run in runs
+        if run.state not in ("kept", "damaged") and not run.config
+    ]
     found = [_Found.of(run, profile) for run in runs if run.state not in ("kept", "damaged") and run.config]
     if not any(run.row and run.row.done for run in found):
         raise UserError(f"none of the {len(runs)} runs asked for has ended; snn-exp runs lists what is stored")

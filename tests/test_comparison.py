@@ -118,6 +118,7 @@ def test_what_was_interrupted_is_named_and_blocks_nothing() -> None:
     said = tables.gaps(after)
     assert sum("is left out of psp, whose runs have another optim.lr: " in s and "not 0.5" in s for s in said) == 2
     assert "digits, psp: seed 8: unfinished" in said
+    assert f"{empty.path} does not say yet what it is of (unfinished)" in said
 
 
 def test_one_seed_has_no_interval_and_says_so() -> None:
