@@ -77,7 +77,10 @@ def test_what_a_run_says_is_escaped(output: Path) -> None:
             ["report", "dataset=digits", "--format", "doc"],
             "There is no format 'doc'; allowed: csv, html, md, pdf, png, tex",
         ),
-        (["report", "dataset=digits", "--versus", "bn"], "--versus bn is not a key=value pair; type --versus norm=bn, say"),
+        (
+            ["report", "dataset=digits", "--versus", "bn"],
+            "--versus bn is not a key=value pair; type --versus norm=bn, say",
+        ),
         (["report", "nuron=lif"], "There is no key 'nuron'; allowed:"),
         (["report", "psp_firing", "--by", "norm"], "the lines of study psp_firing are its methods; leave --by out"),
         (["report", "psp_firing", "--versus", "bnn"], "There is no method of study psp_firing 'bnn'"),
