@@ -1,4 +1,8 @@
-"""What the figures of a study say of its claims: holds, not shown, the opposite holds, or not decided yet. No torch."""
+"""What the figures of a study say of its claims. No torch.
+
+A claim holds, is not shown, or the opposite holds; it is not decided before its runs are there. Where all differences
+are equal there is no test, so that they decide nothing however many they are.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from snn_exp.stats import equivalence_p, holm, paired_difference, paired_ratio
 from snn_exp.study import Claim
 from snn_exp.tables import shown, shown_difference, shown_p, shown_ratio
 
-Finding = Literal["holds", "not shown", "the opposite holds", "not decided"]
+Finding = Literal["holds", "not shown", "the opposite holds", "no test", "not decided"]
 ALPHA = 0.05
 
 
@@ -65,12 +69,12 @@ class Answer:
         if not found["holds"]:
             return ("does not hold" if found["the opposite holds"] else "not shown") + so_far
         where = ", ".join(_place(v) for v in found["holds"])
-        rest = [f"{f}: {', '.join(_place(v) for v in found[f])}" for f in _FINDINGS[1:3] if found[f]]
+        rest = [f"{f}: {', '.join(_place(v) for v in found[f])}" for f in _FINDINGS[1:4] if found[f]]
         rest += [f"{len(found['not decided'])} not decided yet"] if found["not decided"] else []
         return f"holds when: {where} ({'; '.join(rest)})"
 
 
-_FINDINGS: tuple[Finding, ...] = ("holds", "not shown", "the opposite holds", "not decided")
+_FINDINGS: tuple[Finding, ...] = ("holds", "not shown", "the opposite holds", "no test", "not decided")
 
 
 def _place(verdict: Verdict) -> str:
@@ -119,7 +123,7 @@ def _judge_mean(claim: Claim, rows: Mapping[int, Row]) -> tuple[Finding, str]:
         return "not decided", "no finished run"
     mean = fmean(found.values())
     holds = mean >= claim.value if claim.test == "at_least" else mean <= claim.value
-    diverged = len(rows) - len(found)
+    diverged = sum(not row.done for row in rows.values())
     figures = f"{shown(mean, claim.metric)} against {shown(claim.value, claim.metric)}, n = {len(found)}"
     if diverged:
         return "not shown", f"{figures}, and {diverged} of {len(rows)} diverged"
@@ -130,9 +134,11 @@ def _judge_pair(claim: Claim, a: Mapping[int, Row], b: Mapping[int, Row]) -> tup
     if claim.test == "ratio":
         return *_judge_ratio(claim, a, b), None
     difference = paired_difference(values(a, claim.metric), values(b, claim.metric))
-    if difference is None or difference.low is None or difference.high is None:
+    if difference is None or difference.n < 2:
         return "not decided", "fewer than two pairs", None
     figures = shown_difference(difference, claim.metric)
+    if difference.all_equal and claim.test != "within":
+        return "no test", figures, None
     if claim.test in ("higher", "lower"):
         sign = 1 if claim.test == "higher" else -1
         finding: Finding = "not shown"
@@ -152,8 +158,11 @@ def _judge_ratio(claim: Claim, a: Mapping[int, Row], b: Mapping[int, Row]) -> tu
     if min([*of.values(), *than.values()], default=1.0) <= 0:
         return "not shown", "a value is not above 0, so there is no ratio"
     ratio = paired_ratio(of, than)
-    if ratio is None or ratio.low is None or ratio.high is None or claim.value is None:
+    if ratio is None or ratio.n < 2 or claim.value is None:
         return "not decided", "fewer than two pairs"
+    if ratio.low is None or ratio.high is None:
+        equal = f"all {ratio.n} ratios are equal ({ratio.mean:#.3g} against {claim.value:.3g}): no spread, no test"
+        return "no test", equal
     figures = f"ratio {shown_ratio(ratio)} against {claim.value:.3g}, n = {ratio.n}"
     if ratio.high <= claim.value:
         return "holds", figures

@@ -21,7 +21,7 @@ import pandas as pd
 from snn_exp import comparison, compose, figures, tables
 from snn_exp.campaign import Progress
 from snn_exp.claims import Answer, judge
-from snn_exp.comparison import Comparison, Line, Panel, require_metric
+from snn_exp.comparison import Comparison, Line, Panel, require_metric, values
 from snn_exp.config import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.figures import Picture
@@ -275,7 +275,7 @@ def _card(shown: Comparison, panel: Panel, line: Line, seed: int, row: Row) -> d
     """A run, as the page shows it."""
     result = row.result
     factor, digits, _ = tables.scale(shown.metric)
-    value = result.metrics.get(shown.metric)
+    value = values({seed: row}, shown.metric).get(seed)
     config = resolve(result.config)
     return {
         "id": result.run_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import pandas as pd
 from snn_exp import canvas
 from snn_exp.comparison import Comparison, Line, Panel, values
 from snn_exp.results import RunFolder, output_root
-from snn_exp.tables import is_cost, scale
+from snn_exp.tables import is_cost, scale, tie
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,8 +93,11 @@ def _told_apart(comparison: Comparison, panel: Panel) -> tuple[Sequence[Line], s
     if len(panel.lines) <= MOST_LINES:
         return panel.lines, ""
     means = {line.name: fmean(of.values()) for line in panel.lines if (of := values(line.rows, comparison.metric))}
-    best = sorted(means, key=lambda name: means[name], reverse=not is_cost(comparison.metric))[:MOST_LINES]
-    return [line for line in panel.lines if line.name in best], f" The {MOST_LINES} best of {len(panel.lines)} lines."
+    ranked = sorted(means, key=lambda name: means[name], reverse=not is_cost(comparison.metric))
+    best, rest = ranked[:MOST_LINES], ranked[MOST_LINES:]
+    ties = sum(tie(means[name], means[best[-1]]) for name in rest)
+    which = f" The {MOST_LINES} best of {len(panel.lines)} lines{f'; {ties} more tie with the last' if ties else ''}."
+    return [line for line in panel.lines if line.name in best], which
 
 
 def depth(comparison: Comparison) -> Picture | None:
@@ -158,12 +162,12 @@ def optimal(points: Mapping[str, tuple[float, float]]) -> list[str]:
         points: name -> (cost, merit).
 
     Example:
-        >>> optimal({"dear": (9, 0.9), "good": (5, 0.9), "cheap": (1, 0.7), "poor": (2, 0.6)})
-        ['cheap', 'good']
+        >>> optimal({"dear": (9, 0.9), "good": (5, 0.9), "as good": (5, 0.9), "cheap": (1, 0.7), "poor": (2, 0.6)})
+        ['cheap', 'good', 'as good']
     """
     kept: list[str] = []
     for name in sorted(points, key=lambda n: (points[n][0], -points[n][1])):
-        if not kept or points[name][1] > points[kept[-1]][1]:
+        if not kept or points[name][1] > points[kept[-1]][1] or points[name] == points[kept[-1]]:
             kept.append(name)
     return kept
 
@@ -224,7 +228,7 @@ def curves(comparison: Comparison, panel: Panel) -> Picture | None:
         for of_seeds in [[row.curves[quantity] for row in line.rows.values() if row.done and quantity in row.curves]]
         if of_seeds
         for epoch in range(min(map(len, of_seeds)))
-        for of in [[curve[epoch] for curve in of_seeds]]
+        if (of := [curve[epoch] for curve in of_seeds if math.isfinite(curve[epoch])])
     ]
     if not found:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.table import Table
 
@@ -171,29 +172,48 @@ def comparison(results: Sequence[Result], profile: EnergyConfig = DEFAULT_PROFIL
     spent = ("AC", "MAC", "energy nJ") if split else ()
     for heading in ("test acc %", "val acc %", "n", "firing rate", "MACs dense", *spent, "fit s"):
         table.add_column(heading, justify="right")
+    accuracy = "test/acc" if _measured(runs, "test/acc") else "val/acc"
     for key, group in runs.groupby(rows, sort=False):
         finished = group[group["status"] == "done"]
-        diverged = len(group) - len(finished)
+        n, diverged = _measured(finished, accuracy), len(group) - len(finished)
+        lost = [f"{diverged} of {len(group)} diverged"] if diverged else []
+        lost += [f"{missing} of {len(group)} without {accuracy}"] if (missing := len(finished) - n) else []
         chosen = key if isinstance(key, tuple) else (key,)
         table.add_row(
             *map(str, chosen),
-            mean_sd(finished, "test/acc", 100, 2),
-            mean_sd(finished, "val/acc", 100, 2),
-            f"{len(finished)}" + (f" ({diverged} of {len(group)} diverged)" if diverged else ""),
-            mean_sd(finished, "test/firing_rate" if "test/firing_rate" in group else "val/firing_rate", 1, 3),
+            _cell(finished, "test/acc", 100, 2, n),
+            _cell(finished, "val/acc", 100, 2, n),
+            f"{n}" + (f" ({', '.join(lost)})" if lost else ""),
+            _cell(finished, "test/firing_rate" if "test/firing_rate" in group else "val/firing_rate", 1, 3, n),
             f"{group['macs_dense'].iloc[0]:,.0f}",
             *(
                 (
-                    mean_sd(finished, f"{split}/synops_ac", 1, 0),
-                    mean_sd(finished, "mac", 1, 0),
-                    mean_sd(finished, "energy_pj", 1e-3, 1),
+                    _cell(finished, f"{split}/synops_ac", 1, 0, n),
+                    _cell(finished, "mac", 1, 0, n),
+                    _cell(finished, "energy_pj", 1e-3, 1, n),
                 )
                 if split
                 else ()
             ),
-            mean_sd(group, "duration_s", 1, 1),
+            _cell(group, "duration_s", 1, 1, len(group)),
         )
     return table
+
+
+def _measured(runs: pd.DataFrame, column: str) -> int:
+    """How many runs have a finite value."""
+    return len(_finite(runs, column))
+
+
+def _finite(runs: pd.DataFrame, column: str) -> pd.Series[float]:
+    values: pd.Series[float] = runs[column].astype(float) if column in runs else pd.Series(dtype=float)
+    return values[np.isfinite(values)]
+
+
+def _cell(runs: pd.DataFrame, column: str, factor: float, digits: int, n: int) -> str:
+    """Mean ± sd, with n where it is another one than that of the row."""
+    measured = _measured(runs, column)
+    return mean_sd(runs, column, factor, digits) + (f" (n = {measured})" if measured not in (0, n) else "")
 
 
 def _counted_split(metrics: Sequence[Mapping[str, float]]) -> str | None:
@@ -243,9 +263,9 @@ def mean_sd(runs: pd.DataFrame, column: str, factor: float, digits: int) -> str:
         >>> mean_sd(pd.DataFrame({"x": [0.5, 0.7]}), "x", 100, 1)
         '60.0 ± 14.1'
     """
-    if column not in runs or runs[column].dropna().empty:
+    values = _finite(runs, column) * factor
+    if values.empty:
         return "-"
-    values = runs[column].dropna() * factor
     spread = f" ± {values.std():,.{digits}f}" if len(values) > 1 else ""
     return f"{values.mean():,.{digits}f}{spread}"
 
@@ -267,8 +287,8 @@ def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFIL
         lines.append(f"  {'peak memory':<12} {result.peak_memory_mib:,.0f} MiB")
     if result.compile_s is not None:
         lines.append(f"  {'compiling':<12} {result.compile_s:.1f} s")
-    if len(seeds) > 1:
-        lines.append(f"  {'over seeds':<12} test {mean_sd(seeds, 'test/acc', 100, 2)} %, n = {len(seeds)}")
+    if (n := _measured(seeds, "test/acc")) > 1:
+        lines.append(f"  {'over seeds':<12} test {mean_sd(seeds, 'test/acc', 100, 2)} %, n = {n}")
     folder = RunFolder(output_root() / "runs" / result.run_id)
     return "\n".join([*lines, f"  {'folder':<12} {folder.path}", f"  {'again':<12} {command}"])
 

@@ -1,12 +1,14 @@
 """Comparisons of two methods over the same seeds. scipy and statsmodels do the mathematics. No torch.
 
-A pair shares the seed, and with it training, validation and test set. Intervals are of the mean difference.
+A pair shares the seed, and with it training, validation and test set. Intervals are of the mean difference. Differences
+that are all equal have no spread, so nothing can be tested on them: there is neither an interval nor a p.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +17,9 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 CONFIDENCE = 0.95
+DIGITS = 6  # significant, of a stored metric (`ledger.DIGITS`)
+
+Differences = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +29,10 @@ class PairedDifference:
     Args:
         n: number of pairs.
         mean: mean of a - b.
-        sd: standard deviation of a - b; None for fewer than two pairs.
-        low: lower end of the 95 % interval of the mean, by Student's t; None for fewer than two pairs.
+        sd: standard deviation of a - b; 0 where all are equal, None for fewer than two pairs.
+        low: lower end of the 95 % interval of the mean, by Student's t; None for fewer than two pairs, or equal ones.
         high: its upper end.
-        p: two-sided p of the paired t-test; None for fewer than two pairs.
+        p: two-sided p of the paired t-test; None likewise.
     """
 
     n: int
@@ -38,13 +43,18 @@ class PairedDifference:
     p: float | None = None
 
     @property
+    def all_equal(self) -> bool:
+        """Whether there are several differences and all are equal, which decides nothing."""
+        return self.sd == 0
+
+    @property
     def excludes_zero(self) -> bool:
         """Whether the interval lies on one side of 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedDifference | None:
-    """a - b over the seeds that both have; None if there is no such seed.
+    """Return a - b over the seeds that both have; None if there is no such seed.
 
     Args:
         a: seed -> value.
@@ -64,12 +74,28 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedD
     mean = float(differences.mean())
     if n == 1:
         return PairedDifference(n, mean)
-    sd = float(differences.std(ddof=1))
-    if sd == 0:  # t is not defined: the seeds agree to the last digit
-        return PairedDifference(n, mean, sd, mean, mean, 1.0 if mean == 0 else 0.0)
+    if _all_equal(differences, [*a.values(), *b.values()]):  # t is not defined
+        return PairedDifference(n, mean, 0.0)
+    return _tested(differences)
+
+
+def _tested(differences: Differences) -> PairedDifference:
+    mean, sd = float(differences.mean()), float(differences.std(ddof=1))
     test = scipy_stats.ttest_1samp(differences, 0.0)
     interval = test.confidence_interval(CONFIDENCE)
-    return PairedDifference(n, mean, sd, float(interval.low), float(interval.high), float(test.pvalue))
+    return PairedDifference(len(differences), mean, sd, float(interval.low), float(interval.high), _p(test.pvalue))
+
+
+def _p(value: float) -> float:
+    """No test is certain: what underflows is the smallest number there is."""
+    return min(1.0, max(float(value), sys.float_info.min))
+
+
+def _all_equal(differences: Differences, values: Sequence[float]) -> bool:
+    """Whether differences agree as far as the digits go in which the values are stored."""
+    largest = max(map(abs, values))
+    digit = 10.0 ** (math.floor(math.log10(largest)) + 1 - DIGITS) if largest else 0.0
+    return float(np.ptp(differences)) <= 2.0001 * digit  # each of the four values is off by half a digit at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +105,8 @@ class PairedRatio:
     Args:
         n: number of pairs.
         mean: geometric mean of a / b.
-        low: lower end of its 95 % interval, by Student's t on the logarithms; None for fewer than two pairs.
+        low: lower end of its 95 % interval, by Student's t on the logarithms; None for fewer than two pairs, or where
+            all ratios are equal.
         high: its upper end.
     """
 
@@ -88,9 +115,14 @@ class PairedRatio:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def all_equal(self) -> bool:
+        """Whether there are several ratios and all are equal, which decides nothing."""
+        return self.n > 1 and self.low is None
+
 
 def paired_ratio(a: Mapping[int, float], b: Mapping[int, float]) -> PairedRatio | None:
-    """a / b over the seeds that both have; None if there is no such seed, or a value is not above 0.
+    """Return a / b over the seeds that both have; None if there is no such seed, or a value is not above 0.
 
     Args:
         a: seed -> value.
@@ -105,16 +137,20 @@ def paired_ratio(a: Mapping[int, float], b: Mapping[int, float]) -> PairedRatio 
     """
     if min([*a.values(), *b.values()], default=0.0) <= 0:
         return None
-    logs = [{seed: math.log(value) for seed, value in of.items()} for of in (a, b)]
-    d = paired_difference(*logs)
-    if d is None:
+    logs = _differences(*({seed: math.log(value) for seed, value in of.items()} for of in (a, b)))
+    if len(logs) == 0:
         return None
-    ends = [None if end is None else math.exp(end) for end in (d.low, d.high)]
-    return PairedRatio(d.n, math.exp(d.mean), *ends)
+    mean = math.exp(float(logs.mean()))
+    # a value is off by 5 in the digit after the last at most, so a logarithm by that relative to 1
+    if len(logs) == 1 or float(np.ptp(logs)) <= 2.0001 * 10.0 ** (1 - DIGITS):
+        return PairedRatio(len(logs), mean)
+    d = _tested(logs)
+    assert d.low is not None and d.high is not None
+    return PairedRatio(d.n, mean, math.exp(d.low), math.exp(d.high) if d.high < 709 else math.inf)
 
 
 def equivalence_p(a: Mapping[int, float], b: Mapping[int, float], margin: float) -> float | None:
-    """p of two one-sided paired t-tests that |a - b| < margin; None for fewer than two pairs.
+    """Return p of two one-sided paired t-tests that |a - b| < margin; None for fewer than two pairs, or equal ones.
 
     Below 0.05 the two are equivalent within the margin.
 
@@ -126,11 +162,9 @@ def equivalence_p(a: Mapping[int, float], b: Mapping[int, float], margin: float)
         True
     """
     differences = _differences(a, b)
-    if len(differences) < 2:
+    if len(differences) < 2 or _all_equal(differences, [*a.values(), *b.values()]):
         return None
-    if differences.std() == 0:
-        return 0.0 if abs(float(differences[0])) < margin else 1.0
-    return float(ttost_paired(differences, np.zeros_like(differences), -margin, margin)[0])
+    return _p(ttost_paired(differences, np.zeros_like(differences), -margin, margin)[0])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -145,6 +179,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
 
 
-def _differences(a: Mapping[int, float], b: Mapping[int, float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _differences(a: Mapping[int, float], b: Mapping[int, float]) -> Differences:
     shared = sorted(a.keys() & b.keys())
     return np.array([a[seed] - b[seed] for seed in shared], dtype=np.float64)

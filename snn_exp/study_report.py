@@ -12,7 +12,7 @@ from rich.table import Table
 from snn_exp import figures, tables
 from snn_exp.campaign import Progress, StudyRun
 from snn_exp.claims import judge
-from snn_exp.comparison import Comparison, Line, Panel
+from snn_exp.comparison import Comparison, Line, Panel, values
 from snn_exp.report import price_list
 from snn_exp.results import write_text
 from snn_exp.study import Overrides, Setting, Study
@@ -140,6 +140,7 @@ def _claims(progress: Progress) -> str:
         "*holds*: the 95 % interval of the mean paired difference lies on the claimed side of 0 (for `within`, the "
         "mean lies inside the margin; for `equivalent`, both one-sided tests reject at 5 %; for `ratio`, the interval "
         "of the mean paired ratio lies below the value). *not shown*: it does not; that is no proof of the contrary. "
+        "*no test*: all differences are equal, so there is no spread to test them against. "
         "p values are Holm-corrected over all paired tests of this study: what holds with a p above 0.05 holds as the "
         "one thing asked, and not yet among so many."
     )
@@ -217,9 +218,10 @@ def _kept(setting: Setting, point: Overrides | None) -> str:
 
 def _trial_cell(progress: Progress, runs: Sequence[StudyRun]) -> str:
     rows = [progress.rows()[run.config.run_id] for run in runs if run.config.run_id in progress.rows()]
-    done = [row.result.metrics["val/acc"] for row in rows if row.done]
-    diverged = f" ({len(rows) - len(done)} of {len(rows)} diverged)" if len(done) < len(rows) else ""
-    return (f"{100 * fmean(done):.2f}" if done else "-") + diverged
+    found = values(dict(enumerate(rows)), "val/acc").values()
+    diverged = sum(not row.done for row in rows)
+    lost = f" ({diverged} of {len(rows)} diverged)" if diverged else ""
+    return (f"{100 * fmean(found):.2f}" if found else "-") + lost
 
 
 def _origin(progress: Progress) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
@@ -46,6 +47,15 @@ class Mean:
             return "-"
         return f"{factor * self.mean:.{digits}f}" + ("" if self.sd is None else f" ± {factor * self.sd:.{digits}f}")
 
+    def beside(self, n: int, factor: float, digits: int) -> str:
+        """Return the same, with n where it is another one than that of the row.
+
+        Example:
+            >>> Mean.of({0: 0.5, 1: 0.7}).beside(2, 1, 1), Mean.of({0: 0.5}).beside(2, 1, 1)
+            ('0.6 ± 0.1', '0.5 (n = 1)')
+        """
+        return self.text(factor, digits) + (f" (n = {self.n})" if self.n not in (0, n) else "")
+
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
@@ -83,6 +93,11 @@ class Summary:
     def diverged(self) -> int:
         """How many of its finished runs diverged."""
         return sum(not row.done for row in self.line.rows.values())
+
+    @property
+    def unmeasured(self) -> int:
+        """How many of its finished runs ended well and without the metric."""
+        return len(self.line.rows) - self.diverged - self.metric.n
 
 
 def summaries(comparison: Comparison, panel: Panel) -> list[Summary]:
@@ -161,11 +176,11 @@ def table(comparison: Comparison, panel: Panel) -> tuple[list[str], list[list[Ce
     columns: dict[str, Callable[[Summary], Cell]] = {
         "method" if is_study else "runs": lambda s: Cell(s.line.name),
         f"{metric}{unit}": lambda s: Cell(s.metric.text(factor, digits), s.metric.mean),
-        "n": lambda s: Cell(f"{s.metric.n}{_diverged(s)}", s.metric.n),
+        "n": lambda s: Cell(f"{s.metric.n}{_lost(s, metric)}", s.metric.n),
         "T": lambda s: Cell("-" if s.num_steps is None else str(s.num_steps), s.num_steps),
-        "firing rate": lambda s: Cell(s.firing_rate.text(1, 3), s.firing_rate.mean),
-        "highest layer": lambda s: Cell(s.firing_rate_max.text(1, 3), s.firing_rate_max.mean),
-        "energy nJ": lambda s: Cell(s.energy_pj.text(1e-3, 0), s.energy_pj.mean),
+        "firing rate": lambda s: Cell(s.firing_rate.beside(s.metric.n, 1, 3), s.firing_rate.mean),
+        "highest layer": lambda s: Cell(s.firing_rate_max.beside(s.metric.n, 1, 3), s.firing_rate_max.mean),
+        "energy nJ": lambda s: Cell(s.energy_pj.beside(s.metric.n, 1e-3, 0), s.energy_pj.mean),
         f"energy / {versus}": lambda s: Cell(shown_ratio(s.ratio), s.ratio.mean) if s.ratio else Cell("-"),
         "fit, CPU s": lambda s: Cell(s.cpu_s.text(1, 0), s.cpu_s.mean),
         "versus": lambda s: Cell(s.versus or "-"),
@@ -196,8 +211,11 @@ def markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _diverged(s: Summary) -> str:
-    return f" ({s.diverged} of {len(s.line.rows)} diverged)" if s.diverged else ""
+def _lost(s: Summary, metric: str) -> str:
+    """Why n is not the number of finished runs."""
+    lost = [f"{s.diverged} of {len(s.line.rows)} diverged"] if s.diverged else []
+    lost += [f"{s.unmeasured} of {len(s.line.rows)} without {metric}"] if s.unmeasured else []
+    return f" ({', '.join(lost)})" if lost else ""
 
 
 def _p_cell(p: float | None) -> Cell:
@@ -233,18 +251,37 @@ def _sentence(comparison: Comparison, panel: Panel) -> str:
         return f"{panel.name}: no run has ended with {metric}."
     lowest = is_cost(metric)
     best = (min if lowest else max)(found, key=lambda s: s.metric.mean or 0.0)
+    tied = [s for s in found if tie(s.metric.mean or 0.0, best.metric.mean or 0.0)]
     factor, digits, unit = scale(metric)
-    said = (
-        f"{panel.name}: of {len(found)} lines {best.line.name} has the {'lowest' if lowest else 'highest'} mean "
-        f"{metric}, {best.metric.text(factor, digits)}{unit} (n = {best.metric.n})"
-    )
+    most = f"{'lowest' if lowest else 'highest'} mean {metric}"
+    shown = [f"{s.metric.text(factor, digits)}{unit} (n = {s.metric.n})" for s in tied]
+    if len(tied) > 1:
+        names = [s.line.name for s in tied]
+        all_shown = dict.fromkeys(shown)
+        return (
+            f"{panel.name}: of {len(found)} lines {', '.join(names[:-1])} and {names[-1]} tie for the {most}, "
+            f"{' and '.join(all_shown)}."
+        )
+    said = f"{panel.name}: of {len(found)} lines {best.line.name} has the {most}, {shown[0]}"
     d = best.difference
     if d is None:
         return f"{said}."
-    if d.low is None:
+    if d.n == 1:
         return f"{said}; one pair with {best.versus} gives no interval."
+    if d.all_equal:
+        return f"{said}; compared with {best.versus}, {shown_difference(d, metric)}."
     verb = "differs from" if d.excludes_zero else "is not shown to differ from"
     return f"{said}, and {verb} {best.versus}: {shown_difference(d, metric)}."
+
+
+def tie(a: float, b: float) -> bool:
+    """Return whether two means are equal as far as the digits go in which metrics are stored.
+
+    Example:
+        >>> tie(0.9711110, 0.9711111), tie(0.9711, 0.9713)
+        (True, False)
+    """
+    return math.isclose(a, b, rel_tol=3e-6)
 
 
 def gaps(comparison: Comparison) -> list[str]:
@@ -302,15 +339,26 @@ def shown_ratio(ratio: PairedRatio) -> str:
         '0.0731 [0.0712, 0.0751]'
     """
     interval = "" if ratio.low is None or ratio.high is None else f" [{ratio.low:#.3g}, {ratio.high:#.3g}]"
+    if ratio.all_equal:
+        interval = f" (all {ratio.n} equal)"
     return f"{ratio.mean:#.3g}{interval}"
 
 
 def shown_difference(d: PairedDifference, metric: str) -> str:
-    """A mean paired difference with its interval and number of pairs."""
+    """Return a mean paired difference with its interval and number of pairs, or why there is no interval.
+
+    Example:
+        >>> shown_difference(PairedDifference(3, 0.0022, 0.0), "test/acc")
+        'all 3 differences are equal (+0.22 points): no spread, no test'
+        >>> shown_difference(PairedDifference(1, 0.0022), "test/acc")
+        '+0.22 points, n = 1: no interval'
+    """
     factor, digits, unit = (100.0, 2, " points") if metric.endswith("acc") else (1.0, 4, "")
     if metric.endswith("_pj"):
         factor, digits, unit = 1e-3, 1, " nJ"
-    interval = (
-        "" if d.low is None or d.high is None else f" [{factor * d.low:+.{digits}f}, {factor * d.high:+.{digits}f}]"
-    )
-    return f"{factor * d.mean:+.{digits}f}{interval}{unit}, n = {d.n}"
+    mean = f"{factor * d.mean:+.{digits}f}"
+    if d.all_equal:
+        return f"all {d.n} differences are equal ({mean}{unit}): no spread, no test"
+    if d.low is None or d.high is None:
+        return f"{mean}{unit}, n = {d.n}: no interval"
+    return f"{mean} [{factor * d.low:+.{digits}f}, {factor * d.high:+.{digits}f}]{unit}, n = {d.n}"

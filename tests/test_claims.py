@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,7 +64,14 @@ ENERGY = {"test/energy_pj": 100_000.0, "test/energy_dense_pj": 1_250_000.0}
         ({"test": "at_most", "than": [], "value": 0.97}, rows(0.96), {}, "holds"),
         ({"test": "at_least", "than": [], "value": 0.9}, rows(0.96, diverged=1), {}, "not shown"),
         ({"test": "higher"}, rows(0.97), {}, "not decided yet"),
-        ({"test": "ratio", "value": 0.51}, rows(0.1, FLAT), rows(0.2, FLAT), "holds"),
+        ({"test": "ratio", "value": 0.51}, rows(0.1), rows(0.2, FLAT), "holds"),
+        ({"test": "ratio", "value": 0.51}, rows(0.1, FLAT), rows(0.2, FLAT), "no test"),
+        ({"test": "higher"}, rows(0.97, FLAT), rows(0.95, FLAT), "no test"),
+        ({"test": "lower"}, rows(0.97), rows(0.97), "no test"),
+        ({"test": "equivalent", "margin": 0.01}, rows(0.97), rows(0.97), "no test"),
+        ({"test": "within", "margin": 0.01}, rows(0.97), rows(0.97), "holds"),
+        ({"test": "higher", "metric": "val/acc"}, rows(0.97), rows(0.95), "not decided yet"),
+        ({"test": "higher"}, rows(math.nan), rows(0.95), "not decided yet"),
         ({"test": "ratio", "value": 0.505}, rows(0.1), rows(0.2, FLAT), "not shown"),
         ({"test": "ratio", "value": 0.4}, rows(0.1), rows(0.2, FLAT), "the opposite holds"),
         ({"test": "ratio", "value": 0.51}, rows(0.1, diverged=4), rows(0.2, FLAT), "not decided yet"),
@@ -94,7 +102,7 @@ def test_what_a_study_excludes_decides_nothing() -> None:
 
 
 def test_a_method_may_be_compared_with_itself_in_another_setting() -> None:
-    cells = {("here", "a"): rows(0.97), ("there", "a"): rows(0.80), ("there", "b"): rows(0.99)}
+    cells = {("here", "a"): rows(0.97), ("there", "a"): rows(0.80, FLAT), ("there", "b"): rows(0.99, FLAT)}
     with_itself = answer(cells, test="higher", than=[], than_in="there")
     assert [(v.than, v.finding) for v in with_itself.verdicts] == [("there/a", "holds")]
     with_another = answer(cells, test="higher", than=["b"], than_in="there")
@@ -103,18 +111,31 @@ def test_a_method_may_be_compared_with_itself_in_another_setting() -> None:
 
 def test_a_ratio_may_take_another_metric_of_what_it_is_compared_with() -> None:
     cells = {("here", "a"): rows(0.1, **ENERGY), ("here", "b"): rows(0.2, **ENERGY)}
+    for seed, row in cells["here", "b"].items():  # no two ratios may be equal, or there were no test
+        row.result.metrics.update({key: value * (1 + seed / 1000) for key, value in ENERGY.items()})  # type: ignore[attr-defined]
     claim = {"test": "ratio", "value": 1 / 12, "metric": "test/energy_pj"}
     assert answer(cells, **claim).verdicts[0].finding == "the opposite holds", "both spend the same"
     found = answer(cells, **claim, than_metric="test/energy_dense_pj").verdicts[0]
     assert (found.finding, found.p) == ("holds", None)
-    assert found.figures == "ratio 0.0800 [0.0800, 0.0800] against 0.0833, n = 5"
+    assert found.figures == "ratio 0.0798 [0.0797, 0.0800] against 0.0833, n = 5"
 
 
 def test_a_difference_of_energies_has_its_unit() -> None:
     cells = {("here", "a"): rows(0.1, **ENERGY), ("here", "b"): rows(0.2, **{"test/energy_pj": 1000.0})}
-    assert (
-        answer(cells, test="higher", metric="test/energy_pj").verdicts[0].figures.startswith("+99.0 [+99.0, +99.0] nJ")
-    )
+    said = answer(cells, test="higher", metric="test/energy_pj").verdicts[0].figures
+    assert said == "all 5 differences are equal (+99.0 nJ): no spread, no test"
+
+
+def test_what_decides_nothing_is_named_where_a_claim_holds_elsewhere() -> None:
+    cells = {
+        ("here", "a"): rows(0.97),
+        ("here", "b"): rows(0.95, FLAT),
+        ("there", "a"): rows(0.97),
+        ("there", "b"): rows(0.95),
+    }
+    found = answer(cells, test="higher", settings=["here", "there"])
+    assert found.summary == "holds when: a against b in here (no test: a against b in there)"
+    assert found.verdicts[1].figures == "all 5 differences are equal (+2.00 points): no spread, no test"
 
 
 def test_pairs_with_a_diverged_run_are_left_out_and_counted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,36 @@ def test_the_headline_says_what_is_shown_and_what_is_not() -> None:
         tables.headline(compared(versus={"norm": "bn"}))
     )
     assert "bn has the lowest mean test/energy_pj" in tables.headline(compared(metric="test/energy_pj"))
+
+
+def test_equal_differences_are_called_that_and_ties_are_called_ties() -> None:
+    for seed in range(3):
+        store("norm=bn", f"seed={seed}", acc=0.9 + seed / 100)
+        store("norm=psp", f"seed={seed}", acc=0.91 + seed / 100)
+        store("norm=none", f"seed={seed}", acc=0.91 + seed / 100)
+    comparison = compared(versus={"norm": "bn"}, margin=0.05)
+    assert "lines none and psp tie for the highest mean test/acc, 92.00 ± 1.00 % (n = 3)." in tables.headline(
+        comparison
+    )
+    entry = tables.numbers(comparison).set_index("line").loc["psp"]
+    assert entry["pairs"] == 3 and entry[["low", "high", "p", "p_holm", "p_equivalent"]].isna().all()
+    headings, cells = tables.table(comparison, comparison.panels[0])
+    psp = dict(zip(headings, [cell.text for cell in cells[-1]], strict=True))
+    assert psp["difference to bn"] == "all 3 differences are equal (+1.00 points): no spread, no test"
+    assert psp["p"] == psp["p, within 5.00 %"] == "-" and psp["energy / bn"] == "1.00 (all 3 equal)"
+
+
+def test_n_counts_what_was_measured() -> None:
+    store("norm=bn", "seed=0")
+    store("norm=bn", "seed=1", acc=math.nan)
+    store("norm=bn", "seed=2", acc=None, test=False)
+    store("norm=bn", "seed=3", status="diverged")
+    comparison = compared()
+    (entry,) = tables.numbers(comparison).to_dict("records")
+    assert (entry["n"], entry["diverged"], entry["mean"]) == (1, 1, 0.9)
+    assert any(
+        said.startswith("test/acc: 2 runs ended without it and are left out") for said in tables.gaps(comparison)
+    )
 
 
 def test_nothing_that_has_ended_is_refused() -> None:

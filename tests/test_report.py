@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,16 @@ def test_runs_that_differ_in_anything_never_share_a_row(axis: str) -> None:
     )
     assert "20.00" in text and "60.00" in text
     assert key in text
+
+
+def test_n_counts_the_runs_that_have_the_metric() -> None:
+    tested, untested = made("neuron=lif", acc=0.9), made("neuron=lif", "seed=1", "trainer.test=false", acc=0.7)
+    untested = dataclasses.replace(untested, metrics={k: v for k, v in untested.metrics.items() if k != "test/acc"})
+    (row,) = lines_with(drawn([tested, untested]), "lif")
+    cells = [cell.strip() for cell in row.split("│")]
+    assert "90.00" in cells and "1 (1 of 2 without test/acc)" in cells
+    nan = dataclasses.replace(untested, metrics={**untested.metrics, "test/acc": math.nan})
+    assert "1 (1 of 2 without test/acc)" in drawn([tested, nan])
 
 
 def test_execution_makes_no_row() -> None:

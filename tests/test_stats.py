@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from snn_exp.stats import equivalence_p, holm, paired_difference, paired_ratio
 
@@ -27,12 +29,52 @@ def test_without_a_shared_seed_there_is_no_difference_and_with_one_there_is_no_i
     assert not single.excludes_zero
 
 
-def test_seeds_that_agree_to_the_last_digit_have_an_interval_of_no_width():
-    assert paired_difference({0: 1.0, 1: 1.0}, {0: 0.5, 1: 0.5}).excludes_zero
-    same = paired_difference({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0})
-    assert same.p == 1.0 and not same.excludes_zero
-    assert equivalence_p({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}, 0.01) == 0.0
-    assert equivalence_p({0: 1.0, 1: 1.0}, {0: 0.0, 1: 0.0}, 0.01) == 1.0
+@pytest.mark.parametrize(
+    ("a", "b", "mean"),
+    [
+        ({0: 1.0, 1: 1.0}, {0: 0.5, 1: 0.5}, 0.5),
+        ({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}, 0.0),
+        ({0: 0.0, 1: 0.0, 2: 0.0}, {0: 0.0, 1: 0.0, 2: 0.0}, 0.0),
+        # one more of 450 images each time, in the six digits that are stored: 0.002223, 0.002222 and 0.002222
+        ({0: 0.971111, 1: 0.973333, 2: 0.975556}, {0: 0.968889, 1: 0.971111, 2: 0.973333}, 0.002222),
+        ({0: 123_456.0, 1: 123_457.0}, {0: 100_000.0, 1: 100_001.0}, 23_456.0),
+    ],
+)
+def test_differences_that_are_all_equal_decide_nothing(a, b, mean):
+    d = paired_difference(a, b)
+    assert d.all_equal and d.n == len(a) and d.mean == pytest.approx(mean, abs=1e-6)
+    assert (d.low, d.high, d.p) == (None, None, None) and not d.excludes_zero
+    assert equivalence_p(a, b, 0.01) is None
+    single = paired_difference({0: 1.0}, {0: 0.0})
+    assert not single.all_equal and single.p is None
+
+
+def test_ratios_that_are_all_equal_have_no_interval():
+    r = paired_ratio({0: 1.0, 1: 2.0, 2: 3.0}, {0: 10.0, 1: 20.0, 2: 30.0})
+    assert r.all_equal and r.n == 3 and r.mean == pytest.approx(0.1) and r.low is None and r.high is None
+    assert not paired_ratio({0: 1.0}, {0: 2.0}).all_equal
+    assert not paired_ratio({0: 1.0, 1: 2.0}, {0: 10.0, 1: 20.01}).all_equal
+
+
+measured = st.floats(-1e6, 1e6, allow_subnormal=False)
+
+
+@given(pairs=st.lists(st.tuples(measured, measured), min_size=0, max_size=6), margin=st.floats(1e-9, 1e6))
+def test_an_interval_holds_its_mean_and_no_test_is_certain(pairs, margin):
+    a, b = ({seed: pair[side] for seed, pair in enumerate(pairs)} for side in (0, 1))
+    d = paired_difference(a, b)
+    assert (d is None) == (not pairs)
+    for p in (d and d.p, equivalence_p(a, b, margin)):
+        assert p is None or 0 < p <= 1
+    if d is None or d.low is None:
+        assert d is None or (d.high is None and d.p is None and (d.n == 1 or d.all_equal))
+    else:
+        assert d.n >= 2 and not d.all_equal and d.p is not None
+        slack = 1e-9 * max(1.0, abs(d.low), abs(d.high))
+        assert d.low - slack <= d.mean <= d.high + slack
+        assert d.excludes_zero == (d.p < 0.05) or abs(d.p - 0.05) < 1e-6
+    r = paired_ratio({s: abs(v) for s, v in a.items()}, {s: abs(v) for s, v in b.items()})
+    assert r is None or r.low is None or r.low * (1 - 1e-9) <= r.mean <= r.high * (1 + 1e-9)
 
 
 def test_the_interval_covers_the_true_mean_in_95_of_100_studies():
