@@ -13,9 +13,10 @@ from statistics import fmean
 from snn_exp import compose, plan
 from snn_exp.comparison import priced
 from snn_exp.config import EnergyConfig, ExperimentConfig
-from snn_exp.errors import UserError
+from snn_exp.errors import UserError, say_once
+from snn_exp.files_read import Unreadable
 from snn_exp.ledger import Ledger, Row, disagreement
-from snn_exp.results import Result, RunFolder, output_root, teacher_of
+from snn_exp.results import DamagedRun, Result, RunFolder, output_root, teacher_of
 from snn_exp.study import Key, Overrides, Study, matches
 
 SECONDS_A_LAYER = 0.04  # of an epoch of the digits, a step; where no finished run says better
@@ -255,8 +256,14 @@ def _ids(runs: Sequence[StudyRun]) -> list[str]:
 
 
 def _rows_of_other_studies(study: Study) -> dict[str, Row]:
-    files = (path for path in study.folder.parent.glob("*/results.jsonl") if path.parent != study.folder)
-    return {run_id: row for path in files for run_id, row in Ledger(path).rows.items()}
+    found: dict[str, Row] = {}
+    for path in study.folder.parent.glob("*/results.jsonl"):
+        if path.parent != study.folder:
+            try:
+                found |= Ledger(path).rows
+            except Unreadable as error:
+                say_once(f"left out: {error}")
+    return found
 
 
 def _take_in(runs: Sequence[StudyRun], ledger: Ledger, others: Mapping[str, Row]) -> None:
@@ -264,9 +271,18 @@ def _take_in(runs: Sequence[StudyRun], ledger: Ledger, others: Mapping[str, Row]
         run_id, folder = run.config.run_id, RunFolder.of(run.config)
         if run_id in ledger.rows:
             continue
-        row = Row.of(folder) if folder.is_complete(run.config) else others.get(run_id)
+        row = _stored_row(folder, run.config) or others.get(run_id)
         if row is not None and (run.is_trial or not row.done or "test/acc" in row.result.metrics):
             ledger.add(row)
+
+
+def _stored_row(folder: RunFolder, config: ExperimentConfig | None = None) -> Row | None:
+    """Return the row of a stored run, done as its config asks where that is given; None of a damaged one."""
+    try:
+        return Row.of(folder) if config is None or folder.is_complete(config) else None
+    except DamagedRun as damaged:
+        damaged.say()
+        return None
 
 
 def advance(
@@ -302,7 +318,7 @@ def advance(
 def _keeper(ledger: Ledger, configs: Mapping[str, ExperimentConfig]) -> Callable[[Result], None]:
     def keep(result: Result) -> None:
         folder = RunFolder.of(configs[result.run_id])
-        if folder.is_complete(configs[result.run_id]) and (row := Row.of(folder)):
+        if row := _stored_row(folder, configs[result.run_id]):
             ledger.add(row)
 
     return keep
@@ -322,7 +338,7 @@ def contradictions(progress: Progress) -> list[str]:
     """A sentence for each run that was done again and does not match its stored row."""
     found = []
     for run in (*progress.trials, *progress.finals):
-        stored, again = progress.ledger.rows.get(run.config.run_id), Row.of(RunFolder.of(run.config))
+        stored, again = progress.ledger.rows.get(run.config.run_id), _stored_row(RunFolder.of(run.config))
         if stored is None or again is None or again.result.finished_at == stored.result.finished_at:
             continue
         metric = progress.study.metric

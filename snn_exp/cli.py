@@ -14,7 +14,7 @@ from snn_exp.allocator import keep_freed_memory
 keep_freed_memory()
 
 from snn_exp.commands import COMMANDS
-from snn_exp.errors import UserError, unknown
+from snn_exp.errors import UserError, begin_command, unknown
 
 HELP = """usage: snn-exp COMMAND ...
 
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(HELP, end="")
         return 0
     command, rest = given[0], given[1:]
+    begin_command()
     try:
         if command not in COMMANDS:
             raise unknown("command", command, COMMANDS, "snn-exp {}")

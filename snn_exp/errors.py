@@ -7,6 +7,7 @@ The command line prints it without a traceback and exits with code 2. A bug keep
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -46,3 +47,18 @@ def unknown(what: str, given: str, allowed: Iterable[str], type_this: str = "{}"
     guess = nearest(given, allowed)
     hint = f"; did you mean {guess}? Type {type_this.format(guess)}" if guess else ""
     return UserError(f"There is no {what} {given!r}; allowed: {', '.join(allowed) or 'none'}{hint}")
+
+
+_said: set[str] = set()
+
+
+def begin_command() -> None:
+    """Forget what `say_once` has said; each command says it anew."""
+    _said.clear()
+
+
+def say_once(sentence: str) -> None:
+    """Print what a command has left out and goes on without, once however often it is met."""
+    if sentence not in _said:
+        _said.add(sentence)
+        print(f"snn-exp: {sentence}", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from snn_exp import canvas
 from snn_exp.comparison import Comparison, Line, Panel, values
-from snn_exp.results import RunFolder, output_root
+from snn_exp.results import DamagedRun, RunFolder, output_root
 from snn_exp.tables import is_cost, scale, tie
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def heat(comparison: Comparison, panel: Panel) -> Picture | None:
     found = []
     for line in lines:
         seeds = [seed for seed, row in line.rows.items() if row.done]
-        epochs = RunFolder(output_root() / "runs" / line.rows[min(seeds)].result.run_id).epochs() if seeds else []
+        epochs = _epochs_of(line.rows[min(seeds)].result.run_id) if seeds else []
         found += [
             {"line": f"{line.name}, seed {min(seeds)}", "layer": key.removeprefix(PER_LAYER), "epoch": number,
              "firing_rate": float(value)}
@@ -271,6 +271,15 @@ def heat(comparison: Comparison, panel: Panel) -> Picture | None:
     title = f"{comparison.title}, {panel.name}"
     caption = f"Firing rate of each layer (input at the top) over the epochs, on validation data.{which}"
     return Picture(f"heat_{panel.name}", caption, pd.DataFrame(found), lambda of: _draw_heat(of, title))
+
+
+def _epochs_of(run_id: str) -> list[dict[str, str]]:
+    """Return the rows of a stored run's metrics.csv; none where it is not here or damaged."""
+    try:
+        return RunFolder(output_root() / "runs" / run_id).epochs()
+    except DamagedRun as damaged:
+        damaged.say()
+        return []
 
 
 def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
@@ -362,7 +371,8 @@ def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
 def _mean_curves(of_seeds: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
     """The mean over seeds of each quantity's curve."""
     there = [of for of in of_seeds if of]
-    return {q: [fmean(v) for v in zip(*(of[q] for of in there), strict=True)] for q in (there[0] if there else ())}
+    shared = [q for q in (there[0] if there else ()) if len({len(of.get(q, ())) for of in there}) == 1]
+    return {q: [fmean(v) for v in zip(*(of[q] for of in there), strict=True)] for q in shared}
 
 
 def _colours(data: pd.DataFrame) -> dict[str, str]:

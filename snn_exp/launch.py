@@ -29,7 +29,8 @@ from snn_exp.config import ExperimentConfig, resolve
 from snn_exp.errors import UserError
 from snn_exp.overrides import CONFIG_NAME
 from snn_exp.ownership import Taken, refuse_if_taken
-from snn_exp.results import Result, RunFolder, output_root, read_json, write_json
+from snn_exp.results import Result, RunFolder, output_root, write_json
+from snn_exp.stored import read_handed_over
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -206,7 +207,7 @@ def why_open(label: str, folder: RunFolder) -> str:
 
 def _job(cfg: DictConfig) -> None:
     """One run of a multirun, or several as one."""
-    stored = read_json(cfg.runs_file)
+    stored = read_handed_over(cfg.runs_file)
     configs = [resolve(stored[f"run_{run_id}"]) for run_id in cfg.run.split("_")[1:]]
     with at_work():
         if len(configs) == 1:

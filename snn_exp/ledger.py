@@ -15,8 +15,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from snn_exp.errors import UserError
+from snn_exp.errors import say_once
 from snn_exp.results import Result, RunFolder
+from snn_exp.stored import StoredRow, read_rows, row_of_line
 
 CURVES = ("train/loss", "val/acc", "val/firing_rate")
 DIGITS = 6  # significant, of a stored number
@@ -70,10 +71,11 @@ class Row:
         )
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Row:
-        """Reads back what `to_plain` gave."""
-        own = {field.name for field in dataclasses.fields(cls)} - {"result"}
-        return cls(Result(**{k: v for k, v in plain.items() if k not in own}), **{k: plain[k] for k in own})
+    def of_stored(cls, line: StoredRow) -> Row:
+        """Return what `to_plain` gave, as a results.jsonl has kept it."""
+        plain = {field.name: getattr(line, field.name) for field in dataclasses.fields(line)}
+        own = {field.name: plain.pop(field.name) for field in dataclasses.fields(cls) if field.name != "result"}
+        return cls(Result(**plain), **own)
 
     def to_plain(self) -> dict[str, Any]:
         """One flat mapping, as stored."""
@@ -90,33 +92,26 @@ class Row:
 class Ledger:
     """The rows of one file, by run id.
 
+    A line that is no row is named and passed over: its run counts as not done, is trained again and appended.
+
     Args:
         path: of the file; it need not exist.
 
     Raises:
-        UserError: a line is damaged.
+        Unreadable: it is no file that can be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: dict[str, Row] = {}
-        for number, line in enumerate(self._lines(), 1):
-            try:
-                row = Row.from_plain(json.loads(line))
-            except (ValueError, TypeError, KeyError):
-                raise UserError(
-                    f"{path}, line {number} is damaged; remove that line, and its run is done again"
-                ) from None
-            self.rows.setdefault(row.result.run_id, row)
-
-    def _lines(self) -> list[str]:
-        if not self.path.exists():
-            return []
-        text = self.path.read_text()
-        whole, _, torn = text.rpartition("\n")
-        if torn:  # the last write was cut short
-            self.path.write_text(f"{whole}\n" if whole else "")
-        return whole.splitlines()
+        try:
+            lines, damaged = read_rows(path, path.parent)
+        except FileNotFoundError:
+            return
+        for reason in damaged:
+            say_once(f"left out: {path}, {reason}; remove that line; its run counts as not done")
+        for line in lines:
+            self.rows.setdefault(line.run_id, Row.of_stored(line))
 
     def add(self, row: Row) -> None:
         """Appends a row, unless its run is there already."""
@@ -124,11 +119,31 @@ class Ledger:
             return
         self.rows[row.result.run_id] = row
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+") as file:
+        with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # another process may work on the same study, and have added it
             file.seek(0)
-            if f'"run_id":"{row.result.run_id}"' not in file.read():
-                file.write(json.dumps(row.to_plain(), separators=(",", ":")) + "\n")
+            content = file.read()
+            if _is_in(content, row.result.run_id):
+                return
+            whole, _, last = content.rpartition(b"\n")
+            if last and not _is_row(last):  # the last write was cut short
+                file.truncate(len(whole) + 1 if whole else 0)
+                last = b""
+            line = json.dumps(row.to_plain(), separators=(",", ":")) + "\n"
+            file.write(b"\n" * bool(last) + line.encode())
+
+
+def _is_in(content: bytes, run_id: str) -> bool:
+    """Return whether a run has a row, and not only a line that is damaged."""
+    return any(run_id.encode() in line and _is_row(line) for line in content.split(b"\n"))
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        row_of_line(line)
+    except ValueError:
+        return False
+    return True
 
 
 def disagreement(stored: Row, again: Row, metric: str, spread: Sequence[float]) -> str | None:

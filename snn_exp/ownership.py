@@ -27,6 +27,8 @@ from typing import Any
 import psutil
 
 from snn_exp.errors import UserError
+from snn_exp.files_read import Unreadable
+from snn_exp.stored import read_owner
 
 BEAT_S = 10.0
 MISSED_BEATS = 3
@@ -132,6 +134,12 @@ def _take(folder: Path) -> Ownership:
             raise _taken(folder, owner)
         if owner:
             _put_away(folder, owner["token"])
+            if _owner(folder).get("token") == owner["token"]:  # its name is that of one who was put away before
+                shutil.rmtree(ours)
+                raise UserError(
+                    f"run {folder.name} is damaged: it has an owner who was put away before; snn-exp train ... --rerun "
+                    f"trains it again"
+                )
     return Ownership(folder, token)
 
 
@@ -152,19 +160,32 @@ def _renamed(folder: Path, to: Path) -> bool:
     try:
         folder.rename(to)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):  # the last: by what is no folder
             return False
         raise
     return True
 
 
 def _owner(folder: Path) -> dict[str, Any]:
-    """Who owns the folder; empty if nobody does."""
+    """Return who owns the folder; empty if nobody does.
+
+    An owner whose owner.json cannot be read is on no known host, so that its beat alone says whether it lives.
+    """
+    place, reason = folder / "owner", "it is not there"
+    for _ in range(3):  # a new owner may take the place of an old one between the two looks
+        try:
+            return read_owner(place / "owner.json", folder).model_dump()
+        except FileNotFoundError:
+            if not os.path.lexists(place):
+                return {}
+        except Unreadable as error:
+            reason = error.reason
     try:
-        owner: dict[str, Any] = json.loads((folder / "owner" / "owner.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
+        found = place.lstat()
+    except OSError:
         return {}
-    return owner
+    token = f"unreadable-{found.st_ino}-{found.st_mtime_ns}"
+    return {"token": token, "host": f"an unknown host (owner.json: {reason})", "where": "", "pid": 0, "started": 0.0}
 
 
 def _here() -> dict[str, Any]:
@@ -186,7 +207,7 @@ def _is_here(owner: dict[str, Any]) -> bool:
 def _shows_life(folder: Path, owner: dict[str, Any]) -> bool:
     """Whether the owner lives; one on another host has to beat meanwhile."""
     beat = folder / "owner" / "beat"
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         before = beat.stat().st_mtime
         while not _is_gone(folder, owner):
             if _is_here(owner) or beat.stat().st_mtime != before:
@@ -208,5 +229,5 @@ def _is_gone(folder: Path, owner: dict[str, Any]) -> bool:
     probe.unlink()
     try:
         return now - (folder / "owner" / "beat").stat().st_mtime > MISSED_BEATS * BEAT_S
-    except FileNotFoundError:
-        return not _owner(folder)
+    except OSError:  # an owner is there with its beat or not at all
+        return True

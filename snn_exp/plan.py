@@ -37,9 +37,11 @@ def size(config: Mapping[str, Any]) -> float:
 def progress(config: ExperimentConfig) -> tuple[str, float]:
     """How far a run is, in a word or two, and the share of it that is left to train."""
     folder = RunFolder.of(config)
+    state = state_of(folder)
+    if state in ("damaged", "newer"):
+        return f"{state}, --rerun", 1.0
     if folder.is_complete(config):
         return "done", 0.0
-    state = state_of(folder)
     if state == "done":
         return "to be tested", 0.0
     epochs, asked = len(folder.epochs()), config.trainer.max_epochs

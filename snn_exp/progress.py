@@ -85,7 +85,7 @@ class _Watcher:
                 epochs += config.trainer.max_epochs
                 continue
             folder = RunFolder.of(config)
-            result = folder.result()
+            result = folder.sound_result()
             if result is not None:
                 del self._open[run_id]
                 self.on_finish(result)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from snn_exp.config import ASIDE, EXECUTION, GROUPS, EnergyConfig
 from snn_exp.filters import value_text
-from snn_exp.results import Result, RunFolder, output_root
+from snn_exp.results import Result, RunFolder, output_root, run_folders
 
 DEFAULT_PROFILE = EnergyConfig()
 
@@ -42,7 +42,7 @@ def choices(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _named(run_id: str) -> str:
     """A run in the words of its choices, since its id differs from seed to seed; the id where it is gone."""
-    result = RunFolder(output_root() / "runs" / run_id).result()
+    result = RunFolder(output_root() / "runs" / run_id).sound_result()
     if result is None:
         return run_id
     c = choices(result.config)
@@ -327,7 +327,6 @@ _RATES = (("firing rate", "test/firing_rate"),)
 
 
 def stored_results() -> list[Result]:
-    """Every finished run under the output root."""
-    folders = sorted((output_root() / "runs").glob("*/result.json"))
-    found = (RunFolder(path.parent).result() for path in folders if "." not in path.parent.name)
+    """Return every finished run under the output root; a damaged one is named and left out."""
+    found = (folder.sound_result() for folder in run_folders())
     return [result for result in found if result is not None]

@@ -17,7 +17,6 @@ outputs/runs/<run_id>/
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import datetime
 import functools
@@ -27,19 +26,23 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from snn_exp import menu
+from snn_exp import menu, stored
 from snn_exp.config import ASIDE, ExperimentConfig, execution, resolve
-from snn_exp.errors import UserError, nearest
+from snn_exp.errors import UserError, nearest, say_once
+from snn_exp.files_read import MAX_JSON, Unreadable, is_within, printable, read_bytes
 from snn_exp.ownership import refuse_if_taken
+from snn_exp.stored import RUN_FOLDER, RUN_ID, SCHEMA_VERSION, Result, read_epochs
 
+T = TypeVar("T")
 Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations a sample
 
-SCHEMA_VERSION = 1
+__all__ = ["SCHEMA_VERSION", "Result", "read_epochs"]  # what stands in stored.py and is asked for here as well
+
 PLAIN = {"used": "reference", "why": "nothing else was chosen"}
 RECORDED_PACKAGES = (
     "snn-exp", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
@@ -81,6 +84,7 @@ def require_writable(folder: Path) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """Writes a whole file or none: what is written to the scratch file it gives is renamed at the end."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)  # it may be a link that somebody has put there
     try:
         yield scratch
     except BaseException:
@@ -101,50 +105,71 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """What `write_json` wrote."""
-    content: dict[str, Any] = json.loads(Path(path).read_text())
-    return content
+    """Read what `write_json` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it is no mapping in JSON.
+    """
+    content = read_bytes(path, MAX_JSON)
+    try:
+        read = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(path, f"is no JSON ({printable(str(error))})") from None
+    if not isinstance(read, dict):
+        raise Unreadable(path, "is no mapping in JSON")
+    return read
 
 
-def read_epochs(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv, without a last one that is torn; none if there is no such file."""
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines(keepends=True)
-    return list(csv.DictReader(line for line in lines if line.endswith("\n")))
+class DamagedRun(UserError):
+    """A run whose folder holds what cannot be read.
+
+    Args:
+        name: of its folder.
+        reason: the first thing that is wrong.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(
+            f"run {name} is damaged: {reason}; add --rerun to its snn-exp train command to train it again and keep the "
+            f"old folder, or remove it by {CLEAN}"
+            if not self.is_newer
+            else f"run {name} cannot be read: {reason}; install that version, or add --rerun to train it again here"
+        )
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.name, self.reason)
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether nothing is wrong but that this version is too old."""
+        return stored.NEWER in self.reason
+
+    def say(self) -> None:
+        """Say once a command that it goes on without this run."""
+        then = "" if self.is_newer else f"; {CLEAN} removes it"
+        say_once(f"left out: run {self.name}: {self.reason}{then}")
+
+
+CLEAN = "`snn-exp runs clean state=damaged`"
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """A finished run, as stored in result.json.
+class Contents:
+    """What is stored of a run, all of which could be read.
 
     Args:
-        status: done, or diverged (the loss or a weight was no longer finite).
-        metrics: flat, such as test/acc (a fraction) and test/firing_rate (spikes a neuron and step).
-        duration_s: wall time of training, summed over resumed parts; of seeds in step that of all.
-        cpu_s: process CPU time of training, summed likewise, and over processes.
-        layers: curves over the layers, before ("init") and after ("trained") training: see probe.py.
-        operations: split -> part -> what it counts a sample, see `energy.SynapticOperations`; the totals are
-            among the metrics as test/synops_ac and so on. Empty for a diverged run.
-        peak_memory_mib: highest memory of training: allocated on a GPU, else resident of the process, the first
-            of several, and of seeds in step that of all; None where it was not measured.
-        compile_s: wall time of torch.compile, the last where a run was resumed; None where nothing was compiled.
+        result: None if it is not done.
+        manifest: empty if there is none yet.
+        failure: the last line of what crashed it, if something did.
+        epochs: the rows of metrics.csv.
     """
 
-    run_id: str
-    status: str
-    config: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    duration_s: float
-    cpu_s: float
-    finished_at: str
-    best_epoch: int | None
-    split_fingerprint: str
-    layers: Mapping[str, Mapping[str, list[float]]] = dataclasses.field(default_factory=dict)
-    peak_memory_mib: float | None = None
-    compile_s: float | None = None
-    schema_version: int = SCHEMA_VERSION
-    operations: Mapping[str, Operations] = dataclasses.field(default_factory=dict)
+    result: Result | None
+    manifest: Mapping[str, Any]
+    failure: str | None
+    epochs: list[dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,27 +218,95 @@ class RunFolder:
         last = self.checkpoints / "last.ckpt"
         return last if last.exists() else None
 
-    def result(self) -> Result | None:
-        """The result, or None if the run is not done.
+    @property
+    def _outermost(self) -> Path:
+        """What no link may lead out of: all runs, or of a folder that was named by its path the folder itself."""
+        return self.path.parent if self.path.parent == output_root() / "runs" else self.path
+
+    def _read(self, name: str, read: Callable[[Path, Path], T]) -> T:
+        """Read a file.
 
         Raises:
-            UserError: result.json is damaged.
+            FileNotFoundError: there is none.
+            DamagedRun: it cannot be read.
         """
-        path = self.path / "result.json"
         try:
-            return Result(**json.loads(path.read_text()))
-        except (FileNotFoundError, NotADirectoryError):
+            return read(self.path / name, self._outermost)
+        except Unreadable as error:
+            raise DamagedRun(self.path.name, f"{name} {error.reason}") from None
+
+    def result(self) -> Result | None:
+        """Return the result, or None if the run is not done.
+
+        Raises:
+            DamagedRun: result.json cannot be read, or is of another run.
+        """
+        try:
+            result = self._read("result.json", stored.read_result)
+        except FileNotFoundError:
             return None
-        except (ValueError, TypeError):
-            raise UserError(f"{path} is damaged; remove the folder {self.path} to train the run again") from None
+        name = self.path.name
+        if self._outermost != self.path and result.run_id != name.partition(".")[0]:
+            raise DamagedRun(name, f"result.json is of run {result.run_id}")
+        return result
+
+    def sound_result(self) -> Result | None:
+        """Return the result, or None if the run is not done or is damaged, which is said once a command."""
+        try:
+            return self.result()
+        except DamagedRun as damaged:
+            damaged.say()
+            return None
+
+    def contents(self) -> Contents:
+        """Read all that is stored of the run, apart from weights and checkpoints.
+
+        Raises:
+            DamagedRun: something of it cannot be read, or a link in the folder leads out of it.
+        """
+        found = self._entries()
+        result = self.result() if "result.json" in found else None
+        failure = self._read("failure.json", stored.read_failure).error if "failure.json" in found else None
+        if "owner" in found:
+            with contextlib.suppress(FileNotFoundError):  # who trains it has ended meanwhile
+                self._read("owner/owner.json", stored.read_owner)
+        return Contents(
+            result,
+            self.manifest() if "manifest.json" in found else {},
+            failure,
+            self.epochs() if "metrics.csv" in found else [],
+        )
+
+    def _entries(self) -> set[str]:
+        """Return the names in the folder and in those that are written to; empty if there is none."""
+        try:
+            top = {entry.name: entry for entry in os.scandir(self.path)}
+            written_to = [name for name in ("checkpoints", "export", "owner") if name in top]
+            below = [e for name in written_to if top[name].is_dir(follow_symlinks=False) for e in os.scandir(top[name])]
+        except FileNotFoundError:
+            if self.path.is_symlink():
+                raise DamagedRun(self.path.name, "it is a link to nothing") from None
+            return set()
+        except NotADirectoryError:
+            raise DamagedRun(self.path.name, "it is no folder") from None
+        except OSError as error:
+            raise DamagedRun(self.path.name, f"its folder cannot be read ({error.strerror})") from None
+        outermost = self._outermost
+        if self.path.is_symlink() and not is_within(self.path, outermost):
+            raise DamagedRun(self.path.name, f"it is a link that leads out of {outermost}")
+        for entry in (*top.values(), *below):
+            if entry.is_symlink() and not is_within(entry.path, outermost):
+                name = printable(Path(entry.path).relative_to(self.path).as_posix())
+                raise DamagedRun(self.path.name, f"{name} is a link that leads out of {outermost}")
+        return set(top)
 
     def trained(self) -> Result:
         """The result of a run that has weights.
 
         Raises:
-            UserError: the run is not finished, crashed, or diverged.
+            UserError: the run is not finished, crashed, diverged, or is damaged.
         """
-        result = self.result()
+        result = self.contents().result
         if result is None:
             reason = f"crashed ({failure})" if (failure := self.failure()) else "is not finished"
             raise UserError(f"run {self.path.name} {reason}; type its snn-exp train command again to finish it first")
@@ -237,30 +330,47 @@ class RunFolder:
         return config
 
     def is_complete(self, config: ExperimentConfig) -> bool:
-        """Whether nothing is left to do: trained, and tested if that is asked for. A diverged run is done."""
-        result = self.result()
+        """Return whether nothing is left to do: trained, and tested if that is asked for. A diverged run is done.
+
+        Raises:
+            DamagedRun: something of what is stored cannot be read.
+        """
+        result = self.contents().result
         if result is None:
             return False
         return result.status == "diverged" or "test/acc" in result.metrics or not config.trainer.test
 
     def failure(self) -> str | None:
-        """The last line of what crashed the run, if it did."""
+        """Return the last line of what crashed the run, if something did."""
         try:
-            return str(json.loads((self.path / "failure.json").read_text())["error"])
-        except (OSError, ValueError, KeyError):
+            return printable(self._read("failure.json", stored.read_failure).error, 2000)
+        except FileNotFoundError:
             return None
+        except DamagedRun as damaged:
+            return damaged.reason
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest; empty if there is none yet."""
+        """Return the manifest; empty if there is none yet.
+
+        Raises:
+            DamagedRun: it cannot be read, or is of another run.
+        """
         try:
-            content: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
-            return content
-        except (OSError, ValueError):
+            manifest = self._read("manifest.json", stored.read_manifest)
+        except FileNotFoundError:
             return {}
+        name = self.path.name
+        if self._outermost != self.path and manifest.get("run_id") not in (None, name.partition(".")[0]):
+            raise DamagedRun(name, f"manifest.json is of run {manifest['run_id']}")
+        return manifest
 
     def epochs(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv."""
-        return read_epochs(self.metrics_csv)
+        """Return the rows of metrics.csv.
+
+        Raises:
+            DamagedRun: it cannot be read.
+        """
+        return self._read("metrics.csv", stored.read_epochs)
 
     def begin(
         self,
@@ -317,8 +427,9 @@ class RunFolder:
         Raises:
             Taken: a living process trains it.
         """
-        if self.path.exists():
-            refuse_if_taken(self.path)
+        if os.path.lexists(self.path):
+            if not self.path.is_symlink():  # a link is renamed, whatever it leads to
+                refuse_if_taken(self.path)
             stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
             self.path.rename(self.path.with_name(f"{self.path.name}.kept-{stamp}"))
 
@@ -346,6 +457,42 @@ class RunFolder:
         return None
 
 
+def run_folders(*, kept: bool = False) -> list[RunFolder]:
+    """Return the folders of the runs under the output root, in the order of their names.
+
+    Args:
+        kept: those that --rerun has put aside as well.
+    """
+    names = _names_in_runs()
+    return [RunFolder(output_root() / "runs" / n) for n in names if (RUN_FOLDER if kept else RUN_ID).fullmatch(n)]
+
+
+def foreign_names() -> list[str]:
+    """Return what lies among the runs and is none, hidden files aside."""
+    return [name for name in _names_in_runs() if not RUN_FOLDER.fullmatch(name) and not name.startswith(".")]
+
+
+def _names_in_runs() -> list[str]:
+    runs = output_root() / "runs"
+    try:
+        return sorted(entry.name for entry in os.scandir(runs))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(
+            f"{runs} cannot be listed ({error.strerror}); set SNN_EXP_OUTPUT to a folder whose runs/ can be"
+        ) from None
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a path leads to something, whatever the path is."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def find_run(given: str) -> RunFolder:
     """The folder of a run.
 
@@ -357,9 +504,9 @@ def find_run(given: str) -> RunFolder:
     """
     runs = output_root() / "runs"
     for folder in (runs / given, Path(given)):
-        if (folder / "manifest.json").exists():
+        if _is_there(folder / "manifest.json"):
             return RunFolder(folder)
-    ids = sorted(path.name for path in runs.glob("*") if "." not in path.name)  # the others were set aside
+    ids = [folder.path.name for folder in run_folders()]
     matches = [run_id for run_id in ids if run_id.startswith(given)]
     if len(matches) == 1:
         return RunFolder(runs / matches[0])
@@ -382,7 +529,7 @@ def teacher_of(config: ExperimentConfig) -> RunFolder | None:
     if config.teacher is None:
         return None
     folder = RunFolder(output_root() / "runs" / config.teacher)
-    if not (folder.path / "manifest.json").exists():
+    if not RUN_ID.fullmatch(config.teacher) or not _is_there(folder.path / "manifest.json"):
         raise UserError(f"teacher={config.teacher} is no run of {folder.path.parent}; train it first")
     theirs = folder.trained_config()
     for key, value in config.dataset.items():

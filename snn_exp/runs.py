@@ -16,9 +16,9 @@ from snn_exp.errors import UserError, unknown
 from snn_exp.filters import Stored
 from snn_exp.ownership import Taken, refuse_if_taken
 from snn_exp.report import choices, row_choices, varying
-from snn_exp.results import Result, RunFolder, output_root
+from snn_exp.results import Contents, DamagedRun, Result, RunFolder, output_root, run_folders
 
-STATES = ("done", "diverged", "failed", "unfinished", "training", "kept", "damaged")
+STATES = ("done", "diverged", "failed", "unfinished", "training", "kept", "damaged", "newer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,8 @@ class StoredRun:
 
     Args:
         folder: the folder.
-        state: one of STATES; kept is what --rerun has put aside, damaged has a result.json that cannot be read.
+        state: one of STATES; kept is what --rerun has put aside, damaged holds something that cannot be read, newer is
+            of a later version of snn_exp.
         config: the plain config; empty if it was not written yet.
         result: what came out, if it is done or diverged.
     """
@@ -96,7 +97,7 @@ def selected(filters: Sequence[str]) -> Selection:
     Raises:
         UserError: a filter that is not of this form, an unknown key or option, a value that no run can have.
     """
-    runs = [_stored(RunFolder(path)) for path in sorted((output_root() / "runs").glob("*")) if path.is_dir()]
+    runs = [_stored(folder) for folder in run_folders(kept=True)]
     read = [asking.read(text, (key for run in runs for key in run.stored.chosen)) for text in filters]
     for one in read:
         for condition in one.conditions:
@@ -107,29 +108,33 @@ def selected(filters: Sequence[str]) -> Selection:
 
 
 def _stored(folder: RunFolder) -> StoredRun:
+    is_kept = "." in folder.path.name
     try:
-        result = folder.result()
-    except UserError:
-        return StoredRun(folder, "damaged", folder.manifest().get("config", {}), None)
-    config = dict(result.config) if result else folder.manifest().get("config", {})
-    return StoredRun(folder, _state(folder, result), config, result)
+        contents = folder.contents()
+    except DamagedRun as damaged:
+        if is_kept:
+            return StoredRun(folder, "kept", {}, None)
+        damaged.say()
+        return StoredRun(folder, "newer" if damaged.is_newer else "damaged", {}, None)
+    config = contents.result.config if contents.result else contents.manifest.get("config", {})
+    return StoredRun(folder, _state(folder, contents), dict(config), contents.result)
 
 
 def state_of(folder: RunFolder) -> str:
-    """One of STATES."""
-    return _state(folder, folder.result())
+    """Return one of STATES."""
+    return _stored(folder).state
 
 
-def _state(folder: RunFolder, result: Result | None) -> str:
+def _state(folder: RunFolder, contents: Contents) -> str:
     if "." in folder.path.name:
         return "kept"
-    if result is not None:
-        return result.status
+    if contents.result is not None:
+        return contents.result.status
     try:
         refuse_if_taken(folder.path)
     except Taken:
         return "training"
-    return "failed" if folder.failure() else "unfinished"
+    return "unfinished" if contents.failure is None else "failed"
 
 
 def table(runs: Sequence[StoredRun]) -> Table:
@@ -155,17 +160,29 @@ def table(runs: Sequence[StoredRun]) -> Table:
     return drawn
 
 
-def remove(runs: Sequence[StoredRun]) -> list[Path]:
-    """Removes the folders of runs that no process trains; which.
+def remove(runs: Sequence[StoredRun]) -> tuple[list[Path], list[str]]:
+    """Remove the folders of runs that no process trains, a link without following it; which, and why not others.
 
     Raises:
         UserError: one of them is being trained; then none is removed.
     """
     for run in runs:
-        refuse_if_taken(run.folder.path)
-    for run in runs:
-        shutil.rmtree(run.folder.path)
-    return [run.folder.path for run in runs]
+        if not run.folder.path.is_symlink():
+            refuse_if_taken(run.folder.path)
+    removed, failures = [], []
+    for path in (run.folder.path for run in runs):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except OSError as error:
+            failures.append(f"{path} cannot be removed ({error.strerror})")
+        except RecursionError:
+            failures.append(f"{path} cannot be removed (folders in it lie too deep in each other)")
+        else:
+            removed.append(path)
+    return removed, failures
 
 
 def difference(a: RunFolder, b: RunFolder) -> list[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ ORDER = [
     "allocator",
     "errors",
     "files_read",
+    "stored",
     "registry",
     "shares",
     "dynamics",
@@ -117,7 +118,7 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "files_read", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "filters", "stats", "report", "runs",
+TORCH_FREE = ["errors", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "filters", "stats", "report", "runs",
               "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
               "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from snn_exp.compose import compose
 from snn_exp.errors import UserError
 from snn_exp.ledger import MOST_LAYERS, Ledger, Row, disagreement
 from snn_exp.results import Result, RunFolder, write_json
+from snn_exp.stored import row_of_line
+
+CONFIG = compose([]).to_plain()
 
 
 def row(run_id: str = "0123456789", acc: float = 0.97, **changes: Any) -> Row:
-    result = Result(run_id, "done", {"seed": 0}, {"test/acc": acc}, 3.0, 2.5, "2026-01-01T00:00:00+00:00", 1, "f")
+    metrics = {"val/acc": 0.9, "val/loss": 0.1, "test/acc": acc}
+    result = Result(run_id, "done", CONFIG, metrics, 3.0, 2.5, "2026-01-01T00:00:00+00:00", 1, "f")
     made = Row(result, {"val/acc": [0.5, 0.9]}, {"torch": "2"}, {"cores": 2}, {"trainer": {"num_threads": 1}}, "code")
     return dataclasses.replace(made, **changes)
 
@@ -39,16 +45,49 @@ def test_what_another_process_has_added_since_is_not_added_again(tmp_path: Path)
     assert len(path.read_text().splitlines()) == 2
 
 
-def test_a_line_that_was_cut_short_is_dropped_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+def test_a_line_that_was_cut_short_is_dropped_and_a_damaged_one_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "results.jsonl"
     Ledger(path).add(row())
     with path.open("a") as file:
         file.write('{"run_id": "bbbb')
+    before = path.read_bytes()
     assert list(Ledger(path).rows) == ["0123456789"]
+    assert path.read_bytes() == before, "reading writes nothing"
     Ledger(path).add(row("cccccccccc"))
     assert list(Ledger(path).rows) == ["0123456789", "cccccccccc"]
-    path.write_text("nonsense\n")
-    with pytest.raises(UserError, match=r"results.jsonl, line 1 is damaged; remove that line"):
+    assert capsys.readouterr().err == ""
+    path.write_text("nonsense\n" + path.read_text())
+    for _ in range(2):
+        assert list(Ledger(path).rows) == ["0123456789", "cccccccccc"]
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"snn-exp: left out: {path}, line 1 is not a row (no JSON: ")
+    assert said.endswith("; remove that line; its run counts as not done")
+
+
+def test_a_run_whose_line_is_damaged_is_appended_again_and_a_last_line_without_its_end_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    Ledger(path).add(row())
+    path.write_text(path.read_text().replace('"done"', '"nope"'))
+    Ledger(path).add(row())
+    assert Ledger(path).rows == {"0123456789": row()}
+    path.write_text(path.read_text().rstrip("\n"))
+    Ledger(path).add(row("cccccccccc"))
+    assert list(Ledger(path).rows) == ["0123456789", "cccccccccc"] and len(path.read_text().splitlines()) == 3
+
+
+def test_a_file_that_is_none_is_refused_and_not_written_to(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("")
+    (tmp_path / "study").mkdir()
+    path = tmp_path / "study" / "results.jsonl"
+    path.symlink_to(outside)
+    with pytest.raises(UserError, match="is a link that leads out of"):
+        Ledger(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="is a named pipe and no file"):
         Ledger(path)
 
 
@@ -56,18 +95,18 @@ def test_a_row_holds_a_runs_curves_and_leaves_out_what_belongs_to_single_layers(
     folder = RunFolder(tmp_path)
     assert Row.of(folder) is None
     layers = {"init": {"variance": [float(i) for i in range(100)]}}
-    metrics = {"test/acc": 0.97123456789, "test/firing_rate/stages.0": 0.1}
+    metrics = {"val/acc": 0.5, "val/loss": 0.1, "test/acc": 0.97123456789, "test/firing_rate/stages.0": 0.1}
     result = dataclasses.replace(row().result, metrics=metrics, layers=layers)
     write_json(tmp_path / "result.json", dataclasses.asdict(result))
     write_json(tmp_path / "manifest.json", {"versions": {"torch": "2"}, "hardware": {}, "execution": {}, "code": "c"})
     folder.metrics_csv.write_text("epoch,val/acc,val/firing_rate/a\n0,0.25,1\n1,0.5,1\n")
     found = Row.of(folder)
     assert found is not None
-    assert found.result.metrics == {"test/acc": 0.971235}
+    assert found.result.metrics == {"val/acc": 0.5, "val/loss": 0.1, "test/acc": 0.971235}
     assert found.curves == {"val/acc": [0.25, 0.5]}
     variance = found.result.layers["init"]["variance"]
     assert variance == [0.5 + 2 * i for i in range(50)] and len(variance) <= MOST_LAYERS
-    assert Row.from_plain(json.loads(json.dumps(found.to_plain()))) == found
+    assert Row.of_stored(row_of_line(json.dumps(found.to_plain()).encode())) == found
 
 
 def test_on_the_same_machine_a_run_done_again_must_be_equal() -> None:

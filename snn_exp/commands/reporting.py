@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import shlex
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from snn_exp.commands.parsing import command_parser, wide_console
-from snn_exp.errors import UserError
+from snn_exp.errors import UserError, say_once
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
     pass
@@ -89,7 +90,9 @@ def runs(arguments: Sequence[str]) -> int:
     parser.add_argument("--yes", action="store_true", help="remove what clean names")
     given = parser.parse_intermixed_args(arguments)
 
+    from snn_exp import results
     from snn_exp import runs as stored
+    from snn_exp.files_read import printable
 
     cleaning = given.words[:1] == ["clean"]
     filters = given.words[1:] if cleaning or given.words[:1] == ["list"] else given.words
@@ -100,10 +103,17 @@ def runs(arguments: Sequence[str]) -> int:
     wide_console(140).print(stored.table(found))
     for note in selection.notes:
         print(note)
+    if others := results.foreign_names():
+        some = ", ".join(map(printable, others[:5])) + (", ..." if len(others) > 5 else "")
+        say_once(f"{len(others)} in {results.output_root() / 'runs'} are no runs and are left alone: {some}")
     if cleaning and given.yes:
-        for path in stored.remove(found):
+        removed, failures = stored.remove(found)
+        for path in removed:
             print(f"removed {path}")
-    elif cleaning and found:
+        for failure in failures:
+            print(f"snn-exp: {failure}", file=sys.stderr)
+        return 1 if failures else 0
+    if cleaning and found:
         print("nothing is removed yet; add --yes to remove these")
     return 0
 

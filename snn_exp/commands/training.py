@@ -111,7 +111,7 @@ def _train_many(
     together = launch.in_group(todo, launch.sweep_name(configs))
     failures = launch.train_all(together, console, sweep.hydra_overrides, search)
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
-    finished = [result for folder in folders.values() if (result := folder.result())]
+    finished = [result for folder in folders.values() if (result := folder.sound_result())]
     if finished:
         wide_console(160).print(report.comparison(finished, configs[0].energy))
     print(f"results: {results.output_root() / 'runs'}")
