@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from snn_exp.escaping import mathtext
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -56,7 +58,7 @@ def grid(
             "hspace": (TOP + BOTTOM) / inner_height,
         },
     )
-    figure.suptitle(title, fontsize=10, y=1 - 0.08 / high)
+    figure.suptitle(mathtext(title), fontsize=10, y=1 - 0.08 / high)
     return figure, axes
 
 

@@ -6,13 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import yaml
-from rich.markup import escape
 from rich.table import Table
 
 from snn_exp import menu
 from snn_exp.compose import config_dir
 from snn_exp.config import SETTINGS
 from snn_exp.errors import unknown
+from snn_exp.escaping import add_row, rich
 from snn_exp.overrides import CHOICES
 from snn_exp.registry import Parameter, parameters_of
 
@@ -36,11 +36,11 @@ def _natural(file: Path) -> tuple[str, int]:
 
 def table(group: str, files: dict[str, Path]) -> Table:
     """A row an option: what it is, and its parameters with defaults, ranges and units."""
-    drawn = Table(title=group, title_justify="left", show_lines=True)
+    drawn = Table(title=rich(group), title_justify="left", show_lines=True)
     for heading in ("option", "what it is", "parameters"):
         drawn.add_column(heading, overflow="fold")
     for name, file in files.items():
-        drawn.add_row(name, comment(file), escape("\n".join(_describe(p) for p in parameters(group, name)) or "-"))
+        add_row(drawn, name, comment(file), "\n".join(_describe(p) for p in parameters(group, name)) or "-")
     return drawn
 
 

@@ -15,6 +15,7 @@ keep_freed_memory()
 
 from snn_exp.commands import COMMANDS
 from snn_exp.errors import UserError, begin_command, unknown
+from snn_exp.escaping import say
 
 HELP = """usage: snn-exp COMMAND ...
 
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise unknown("command", command, COMMANDS, "snn-exp {}")
         return COMMANDS[command](rest)
     except UserError as error:
-        print(f"snn-exp: {error}", file=sys.stderr)
+        say(f"snn-exp: {error}", file=sys.stderr)
         return UserError.exit_code
     except KeyboardInterrupt:
         print("snn-exp: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)

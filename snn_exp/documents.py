@@ -8,17 +8,16 @@ from __future__ import annotations
 import base64
 import dataclasses
 import functools
-import hashlib
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from snn_exp import comparison, compose, figures, tables
+from snn_exp import comparison, compose, escaping, figures, tables
 from snn_exp.campaign import Progress
 from snn_exp.claims import Answer, judge
 from snn_exp.comparison import Comparison, Line, Panel, require_metric, values
@@ -50,12 +49,14 @@ class Report:
         command: what writes it again.
         question: what was asked, if it was a study.
         answers: to the study's claims.
+        note: what a reader of the study must know before them.
     """
 
     comparison: Comparison
     command: str
     question: str = ""
     answers: Sequence[Answer] = ()
+    note: str = ""
 
     @functools.cached_property
     def headline(self) -> str:
@@ -103,7 +104,8 @@ def of_study(progress: Progress, asked: Asked) -> Report:
     if not rows:
         raise UserError(f"study {study.name} has no finished run yet; type snn-exp study {study.name}")
     require_metric(found.metric, rows)
-    return Report(dataclasses.replace(found, margin=asked.margin), asked.command, study.question, judge(progress))
+    found = dataclasses.replace(found, margin=asked.margin)
+    return Report(found, asked.command, study.question, judge(progress), study.note)
 
 
 def of_runs(filters: Sequence[str], asked: Asked) -> Report:
@@ -146,14 +148,16 @@ def _versus(text: str) -> dict[str, str]:
 
 
 def folder_name(what: Sequence[str]) -> str:
-    """A folder for what was asked, of a length that every file system allows.
+    """Return a name of a folder for what was asked.
+
+    Args:
+        what: the filters, or a study, and the options, each of which makes it another question.
 
     Example:
-        >>> folder_name(["neuron=lif,plif", "norm=bn"])
-        'neuron=lif,plif_norm=bn'
+        >>> folder_name(["neuron=lif,plif", "norm=bn", "by=depth"])
+        'neuron=lif,plif_norm=bn_by=depth'
     """
-    name = "_".join(what).replace("/", "-")
-    return name if len(name) <= 80 else f"{name[:70]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return escaping.file_name("_".join(what))
 
 
 def require_formats(formats: Sequence[str]) -> None:
@@ -178,7 +182,7 @@ def write(report: Report, folder: Path, formats: Sequence[str]) -> list[Path]:
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     pictures = figures.pictures(report.comparison)
     for picture in pictures:
-        write_text(folder / "figures" / f"{picture.name}.csv", picture.data.to_csv(index=False))
+        write_text(folder / "figures" / f"{picture.name}.csv", escaping.csv(picture.data))
     written = []
     for name in formats:
         if name in ("png", "pdf"):
@@ -195,43 +199,40 @@ def write(report: Report, folder: Path, formats: Sequence[str]) -> list[Path]:
 
 
 def _csv(report: Report, pictures: Sequence[Picture]) -> str:
-    return tables.numbers(report.comparison).to_csv(index=False)
+    return escaping.csv(tables.numbers(report.comparison))
 
 
 def _markdown(report: Report, pictures: Sequence[Picture]) -> str:
-    shown = report.comparison
-    parts = [f"# {shown.title}", report.question, report.headline]
-    parts += ["\n".join(f"- **{answer.summary}**: {answer.claim.says}" for answer in report.answers)]
+    shown, plain, code = report.comparison, escaping.markdown, escaping.markdown_code
+    parts = [f"# {plain(shown.title)}", plain(report.question)]
+    parts += [f"**Note.** {plain(report.note)}"] if report.note else []
+    parts += [plain(report.headline)]
+    parts += ["\n".join(f"- **{plain(answer.summary)}**: {plain(answer.claim.says)}" for answer in report.answers)]
     for panel in shown.panels:
         headings, rows = tables.table(shown, panel)
         table = tables.markdown(headings, [[cell.text for cell in row] for row in rows])
-        parts.append(f"## {panel.name}\n\n`{panel.about}`\n\n{table}")
-    parts.append(f"{NOTE}; {price_list(shown.profile)}.")
-    parts += [f"![{picture.name}](figures/{picture.name}.png)\n\n{picture.caption}" for picture in pictures]
-    parts.append("\n".join(f"- {gap}" for gap in tables.gaps(shown)))
-    parts.append(f"Made by `{report.command}`.")
+        parts.append(f"## {plain(panel.name)}\n\n{code(panel.about)}\n\n{table}")
+    parts.append(f"{NOTE}; {plain(price_list(shown.profile))}.")
+    parts += [f"![{picture.name}](figures/{picture.name}.png)\n\n{plain(picture.caption)}" for picture in pictures]
+    parts.append("\n".join(f"- {plain(gap)}" for gap in tables.gaps(shown)))
+    parts.append(f"Made by {code(report.command)}.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _latex(report: Report, pictures: Sequence[Picture]) -> str:
     r"""Tables for a paper that says \usepackage{booktabs}."""
     shown = report.comparison
-    parts = [f"% {report.command}\n% needs \\usepackage{{booktabs}}"]
+    parts = [f"{escaping.latex_comment(report.command)}\n% needs \\usepackage{{booktabs}}"]
     for number, panel in enumerate(shown.panels):
         headings, rows = tables.table(shown, panel)
-        frame = pd.DataFrame([[cell.text for cell in row] for row in rows], columns=headings)
+        cells = [[escaping.latex(cell.text) for cell in row] for row in rows]
+        frame = pd.DataFrame(cells, columns=[escaping.latex(heading) for heading in headings])
         text = frame.to_latex(
-            index=False, escape=True, column_format="l" + "r" * (len(headings) - 1), position="t",
-            caption=_escaped(f"{shown.title}, {panel.name}"), label=f"tab:{number}",
+            index=False, escape=False, column_format="l" + "r" * (len(headings) - 1), position="t",
+            caption=escaping.latex(f"{shown.title}, {panel.name}"), label=f"tab:{number}",
         )  # fmt: skip
-        parts.append(
-            text.replace("±", r"$\pm$").replace("<", "$<$").replace(r"\begin{tabular}", "\\small\n\\begin{tabular}")
-        )
+        parts.append(text.replace(r"\begin{tabular}", "\\small\n\\begin{tabular}", 1))
     return "\n".join(parts)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("_", r"\_").replace("%", r"\%")
 
 
 def _html(report: Report, pictures: Sequence[Picture]) -> str:
@@ -241,6 +242,7 @@ def _html(report: Report, pictures: Sequence[Picture]) -> str:
     environment = Environment(
         loader=PackageLoader("snn_exp"),
         autoescape=True,
+        finalize=escaping.html,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -268,7 +270,7 @@ def _html(report: Report, pictures: Sequence[Picture]) -> str:
 
 
 def _data_link(picture: Picture) -> str:
-    return "data:text/csv;base64," + base64.b64encode(picture.data.to_csv(index=False).encode()).decode()
+    return "data:text/csv;base64," + base64.b64encode(escaping.csv(picture.data).encode()).decode()
 
 
 def _card(shown: Comparison, panel: Panel, line: Line, seed: int, row: Row) -> dict[str, Any]:
@@ -276,7 +278,6 @@ def _card(shown: Comparison, panel: Panel, line: Line, seed: int, row: Row) -> d
     result = row.result
     factor, digits, _ = tables.scale(shown.metric)
     value = values({seed: row}, shown.metric).get(seed)
-    config = resolve(result.config)
     return {
         "id": result.run_id,
         "panel": panel.name,
@@ -295,5 +296,13 @@ def _card(shown: Comparison, panel: Panel, line: Line, seed: int, row: Row) -> d
             "source": row.code,
             "threads": json.dumps(row.execution.get("trainer", {}).get("num_threads")),
         },
-        "command": f"snn-exp train {shlex.join(compose.overrides_of(config))}",
+        "command": _command(result.config),
     }
+
+
+def _command(config: Mapping[str, Any]) -> str:
+    """What trains a run again; a config of another time or plugin may be refused today, and is shown all the same."""
+    try:
+        return f"snn-exp train {shlex.join(compose.overrides_of(resolve(config)))}"
+    except UserError as refusal:
+        return f"none: {refusal}"

@@ -15,6 +15,7 @@ import pandas as pd
 
 from snn_exp import canvas
 from snn_exp.comparison import Comparison, Line, Panel, values
+from snn_exp.escaping import file_name, mathtext
 from snn_exp.results import DamagedRun, RunFolder, output_root
 from snn_exp.tables import is_cost, scale, tie
 
@@ -40,7 +41,7 @@ class Picture:
     """A figure and what it shows.
 
     Args:
-        name: of its files.
+        name: of its files, made of what it was given.
         caption: what it shows, in a sentence.
         data: every number that is drawn, a row a mark.
         draw: the figure, from the data alone.
@@ -50,6 +51,9 @@ class Picture:
     caption: str
     data: pd.DataFrame
     draw: Callable[[pd.DataFrame], Figure]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", file_name(self.name))  # a panel is called as its data are
 
     def save(self, path: Path) -> Path:
         """Writes it in the format that the ending names: .png, .pdf, .svg."""
@@ -143,11 +147,11 @@ def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
             axes, (factor, _, unit) = grid[row][column], scale(str(quantity))
             for line, points in of_group[of_group["quantity"] == quantity].groupby("line", sort=False):
                 axes.errorbar(points["layers"], factor * points["mean"], factor * points["sd"], marker="o",
-                              markersize=3, label=line, color=colours[str(line)])  # fmt: skip
+                              markersize=3, label=mathtext(line), color=colours[str(line)])  # fmt: skip
             axes.set_xscale("log")
             axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
             axes.minorticks_off()
-            axes.set_title(f"{quantity}{unit}, {group}", fontsize=9)
+            axes.set_title(mathtext(f"{quantity}{unit}, {group}"), fontsize=9)
             axes.tick_params(labelsize=7)
     for axes in grid[-1]:
         axes.set_xlabel("layers", fontsize=8)
@@ -203,7 +207,7 @@ def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> F
     axes.plot(front["energy_pj"] / 1000, factor * front["mean"], color="grey", linewidth=0.8)
     rest = data[~data["line"].isin(colours)]
     shown = [(rest, {"fmt": "o", "color": "lightgrey"})] if len(rest) else []
-    shown += [(named.iloc[[number]], {"marker": "os^D"[number // 10 % 4], "label": line, "color": colour})
+    shown += [(named.iloc[[number]], {"marker": "os^D"[number // 10 % 4], "label": mathtext(line), "color": colour})
               for number, (line, colour) in enumerate(colours.items())]  # fmt: skip
     for of, look in shown:
         axes.errorbar(of["energy_pj"] / 1000, factor * of["mean"], factor * of["sd"], of["energy_pj_sd"] / 1000,
@@ -211,8 +215,8 @@ def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> F
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(LogFormatter())
     axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    axes.set_xlabel(f"energy of one test sample, nJ ({profile})", fontsize=8)
-    axes.set_ylabel(f"{metric}{unit}", fontsize=8)
+    axes.set_xlabel(mathtext(f"energy of one test sample, nJ ({profile})"), fontsize=8)
+    axes.set_ylabel(mathtext(f"{metric}{unit}"), fontsize=8)
     axes.tick_params(which="both", labelsize=7)
     figure.legend(fontsize=canvas.LETTERS, loc="center right")
     return figure
@@ -242,7 +246,7 @@ def _draw_curves(data: pd.DataFrame, title: str) -> Figure:
     figure, grid = canvas.grid(1, len(CURVES), 3.6, 3.0, title, [*colours])
     for axes, (quantity, label) in zip(grid.flat, CURVES.items(), strict=True):
         for line, of in data[data["quantity"] == quantity].groupby("line", sort=False):
-            axes.plot(of["epoch"], of["mean"], label=line, color=colours[str(line)])
+            axes.plot(of["epoch"], of["mean"], label=mathtext(line), color=colours[str(line)])
             axes.fill_between(of["epoch"], of["mean"] - of["sd"], of["mean"] + of["sd"], alpha=0.2, linewidth=0,
                               color=colours[str(line)])  # fmt: skip
         axes.set_title(label, fontsize=9)
@@ -295,7 +299,7 @@ def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
         of = data[data["line"] == line]
         rates = of.pivot(index="layer", columns="epoch", values="firing_rate").loc[list(dict.fromkeys(of["layer"]))]
         image = axes.imshow(rates, aspect="auto", vmin=0, vmax=most or 1.0, cmap="viridis", interpolation="nearest")
-        axes.set_title(line, fontsize=8)
+        axes.set_title(mathtext(line), fontsize=8)
         axes.set_xlabel("epoch", fontsize=7)
         axes.set_ylabel("layer", fontsize=7)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -312,7 +316,7 @@ def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
 def _few(names: Sequence[str]) -> tuple[list[int], list[str]]:
     """Positions and names of at most ten ticks, evenly apart."""
     step = -(-len(names) // 10)
-    return list(range(0, len(names), step)), list(names[::step])
+    return list(range(0, len(names), step)), [mathtext(name) for name in names[::step]]
 
 
 def layers(comparison: Comparison, panel: Panel) -> Picture | None:
@@ -354,7 +358,7 @@ def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
             there = data[(data["when"] == when) & (data["quantity"] == quantity)]
             for line, of in there.groupby("line", sort=False):
                 shown = of["value"].clip(lower=SMALLEST) if logarithmic else of["value"]
-                axes.plot(of["depth"], shown, label=line, color=colours[str(line)])
+                axes.plot(of["depth"], shown, label=mathtext(line), color=colours[str(line)])
             if quantity == "variance":
                 axes.axhline(1.0, color="black", linestyle=":", linewidth=0.8)
             axes.set_title(f"{label}, {WHEN[when]}", fontsize=9)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from snn_exp.config import ExperimentConfig
 from snn_exp.energy import dense_macs
+from snn_exp.escaping import add_row
 from snn_exp.loading import DataModule
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
 from snn_exp.task import Classification
@@ -43,7 +44,7 @@ def layers_table(layers: Layers) -> Table:
         table.add_column(heading, justify="right")
     curves = [layers[q] for q in ("firing_rate", "dead_channels", "variance", "variance_theory", "gradient_norm")]
     for number, values in enumerate(zip_longest(*curves), 1):
-        table.add_row(str(number), *("" if value is None else f"{value:.4g}" for value in values))
+        add_row(table, str(number), *("" if value is None else f"{value:.4g}" for value in values))
     return table
 
 
@@ -59,10 +60,10 @@ def network_table(task: Classification, data: DataModule) -> Table:
     for name, module in task.network.named_modules():
         if name in shapes:
             parameters = sum(p.numel() for p in module.parameters())
-            table.add_row(name, type(module).__name__, str(shapes[name]), f"{parameters:,}", f"{macs.get(name, 0):,}")
+            add_row(table, name, type(module).__name__, str(shapes[name]), f"{parameters:,}", f"{macs.get(name, 0):,}")
     total = sum(p.numel() for p in task.network.parameters())
     table.add_section()
-    table.add_row("total", "", "", f"{total:,}", f"{macs['']:,}")
+    add_row(table, "total", "", "", f"{total:,}", f"{macs['']:,}")
     return table
 
 

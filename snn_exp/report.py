@@ -10,6 +10,7 @@ import pandas as pd
 from rich.table import Table
 
 from snn_exp.config import ASIDE, EXECUTION, GROUPS, EnergyConfig
+from snn_exp.escaping import add_row, rich
 from snn_exp.filters import value_text
 from snn_exp.results import Result, RunFolder, output_root, run_folders
 
@@ -166,9 +167,9 @@ def comparison(results: Sequence[Result], profile: EnergyConfig = DEFAULT_PROFIL
         runs["mac"] = runs["run_id"].map({i: sum(multiplications(m, split).values()) for i, m in done.items()})
         runs["energy_pj"] = runs["run_id"].map({i: sum(energy_pj(m, split, profile).values()) for i, m in done.items()})
     caption = _CAPTION + (f" {_OPERATIONS_CAPTION} {price_list(profile)}." if split else "")
-    table = Table(title=None, caption=caption, caption_justify="left")
+    table = Table(title=None, caption=rich(caption), caption_justify="left")
     for name in rows:
-        table.add_column(_HEADINGS.get(name, name))
+        table.add_column(rich(_HEADINGS.get(name, name)))
     spent = ("AC", "MAC", "energy nJ") if split else ()
     for heading in ("test acc %", "val acc %", "n", "firing rate", "MACs dense", *spent, "fit s"):
         table.add_column(heading, justify="right")
@@ -179,7 +180,8 @@ def comparison(results: Sequence[Result], profile: EnergyConfig = DEFAULT_PROFIL
         lost = [f"{diverged} of {len(group)} diverged"] if diverged else []
         lost += [f"{missing} of {len(group)} without {accuracy}"] if (missing := len(finished) - n) else []
         chosen = key if isinstance(key, tuple) else (key,)
-        table.add_row(
+        add_row(
+            table,
             *map(str, chosen),
             _cell(finished, "test/acc", 100, 2, n),
             _cell(finished, "val/acc", 100, 2, n),

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from snn_exp import filters as asking
 from snn_exp.errors import UserError, unknown
+from snn_exp.escaping import add_row, rich
 from snn_exp.filters import Stored
 from snn_exp.ownership import Taken, refuse_if_taken
 from snn_exp.report import choices, row_choices, varying
@@ -139,7 +140,8 @@ def _state(folder: RunFolder, contents: Contents) -> str:
 
 def table(runs: Sequence[StoredRun]) -> Table:
     """Return a table with one line per run, which names what else differs between the runs."""
-    drawn = Table(title=f"{len(runs)} runs in {output_root() / 'runs'}", title_justify="left")
+    title = f"{len(runs)} run{'' if len(runs) == 1 else 's'} in {output_root() / 'runs'}"
+    drawn = Table(title=rich(title), title_justify="left")
     for heading in ("run", "state", "what", "test acc %", "CPU s"):
         drawn.add_column(heading, justify="right" if heading.endswith(("%", "s")) else "left")
     named = ("neuron", "norm", "residual", "dataset")
@@ -153,8 +155,8 @@ def table(runs: Sequence[StoredRun]) -> Table:
         rest = " ".join(f"{key}={c[key]}" for key in more if key in c)
         accuracy = run.result.metrics.get("test/acc") if run.result else None
         shown = "-" if accuracy is None else f"{100 * accuracy:.2f}"
-        drawn.add_row(
-            run.name, run.state, f"{what} {depth} {rest}".rstrip(), shown,
+        add_row(
+            drawn, run.name, run.state, f"{what} {depth} {rest}".rstrip(), shown,
             "-" if run.result is None else f"{run.result.cpu_s:.0f}",
         )  # fmt: skip
     return drawn

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from rich.table import Table
 
-from snn_exp import figures, tables
+from snn_exp import escaping, figures, tables
 from snn_exp.campaign import Progress, StudyRun
 from snn_exp.claims import judge
 from snn_exp.comparison import Comparison, Line, Panel, values
@@ -17,6 +17,7 @@ from snn_exp.report import price_list
 from snn_exp.results import write_text
 from snn_exp.study import Overrides, Setting, Study
 
+plain = escaping.markdown
 PICTURES = ("depth", "pareto_", "layers_")  # beginnings of the names of those that a README shows
 
 
@@ -60,8 +61,8 @@ def write(progress: Progress) -> Path:
     shown = [p for p in figures.pictures(comparison) if p.name.startswith(PICTURES)]
     pictures = [picture.save(study.folder / "figures" / f"{picture.name}.png") for picture in shown]
     parts = [
-        f"# {study.name}\n\n{study.question}",
-        f"**Note.** {study.note}" if study.note else "",
+        f"# {plain(study.name)}\n\n{plain(study.question)}",
+        f"**Note.** {plain(study.note)}" if study.note else "",
         _status(progress),
         f"Made by `snn-exp study {study.name}`, which trains what is missing, and by `snn-exp report {study.name}`, "
         "which only writes this page from `results.jsonl`. What is compared stands in `study.yaml`.",
@@ -98,12 +99,12 @@ def tables_of(comparison: Comparison) -> list[Table]:
     """A table a panel, for a terminal."""
     drawn = []
     for panel in comparison.panels:
-        table = Table(title=f"{comparison.title}, {panel.name}", title_justify="left")
+        table = Table(title=escaping.rich(f"{comparison.title}, {panel.name}"), title_justify="left")
         headings, rows = tables.table(comparison, panel)
         for heading in headings:
-            table.add_column(heading, justify="left" if heading == headings[0] else "right")
+            table.add_column(escaping.rich(heading), justify="left" if heading == headings[0] else "right")
         for row in rows:
-            table.add_row(*(cell.text for cell in row))
+            escaping.add_row(table, *(cell.text for cell in row))
         drawn.append(table)
     return drawn
 
@@ -128,12 +129,12 @@ def _status(progress: Progress) -> str:
 def _claims(progress: Progress) -> str:
     lines = []
     for answer in judge(progress):
-        lines.append(f"- **{answer.summary}** — {answer.claim.says}")
+        lines.append(f"- **{plain(answer.summary)}** — {plain(answer.claim.says)}")
         decided = [v for v in answer.verdicts if v.finding != "not decided"]
         for v in decided:
             against = f" against {v.than}" if v.than else ""
             metric = " / ".join(filter(None, (answer.claim.metric, answer.claim.than_metric)))
-            lines.append(f"  - {v.setting}, {v.of}{against}, {metric}: {v.finding} ({v.figures})")
+            lines.append(f"  - {plain(f'{v.setting}, {v.of}{against}, {metric}: {v.finding} ({v.figures})')}")
         if waiting := len(answer.verdicts) - len(decided):
             lines.append(f"  - still to be run: {waiting} of {len(answer.verdicts)} comparisons")
     note = (
@@ -148,25 +149,26 @@ def _claims(progress: Progress) -> str:
 
 
 def _results(progress: Progress, comparison: Comparison) -> str:
-    study = progress.study
+    reference, prices = plain(progress.study.reference), plain(price_list(progress.profile))
     parts = []
     for panel in comparison.panels:
         headings, rows = tables.table(comparison, panel)
         cells = [[cell.text for cell in row] for row in rows]
-        parts.append(f"### {panel.name}\n\n`{panel.about}`\n\n{tables.markdown(headings, cells)}")
+        about = escaping.markdown_code(panel.about)
+        parts.append(f"### {plain(panel.name)}\n\n{about}\n\n{tables.markdown(headings, cells)}")
     caption = (
         "Mean ± sd of n seeds; each seed draws its own training and validation set, the test set is fixed. "
-        f"Difference: mean paired difference to {study.reference} with its 95 % interval; p of the paired t-test, "
+        f"Difference: mean paired difference to {reference} with its 95 % interval; p of the paired t-test, "
         "Holm-corrected within the table. Firing rate: share of non-zero outputs a neuron and step, over all layers "
         f"and in the layer that fires most. T: steps, which are the latency. Energy: one test sample in the inference "
-        f"form, and its mean paired ratio to {study.reference} with its 95 % interval; {price_list(progress.profile)}."
+        f"form, and its mean paired ratio to {reference} with its 95 % interval; {prices}."
     )
     return "\n\n".join([*parts, caption])
 
 
 def _left_out(study: Study) -> str:
     """What is not run, and why."""
-    lines = [f"- `{pattern}`: {why}" for pattern, why in study.exclude.items()]
+    lines = [f"- {escaping.markdown_code(pattern)}: {plain(why)}" for pattern, why in study.exclude.items()]
     return "\n\nNot run:\n\n" + "\n".join(lines) if lines else ""
 
 
@@ -177,7 +179,7 @@ def _pictures(progress: Progress, pictures: Sequence[Path]) -> str:
     if against_energy:
         parts[against_energy[-1]] += (
             "\n\nAccuracy against energy: mean and sd over seeds of one test sample in the inference form; joined: the "
-            f"methods than which none is both cheaper and better; {price_list(progress.profile)}."
+            f"methods than which none is both cheaper and better; {plain(price_list(progress.profile))}."
         )
     return "\n\n".join(parts.values())
 
@@ -200,12 +202,12 @@ def _tuning(progress: Progress) -> str:
         seeds = f"seed{'s' if len(setting.trial_seeds) > 1 else ''} {', '.join(map(str, setting.trial_seeds))}"
         headings = ["method", *(" ".join(p) for p in points), "kept"]
         parts.append(
-            f"### {setting.name}: {len(points)} trials a method and seed ({seeds})\n\n"
+            f"### {plain(setting.name)}: {len(points)} trials a method and seed ({seeds})\n\n"
             + tables.markdown(headings, cells)
         )
     borrowed = [f"{s.name} uses the choice of {s.tuned_in}" for s in study.settings.values() if s.tuned_in != s.name]
     note = "Validation accuracy %, mean over trial seeds; no trial reads the test set; ties go to the lower loss."
-    return "\n\n".join([*parts, note + (f" {'; '.join(borrowed)}." if borrowed else "")])
+    return "\n\n".join([*parts, note + (f" {plain('; '.join(borrowed))}." if borrowed else "")])
 
 
 def _kept(setting: Setting, point: Overrides | None) -> str:
@@ -237,7 +239,7 @@ def _origin(progress: Progress) -> str:
         cells.append([method, str(len(trials)), str(len(of) - len(trials)), f"{hours:.2f}"])
     table = tables.markdown(["method", "trials", "final runs", "core hours"], cells)
     rows = list({row.result.run_id: row for _, row in used}.values())
-    lines = [f"- {what}: {found}" for what, found in tables.origin(rows).items()]
+    lines = [f"- {what}: {plain(found)}" for what, found in tables.origin(rows).items()]
     total = sum(row.result.cpu_s for row in rows) / 3600
     return "\n".join(
         [table, "", f"{len(rows)} runs, {total:.2f} core hours of {study.budget_core_hours:g} allowed.", "", *lines]

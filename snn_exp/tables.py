@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 
 import pandas as pd
 
+from snn_exp import escaping
 from snn_exp.comparison import Comparison, Line, Panel, values
 from snn_exp.ledger import Row
 from snn_exp.report import joules
@@ -199,7 +200,7 @@ def table(comparison: Comparison, panel: Panel) -> tuple[list[str], list[list[Ce
 
 
 def markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown.
+    """Return a table in Markdown; its cells are plain text.
 
     Example:
         >>> print(markdown(["norm", "n"], [["bn", "5"]]))
@@ -207,7 +208,8 @@ def markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
         | --- | --- |
         | bn | 5 |
     """
-    lines = [headings, ["---"] * len(headings), *cells]
+    first, *rest = [map(escaping.markdown, line) for line in (headings, *cells)]
+    lines = [first, ["---"] * len(headings), *rest]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "snn_exp"
 ORDER = [
     "allocator",
     "errors",
+    "escaping",
     "files_read",
     "stored",
     "registry",
@@ -118,7 +119,7 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "filters", "stats", "report", "runs",
+TORCH_FREE = ["errors", "escaping", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "filters", "stats", "report", "runs",
               "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
               "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
 

@@ -59,7 +59,7 @@ def panels(board: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 def test_runs_that_are_not_there_are_refused_before_anything_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     store("neuron=lif")
     assert refusal(capsys, "neuron=relu") == (
-        "snn-exp: none of the 0 runs asked for has ended; snn-exp runs lists what is stored\n"
+        "snn-exp: no run has neuron=relu; there are lif; snn-exp runs lists what is stored\n"
     )
     assert "did you mean neuron?" in refusal(capsys, "nuron=lif")
     assert "There is no study 'psp_dept'" in refusal(capsys, "psp_dept")

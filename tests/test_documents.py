@@ -35,7 +35,7 @@ def runs(output: Path) -> Path:
 def test_each_format_is_written_and_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*ASKED, "--format", "md,tex,csv,pdf"]) == 0
     said = capsys.readouterr().out
-    folder = runs / "reports" / "dataset=digits"
+    folder = runs / "reports" / "dataset=digits_versus=norm=bn"
     for name in ("report.md", "report.tex", "report.csv", "figures/depth.pdf"):
         assert f"written: {folder / name}\n" in said and (folder / name).exists()
     assert (folder / "figures" / "depth.pdf").read_bytes().startswith(b"%PDF")
@@ -48,7 +48,7 @@ def test_each_format_is_written_and_named(runs: Path, capsys: pytest.CaptureFixt
 
 def test_the_page_holds_everything_and_asks_for_nothing(runs: Path) -> None:
     assert cli.main(ASKED) == 0
-    folder = runs / "reports" / "dataset=digits"
+    folder = runs / "reports" / "dataset=digits_versus=norm=bn"
     page = (folder / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page), "a link that leaves the page"
     assert page.count("<svg") == 5, "depth, Pareto, curves, heat, layers"

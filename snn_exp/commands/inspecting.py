@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snn_exp.commands.parsing import command_parser, require_data, wide_console
+from snn_exp.escaping import say
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
     pass
@@ -24,7 +25,7 @@ def options(arguments: Sequence[str]) -> int:
 
     groups = catalogue.option_files(given.group)
     if given.json:
-        print(json.dumps({group: list(names) for group, names in groups.items()}, indent=2))
+        say(json.dumps({group: list(names) for group, names in groups.items()}, indent=2))
     else:
         console = wide_console(140)
         for group, files in groups.items():
@@ -55,7 +56,7 @@ def show(arguments: Sequence[str]) -> int:
     console.print(inspection.layers_table(layers))
     if given.picture:
         picture = figures.of_layers({config.label: {"init": layers}}, "layers", config.label)
-        print(f"written: {picture.save(Path(given.picture))}")
+        say(f"written: {picture.save(Path(given.picture))}")
     return 0
 
 
@@ -67,5 +68,5 @@ def doctor(arguments: Sequence[str]) -> int:
 
     checks = diagnosis.examine()
     for check in checks:
-        print(f"{'ok ' if check.ok else 'BAD'}  {check.what:<14} {check.found}")
+        say(f"{'ok ' if check.ok else 'BAD'}  {check.what:<14} {check.found}")
     return 0 if all(check.ok for check in checks) else 1

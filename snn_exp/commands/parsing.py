@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from snn_exp.escaping import PlainConsole
+
 if TYPE_CHECKING:
     from snn_exp.config import ExperimentConfig
 
@@ -31,8 +33,8 @@ def command_parser(command: str, text: str, overrides: bool = False) -> argparse
 
 
 def wide_console(width: int) -> Console:
-    """Prints tables, as wide as the terminal, or where there is none as given."""
-    return Console(width=None if sys.stdout.isatty() else width)
+    """Return what prints tables, as wide as the terminal, or where there is none as given."""
+    return PlainConsole(width=None if sys.stdout.isatty() else width)
 
 
 def require_data(configs: Sequence[ExperimentConfig]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from snn_exp.commands.parsing import command_parser, require_data
 from snn_exp.errors import UserError
+from snn_exp.escaping import say
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
     from snn_exp.config import ExperimentConfig
@@ -20,7 +21,7 @@ def _trained(run: str) -> tuple[RunFolder, ExperimentConfig]:
     folder = results.find_run(run)
     config = folder.trained_config()
     if note := folder.check_stored(config):
-        print(note)
+        say(note)
     require_data([config])
     return folder, config
 
@@ -49,11 +50,11 @@ def evaluate(arguments: Sequence[str]) -> int:
 
     from snn_exp import recall, report
 
-    print(
+    say(
         f"run {folder.path.name}: {trained.label}"
         + (f", evaluated on {config.dataset['name']}" if given.overrides else "")
     )
-    print(report.evaluation(recall.evaluate(folder, config), config.energy))
+    say(report.evaluation(recall.evaluate(folder, config), config.energy))
     return 0
 
 
@@ -64,12 +65,12 @@ def verify(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
 
     folder, config = _trained(given.run)
-    print(f"run {folder.path.name}: {config.label}; training it again", flush=True)
+    say(f"run {folder.path.name}: {config.label}; training it again")
 
     from snn_exp import recall
 
     verdict = recall.verify(folder, config)
-    print("\n".join([verdict.finding, *(f"  {reason}" for reason in verdict.reasons)]))
+    say("\n".join([verdict.finding, *(f"  {reason}" for reason in verdict.reasons)]))
     return 1 if verdict.finding == "different" else 0
 
 
@@ -84,12 +85,12 @@ def fold(arguments: Sequence[str]) -> int:
 
     from snn_exp import fold as folding
 
-    print(f"run {folder.path.name}: {config.label}", flush=True)
-    print(folding.fold_run(folder, config).text())
+    say(f"run {folder.path.name}: {config.label}")
+    say(folding.fold_run(folder, config).text())
     if given.int8:
         from snn_exp import integer
 
-        print(integer.integer_run(folder, config).text())
+        say(integer.integer_run(folder, config).text())
     return 0
 
 
@@ -105,10 +106,10 @@ def export(arguments: Sequence[str]) -> int:
 
     exporting.require_format(given.format)
     folder, config = _trained(given.run)
-    print(f"run {folder.path.name}: {config.label}", flush=True)
+    say(f"run {folder.path.name}: {config.label}")
     if given.folded and not folder.folded.exists():
         from snn_exp import fold as folding
 
-        print(folding.fold_run(folder, config).text(), flush=True)
-    print(exporting.export_run(folder, config, given.format, folded=given.folded).text())
+        say(folding.fold_run(folder, config).text())
+    say(exporting.export_run(folder, config, given.format, folded=given.folded).text())
     return 0

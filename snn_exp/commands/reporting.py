@@ -12,9 +12,13 @@ from rich.table import Table
 
 from snn_exp.commands.parsing import command_parser, wide_console
 from snn_exp.errors import UserError, say_once
+from snn_exp.escaping import add_row, one_line, rich, say
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
     pass
+
+
+_OPTIONS = ("by", "metric", "versus", "margin")  # of a report; each makes it another question, with its own folder
 
 
 def report(arguments: Sequence[str]) -> int:
@@ -36,7 +40,7 @@ def report(arguments: Sequence[str]) -> int:
     is_study = len(given.what) == 1 and "=" not in given.what[0]
     progress = campaign.survey(load(given.what[0])) if is_study else None
     if progress and not (given.by or given.metric or given.versus or given.margin or given.format):
-        print(f"written: {study_report.write(progress)}")
+        say(f"written: {study_report.write(progress)}")
         return 0
     asked = documents.Asked(
         command=f"snn-exp report {shlex.join(arguments)}",
@@ -51,10 +55,12 @@ def report(arguments: Sequence[str]) -> int:
     documents.require_formats(formats)
     for table in study_report.tables_of(made.comparison):
         wide_console(200).print(table)
-    print("\n".join([made.headline, *(f"  {gap}" for gap in tables.gaps(made.comparison))]))
+    say("\n".join([one_line(made.headline), *(f"  {one_line(gap)}" for gap in tables.gaps(made.comparison))]))
     results.require_writable(results.output_root())
-    for path in documents.write(made, results.output_root() / "reports" / documents.folder_name(given.what), formats):
-        print(f"written: {path}")
+    options = [f"{key}={value}" for key in _OPTIONS if (value := getattr(given, key))]
+    folder = results.output_root() / "reports" / documents.folder_name([*given.what, *options])
+    for path in documents.write(made, folder, formats):
+        say(f"written: {path}")
     return 0
 
 
@@ -74,12 +80,12 @@ def dashboard(arguments: Sequence[str]) -> int:
     shown = boards.of_study(campaign.survey(load(given.what[0]))) if is_study else boards.of_runs(given.what)
     results.require_writable(results.output_root())
     file = results.output_root() / "dashboards" / f"{documents.folder_name(given.what)}.json"
-    print(boards.save(shown, file, f"snn-exp dashboard {shlex.join(given.what)}"))
+    say(boards.save(shown, file, f"snn-exp dashboard {shlex.join(given.what)}"))
     for note in shown.notes:
-        print(note)
+        say(note)
     if missing := shown.without_a_copy():
         some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        print(f"W&B has no copy of {len(missing)} of {len(shown.results)} runs, trained with logger=none: {some}")
+        say(f"W&B has no copy of {len(missing)} of {len(shown.results)} runs, trained with logger=none: {some}")
     return 0
 
 
@@ -102,19 +108,19 @@ def runs(arguments: Sequence[str]) -> int:
     found = selection.runs
     wide_console(140).print(stored.table(found))
     for note in selection.notes:
-        print(note)
+        say(note)
     if others := results.foreign_names():
         some = ", ".join(map(printable, others[:5])) + (", ..." if len(others) > 5 else "")
         say_once(f"{len(others)} in {results.output_root() / 'runs'} are no runs and are left alone: {some}")
     if cleaning and given.yes:
         removed, failures = stored.remove(found)
         for path in removed:
-            print(f"removed {path}")
+            say(f"removed {path}")
         for failure in failures:
-            print(f"snn-exp: {failure}", file=sys.stderr)
+            say(f"snn-exp: {failure}", file=sys.stderr)
         return 1 if failures else 0
     if cleaning and found:
-        print("nothing is removed yet; add --yes to remove these")
+        say("nothing is removed yet; add --yes to remove these")
     return 0
 
 
@@ -129,8 +135,10 @@ def diff(arguments: Sequence[str]) -> int:
 
     a, b = (results.find_run(run) for run in given.runs)
     differing = stored.difference(a, b)
-    table = Table("", a.path.name, b.path.name, title="" if differing else "the two do not differ")
+    table = Table(title="" if differing else "the two do not differ")
+    for heading in ("", a.path.name, b.path.name):
+        table.add_column(rich(heading))
     for row in differing:
-        table.add_row(*row)
+        add_row(table, *row)
     wide_console(140).print(table)
     return 0
