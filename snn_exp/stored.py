@@ -567,13 +567,17 @@ def _reason(error: ValidationError) -> str:
     for one in errors:
         if one["loc"] == ("schema_version",) and one["type"] == "less_than_equal":
             return f"{NEWER}: its schema_version is above {SCHEMA_VERSION}"
-    return _in_words(errors[0])
+    return in_words(errors[0])
 
 
-def _in_words(error: ErrorDetails) -> str:
-    said = _WORDS.get(error["type"])
-    if said is None:
-        said = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        said = said.replace("Invalid JSON:", "no JSON:")
+def in_words(error: ErrorDetails) -> str:
+    """Say which key is wrong, and what it should be."""
     where = ".".join(str(part) for part in error["loc"])
+    said = what_it_should_be(error)
     return printable(f"{where}: {said}" if where else said, 200)
+
+
+def what_it_should_be(error: ErrorDetails) -> str:
+    """Say what the value should be."""
+    said = _WORDS.get(error["type"]) or error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return said.replace("Invalid JSON:", "no JSON:")

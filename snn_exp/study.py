@@ -8,19 +8,24 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import itertools
+import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from pydantic import BaseModel, ValidationError
 
 from snn_exp import compose
 from snn_exp.errors import UserError, unknown
+from snn_exp.files_read import Unreadable, printable, read_yaml
+from snn_exp.stored import NAME, ClaimFile, SettingFile, StudyFile, TuningFile, what_it_should_be
 
 Overrides = tuple[str, ...]
 Key = tuple[str, str]  # setting, method
+MAX_RUNS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +132,16 @@ class Study:
         pairs = itertools.product(self.settings, self.methods)
         return [key for key in pairs if not any(matches(key, pattern) for pattern in self.exclude)]
 
+    def num_runs(self) -> int:
+        """How many runs it has at most, trials and final ones."""
+        points = {
+            setting.name: math.prod(map(len, setting.grid.values())) * len(setting.trial_seeds)
+            for setting in self.settings.values()
+            if setting.tuned_in == setting.name
+        }
+        finals = len(self.seeds) + sum(map(len, self.more_seeds.values()))
+        return len(self.methods) * (sum(points.values()) + len(self.settings) * finals)
+
     def seeds_of(self, key: Key) -> list[int]:
         """The seeds of the final runs of a setting and method."""
         more = (seeds for pattern, seeds in self.more_seeds.items() if matches(key, pattern))
@@ -148,83 +163,134 @@ def studies_root() -> Path:
 
 def names() -> list[str]:
     """The studies there are."""
-    return sorted(path.parent.name for path in studies_root().glob("*/study.yaml"))
+    found = (path.parent.name for path in studies_root().glob("*/study.yaml"))
+    return sorted(name for name in found if NAME.fullmatch(name))
 
 
 def load(name: str) -> Study:
     """Reads studies/<name>/study.yaml.
 
     Raises:
-        UserError: no such study, broken YAML, an unknown or missing key, a name that is not defined.
+        UserError: no such study, broken YAML, an unknown or missing key, a value that a key cannot have, a name that is
+            not defined, more runs than anybody waits for.
     """
+    if not NAME.fullmatch(name) and name in (path.parent.name for path in studies_root().glob("*/study.yaml")):
+        raise UserError(
+            f"the folder {printable(name)} of {studies_root()} has a name that no study can have; rename it to a-z, "
+            f"0-9, '_', '.' and '-', beginning with a letter or digit"
+        )
     if name not in names():
         raise unknown("study", name, names(), "snn-exp study {}")
     folder = studies_root() / name
     where = f"{folder.name}/study.yaml"
-    try:
-        text: Any = yaml.safe_load((folder / "study.yaml").read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is broken YAML: {' '.join(str(error).split())}") from None
-    y = _mapping(text, where, need={"question", "methods", "seeds", "budget_core_hours"},
-                 may={"status", "metric", "reference", "base", "settings", "tuning", "more_seeds", "exclude",
-                      "claims", "note"})  # fmt: skip
-    tuning = _mapping(y.get("tuning") or {}, f"{where}: tuning", may={"grid", "seeds"})
-    methods = {str(m): tuple(map(str, o or ())) for m, o in _mapping(y["methods"], f"{where}: methods").items()}
+    y = _written(folder / "study.yaml", where)
+    tuning = y.tuning or TuningFile()
+    methods = {method: tuple(overrides) for method, overrides in y.methods.items()}
     if not methods:
         raise UserError(f"{where} has no methods; type at least two, such as bn: [norm=bn]")
     settings: dict[str, Setting] = {}
-    for setting, given in _mapping(y.get("settings") or {"main": {}}, f"{where}: settings").items():
-        s = _mapping(given or {}, f"{where}: settings.{setting}", may={"overrides", "grid", "tuned_in"})
-        grid = s.get("grid", tuning.get("grid")) or {}
-        settings[str(setting)] = Setting(
-            name=str(setting),
-            overrides=tuple(map(str, s.get("overrides") or ())),
-            grid={str(k): list(v) for k, v in _mapping(grid, f"{where}: grid").items()},
-            trial_seeds=list(tuning.get("seeds") or ()),
-            tuned_in=str(s.get("tuned_in", setting)),
+    for setting, given in (y.settings or {"main": None}).items():
+        s = given or SettingFile()
+        settings[setting] = Setting(
+            name=setting,
+            overrides=tuple(s.overrides),
+            grid=(tuning.grid if s.grid is None and "grid" not in s.model_fields_set else s.grid) or {},
+            trial_seeds=tuning.seeds or (),
+            tuned_in=setting if s.tuned_in is None else s.tuned_in,
         )
     for place in settings.values():
         if place.tuned_in not in settings:
             raise unknown(f"setting in {where}", place.tuned_in, settings, "tuned_in: {}")
-    more_seeds = {str(p): list(of) for p, of in _mapping(y.get("more_seeds") or {}, f"{where}: more_seeds").items()}
-    if shared := set(tuning.get("seeds") or ()) & {*y["seeds"], *itertools.chain(*more_seeds.values())}:
+    more_seeds = y.more_seeds or {}
+    if shared := set(tuning.seeds or ()) & {*y.seeds, *itertools.chain(*more_seeds.values())}:
         raise UserError(f"{where} tunes on seed {min(shared)}, which is also a final seed; final seeds must be fresh")
-    exclude = {str(p): str(why) for p, why in _mapping(y.get("exclude") or {}, f"{where}: exclude").items()}
+    exclude = y.exclude or {}
     for pattern in (*more_seeds, *exclude):
         if not any(matches(key, pattern) for key in itertools.product(settings, methods)):
-            raise UserError(f"{where}: {pattern} is no SETTING/METHOD of this study; type '*/{next(iter(methods))}'")
-    metric = str(y.get("metric", "test/acc"))
-    reference = str(y.get("reference", next(iter(methods))))
+            raise UserError(
+                f"{where}: {printable(pattern)} is no SETTING/METHOD of this study; type '*/{next(iter(methods))}'"
+            )
+    reference = next(iter(methods)) if y.reference is None else y.reference
     if reference not in methods:
         raise unknown(f"method in {where}", reference, methods, "reference: {}")
-    return Study(
+    study = Study(
         folder=folder,
-        question=" ".join(str(y["question"]).split()),
-        status=y.get("status", "claims"),
-        metric=metric,
+        question=_on_one_line(y.question),
+        status=y.status,
+        metric=y.metric,
         reference=reference,
-        budget_core_hours=float(y["budget_core_hours"]),
-        seeds=list(y["seeds"]),
+        budget_core_hours=y.budget_core_hours,
+        seeds=y.seeds,
         more_seeds=more_seeds,
-        base=tuple(map(str, y.get("base") or ())),
+        base=tuple(y.base),
         methods=methods,
         settings=settings,
         exclude=exclude,
-        claims=[_claim(c, f"{where}: claims", methods, settings, metric) for c in y.get("claims") or ()],
-        note=" ".join(str(y.get("note") or "").split()),
+        claims=[_claim(c, f"{where}: claims", methods, settings, y.metric) for c in y.claims or ()],
+        note=_on_one_line(y.note or ""),
     )
+    if (runs := study.num_runs()) > MAX_RUNS:
+        raise UserError(
+            f"{where} asks for {runs:,} runs, and a study may have {MAX_RUNS:,}; give it a smaller grid, or fewer "
+            f"seeds, methods or settings"
+        )
+    return study
 
 
-def _mapping(given: Any, where: str, need: Collection[str] = (), may: Collection[str] | None = None) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise UserError(f"{where} must be a mapping of names to values, not {given!r}")
-    if may is not None:
-        for key in given:
-            if key not in (*need, *may):
-                raise unknown(f"key of {where}", str(key), (*need, *may), "{}: ...")
-    if missing := sorted(set(need) - given.keys()):
-        raise UserError(f"{where} lacks {', '.join(missing)}; type {missing[0]}: ...")
-    return given
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+_EXAMPLES = {
+    "question": "question: Does it help?",
+    "methods": "methods: {bn: [norm=bn], none: [norm=none]}",
+    "seeds": "seeds: [0, 1, 2]",
+    "budget_core_hours": "budget_core_hours: 10",
+    "status": "status: claims",
+    "metric": "metric: test/acc",
+    "reference": "reference: bn",
+    "base": "base: [depth=d20, logger=none]",
+    "settings": "settings: {d20: {overrides: [depth=d20]}}",
+    "tuning": "tuning: {seeds: [100], grid: {optim.lr: [0.01, 0.02]}}",
+    "more_seeds": "more_seeds: {'*/bn': [5, 6]}",
+    "exclude": "exclude: {'d20/bn': why}",
+    "claims": "claims: [{says: It helps., test: higher, of: bn, than: none}]",
+    "note": "note: What to know first.",
+}
+_KEYS: Mapping[str, type[BaseModel]] = {"tuning": TuningFile, "settings": SettingFile, "claims": ClaimFile}
+
+
+def _written(path: Path, where: str) -> StudyFile:
+    try:
+        text = read_yaml(path, path.parent)
+    except Unreadable as error:
+        raise UserError(f"{where} {error.reason}") from None
+    try:
+        return StudyFile.model_validate(text)
+    except ValidationError as error:
+        raise _refusal(error, where) from None
+
+
+def _refusal(error: ValidationError, where: str) -> UserError:
+    """Say the first thing that is wrong: where, what was given, what is allowed, what to type."""
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    *parents, key = first["loc"] or ("",)
+    place = ".".join(printable(str(word)) for word in parents)
+    if first["type"] == "extra_forbidden":
+        model = _KEYS.get(str(parents[0]), StudyFile) if parents else StudyFile
+        allowed = [field.alias or name for name, field in model.model_fields.items()]
+        return unknown(f"key of {where}{f': {place}' if place else ''}", printable(str(key)), allowed, "{}: ...")
+    if first["type"] == "missing":
+        missing = [str(e["loc"][-1]) for e in errors if e["type"] == "missing" and list(e["loc"][:-1]) == parents]
+        return UserError(f"{where}{f': {place}' if place else ''} lacks {', '.join(missing)}; type {key}: ...")
+    if not first["loc"]:
+        return UserError(f"{where} must be a mapping of keys to values; type question: Does it help?")
+    is_name = key == "[key]"
+    named = f"{'.'.join(map(str, parents[:-1]))}: the name" if is_name else ".".join(filter(None, (place, str(key))))
+    says = what_it_should_be(first).replace("should be", "must be")
+    given = printable(repr(first["input"]), 60)
+    return UserError(f"{where}: {named} {says}, not {given}; type {_EXAMPLES.get(str(first['loc'][0]), '')}")
 
 
 # What decides each test; a ratio may also name than_metric.
@@ -234,9 +300,11 @@ _TESTS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def _claim(given: Any, where: str, methods: Mapping[str, Any], settings: Mapping[str, Any], metric: str) -> Claim:
+def _claim(
+    written: ClaimFile, where: str, methods: Mapping[str, Any], settings: Mapping[str, Any], metric: str
+) -> Claim:
     decisive = ("than", "than_in", "margin", "value", "than_metric")
-    c = _mapping(given, where, need={"says", "test", "of"}, may={"in", "metric", *decisive})
+    c = written.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
     test = str(c["test"])
     if test not in _TESTS:
         raise unknown(f"test of {where}", test, _TESTS, "test: {}")
@@ -277,9 +345,11 @@ def _claim(given: Any, where: str, methods: Mapping[str, Any], settings: Mapping
 def _number(given: Any, where: str) -> float:
     """A number, also one written as a fraction such as 1/12."""
     try:
-        return float(Fraction(str(given)))
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"{where} must be a number such as 0.01 or 1/12, not {given!r}") from None
+        if len(str(given)) <= 30 and re.search(r"[eE][-+]?\d{4}", str(given)) is None:  # else it may take for ever
+            return float(Fraction(str(given)))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        pass
+    raise UserError(f"{where} must be a number such as 0.01 or 1/12, not {printable(repr(given))}")
 
 
 def _names(given: Any) -> list[str]:

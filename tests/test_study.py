@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from snn_exp.config import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.ledger import Ledger, Row
 from snn_exp.results import Result
-from snn_exp.study import Study, load, names
+from snn_exp.study import Study, load, names, studies_root
 
 TINY: dict[str, Any] = {
     "question": "Does batch norm help a tiny network?",
@@ -71,7 +72,34 @@ def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -
         ({"methodz": {}}, r"There is no key of tiny/study.yaml 'methodz'; allowed: .*; did you mean methods\? Type methods: ..."),
         ({"seeds": None}, r"tiny/study.yaml lacks seeds; type seeds: ..."),
         ({"methods": {}}, r"tiny/study.yaml has no methods"),
-        ({"methods": ["bn"]}, r"tiny/study.yaml: methods must be a mapping"),
+        ({"methods": ["bn"]}, r"tiny/study.yaml: methods must be a mapping, not \['bn'\]; type methods: {bn: \[norm=bn\]"),
+        ({"methods": {"a": 5}}, r"tiny/study.yaml: methods.a must be a list of overrides, not 5; type methods: "),
+        ({"methods": {"a": [5]}}, r"tiny/study.yaml: methods.a must be a list of overrides, not \[5\]; type methods: "),
+        ({"methods": {"a/../../x": []}}, r"tiny/study.yaml: methods: the name must be of a-z, 0-9, .*, not 'a/../../x'; type methods: "),
+        ({"methods": {True: []}}, r"tiny/study.yaml: methods: the name must be of a-z, 0-9, .*, not True; type methods: "),
+        ({"settings": {"a/../../../x": {}}}, r"tiny/study.yaml: settings: the name must be of a-z, .*, not 'a/../../../x'; type settings: "),
+        ({"settings": {"..": {}}}, r"tiny/study.yaml: settings: the name must be of a-z, 0-9"),
+        ({"settings": {"a": {"overrids": []}}}, r"no key of tiny/study.yaml: settings.a 'overrids'; allowed: grid, overrides, tuned_in; did you mean overrides"),
+        ({"settings": {"a": 5}}, r"tiny/study.yaml: settings.a must be a mapping, not 5; type settings: "),
+        ({"seeds": 5}, r"tiny/study.yaml: seeds must be a list of whole numbers from 0 to 4294967295, not 5; type seeds: \[0, 1, 2\]"),
+        ({"seeds": [2**32]}, r"seeds must be a list of whole numbers from 0 to 4294967295, not \[4294967296\]"),
+        ({"seeds": [1.5]}, r"seeds must be a list of whole numbers"),
+        ({"base": 5}, r"tiny/study.yaml: base must be a list of overrides, not 5; type base: \[depth=d20"),
+        ({"claims": 5}, r"tiny/study.yaml: claims must be a valid list, not 5; type claims: "),
+        ({"claims": [5]}, r"tiny/study.yaml: claims.0 must be a mapping, not 5; type claims: "),
+        ({"claims": [{"test": "higher"}]}, r"tiny/study.yaml: claims.0 lacks says, of; type says: \.\.\."),
+        ({"claims": [{"says": "x", "test": "higher", "of": {"a": 1}}]}, r"tiny/study.yaml: claims.0.of must be a name or a list of names, not {'a': 1}"),
+        ({"status": "nope"}, r"tiny/study.yaml: status must be claims or exploratory, not 'nope'; type status: claims"),
+        ({"budget_core_hours": float("nan")}, r"tiny/study.yaml: budget_core_hours must be a positive number of core hours, not nan; type budget_core_hours: 10"),
+        ({"budget_core_hours": -1}, r"budget_core_hours must be a positive number of core hours, not -1"),
+        ({"budget_core_hours": "ten"}, r"budget_core_hours must be a positive number of core hours, not 'ten'"),
+        ({"question": 5}, r"tiny/study.yaml: question must be a text, not 5; type question: Does it help\?"),
+        ({"tuning": {"grid": {"optim.lr": 5}}}, r"tiny/study.yaml: tuning.grid must be a mapping of keys to lists of values, not {'optim.lr': 5}; type tuning: "),
+        ({"tuning": {"seeds": [100], "grid": {f"a{n}": list(range(100)) for n in range(3)}}}, r"tiny/study.yaml asks for 2,000,008 runs, and a study may have 100,000; give it a smaller grid"),
+        ({"more_seeds": {"*/bn": 5}}, r"tiny/study.yaml: more_seeds.\*/bn must be a list of whole numbers"),
+        ({"exclude": {"*/bn": 5}}, r"tiny/study.yaml: exclude.\*/bn must be a text, not 5; type exclude: "),
+        ({"claims": [{"says": "x", "test": "at_most", "of": "bn", "value": "1e999999999"}]}, r"value must be a number such as 0.01 or 1/12, not '1e999999999'"),
+        ({"claims": [{"says": "x", "test": "at_most", "of": "bn", "value": float("nan")}]}, r"value must be a number such as 0.01 or 1/12, not nan"),
         ({"reference": "bm"}, r"There is no method in tiny/study.yaml 'bm'; allowed: bn, none; did you mean bn\?"),
         ({"tuning": {"seeds": [1]}}, r"tunes on seed 1, which is also a final seed; final seeds must be fresh"),
         ({"more_seeds": {"*/bn": [100]}}, r"tunes on seed 100, which is also a final seed"),
@@ -97,6 +125,52 @@ def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -
 def test_a_fault_in_the_file_is_one_sentence(changes: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=sentence):
         write(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "tiny/study.yaml must be a mapping of keys to values; type question: Does it help?"),
+        ("5", "tiny/study.yaml must be a mapping of keys to values"),
+        ("a: [", "tiny/study.yaml is broken YAML: "),
+        ("[" * 10_000, "tiny/study.yaml is refused: lists and mappings in each other, more than 50 deep"),
+        ("a: &a [*a]", "tiny/study.yaml is refused: the alias *a stands for something that holds itself"),
+    ],
+)
+def test_a_file_that_holds_no_study_is_one_sentence_and_the_others_are_listed(
+    text: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    good = tmp_path / "studies" / "good"
+    good.mkdir()
+    (tmp_path / "studies" / "tiny" / "study.yaml").rename(good / "study.yaml")
+    (tmp_path / "studies" / "tiny" / "study.yaml").write_text(text)
+    assert cli.main(["study", "tiny", "--plan"]) == 2
+    assert capsys.readouterr().err.startswith(f"snn-exp: {sentence}")
+    assert cli.main(["study"]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(f"snn-exp: left out: {sentence}") and "good " in said.out
+
+
+def test_a_study_is_a_folder_with_a_name_and_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path)
+    (tmp_path / "studies" / "tiny").rename(tmp_path / "studies" / "Ti ny")
+    assert names() == []
+    assert cli.main(["study", "Ti ny"]) == 2
+    assert "the folder Ti ny of " in capsys.readouterr().err
+    write(tmp_path)
+    (tmp_path / "studies" / "tiny" / "study.yaml").unlink()
+    os.mkfifo(tmp_path / "studies" / "tiny" / "study.yaml")
+    assert cli.main(["study", "tiny"]) == 2
+    assert capsys.readouterr().err == "snn-exp: tiny/study.yaml is a named pipe and no file\n"
+
+
+def test_the_studies_there_are_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SNN_EXP_STUDIES")
+    assert len(names()) >= 8
+    for name in names():
+        assert load(name).num_runs() > 0
+        assert Ledger(studies_root() / name / "results.jsonl").rows or name == "psp_headline"
 
 
 def test_an_unknown_study_names_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

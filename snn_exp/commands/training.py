@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from snn_exp.commands.parsing import command_parser, require_data, wide_console
-from snn_exp.errors import UserError
+from snn_exp.errors import UserError, say_once
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
     from snn_exp.compose import Sweep
@@ -213,7 +213,14 @@ def study(arguments: Sequence[str]) -> int:
     from snn_exp.study import load, names
 
     if given.name is None:
-        print("\n".join(f"{name:<16} {load(name).question}" for name in names()) or "there is no study yet")
+        found = names()
+        for name in found:
+            try:
+                print(f"{name:<16} {load(name).question}")
+            except UserError as error:
+                say_once(f"left out: {error}")
+        if not found:
+            print("there is no study yet")
         return 0
     asked = load(given.name)
     console = Console(soft_wrap=True)
