@@ -77,17 +77,37 @@ def read_bytes(path: str | Path, limit: int, within: str | Path | None = None) -
         FileNotFoundError: there is no such file.
         Unreadable: it is no regular file, too large, behind a link that leads out, or may not be read.
     """
+    require_file(path, within)
     try:
-        if within is not None and not _is_plainly_within(path, within) and not is_within(path, within):
-            raise Unreadable(path, f"is a link that leads out of {printable(str(within), 400)}")
-        kind = Path(path).stat().st_mode  # before it is opened, since opening a device may do something
-        if not stat.S_ISREG(kind):
-            raise Unreadable(path, f"is {_KINDS.get(stat.S_IFMT(kind), 'a device')} and no file")
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise Unreadable(path, "is no file")
             content = file.read(limit + 1)
+    except FileNotFoundError:  # gone meanwhile
+        raise
+    except OSError as error:
+        raise Unreadable(path, f"cannot be read ({error.strerror})") from None
+    if len(content) > limit:
+        raise Unreadable(path, f"is larger than {limit / MIB:g} MiB, which no such file is")
+    return content
+
+
+def require_file(path: str | Path, within: str | Path | None = None) -> None:
+    """Refuse what is no regular file, before it is opened: opening a device may do something.
+
+    Args:
+        path: the file.
+        within: the folder that no link may lead out of; None: links are followed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it is no regular file, or behind a link that leads out.
+    """
+    try:
+        if within is not None and not _is_plainly_within(path, within) and not is_within(path, within):
+            raise Unreadable(path, f"is a link that leads out of {printable(str(within), 400)}")
+        kind = Path(path).stat().st_mode
     except NotADirectoryError:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
     except FileNotFoundError:
@@ -97,9 +117,8 @@ def read_bytes(path: str | Path, limit: int, within: str | Path | None = None) -
     except (OSError, ValueError) as error:  # the latter of a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise Unreadable(path, f"cannot be read ({reason})") from None
-    if len(content) > limit:
-        raise Unreadable(path, f"is larger than {limit / MIB:g} MiB, which no such file is")
-    return content
+    if not stat.S_ISREG(kind):
+        raise Unreadable(path, f"is {_KINDS.get(stat.S_IFMT(kind), 'a device')} and no file")
 
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}

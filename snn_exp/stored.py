@@ -38,6 +38,7 @@ SCHEMA_VERSION = 1
 NEWER = "a newer snn_exp has written it"
 MAX_CSV = 16 * MIB
 MAX_CELLS = 4_000_000  # of a metrics.csv
+MAX_SAMPLE = 2**22  # values of one step of a sample
 MAX_ROWS = 64 * MIB  # of a results.jsonl
 
 RUN_ID = re.compile(r"[0-9a-f]{10}")
@@ -400,11 +401,22 @@ class StudyFile(_Written):
 # --- exports and sweeps ---------------------------------------------------------------------------
 
 
+def _of_one_sample(shape: list[int]) -> list[int]:
+    if math.prod(shape) > MAX_SAMPLE:
+        raise ValueError("too large")
+    return shape
+
+
 class SeenData(_Model):
     """What a network knows of its data set."""
 
     model_config = ConfigDict(extra="forbid")
-    in_shape: Annotated[list[Annotated[int, Strict(), Field(ge=1, le=8192)]], Field(min_length=3, max_length=3)]
+    in_shape: Annotated[
+        list[Count],
+        Field(min_length=3, max_length=3),
+        AfterValidator(_of_one_sample),
+        _Says(f"should be channels, height and width, together at most {MAX_SAMPLE:,} values"),
+    ]
     num_classes: Annotated[int, Strict(), Field(ge=1, le=100_000)]
     pixel_mean: Finite
     pixel_std: Finite

@@ -9,6 +9,8 @@ import copy
 import dataclasses
 import importlib.util
 import json
+import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -120,9 +122,42 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="was not written by snn-exp export"):
         load_exported(path)
     config = tiny()
-    said = {"run_id": "0123456789", "folded": "false", "config": json.dumps(config.to_plain()), "seen": "{}"}
-    save_file({"w": torch.zeros(1)}, path, said)
+    seen = {"in_shape": [1, 8, 8], "num_classes": 10, "pixel_mean": 0.3, "pixel_std": 0.4}
+    plain = config.to_plain()
+    said = {"run_id": config.run_id, "folded": "false", "config": json.dumps(plain), "seen": json.dumps(seen)}
+    save_file({"w": torch.zeros(1)}, path, {**said, "run_id": "0123456789"})
     with pytest.raises(UserError, match=f"is of run 0123456789 .* the same config is run {config.run_id} now"):
+        load_exported(path)
+    for key, value, sentence in [
+        ("run_id", "../x", "run_id: should be 10 hex digits"),
+        ("folded", "2", "folded: should be a valid boolean"),
+        ("folded", "", "folded: no JSON: EOF"),
+        ("config", "[" * 10_000, "config: no JSON: recursion limit"),
+        ("config", "null", "config: should be a mapping"),
+        ("config", json.dumps({**plain, "neuron": {}}), "config.neuron.name: is missing"),
+        ("seen", "{}", "seen.in_shape: is missing"),
+        ("seen", json.dumps({**seen, "in_shape": [1, 8]}), "seen.in_shape: should be channels, height and width"),
+        ("seen", json.dumps({**seen, "in_shape": [9999] * 3}), "together at most 4,194,304 values"),
+        ("seen", json.dumps({**seen, "pixel_std": float("nan")}), "seen.pixel_std: should be a finite number"),
+        ("seen", json.dumps({**seen, "num_classes": True}), "seen.num_classes: should be a valid integer"),
+        ("seen", json.dumps({**seen, "more": 1}), "seen.more: is no key of it"),
+    ]:
+        save_file({"w": torch.zeros(1)}, path, {**said, key: value})
+        with pytest.raises(UserError, match=re.escape(sentence)) as refusal:
+            load_exported(path)
+        assert str(refusal.value).startswith(f"{path} is not a network that snn-exp export has written (")
+        assert str(refusal.value).endswith(type_this)
+    save_file({"w": torch.zeros(1)}, path, said)
+    with pytest.raises(
+        UserError, match=r"does not hold the network that its config describes: .* is nothing and should"
+    ):
+        load_exported(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="was not written by snn-exp export"):
+        load_exported(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=f"is a named pipe and no file; {type_this}"):
         load_exported(path)
 
 

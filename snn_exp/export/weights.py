@@ -5,10 +5,8 @@ The file alone makes the network again, with snn_exp and without the data set: n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -17,8 +15,10 @@ from torch import Tensor
 from snn_exp.config import resolve
 from snn_exp.errors import UserError
 from snn_exp.export.reading import Reader, name_with_version
+from snn_exp.files_read import Unreadable, printable, require_file
 from snn_exp.fold import Folded, fold
 from snn_exp.networks import Network
+from snn_exp.stored import ExportMetadata, export_metadata
 from snn_exp.task import Classification
 from snn_exp.train import Seen, assemble
 
@@ -45,33 +45,49 @@ def load_exported(path: str | Path) -> Classification:
     Raises:
         UserError: it is no such file, or a part means something else today than when the run was trained.
     """
-    said = _said(Path(path))
-    config = resolve(said["config"])
-    if config.run_id != said["run_id"]:
+    path = Path(path)
+    said = _said(path)
+    config = resolve(said.config)
+    if config.run_id != said.run_id:
         raise UserError(
-            f"{path} is of run {said['run_id']} and of parts that mean something else today: the same config is run "
+            f"{path} is of run {said.run_id} and of parts that mean something else today: the same config is run "
             f"{config.run_id} now; train it again and export that"
         )
-    seen = said["seen"]
-    task = assemble(config, Seen(**{**seen, "in_shape": tuple(seen["in_shape"])}))
-    if said["folded"]:
+    task = assemble(config, Seen(**{**said.seen.model_dump(), "in_shape": tuple(said.seen.in_shape)}))
+    if said.folded:
         task.network = fold(task.network)  # the same parts as the exported one, with other values
-    task.network.load_state_dict(load_file(path))
+    weights, expected = load_file(path), task.network.state_dict()
+    for name in (*expected, *weights):
+        if name not in weights or name not in expected or weights[name].shape != expected[name].shape:
+            there, here = (tuple(of[name].shape) if name in of else "nothing" for of in (weights, expected))
+            raise UserError(
+                f"{path} does not hold the network that its config describes: {printable(name)} is {there} and should "
+                f"be {here}; {TYPE_THIS}"
+            )
+    task.network.load_state_dict(weights)
     return task.eval()
 
 
-def _said(path: Path) -> dict[str, Any]:
+TYPE_THIS = "type snn-exp export RUN --format safetensors"
+
+
+def _said(path: Path) -> ExportMetadata:
     try:
+        require_file(path)
         with safe_open(path, "pt") as file:
             given = file.metadata() or {}
-        said = {key: value if key == "run_id" else json.loads(value) for key, value in given.items() if key in KEYS}
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}; type snn-exp export RUN --format safetensors") from None
-    except (SafetensorError, ValueError):
-        said = {}
-    if set(said) != set(KEYS):
-        raise UserError(f"{path} was not written by snn-exp export; type snn-exp export RUN --format safetensors")
-    return said
+        raise UserError(f"there is no file {path}; {TYPE_THIS}") from None
+    except Unreadable as error:
+        raise UserError(f"{error}; {TYPE_THIS}") from None
+    except (SafetensorError, OSError):
+        given = {}
+    if not set(KEYS) <= set(given):
+        raise UserError(f"{path} was not written by snn-exp export; {TYPE_THIS}")
+    try:
+        return export_metadata(path, given)
+    except Unreadable as error:
+        raise UserError(f"{error}; {TYPE_THIS}") from None
 
 
 def read_weights(path: Path) -> Reader:
