@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray killed search wandb export check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed fuzz search wandb export check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -38,6 +38,9 @@ ray: setup .ray/installed  ## a multirun on a Ray cluster of two workers, one of
 
 killed: setup  ## 60 runs by joblib killed five times, one run killed twenty times: as undisturbed; .ci/run too
 	$(BIN)/python -m pytest -m killed tests/test_killed.py tests/test_resuming.py
+
+fuzz: setup  ## COUNT generated command lines and COUNT tampered calls (SEED of them, CASE=runs-17 for one again); .ci/run too
+	$(BIN)/python -m tests.fuzz --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
 
 search: setup .search/installed  ## searches with Optuna, one of which is killed and goes on; .ci/run too
 	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/test_search.py

@@ -1,0 +1,80 @@
+"""Data sets that somebody sent: files that are cut, of other sizes, or no data at all."""
+
+from __future__ import annotations
+
+import random
+import struct
+from pathlib import Path
+
+from tests.fuzz import hostile
+from tests.fuzz.box import Box
+from tests.fuzz.calls import Call
+
+
+def idx(path: Path, content: bytes, shape: tuple[int, ...], kind: int = 8) -> None:
+    """A file as MNIST has them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack(">BBBB", 0, 0, kind, len(shape)) + struct.pack(f">{len(shape)}I", *shape) + content)
+
+
+def case(rng: random.Random, box: Box) -> tuple[str, Call]:
+    """A small Fashion-MNIST with something wrong in it; what, and a command that reads it."""
+    folder = box / "data" / "FashionMNIST" / "raw"
+    said = []
+    wrong = rng.choice(
+        (
+            "labels",
+            "counts",
+            "sizes",
+            "zero",
+            "few",
+            "dimensions",
+            "type",
+            "accident",
+            "accident",
+            "accident",
+            "none",
+            "one class",
+        )
+    )
+    which = rng.choice(("train", "t10k"))
+    for part, many in (("train", 200), ("t10k", 50)):
+        n, h, w = many, 28, 28
+        labels = bytes(i % 10 for i in range(n))
+        if part == which:
+            if wrong == "labels":
+                labels = bytes(rng.choice((10, 11, 255)) if i == 5 else i % 10 for i in range(n))
+            elif wrong == "one class":
+                labels = bytes(n)
+            elif wrong == "few":
+                labels = bytes([9]) + bytes(i % 9 for i in range(n - 1))
+            elif wrong == "sizes":
+                h, w = rng.choice(((14, 56), (8, 8), (0, 28), (1, 1), (28, 29), (3000, 2)))
+        pixels = bytes(n * h * w) if wrong == "zero" else rng.randbytes(n * h * w)
+        shape: tuple[int, ...] = (n, h, w)
+        num_labels = n
+        if part == which and wrong == "counts":
+            num_labels = n + rng.choice((-10, 10))
+            labels = (labels + bytes(10))[:num_labels]
+        if part == which and wrong == "dimensions":
+            shape = rng.choice(((n * h * w,), (n, h * w), (2**31, 2**31, 4), (0, 28, 28), (n, 28, 2**30), (n, h, w, 1)))
+        kind = rng.choice((9, 11, 13, 14, 0, 255)) if part == which and wrong == "type" else 8
+        idx(folder / f"{part}-images-idx3-ubyte", pixels, shape, kind)
+        idx(folder / f"{part}-labels-idx1-ubyte", labels, (num_labels,))
+    said.append(f"{which}: {wrong}")
+    if wrong == "accident":
+        said.append(hostile.accident(rng, rng.choice(sorted(folder.iterdir()))))
+    tiny = (
+        "dataset=fashion_mnist",
+        "network.width=4",
+        "depth=d8",
+        "neuron=s2nn",
+        "residual=bireal",
+        "logger=none",
+        "trainer.max_epochs=1",
+        "optim.batch_size=64",
+    )
+    command = rng.choice((("train",), ("train",), ("show",), ("train", "-m", "seed=0,1"), ("plan", "--calibrate")))
+    return "; ".join(said), Call(
+        (*command, *tiny), ("out/*", "data/*"), (), command[0] == "train" and rng.random() < 0.6
+    )
