@@ -45,6 +45,11 @@ class StudyRun:
         """Setting and method."""
         return self.setting, self.method
 
+    @property
+    def name(self) -> str:
+        """Return what no other run of the study is called."""
+        return " ".join(["/".join(self.key), *self.point, f"seed={self.config.seed}"])
+
 
 def trials(study: Study, overrides: Overrides = ()) -> list[StudyRun]:
     """The runs that tune: every method, every point of the grid, every trial seed; none reads the test set."""
@@ -290,14 +295,16 @@ def advance(
     train: Callable[[list[ExperimentConfig], Callable[[Result], None]], list[str]],
     overrides: Overrides = (),
     only: str = "*",
+    names: dict[str, str] | None = None,
 ) -> tuple[Progress, list[str]]:
-    """Trains what is left, the trials first; how far the study is then, and what failed.
+    """Train what is left, the trials first; return how far the study is then, and what failed.
 
     Args:
         study: the study.
         train: trains runs, tells of each result as soon as it is there, and returns what failed.
         overrides: of every run.
         only: a pattern SETTING/METHOD.
+        names: takes up what each run is called, run id -> name, before it is trained.
 
     Raises:
         UserError: over budget, or a run has no teacher that can teach it.
@@ -309,6 +316,8 @@ def advance(
         progress.require_teachers(only)
         runs = [run for run in progress.todo(only) if run.is_trial == is_trial]
         configs = {run.config.run_id: run.config for run in runs}
+        if names is not None:
+            names.update({run.config.run_id: run.name for run in runs})
         if configs:
             failures += train(list(configs.values()), _keeper(progress.ledger, configs))
         progress = survey(study, overrides)

@@ -1,7 +1,7 @@
 """The command line: finds the command, and says in one sentence what went wrong.
 
 Every cell of a sweep is composed and checked before Hydra launches any of them. A fault in the user's
-hands is one sentence and exit code 2; a run that crashed is exit code 1; otherwise 0.
+hands is one sentence and exit code 2; a run that crashed is exit code 1; a signal 128 and its number; otherwise 0.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from snn_exp.allocator import keep_freed_memory
 
 keep_freed_memory()
 
+from snn_exp import interrupts
 from snn_exp.commands import COMMANDS
 from snn_exp.errors import UserError, begin_command, unknown
 from snn_exp.escaping import say
@@ -54,21 +55,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     command, rest = given[0], given[1:]
     begin_command()
-    try:
-        if command not in COMMANDS:
-            raise unknown("command", command, COMMANDS, "snn-exp {}")
-        return COMMANDS[command](rest)
-    except UserError as error:
-        say(f"snn-exp: {error}", file=sys.stderr)
-        return UserError.exit_code
-    except KeyboardInterrupt:
-        print("snn-exp: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
-        return 130
+    with interrupts.listening():
+        try:
+            if command not in COMMANDS:
+                raise unknown("command", command, COMMANDS, "snn-exp {}")
+            return COMMANDS[command](rest)
+        except (interrupts.Interrupted, KeyboardInterrupt):
+            return interrupts.stop()
+        except UserError as error:
+            say(f"snn-exp: {error}", file=sys.stderr)
+            return error.exit_code
 
 
 def entry_point() -> None:
     """The console script."""
-    sys.exit(main())
+    with interrupts.listening():
+        interrupts.leave(main())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pandas as pd
 from snn_exp import comparison, compose, escaping, figures, tables
 from snn_exp.campaign import Progress
 from snn_exp.claims import Answer, judge
+from snn_exp.command_line import command_line
 from snn_exp.comparison import Comparison, Line, Panel, require_metric, values
 from snn_exp.config import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
@@ -303,6 +303,6 @@ def _card(shown: Comparison, panel: Panel, line: Line, seed: int, row: Row) -> d
 def _command(config: Mapping[str, Any]) -> str:
     """What trains a run again; a config of another time or plugin may be refused today, and is shown all the same."""
     try:
-        return f"snn-exp train {shlex.join(compose.overrides_of(resolve(config)))}"
+        return command_line("train", compose.overrides_of(resolve(config)))
     except UserError as refusal:
         return f"none: {refusal}"

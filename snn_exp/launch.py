@@ -16,14 +16,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from snn_exp import compose, progress
+from snn_exp import cells, compose, interrupts, progress
 from snn_exp.compose import Launcher
 from snn_exp.config import ExperimentConfig, resolve
 from snn_exp.errors import UserError
@@ -65,8 +65,9 @@ def train_all(
     overrides: Sequence[str] = (),
     search: Sequence[str] = (),
     on_finish: Callable[[Result], Any] = lambda result: None,
+    names: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Trains the runs, shows their progress, and says which of them did not end.
+    """Train the runs, show their progress, and return a sentence for each that did not end.
 
     Args:
         configs: the runs, each once.
@@ -74,6 +75,7 @@ def train_all(
         overrides: Hydra's own, such as hydra/launcher=joblib, and the experiment that may hold some.
         search: further folders of configs.
         on_finish: called with each result soon after it is there.
+        names: run id -> what the run is called; what varies between the runs, if left out.
     """
     if not configs:
         return []
@@ -89,10 +91,14 @@ def train_all(
         f"+run={','.join('_'.join(['run', *job]) for job in jobs)}",
         f"+runs_file='{file.resolve()}'",
     ]
-    with progress.watching(configs, console, on_finish):
-        failures = multirun(launcher, chosen, search, file.with_suffix(".log"), _job)
-    folders = {config.label: RunFolder.of(config) for config in configs}
-    return failures + [why_open(label, folder) for label, folder in folders.items() if folder.result() is None]
+    names, log, begun = names or cells.names(configs), file.with_suffix(".log"), file.stat().st_mtime
+    log.unlink(missing_ok=True)  # of an earlier sweep of these runs
+    with progress.watching(configs, console, on_finish, names) as watcher:
+        failures = multirun(launcher, chosen, search, log, _job)
+    if watcher.error is not None:
+        failures.append(f"what finished could not be followed to the end: {watcher.error}")
+    still_open = [config for config in configs if not RunFolder.of(config).is_complete(config)]
+    return failures + [why_open(names[c.run_id], RunFolder.of(c), log, begun) for c in still_open]
 
 
 def as_jobs(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
@@ -101,16 +107,16 @@ def as_jobs(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
     Raises:
         UserError: runs that were to be one job cannot be.
     """
-    jobs: dict[str, list[str]] = {}
+    jobs: dict[tuple[bool, str], list[str]] = {}
     for config in configs:
         key = config.run_id
         if config.trainer.vectorized_seeds:
             from snn_exp.train import require_stackable
 
             key = dataclasses.replace(config, seed=0, teacher=None).run_id  # each seed has its own teacher
-            if key not in jobs:
+            if (True, key) not in jobs:
                 require_stackable(config)
-        jobs.setdefault(key, []).append(config.run_id)
+        jobs.setdefault((config.trainer.vectorized_seeds, key), []).append(config.run_id)
     return list(jobs.values())
 
 
@@ -145,7 +151,8 @@ def multirun(launcher: Launcher, overrides: Sequence[str], search: Sequence[str]
         f"hydra.sweep.dir='{launcher.folder}'",
         f"++hydra.job.env_set.SNN_EXP_OUTPUT='{output_root().resolve()}'",  # wherever the job runs
     ]
-    with _raising():
+    of_joblib = launcher.name == "joblib"  # it starts processes here, which hear what the terminal says
+    with _raising(), interrupts.kept_from_children() if of_joblib else nullcontext():
         try:
             run_hydra([*arguments, *(flag for folder in search for flag in ("--config-dir", folder))], job)
         except Exception as error:  # the first job that was killed, or what kept all from starting
@@ -195,14 +202,29 @@ def _wait_for_ray() -> None:
         idle = idle + 1 if free == there else 0
 
 
-def why_open(label: str, folder: RunFolder) -> str:
-    """Why a run has no result."""
+def why_open(name: str, folder: RunFolder, launchers_log: Path | None = None, since: float = 0.0) -> str:
+    """Return why a run has no result, and a log of it that exists.
+
+    Args:
+        name: what tells the run apart from the others.
+        folder: of the run.
+        launchers_log: where it is said why the launcher gave up, if it did.
+        since: time from which on a failure is of this sweep, by the clock of the disk; one of before says nothing.
+    """
     try:
         refuse_if_taken(folder.path)
     except Taken as taken:
-        return f"left alone {label}: {taken}"
-    ended = "it was stopped before it ended" if folder.manifest() else "it was not started"
-    return f"failed {label}: {folder.failure() or ended} (log: {folder.path / 'train.log'})"
+        return f"left alone {name}: {taken}"
+    failure, log = folder.path / "failure.json", folder.path / "train.log"
+    logs: list[Path | None]
+    if failure.exists() and failure.stat().st_mtime >= since:
+        error, logs = folder.failure() or "it crashed", [log, failure]
+    elif folder.manifest():
+        error, logs = "it was stopped before it ended", [log, launchers_log]
+    else:
+        error, logs = "it was not started", [launchers_log]
+    there = next((f" (log: {file})" for file in logs if file is not None and file.exists()), "")
+    return f"failed {name}: {error}{there}"
 
 
 def _job(cfg: DictConfig) -> None:

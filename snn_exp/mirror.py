@@ -6,6 +6,7 @@ and that copy takes the place of the one before: here, and in W&B under the same
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -61,7 +62,7 @@ class WandbMirror(Mirror):
 
     @property
     def _sync(self) -> str:
-        return f"wandb sync {self.folder.path / 'wandb'}/offline-run-*"
+        return f"wandb sync {shlex.quote(str(self.folder.path / 'wandb'))}/offline-run-*"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begins the copy, before the clock of the fit starts."""
@@ -143,7 +144,7 @@ class WandbMirror(Mirror):
         self._run = wandb.init(
             project=self.config.logger.project,
             id=self.config.run_id,
-            name=self.config.label,
+            name=f"{self.config.label} {self.config.run_id}",  # a label may be that of several runs
             group=self.config.logger.group or self.config.experiment,
             tags=[f"{g}={plain[g]['name']}" for g in GROUPS if g not in ASIDE and "name" in plain[g]],
             config={**plain, "made_by": made_by},

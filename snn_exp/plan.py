@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from snn_exp.cells import names, note_on_same
 from snn_exp.config import ExperimentConfig
 from snn_exp.results import Result, RunFolder
 from snn_exp.runs import state_of
@@ -62,9 +63,10 @@ def table(configs: Sequence[ExperimentConfig], estimates: Mapping[str, float | N
     drawn = Table(title=f"{len(configs)} runs", title_justify="left")
     for heading in ("run", "what", "state", "left, CPU"):
         drawn.add_column(heading, justify="right" if heading.startswith("left") else "left")
+    called = names(configs)
     for config in configs:
         state, share = progress(config)
-        drawn.add_row(config.run_id, config.label, state, _shown(estimates[config.run_id], share))
+        drawn.add_row(config.run_id, called[config.run_id], state, _shown(estimates[config.run_id], share))
     return drawn
 
 
@@ -79,7 +81,7 @@ def total(configs: Sequence[ExperimentConfig], estimates: Mapping[str, float | N
     found = {config.run_id: progress(config) for config in configs}
     words = Counter(state.partition(",")[0].partition(" at ")[0] for state, _ in found.values())
     states = ", ".join(f"{count} {word}" for word, count in words.items())
-    same = f"; {num_same} cells are the same as another" if num_same else ""
+    same = f"; {note}" if (note := note_on_same(num_same)) else ""
     open_runs = {run_id: share for run_id, (_, share) in found.items() if share}
     known = [share * s for run_id, share in open_runs.items() if (s := estimates[run_id]) is not None]
     left = "" if not open_runs else f"; left: {_time(sum(known))} of CPU time" if known else "; left: ?"

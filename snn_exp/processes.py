@@ -22,6 +22,7 @@ from typing import Any
 
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
+from snn_exp import interrupts
 from snn_exp.errors import UserError
 from snn_exp.ownership import Lost
 
@@ -42,11 +43,12 @@ def together(num_processes: int, function: Callable[..., None], *arguments: Any)
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
     processes: list[BaseProcess] = []
     with contextlib.ExitStack() as stack:
-        for rank in range(num_processes):
-            described = {**environment, "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
-            processes.append(context.Process(target=_call, args=(rank, described, errors, function, arguments)))
-            processes[-1].start()
-            stack.callback(_end, processes[-1])
+        with interrupts.kept_from_children():
+            for rank in range(num_processes):
+                described = {**environment, "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+                processes.append(context.Process(target=_call, args=(rank, described, errors, function, arguments)))
+                processes[-1].start()
+                stack.callback(_end, processes[-1])
         while any(process.exitcode is None for process in processes):
             wait([process.sentinel for process in processes if process.exitcode is None])
             if any(process.exitcode for process in processes):

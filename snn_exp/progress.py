@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,36 +23,95 @@ def watching(
     configs: Sequence[ExperimentConfig],
     console: Console,
     on_finish: Callable[[Result], Any] = lambda result: None,
-) -> Iterator[None]:
-    """Shows the sweep while the block runs: a live bar in a terminal, a line for each finished run elsewhere.
+    names: Mapping[str, str] | None = None,
+) -> Iterator[_Watcher]:
+    """Show the sweep while the block runs: a live bar in a terminal, a line for each finished run elsewhere.
 
     Args:
         configs: the runs.
         console: where it is shown.
         on_finish: called with each result soon after it is there, by a thread of its own.
+        names: run id -> what the run is called, if not by its label.
+
+    Yields:
+        the watcher; its `error` is what stopped the display or `on_finish`, if anything did.
     """
-    watcher = _Watcher(configs, console, on_finish)
+    watcher = _Watcher(configs, console, on_finish, names or {config.run_id: config.label for config in configs})
     thread = threading.Thread(target=watcher.follow, daemon=True)
     thread.start()
     try:
-        yield
+        yield watcher
     finally:
         watcher.stop.set()
         thread.join()
 
 
+SAME_COMMAND = "the same command"
+
+
+def interrupted_run(config: ExperimentConfig, command: str = SAME_COMMAND) -> str:
+    """Return what is said of a single run that a signal has stopped.
+
+    Args:
+        config: of the run.
+        command: with which it goes on.
+    """
+    folder, asked = RunFolder.of(config), config.trainer.max_epochs
+    if (folder.path / "result.json").exists():
+        return f"interrupted; the run is trained, and {command} prints it"
+    epochs = len(folder.epochs())
+    if folder.last_checkpoint is None or not epochs:
+        return f"interrupted before the end of the first epoch; {command} begins again"
+    return f"interrupted after epoch {min(epochs, asked)} of {asked}; {command} goes on from there"
+
+
+def interrupted_sweep(configs: Sequence[ExperimentConfig], since: float, command: str = SAME_COMMAND) -> str:
+    """Return what is said of runs that a signal has stopped.
+
+    Args:
+        configs: all of the command.
+        since: when the command began, as by time.time().
+        command: with which they go on.
+    """
+    folders = [RunFolder.of(config) for config in configs]
+    done = sum((folder.path / "result.json").exists() for folder in folders)
+    begun = sum(_was_in_training(folder, since) for folder in folders)
+    return f"interrupted: {done} of {len(configs)} runs done, {begun} in training; {command} goes on from there"
+
+
+def _was_in_training(folder: RunFolder, since: float) -> bool:
+    try:
+        begun = (folder.path / "manifest.json").stat().st_mtime >= since
+    except OSError:
+        return False
+    return begun and not any((folder.path / name).exists() for name in ("result.json", "failure.json"))
+
+
 class _Watcher:
     def __init__(
-        self, configs: Sequence[ExperimentConfig], console: Console, on_finish: Callable[[Result], Any]
+        self,
+        configs: Sequence[ExperimentConfig],
+        console: Console,
+        on_finish: Callable[[Result], Any],
+        names: Mapping[str, str],
     ) -> None:
         self.configs = {config.run_id: config for config in configs}
         self.console = console
         self.on_finish = on_finish
+        self.names = names
+        self.error: Exception | None = None
         self.stop = threading.Event()
         self._begun = time.time()
         self._open = dict(self.configs)
 
     def follow(self) -> None:
+        """Show it until it is to stop, or nothing more can be shown."""
+        try:
+            self._follow()
+        except Exception as error:  # such as a full disk; the runs go on, and who waits for them is told
+            self.error = error
+
+    def _follow(self) -> None:
         epochs = sum(config.trainer.max_epochs for config in self.configs.values())
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
                    TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
@@ -93,9 +152,10 @@ class _Watcher:
                 accuracy = result.metrics.get("test/acc", result.metrics.get("val/acc"))
                 shown = result.status if accuracy is None else f"{100 * accuracy:.1f} %"
                 console.print(
-                    f"{time.strftime('%H:%M:%S')}  {done}/{len(self.configs)}  {config.label}  {shown}  "
+                    f"{time.strftime('%H:%M:%S')}  {done}/{len(self.configs)}  {self.names[run_id]}  {shown}  "
                     f"{result.duration_s:.1f} s",
                     highlight=False,
+                    markup=False,
                 )
                 epochs += config.trainer.max_epochs
             elif folder.metrics_csv.exists():

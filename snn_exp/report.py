@@ -51,12 +51,24 @@ def _named(run_id: str) -> str:
 
 
 def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The choices in which configs differ; where an option differs, its parameters follow from it."""
+    """Return the choices in which configs differ, without the parameters that follow from the option chosen.
+
+    Example:
+        >>> [a, b] = [{"neuron": {"name": name, "tau": tau}} for name, tau in (("lif", 2.0), ("plif", 3.0))]
+        >>> varying([a, b]), varying([a, b, {"neuron": {"name": "lif", "tau": 3.0}}])
+        (['neuron'], ['neuron', 'neuron.tau'])
+    """
     flat = [choices(config) for config in configs]
     keys = dict.fromkeys(key for one in flat for key in one)
     differing = [key for key in keys if len({one.get(key) for one in flat}) > 1]
     named = {key for key in differing if "." not in key}
-    return [key for key in differing if "." not in key or key.partition(".")[0] not in named]
+
+    def follows(key: str) -> bool:
+        option = key.partition(".")[0]
+        pairs = {(one.get(option), one.get(key)) for one in flat}
+        return "." in key and option in named and len(pairs) == len({chosen for chosen, _ in pairs})
+
+    return [key for key in differing if not follows(key)]
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:

@@ -417,9 +417,11 @@ class RunFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def fail(self, error: str, trace: str) -> None:
-        """Stores why the run crashed."""
+        """Store why the run crashed, and write the trace into its log."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "failure.json", {"error": error, "traceback": trace, "failed_at": now()})
+        with (self.path / "train.log").open("a") as log:
+            log.write(trace.rstrip() + "\n")
 
     def set_aside(self) -> None:
         """Renames the folder, so that the run is trained again and the old one kept.

@@ -17,7 +17,6 @@ import hashlib
 import json
 import math
 import os
-import shlex
 import time
 import warnings
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from snn_exp import compose, launch
+from snn_exp.command_line import command_line
 from snn_exp.config import EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError, unknown
 from snn_exp.overrides import CHOICES
@@ -291,6 +291,12 @@ def _advance(search: Search) -> list[str]:
     return failures
 
 
+def interrupted(search: Search) -> str:
+    """Return what is said of a search that a signal has stopped."""
+    done = len(_num_in(search.study(), "COMPLETE"))
+    return f"interrupted: {done} trials done; the same command goes on from there"
+
+
 def _num_in(study: Any, state: str) -> dict[int, tuple[str, ...]]:
     """Number and overrides of the trials in a state."""
     states = (_optuna().trial.TrialState[state],)
@@ -402,6 +408,5 @@ def answer(search: Search, trials: Sequence[Trial]) -> list[str]:
 def _test_command(search: Search, trial: Trial) -> str:
     first = trial.config.seed + 1
     seeds = ",".join(str(seed) for seed in range(first, first + NUM_FRESH_SEEDS))
-    folders = [word for folder in search.folders for word in ("--config-dir", folder)]
     kept = [line for line in search.fixed if _key(line) != "seed"]
-    return f"snn-exp train -m {shlex.join([*folders, *kept, *trial.proposed, f'seed={seeds}'])}"
+    return command_line("train", [*kept, *trial.proposed, f"seed={seeds}"], search.folders, ["-m"])

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 from snn_exp.compose import compose
+from snn_exp.config import ExperimentConfig
 from snn_exp.results import Result, RunFolder
 
 COUNTS = {"ac": 1000.0, "xnor": 0.0, "mac": 100.0, "filter_mac": 0.0, "norm_mac": 0.0, "neuron_updates": 0.0}
@@ -32,7 +33,19 @@ def store(
         work: times COUNTS are the operations of a sample.
         test: whether it was to be tested.
     """
-    config = compose(["logger=none", *overrides])
+    return store_of(compose(["logger=none", *overrides]), acc, status, split, epochs, work, test)
+
+
+def store_of(
+    config: ExperimentConfig,
+    acc: float | None = 0.9,
+    status: str = "done",
+    split: str = "f",
+    epochs: Sequence[float] = (0.5, 0.8),
+    work: float = 1.0,
+    test: bool = True,
+) -> RunFolder:
+    """As `store`, of a config."""
     metrics = {"val/acc": 0.9, "val/loss": 0.1, "params": 10.0, "macs_dense": 1000.0}
     if acc is not None:
         counts = {f"test/synops_{k}{form}": work * v for k, v in COUNTS.items() for form in ("", "_trained")}

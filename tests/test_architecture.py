@@ -15,6 +15,8 @@ ORDER = [
     "allocator",
     "errors",
     "escaping",
+    "interrupts",
+    "command_line",
     "files_read",
     "stored",
     "registry",
@@ -62,6 +64,7 @@ ORDER = [
     "stats",
     "report",
     "runs",
+    "cells",
     "plan",
     "progress",
     "launch",
@@ -119,7 +122,7 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "escaping", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "filters", "stats", "report", "runs",
+TORCH_FREE = ["errors", "escaping", "interrupts", "command_line", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "filters", "stats", "report", "runs", "cells",
               "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
               "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
 

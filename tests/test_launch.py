@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 from rich.console import Console
 
 from snn_exp import cli, compose, launch, train
 from snn_exp.config import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.results import RunFolder
+from tests import stored
 
 TINY = ("network.width=4", "logger=none", "neuron=s2nn", "trainer.max_epochs=1", "optim.batch_size=128")
 
@@ -59,10 +62,71 @@ def test_when_the_launcher_gives_up_it_is_said_with_every_run_that_is_left(monke
     failures = launch.train_all(configs, Console())
     said, _, trace = failures[0].removesuffix(")").partition(" (log: ")
     assert said == "the launcher basic gave up: a worker died" and "in give_up" in Path(trace).read_text()
-    log = RunFolder.of(configs[1]).path / "train.log"
-    assert failures[1] == f"failed {configs[1].label}: it was stopped before it ended (log: {log})"
-    assert failures[2].startswith(f"failed {configs[2].label}: it was not started") and len(failures) == 3
+    assert failures[1] == f"failed {configs[1].label}: it was stopped before it ended (log: {trace})"
+    assert failures[2] == f"failed {configs[2].label}: it was not started (log: {trace})" and len(failures) == 3
     assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+CRASHING = ("train", "-m", "logger=none", "residual=none,pre", "optim.batch_size=32,128", "optim.lr=0.001,0.002")
+
+
+def crash(config: ExperimentConfig, **_: object) -> None:
+    """Stand in for training: every run of batch size 32 crashes, before or behind its first words."""
+    folder = RunFolder.of(config)
+    if config.optim["batch_size"] == 32:
+        if config.optim["lr"] == 0.002:
+            folder.begin(config, {})
+            (folder.path / "train.log").write_text("epoch 1/1\n")
+        raise ValueError("odd shapes")
+    stored.store_of(config)
+
+
+def crashing_job(cfg: DictConfig) -> None:
+    """Do a job in which some runs crash, in whatever process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "run", crash)
+        job(cfg)
+
+
+job = launch._job
+
+
+@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")])
+def test_every_cell_that_fails_is_named_by_what_varies_with_a_log_of_its_error_and_the_others_go_on(
+    launcher: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    monkeypatch.setattr(launch, "_job", crashing_job)
+    assert cli.main([*CRASHING, *launcher]) == 1
+    said = capsys.readouterr()
+    failed = re.findall(r"^snn-exp: failed (.*): ValueError: odd shapes \(log: (.*)\)$", said.err, re.MULTILINE)
+    assert [name for name, _ in failed] == [
+        f"residual={residual} optim.lr={lr} optim.batch_size=32 seed=0"
+        for residual in ("none", "pre")
+        for lr in (0.001, 0.002)
+    ], said.err
+    assert len({log for _, log in failed}) == 4
+    assert all('raise ValueError("odd shapes")' in Path(log).read_text() for _, log in failed)
+    assert len(list(output.glob("runs/*/result.json"))) == 4, "the others went on"
+
+
+def test_what_failed_in_an_earlier_sweep_is_not_given_as_the_reason_of_today(
+    monkeypatch: pytest.MonkeyPatch, output: Path
+) -> None:
+    config = compose.compose(TINY)
+    RunFolder.of(config).fail("ValueError: of yesterday", "trace")
+    os.utime(RunFolder.of(config).path / "failure.json", (0, 0))
+    monkeypatch.setattr(launch, "run_hydra", lambda *_: None)
+    assert launch.train_all([config], Console()) == [f"failed {config.label}: it was not started"]
+
+
+def test_a_run_that_is_trained_but_could_not_be_tested_has_failed(
+    monkeypatch: pytest.MonkeyPatch, output: Path
+) -> None:
+    config = compose.compose(["logger=none"])
+    stored.store(acc=None)
+    monkeypatch.setattr(launch, "run_hydra", lambda *_: RunFolder.of(config).fail("ValueError: odd", "trace"))
+    (failure,) = launch.train_all([config], Console())
+    assert failure.startswith(f"failed {config.label}: ValueError: odd (log: ")
 
 
 def test_a_job_writes_where_its_command_was_given(monkeypatch: pytest.MonkeyPatch, output: Path) -> None:

@@ -106,7 +106,7 @@ def test_an_offline_copy_has_all_epochs_layers_and_the_result(stages: Stages) ->
 
 def test_a_copy_says_what_was_chosen_how_it_was_made_and_what_it_belongs_to(stages: Stages) -> None:
     copy, manifest = stages.tested, stages.folder.manifest()
-    assert copy.name == stages.config.label and copy.group == "a sweep"
+    assert copy.name == f"{stages.config.label} {stages.config.run_id}" and copy.group == "a sweep"
     assert {"neuron=s2nn", "norm=bn", "dataset=digits"} <= set(copy.tags)
     assert not any(tag.startswith("logger=") for tag in copy.tags)
     plain = {**config_of().to_plain(), "made_by": {k: manifest[k] for k in manifest.keys() - {"run_id", "config"}}}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import pytest
 
 from snn_exp import cli, plan, train
-from snn_exp.compose import compose
+from snn_exp.compose import compose, read_command
 from snn_exp.config import ExperimentConfig
 from snn_exp.ownership import owning
 from snn_exp.results import Result, RunFolder
+from tests import stored
 
 TINY = ("network.width=4", "logger=none", "trainer.max_epochs=2", "optim.batch_size=128", "neuron=s2nn")
 
@@ -46,6 +48,38 @@ def test_a_plan_says_how_far_each_run_is_and_runs_nothing(output: Path, capsys: 
     )
     assert f"runs it: snn-exp train -m {TINY[0]}" in said
     assert not RunFolder.of(new).path.exists() and plan.progress(untested) == ("to be tested", 0.0)
+
+
+def test_the_commands_that_are_printed_bring_all_that_was_given_and_can_be_typed_as_they_stand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "my configs"
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "experiment" / "mine.yaml").write_text("# @package _global_\nneuron: {tau: 3.0}\n")
+    words = ["experiment=mine", "teacher=null", "optim.lr=1e-3", "logger=none", "--config-dir", str(folder)]
+    stored.store_of(read_command(words[:4], multirun=False, search=[str(folder)]).cells[0].config)
+    assert cli.main(["train", *words]) == 0
+    said = capsys.readouterr().out
+    assert "done before; nothing to train" in said
+    again = shlex.split(said.partition("  again  ")[2].splitlines()[0])
+    assert again[:2] == ["snn-exp", "train"] and cli.main(again[1:]) == 0
+    assert "done before; nothing to train" in capsys.readouterr().out
+
+    words[2] = "norm=bn,psp"
+    assert cli.main(["plan", "-m", *words, "neuron=lif,sign", "seed=range(2)", "neuron.tau=2"]) == 2
+    runs_it = shlex.split(capsys.readouterr().out.partition("runs it: ")[2])
+    assert runs_it[:4] == ["snn-exp", "train", "-m", "--skip-refused"] and str(folder) in runs_it
+    planned = read_command([word for word in runs_it[2:] if "=" in word], multirun=True, search=[str(folder)])
+    assert sum(cell.config is None for cell in planned.cells) > 0
+    assert {cell.config.experiment for cell in planned.cells if cell.config} == {"mine"}
+
+
+def test_cells_are_told_apart_in_a_plan_and_by_a_parameter_of_two_neurons(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "-m", "neuron=lif,plif", "neuron.tau=2,3", "optim.lr=0.1"]) == 0
+    said = capsys.readouterr().out
+    for neuron in ("lif", "plif"):
+        for tau in ("2.0", "3.0"):
+            assert said.count(f" neuron={neuron} neuron.tau={tau} seed=0 ") == 1
 
 
 def test_a_killed_run_is_resumable_and_only_the_rest_of_it_counts() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from snn_exp.command_line import command_line
 from snn_exp.commands.parsing import command_parser, wide_console
 from snn_exp.errors import UserError, say_once
 from snn_exp.escaping import add_row, one_line, rich, say
@@ -43,7 +43,7 @@ def report(arguments: Sequence[str]) -> int:
         say(f"written: {study_report.write(progress)}")
         return 0
     asked = documents.Asked(
-        command=f"snn-exp report {shlex.join(arguments)}",
+        command=command_line("report", arguments),
         metric=given.metric,
         by=[key.strip() for key in given.by.split(",") if key.strip()],
         versus=given.versus,
@@ -80,7 +80,7 @@ def dashboard(arguments: Sequence[str]) -> int:
     shown = boards.of_study(campaign.survey(load(given.what[0]))) if is_study else boards.of_runs(given.what)
     results.require_writable(results.output_root())
     file = results.output_root() / "dashboards" / f"{documents.folder_name(given.what)}.json"
-    say(boards.save(shown, file, f"snn-exp dashboard {shlex.join(given.what)}"))
+    say(boards.save(shown, file, command_line("dashboard", arguments)))
     for note in shown.notes:
         say(note)
     if missing := shown.without_a_copy():

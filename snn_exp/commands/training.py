@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import shlex
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from snn_exp import interrupts
+from snn_exp.command_line import command_line
 from snn_exp.commands.parsing import command_parser, require_data, wide_console
 from snn_exp.errors import UserError, say_once
+from snn_exp.escaping import say
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
     from snn_exp.compose import Sweep
     from snn_exp.config import ExperimentConfig
+    from snn_exp.results import Result
 
 
 # Flags that Hydra answers by itself
@@ -43,37 +48,52 @@ def train(arguments: Sequence[str]) -> int:
     parser.add_argument("--skip-refused", action="store_true", help="train the cells that can be, name the others")
     options = parser.parse_intermixed_args(arguments)
 
-    from snn_exp import compose, results
+    from snn_exp import cells, compose, progress
 
     sweep = compose.read_command(options.overrides, multirun=options.multirun, search=options.config_dir)
     refused = [cell for cell in sweep.cells if cell.config is None]
     if not sweep.multirun and refused:
         raise UserError(refused[0].refusal)
     for cell in refused:
-        print(f"snn-exp: refused {' '.join(cell.overrides)}: {cell.refusal}", file=sys.stderr)
+        say(f"snn-exp: refused {' '.join(cell.overrides)}: {cell.refusal}", file=sys.stderr)
     if refused and not options.skip_refused:
         raise UserError(f"{len(refused)} of {len(sweep.cells)} runs are refused, so none is trained; "
                         f"mend them, or add --skip-refused to train the rest")  # fmt: skip
-    configs = list({cell.config.run_id: cell.config for cell in sweep.cells if cell.config}.values())
+    configs = cells.once_each(cell.config for cell in sweep.cells if cell.config)
     if not configs:
         raise UserError("no run is left to train")
+    command = "the same command without --rerun" if options.rerun else "the same command"
+    begun = time.time()
+
+    def interrupted() -> str:
+        if sweep.multirun:
+            return progress.interrupted_sweep(configs, begun, command)
+        return progress.interrupted_run(configs[0], command)
+
+    with interrupts.saying(interrupted):
+        return _train(sweep, configs, options)
+
+
+def _train(sweep: Sweep, configs: list[ExperimentConfig], options: argparse.Namespace) -> int:
+    from snn_exp import results
+
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
-    if options.rerun:
-        results.require_writable(results.output_root())
-        for folder in folders.values():
-            folder.set_aside()
-    todo = [config for config in configs if not folders[config.run_id].is_complete(config)]
+    todo = [config for config in configs if options.rerun or not folders[config.run_id].is_complete(config)]
     for config in configs:
         if config not in todo and (note := folders[config.run_id].check_stored(config)):
-            print(note)
+            say(note)
     for config in todo:
         results.teacher_of(config)  # refuses one that cannot teach it, before anything is trained
         _require_kernels(config)
     require_data(todo)
     results.require_writable(results.output_root())
+    if options.rerun:
+        for folder in folders.values():
+            folder.set_aside()
     if sweep.multirun:
         return _train_many(sweep, configs, todo, options.config_dir)
-    return _train_one(configs[0], options.overrides, cached=not todo)
+    again = command_line("train", options.overrides, options.config_dir)
+    return _train_one(configs[0], again, cached=not todo)
 
 
 def _require_kernels(config: ExperimentConfig) -> None:
@@ -83,7 +103,7 @@ def _require_kernels(config: ExperimentConfig) -> None:
         kernels_of(config)  # refuses what they cannot do
 
 
-def _train_one(config: ExperimentConfig, overrides: Sequence[str], *, cached: bool) -> int:
+def _train_one(config: ExperimentConfig, again: str, *, cached: bool) -> int:
     from snn_exp import report, results
 
     folder = results.RunFolder.of(config)
@@ -95,18 +115,19 @@ def _train_one(config: ExperimentConfig, overrides: Sequence[str], *, cached: bo
         result = run(config, live=config.trainer.progress and sys.stdout.isatty())
     else:
         print("done before; nothing to train")
-    print(report.summary(result, f"snn-exp train {shlex.join(overrides)}", config.energy))
+    say(report.summary(result, again, config.energy))
     return 0
 
 
 def _train_many(
     sweep: Sweep, configs: list[ExperimentConfig], todo: list[ExperimentConfig], search: Sequence[str]
 ) -> int:
-    from snn_exp import launch, report, results
+    from snn_exp import cells, launch, report, results
 
     console = Console(soft_wrap=True)
-    duplicates = sum(cell.config is not None for cell in sweep.cells) - len(configs)
-    note = f" ({duplicates} cells are the same as another)" if duplicates else ""
+    num_refused = sum(cell.config is None for cell in sweep.cells)
+    note = cells.note_on_same(len(sweep.cells) - num_refused - len(configs))
+    note = f" ({note})" if note else ""
     print(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train", flush=True)
     together = launch.in_group(todo, launch.sweep_name(configs))
     failures = launch.train_all(together, console, sweep.hydra_overrides, search)
@@ -115,8 +136,10 @@ def _train_many(
     if finished:
         wide_console(160).print(report.comparison(finished, configs[0].energy))
     print(f"results: {results.output_root() / 'runs'}")
+    if num_refused:
+        print(f"snn-exp: {num_refused} of {len(sweep.cells)} cells are refused, see above", file=sys.stderr)
     for failure in failures:
-        print(f"snn-exp: {failure}", file=sys.stderr)
+        say(f"snn-exp: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -137,7 +160,7 @@ def plan(arguments: Sequence[str]) -> int:
     )
     given = parser.parse_intermixed_args(arguments)
 
-    from snn_exp import compose, report
+    from snn_exp import cells, compose, report
     from snn_exp import plan as planning
     from snn_exp.study import names
 
@@ -146,9 +169,9 @@ def plan(arguments: Sequence[str]) -> int:
     sweep = compose.read_command(given.overrides, multirun=given.multirun, search=given.config_dir)
     for cell in sweep.cells:
         if cell.config is None:
-            print(f"snn-exp: refused {' '.join(cell.overrides)}: {cell.refusal}", file=sys.stderr)
-    cells = [cell.config for cell in sweep.cells if cell.config]
-    configs = list({config.run_id: config for config in cells}.values())
+            say(f"snn-exp: refused {' '.join(cell.overrides)}: {cell.refusal}", file=sys.stderr)
+    allowed = [cell.config for cell in sweep.cells if cell.config]
+    configs = cells.once_each(allowed)
     stored = report.stored_results()
     estimates = {config.run_id: planning.seconds(config, stored) for config in configs}
     if given.calibrate:
@@ -156,10 +179,12 @@ def plan(arguments: Sequence[str]) -> int:
         require_data(unknown)
         estimates |= _calibrated(unknown)
     wide_console(160).print(planning.table(configs, estimates))
-    print(planning.total(configs, estimates, len(cells) - len(configs)))
-    again = [*(["-m"] if given.multirun else []), *given.overrides]
-    print(f"runs it: snn-exp train {shlex.join(again)}")
-    return 2 if len(cells) < len(sweep.cells) else 0
+    print(planning.total(configs, estimates, len(allowed) - len(configs)))
+    refused = len(allowed) < len(sweep.cells)
+    flags = [*(["-m"] if given.multirun else []), *(["--skip-refused"] if refused else [])]
+    if allowed:
+        say(f"runs it: {command_line('train', given.overrides, given.config_dir, flags)}")
+    return 2 if refused else 0
 
 
 def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:
@@ -188,14 +213,15 @@ def search(arguments: Sequence[str]) -> int:
     asked, corners = searching.read(given.overrides, given.objective, given.config_dir)
     require_data(corners)
     results.require_writable(results.output_root())
-    failures = searching.advance(asked)
+    with interrupts.saying(lambda: searching.interrupted(asked)):
+        failures = searching.advance(asked)
     found = searching.best(asked)
     if found:
         wide_console(160).print(searching.table(asked, found))
-    print("\n".join(searching.answer(asked, found)))
+    say("\n".join(searching.answer(asked, found)))
     print(f"study: {asked.folder / 'study.db'}")
     for failure in failures:
-        print(f"snn-exp: {failure}", file=sys.stderr)
+        say(f"snn-exp: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -210,6 +236,7 @@ def study(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp import campaign, launch, results, study_report
+    from snn_exp import progress as following
     from snn_exp.study import load, names
 
     if given.name is None:
@@ -226,8 +253,9 @@ def study(arguments: Sequence[str]) -> int:
     console = Console(soft_wrap=True)
     hydra = tuple(o for o in given.overrides if o.startswith("hydra"))
     overrides = tuple(o for o in given.overrides if o not in hydra)
+    begun = time.time()
     progress = campaign.survey(asked, overrides)
-    print(study_report.plan(progress, given.only))
+    say(study_report.plan(progress, given.only))
     progress.require_budget(given.only)
     if given.plan:
         return 0
@@ -235,24 +263,25 @@ def study(arguments: Sequence[str]) -> int:
     results.require_writable(results.output_root())
     if given.verify:
         again = campaign.sample_of_finished(progress, given.verify)
-        failures = launch.train_all([run.config for run in again], console, hydra)
+        called = {run.config.run_id: run.name for run in again}
+        failures = launch.train_all([run.config for run in again], console, hydra, names=called)
     else:
-        progress, failures = campaign.advance(
-            asked,
-            lambda configs, keep: launch.train_all(
-                launch.in_group(configs, asked.name), console, hydra, on_finish=keep
-            ),
-            overrides,
-            given.only,
-        )
+        called = {}
+
+        def train_all(configs: list[ExperimentConfig], keep: Callable[[Result], None]) -> list[str]:
+            grouped = launch.in_group(configs, asked.name)
+            with interrupts.saying(lambda: following.interrupted_sweep(configs, begun)):
+                return launch.train_all(grouped, console, hydra, on_finish=keep, names=called)
+
+        progress, failures = campaign.advance(asked, train_all, overrides, given.only, called)
     wide = wide_console(200)
     for table in study_report.tables_of(study_report.comparison_of(progress)):
         wide.print(table)
     for line in study_report.answers(progress):
         console.print(line, highlight=False)
     for sentence in campaign.contradictions(progress):
-        print(f"snn-exp: warning: {sentence}", file=sys.stderr)
+        say(f"snn-exp: warning: {sentence}", file=sys.stderr)
     for failure in failures:
-        print(f"snn-exp: {failure}", file=sys.stderr)
+        say(f"snn-exp: {failure}", file=sys.stderr)
     print(f"written: {study_report.write(progress)}" if progress.is_standard else f"rows: {progress.ledger.path}")
     return 1 if failures else 0
