@@ -170,7 +170,7 @@ def cached(folder: Path, name: str, key: Mapping[str, Any], make: Callable[[], A
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{name}-{digest}.npz"
     # missing or damaged, which zipfile, zlib and numpy report in their own ways
-    with contextlib.suppress(Exception), path.open("rb") as kept, np.load(kept) as stored:
+    with contextlib.suppress(Exception), path.open("rb") as kept, np.load(kept, allow_pickle=False) as stored:
         return dict(stored)
     arrays = make()
     scratch = path.with_name(f".{path.name}.{os.getpid()}")

@@ -18,23 +18,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathElement
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from snn_exp import menu
+from snn_exp import hydra_tree, menu
 from snn_exp.config import GROUPS, SETTINGS, ExperimentConfig, resolve
-from snn_exp.errors import UserError, unknown
+from snn_exp.config_files import COMMAND_LINE, BoundedLoader, require_flat_interpolations
+from snn_exp.errors import UserError
 from snn_exp.overrides import (
     CONFIG_NAME,
     first_line,
@@ -50,13 +48,6 @@ from snn_exp.overrides import (
     with_params,
 )
 from snn_exp.registry import Parameter, parameters_of
-
-GUESTS = {  # from packages of their own, each with our extra that brings it
-    "hydra/launcher=submitit_slurm": ("hydra-submitit-launcher", "slurm"),
-    "hydra/launcher=submitit_local": ("hydra-submitit-launcher", "slurm"),
-    "hydra/launcher=ray": ("hydra-ray-launcher", "ray"),
-    "hydra/sweeper=optuna": ("hydra-optuna-sweeper", "search"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,12 +99,14 @@ class Launcher:
         name: as in hydra/launcher=NAME.
         settings: its own.
         folder: where it and Hydra put their files.
+        overrides: what chooses and sets it and the sweeper, without the experiment or the files that did.
         sweeper: the settings of what names the runs.
     """
 
     name: str
     settings: dict[str, Any]
     folder: str
+    overrides: tuple[str, ...] = ()
     sweeper: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -174,7 +167,7 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
         UserError: an override that cannot be read, an unknown group or option, a broken YAML file.
     """
     store_schemas()
-    with _hydra(search) as loader:
+    with hydra_on(search) as loader:
         overrides = read_overrides(arguments, loader)
         base = _compose_plain([o for o in overrides if not o.is_sweep_override()], with_hydra=True)
         hydra = base["hydra"]
@@ -219,7 +212,7 @@ def read_space(arguments: Sequence[str], search: Sequence[str] = ()) -> Space:
         ('depth=d8,d20', 'optim.lr=interval(0.001,0.03)')
     """
     store_schemas()
-    with _hydra(search) as loader:
+    with hydra_on(search) as loader:
         overrides = read_overrides(arguments, loader)
         base = [o for o in overrides if not o.is_sweep_override() and not is_sweepers(o)]
         hydra = _compose_plain(base, with_hydra=True)["hydra"]
@@ -250,7 +243,7 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
         UserError: an override that cannot be read, an unknown group or option, a sweep of several values.
     """
     store_schemas()
-    with _hydra(search) as loader:
+    with hydra_on(search) as loader:
         read = {
             line: normalized(o, loader)
             for line in dict.fromkeys(chain(*commands))
@@ -281,18 +274,20 @@ def launcher_of(overrides: Sequence[str], search: Sequence[str] = ()) -> Launche
         2
     """
     store_schemas()
-    with _hydra(search) as loader:
-        hydra = _composed(parse_overrides(overrides, loader), with_hydra=True).hydra
+    with hydra_on(search) as loader:
+        composed = _composed(parse_overrides(overrides, loader), with_hydra=True)
+        plain, hydra = loader.plain(CONFIG_NAME, hydra_tree.choices_of(composed)), composed.hydra
         return Launcher(
             name=str(hydra.runtime.choices["hydra/launcher"]),
             settings=_plain(hydra.launcher),
             folder=str(hydra.sweep.dir),
+            overrides=hydra_tree.as_overrides(composed, plain),
             sweeper=_plain(hydra.sweeper),
         )
 
 
-def _plain(settings: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(settings, resolve=True)
+def _plain(settings: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
+    plain = OmegaConf.to_container(settings, resolve=resolve)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
@@ -409,6 +404,8 @@ class _Composer:
             config = OmegaConf.create(composed)
             for o in early:
                 OmegaConf.update(config, o.key_or_group, o.value(), merge=False)
+            if reads_seed:
+                require_flat_interpolations(_plain(config, resolve=False))
             self._valued[key] = _plain(config)
         return {**self._valued[key], **{o.key_or_group: o.value() for o in values if o.key_or_group == "seed"}}
 
@@ -433,8 +430,8 @@ def _hydra_type(p: Parameter) -> tuple[Any, Any]:
 
 
 @contextmanager
-def _hydra(search: Sequence[str]) -> Iterator[ConfigLoader]:
-    """Hydra, initialised on our configs, and left as it was."""
+def hydra_on(search: Sequence[str]) -> Iterator[BoundedLoader]:
+    """Hydra, initialised on our configs with our loader, and left as it was."""
     for folder in search:
         if not Path(folder).is_dir():
             raise UserError(f"--config-dir {folder} is not a folder; it must hold folders such as experiment/")
@@ -442,11 +439,11 @@ def _hydra(search: Sequence[str]) -> Iterator[ConfigLoader]:
     with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="snn_exp"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        loader: ConfigLoader = hydra.config_loader
+        path = hydra.config_loader.get_search_path()
         for folder in search:
-            element = SearchPathElement("command line", f"file://{Path(folder).resolve()}")
-            loader.get_search_path().get_path().insert(-1, element)  # Hydra wants its schemas to stay last
-        loader.repository = ConfigRepository(loader.get_search_path())  # type: ignore[attr-defined]
+            element = SearchPathElement(COMMAND_LINE, f"file://{Path(folder).resolve()}")
+            path.get_path().insert(-1, element)  # Hydra wants its schemas to stay last
+        hydra.config_loader = loader = BoundedLoader(path)
         yield loader
 
 
@@ -458,27 +455,6 @@ def _compose_plain(overrides: Sequence[Override], *, with_hydra: bool) -> dict[s
 
 
 def _composed(overrides: Sequence[Override], *, with_hydra: bool) -> DictConfig:
-    try:
-        return hydra_compose(
-            CONFIG_NAME, [text_of(o) for o in overrides if not is_value(o)], return_hydra_config=with_hydra
-        )
-    except MissingConfigException as error:
-        raise _missing(error) from None
-    except (HydraException, ConfigCompositionException, OmegaConfBaseException) as error:
-        raise UserError(f"the config cannot be composed: {first_line(error)}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"a config file is broken YAML: {' '.join(str(error).split())}") from None
-
-
-def _missing(error: MissingConfigException) -> UserError:
-    """What to say where a file of configs is not there."""
-    group, _, name = str(error.missing_cfg_file).rpartition("/")
-    if f"{group}={name}" in GUESTS:
-        package, extra = GUESTS[f"{group}={name}"]
-        return UserError(
-            f"{group}={name} needs the package {package}, which is not installed; type pip install 'snn-exp[{extra}]'"
-        )
-    guests = {guest.partition("=")[2] for guest in GUESTS if guest.startswith(f"{group}=")}
-    if not guests:
-        return UserError(f"the config cannot be composed: {first_line(error)}")
-    return unknown(group, name, {*(error.options or ()), *guests}, f"{group}={{}}")
+    return hydra_compose(
+        CONFIG_NAME, [text_of(o) for o in overrides if not is_value(o)], return_hydra_config=with_hydra
+    )

@@ -157,15 +157,33 @@ def read_yaml(path: str | Path, within: str | Path | None = None) -> Any:
             that is not plain data, or a number that no one would write.
     """
     text = read_text(path, MAX_YAML, within)
+    num_nodes(text, path)
     try:
-        _require_bounds(yaml.parse(text, Loader=_EVENTS))
         return yaml.load(text, Loader=_Plain)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise Unreadable(path, f"is broken YAML: {_in_words(error)}") from None
+    except (ValueError, OverflowError, RecursionError) as error:  # such as a date of month 13
+        raise Unreadable(path, f"is broken YAML: {printable(str(error), 120)}") from None
+
+
+def num_nodes(text: str, path: str | Path, *, most: int = MAX_NODES, deepest: int = MAX_DEPTH) -> int:
+    """Count the nodes of a YAML text, each alias as all that it stands for.
+
+    Args:
+        text: the text.
+        path: where it was read.
+        most: nodes that it may have.
+        deepest: levels of lists and mappings in each other that it may have.
+
+    Raises:
+        Unreadable: it has more, is broken, or an alias stands within what it stands for.
+    """
+    try:
+        return _counted(yaml.parse(text, Loader=_EVENTS), most, deepest)
     except yaml.YAMLError as error:
         raise Unreadable(path, f"is broken YAML: {_in_words(error)}") from None
     except _TooMuch as reason:
         raise Unreadable(path, f"is refused: {reason}") from None
-    except (ValueError, OverflowError, RecursionError) as error:  # such as a date of month 13
-        raise Unreadable(path, f"is broken YAML: {printable(str(error), 120)}") from None
 
 
 class _TooMuch(Exception):
@@ -204,7 +222,7 @@ for _kind in ("int", "float"):
     _Plain.add_constructor(f"tag:yaml.org,2002:{_kind}", _Plain.construct_number)
 
 
-def _require_bounds(events: Iterator[Any]) -> None:
+def _counted(events: Iterator[Any], most: int, deepest: int) -> int:
     """Count nodes, with all that the aliases stand for, and the depth."""
     sizes: dict[str, int | None] = {}  # of what is anchored; None while it is open
     opened: list[tuple[str | None, int]] = []  # anchor, and nodes before it
@@ -225,14 +243,15 @@ def _require_bounds(events: Iterator[Any]) -> None:
             total += 1
             if event.anchor:
                 sizes[event.anchor] = None
-            if len(opened) > MAX_DEPTH:
-                raise _TooMuch(f"lists and mappings in each other, more than {MAX_DEPTH} deep")
+            if len(opened) > deepest:
+                raise _TooMuch(f"lists and mappings in each other, more than {deepest} deep")
         elif isinstance(event, yaml.CollectionEndEvent):
             closed, before = opened.pop()
             if closed:
                 sizes[closed] = total - before
-        if total > MAX_NODES:
-            raise _TooMuch(f"more than {MAX_NODES:,} values, each alias counted as what it stands for")
+        if total > most:
+            raise _TooMuch(f"more than {most:,} values, each alias counted as what it stands for")
+    return total
 
 
 def _in_words(error: yaml.YAMLError) -> str:

@@ -27,6 +27,7 @@ from snn_exp import cells, compose, interrupts, progress
 from snn_exp.compose import Launcher
 from snn_exp.config import ExperimentConfig, resolve
 from snn_exp.errors import UserError
+from snn_exp.hydra_tree import quoted
 from snn_exp.overrides import CONFIG_NAME
 from snn_exp.ownership import Taken, refuse_if_taken
 from snn_exp.results import Result, RunFolder, output_root, write_json
@@ -86,15 +87,14 @@ def train_all(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {f"run_{config.run_id}": config.to_plain() for config in configs})
     chosen = [
-        *overrides,
-        "hydra.sweeper.params=null",
+        *launcher.overrides,
         f"+run={','.join('_'.join(['run', *job]) for job in jobs)}",
-        f"+runs_file='{file.resolve()}'",
+        f"+runs_file={quoted(str(file.resolve()))}",
     ]
     names, log, begun = names or cells.names(configs), file.with_suffix(".log"), file.stat().st_mtime
     log.unlink(missing_ok=True)  # of an earlier sweep of these runs
     with progress.watching(configs, console, on_finish, names) as watcher:
-        failures = multirun(launcher, chosen, search, log, _job)
+        failures = multirun(launcher, chosen, log, _job)
     if watcher.error is not None:
         failures.append(f"what finished could not be followed to the end: {watcher.error}")
     still_open = [config for config in configs if not RunFolder.of(config).is_complete(config)]
@@ -135,26 +135,27 @@ def ready_launcher(overrides: Sequence[str], search: Sequence[str] = ()) -> Laun
     return launcher
 
 
-def multirun(launcher: Launcher, overrides: Sequence[str], search: Sequence[str], log: Path, job: Job) -> list[str]:
+def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job) -> list[str]:
     """A Hydra multirun; a sentence if its launcher gave up.
+
+    It reads no folder of configs but our own: what others have chosen has been checked, and stands in the overrides.
 
     Args:
         launcher: what starts its jobs.
-        overrides: Hydra's own, and what the jobs are told.
-        search: further folders of configs.
+        overrides: its own, and what the jobs are told.
         log: where it is kept why the launcher gave up.
         job: what is done in each.
     """
     arguments = [
         *overrides,
         "hydra.mode=MULTIRUN",
-        f"hydra.sweep.dir='{launcher.folder}'",
-        f"++hydra.job.env_set.SNN_EXP_OUTPUT='{output_root().resolve()}'",  # wherever the job runs
+        f"hydra.sweep.dir={quoted(launcher.folder)}",
+        f"++hydra.job.env_set.SNN_EXP_OUTPUT={quoted(str(output_root().resolve()))}",  # wherever the job runs
     ]
     of_joblib = launcher.name == "joblib"  # it starts processes here, which hear what the terminal says
     with _raising(), interrupts.kept_from_children() if of_joblib else nullcontext():
         try:
-            run_hydra([*arguments, *(flag for folder in search for flag in ("--config-dir", folder))], job)
+            run_hydra(arguments, job)
         except Exception as error:  # the first job that was killed, or what kept all from starting
             log.write_text(traceback.format_exc())
             if launcher.name == "submitit_slurm":

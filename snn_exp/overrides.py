@@ -85,7 +85,13 @@ def read_overrides(arguments: Sequence[str], loader: ConfigLoader) -> list[Overr
 
 def with_params(overrides: list[Override], hydra: Mapping[str, Any], loader: ConfigLoader) -> list[Override]:
     """With the hydra.sweeper.params of an experiment, which what is typed overrules."""
-    params = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
+    given = hydra["sweeper"].get("params") or {}
+    if not isinstance(given, Mapping):
+        raise UserError(f"hydra.sweeper.params={given} is no list of axes; each is a line such as seed: 0,1,2")
+    params = [f"{key}={value}" for key, value in given.items()]
+    for line in params:
+        if line.lstrip("+~ ").startswith("hydra"):
+            raise UserError(f"hydra.sweeper.params has {line}, and holds axes of runs only, such as seed: 0,1,2")
     return last_of_each([normalized(o, loader) for o in parse_overrides(params, loader)] + overrides)
 
 
@@ -109,6 +115,11 @@ def normalized(override: Override, loader: ConfigLoader) -> Override:
     key, line = override.key_or_group, text_of(override)
     head = key.partition("@")[0].partition(".")[0].partition("/")[0]
     if head == "hydra":
+        if override.is_sweep_override():
+            raise UserError(
+                f"{line} is a sweep, and a sweep has one {key}; give one value"
+                + (f", in quotes: {key}=\"'{override.get_value_string()}'\"" if ".params." in key else "")
+            )
         return override
     if head not in (*CHOICES, *KEYS):
         raise unknown(

@@ -29,6 +29,7 @@ from snn_exp import compose, launch
 from snn_exp.command_line import command_line
 from snn_exp.config import EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError, unknown
+from snn_exp.hydra_tree import quoted
 from snn_exp.overrides import CHOICES
 from snn_exp.ownership import Taken, owning
 from snn_exp.report import energy_pj
@@ -271,19 +272,18 @@ def _advance(search: Search) -> list[str]:
     if len(ended) >= wanted:
         return []
     chosen = [
-        *search.hydra_overrides,
-        f"hydra.sweeper.n_trials={wanted - len(ended)}",
+        *launcher.overrides,
+        f"++hydra.sweeper.n_trials={wanted - len(ended)}",
         f"hydra.sweeper.direction=[{','.join(OBJECTIVES[name].direction for name in search.objectives)}]",
         f"hydra.sweeper.study_name='{search.id}'",
-        f"hydra.sweeper.storage='{search.storage}'",
+        f"hydra.sweeper.storage={quoted(search.storage)}",
         "hydra.sweeper.max_failure_rate=1",
-        "hydra.sweeper.params=null",
         *(f"{CHOICE if _key(axis) in CHOICES else VALUE}{axis}" for axis in search.axes),
-        f"+search_file='{file.resolve()}'",
+        f"+search_file={quoted(str(file.resolve()))}",
     ]
     if (seed := launcher.sweeper["sampler"].get("seed")) is not None:  # else a restart proposes the same once more
-        chosen.append(f"hydra.sweeper.sampler.seed={seed + len(ended) + len(failed)}")
-    failures = launch.multirun(launcher, chosen, search.folders, file.with_suffix(".log"), _trial)
+        chosen.append(f"++hydra.sweeper.sampler.seed={seed + len(ended) + len(failed)}")
+    failures = launch.multirun(launcher, chosen, file.with_suffix(".log"), _trial)
     for number, proposed in _num_in(study, "FAIL").items():
         if number not in failed:
             folder = RunFolder.of(search.config_of(proposed))

@@ -57,7 +57,10 @@ ORDER = [
     "rules",
     "config",
     "overrides",
+    "hydra_tree",
+    "config_files",
     "compose",
+    "hydra_flags",
     "ownership",
     "results",
     "filters",
@@ -122,7 +125,7 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "escaping", "interrupts", "command_line", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "compose", "ownership", "results", "filters", "stats", "report", "runs", "cells",
+TORCH_FREE = ["errors", "escaping", "interrupts", "command_line", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "hydra_tree", "config_files", "compose", "hydra_flags", "ownership", "results", "filters", "stats", "report", "runs", "cells",
               "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
               "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from snn_exp import cli, compose, study
+from snn_exp import cli, compose, config_files, study
 from snn_exp.neurons import NEURONS
 from snn_exp.registry import Registry
 
@@ -56,7 +56,7 @@ def test_a_long_command_is_one_that_could_run(words: list[str]) -> None:
         return
     assert words[:2] == ["snn-exp", "train"]
     overrides = [word for word in words[2:] if word != "-m"]
-    if any(guest in words for guest in compose.GUESTS):  # test_slurm and test_ray read those as well
+    if any(guest in words for guest in config_files.GUESTS):  # test_slurm and test_ray read those as well
         overrides = [word for word in overrides if not word.lstrip("+").startswith("hydra")]
     sweep = compose.read_command(overrides, multirun="-m" in words)
     assert sweep.cells and all(cell.config for cell in sweep.cells)

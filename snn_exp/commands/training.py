@@ -41,7 +41,9 @@ HYDRA_FLAGS = (
 def train(arguments: Sequence[str]) -> int:
     """snn-exp train."""
     if any(argument.partition("=")[0] in HYDRA_FLAGS for argument in arguments):
-        return _ask_hydra(arguments)
+        from snn_exp import hydra_flags
+
+        return hydra_flags.answer(arguments)
     parser = command_parser("train", "Train one run, or every combination of a sweep.", overrides=True)
     parser.add_argument("-m", "--multirun", action="store_true", help="train every combination of the values given")
     parser.add_argument("--rerun", action="store_true", help="train again; the old folders are kept aside")
@@ -141,14 +143,6 @@ def _train_many(
     for failure in failures:
         say(f"snn-exp: {failure}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _ask_hydra(arguments: Sequence[str]) -> int:
-    from snn_exp import compose, launch
-
-    compose.store_schemas()
-    launch.run_hydra(arguments)
-    return 0
 
 
 def plan(arguments: Sequence[str]) -> int:
