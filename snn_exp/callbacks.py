@@ -18,6 +18,7 @@ from torch import Tensor
 
 from snn_exp.ownership import Ownership
 from snn_exp.results import read_epochs, whole_file
+from snn_exp.saved_weights import write_whole
 from snn_exp.task import Classification
 
 Say = Callable[[str], None]
@@ -197,12 +198,13 @@ class EpochLine(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock."""
-        self._start, self._first_epoch = time.monotonic(), trainer.current_epoch
+        # in epochs; a run may go on within one
+        self._start, self._first = time.monotonic(), trainer.global_step / trainer.num_training_batches
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Says the line."""
         done = trainer.current_epoch + 1
-        seconds = (time.monotonic() - self._start) / (done - self._first_epoch)
+        seconds = (time.monotonic() - self._start) / (done - self._first)
         metrics = trainer.callback_metrics
         self.say(
             f"epoch {done}/{trainer.max_epochs}  loss {metrics['train/loss']:.3f}  "
@@ -268,7 +270,7 @@ class StopOnDivergence(pl.Callback):
         if not math.isfinite(loss.item()):
             x_BCHW, y_B = batch
             if trainer.is_global_zero:
-                torch.save({"images": x_BCHW.cpu(), "labels": y_B.cpu()}, self.folder / "diverged_batch.pt")
+                write_whole({"images": x_BCHW.cpu(), "labels": y_B.cpu()}, self.folder / "diverged_batch.pt")
             raise Diverged(
                 f"the loss is {loss.item()} at step {trainer.global_step}; the batch is kept in diverged_batch.pt"
             )

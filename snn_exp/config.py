@@ -52,6 +52,8 @@ class TrainerConfig:
             machine and the shapes; results differ by rounding.
         compile: training batches go through torch.compile, which takes a while before the first and less for each
             one after, and computes on the plain path; results differ by rounding.
+        checkpoint_every_minutes: time between two checkpoints within an epoch, from which an interrupted run goes on;
+            there is one at the end of every epoch besides.
         vectorized_seeds: runs of a multirun that differ in their seed only train as one network of all, each a run
             like any other; results differ by rounding.
     """
@@ -68,6 +70,7 @@ class TrainerConfig:
     kernels: Literal["auto", "reference", "fused"] = "auto"
     channels_last: bool = False
     compile: bool = False
+    checkpoint_every_minutes: Annotated[float, Gt(0), Unit("min")] = 5.0
     vectorized_seeds: bool = False
 
 
@@ -133,6 +136,7 @@ EXECUTION = {
         "kernels",
         "channels_last",
         "compile",
+        "checkpoint_every_minutes",
         "vectorized_seeds",
     )
 }

@@ -23,7 +23,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, fx, nn
 
 from snn_exp import results
@@ -36,6 +35,8 @@ from snn_exp.layers import TimeFolded
 from snn_exp.networks import MeanOverTimeAndSpace, Network
 from snn_exp.neurons import Neuron
 from snn_exp.norms import NoNorm, Norm
+from snn_exp.same_data import require_split
+from snn_exp.saved_weights import load_weights, write_weights
 from snn_exp.task import Classification
 from snn_exp.train import build_data, build_task, load_task
 
@@ -371,8 +372,7 @@ def fold_run(folder: results.RunFolder, config: ExperimentConfig) -> FoldResult:
     left = multiplications(folded.network, operations.by_layer())
     result = FoldResult(trained.run_id, folded.folds, exact, rounded, left, split, results.now())
     try:
-        with results.whole_file(folder.folded) as scratch:
-            save_file({name: t.contiguous() for name, t in folded.state_dict().items()}, scratch)
+        write_weights(folded, folder.folded)
         results.write_json(folder.folded.with_suffix(".json"), dataclasses.asdict(result))
     except OSError as error:
         raise UserError(f"the folded network cannot be written to {folder.path} ({error.strerror})") from None
@@ -383,15 +383,15 @@ def load_folded(folder: results.RunFolder) -> Folded:
     """The stored folded network of a run.
 
     Raises:
-        UserError: the run is not finished, or not folded yet.
+        UserError: the run is not finished, or not folded yet; the data or the stored network are others.
     """
     config = folder.trained_config()
     if not folder.folded.exists():
         raise UserError(f"run {folder.path.name} is not folded yet; type snn-exp fold {folder.path.name}")
-    folded = fold(
-        build_task(config, build_data(config)).network
-    )  # the same parts as the trained one, with other values
-    folded.load_state_dict(load_file(folder.folded))
+    data = build_data(config)
+    require_split(folder, data.dataset.fingerprint)
+    folded = fold(build_task(config, data).network)  # the same parts as the trained one, with other values
+    load_weights(folded, folder.folded, f"type snn-exp fold {folder.path.name}")
     return folded
 
 

@@ -47,12 +47,14 @@ class EpochSampler(Sampler[BatchIndex]):
         num_samples: N.
         batch_size: samples a batch; a last batch of one sample is left out, since no batch norm can use it.
         seed: None keeps the order of the data and every sample.
+        trained: an epoch, and how many of its first batches are left out, since they were trained before.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int | None) -> None:
+    def __init__(self, num_samples: int, batch_size: int, seed: int | None, trained: tuple[int, int] = (0, 0)) -> None:
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
+        self.trained = trained
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -79,7 +81,9 @@ class EpochSampler(Sampler[BatchIndex]):
         else:
             order = torch.randperm(self.num_samples, generator=_generator(self.seed, self.epoch, 0))
         order = order[: self.num_samples - self._num_dropped()]
-        for start in range(0, len(order), self.batch_size):
+        epoch, num_batches = self.trained
+        first = num_batches * self.batch_size if self.epoch == epoch else 0
+        for start in range(first, len(order), self.batch_size):
             yield BatchIndex(self.epoch, order[start : start + self.batch_size])
 
 
@@ -152,6 +156,16 @@ class DataModule(pl.LightningDataModule):
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
+        self._trained = (0, 0)
+
+    def go_on(self, epoch: int, num_batches: int) -> None:
+        """Leave out the first batches of an epoch, which an interrupted run has trained."""
+        self._trained = (epoch, num_batches)
+
+    @property
+    def num_batches(self) -> int:
+        """Training batches per epoch."""
+        return len(self._train_sampler())
 
     @property
     def num_train(self) -> int:
@@ -172,7 +186,7 @@ class DataModule(pl.LightningDataModule):
             )
 
     def _train_sampler(self) -> EpochSampler:
-        return EpochSampler(self.num_train, self.batch_size, self.seed)
+        return EpochSampler(self.num_train, self.batch_size, self.seed, self._trained)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled and augmented."""

@@ -8,6 +8,7 @@ before another goes on.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -48,9 +49,10 @@ class Lockstep:
 
     Args:
         num_seats: as many runs.
+        checkpoint_every_s: seconds from one checkpoint of all to the next.
     """
 
-    def __init__(self, num_seats: int) -> None:
+    def __init__(self, num_seats: int, checkpoint_every_s: float = math.inf) -> None:
         self.seats = [Seat(self) for _ in range(num_seats)]
         self.present = list(self.seats)
         self._turn = threading.Condition()
@@ -62,6 +64,9 @@ class Lockstep:
         self._stack: Stack | None = None
         self._stacked: list[Seat] = []
         self._logits: Sequence[Tensor] = ()
+        self._checkpoint_every_s = checkpoint_every_s
+        self._checkpoint_was_due_at = time.monotonic()
+        self.checkpoint_is_due = False  # behind the batch that all have just trained
 
     def run(self, jobs: Sequence[Callable[[Seat], object]]) -> None:
         """Does all, each in its seat; ends when all have ended. An interrupt ends them at their next meeting."""
@@ -150,6 +155,10 @@ class Lockstep:
         torch.autograd.backward([logits for logits, _ in whose], [gradient for _, gradient in whose])
         self._logits = ()
         self._stack.hand_on_gradients()
+        now = time.monotonic()
+        self.checkpoint_is_due = now - self._checkpoint_was_due_at >= self._checkpoint_every_s
+        if self.checkpoint_is_due:
+            self._checkpoint_was_due_at = now
         return [None] * len(brought)
 
 
@@ -170,6 +179,11 @@ class Seat:
     def is_of_this_thread(self) -> bool:
         """Whether its run is what goes on."""
         return self._thread == threading.get_ident()
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """Whether all write a checkpoint behind the batch that they have just trained."""
+        return self._lockstep.checkpoint_is_due
 
     def cpu_s(self) -> float:
         """CPU time of its run: that of its thread, and its share of the work of all."""

@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file
+from torch import Tensor
 
 from snn_exp import train
 from snn_exp.config import ExperimentConfig, LoggerConfig
 from snn_exp.errors import UserError
 from snn_exp.ledger import Row, disagreement
+from snn_exp.networks import Network
+from snn_exp.neurons import Neuron
+from snn_exp.norms import Norm
 from snn_exp.report import choices, stored_results
 from snn_exp.results import RunFolder, find_run
+from snn_exp.same_data import require_split
+from snn_exp.saved_weights import first_difference, load_weights, read_weights
 from snn_exp.task import Classification
 
 
@@ -29,7 +34,8 @@ def load(run: str | Path) -> Classification:
         run: a run id, the beginning of one, or a run's folder.
 
     Raises:
-        UserError: there is no such run, or it has no weights.
+        UserError: there is no such run, or its weights are missing or damaged; the data are others than it was trained
+            on.
     """
     folder = find_run(str(run))
     config = folder.trained_config()
@@ -40,20 +46,62 @@ def evaluate(folder: RunFolder, config: ExperimentConfig) -> dict[str, float]:
     """The test metrics of a run's weights under another config of data and encoding.
 
     Raises:
-        UserError: the data have another number of channels or classes than the network reads and gives.
+        UserError: the weights are missing, damaged or of another network; the run was trained on other data, if no
+            others are asked for; the data have another number of channels or classes than the network reads and gives;
+            a part of it was trained for another number of steps.
     """
+    trained = folder.trained_config()
     data = train.build_data(config)
+    if config.dataset == trained.dataset:
+        same_steps = config.num_steps == trained.num_steps or not data.dataset.has_time
+        require_split(folder, (data if same_steps else train.build_data(trained)).dataset.fingerprint)
     task = train.build_task(config, data)
-    weights = load_file(folder.weights)
-    for name, value in task.network.state_dict().items():
-        if name not in weights or weights[name].shape != value.shape:
-            raise UserError(
-                f"the network of run {folder.path.name} does not fit dataset={config.dataset['name']}: {name} would be "
-                f"{tuple(value.shape)} and is {tuple(weights[name].shape) if name in weights else 'not there'}; choose "
-                f"data of the same channels and classes"
-            )
-    task.network.load_state_dict(weights)
+    again = train.how_to_train_again(folder)
+    weights = read_weights(folder.weights, again)
+    if first_difference(task.network.state_dict(), weights) is not None:
+        _say_why_it_does_not_fit(folder, config, trained, train.Seen.of(data), weights)
+    load_weights(task.network, folder.weights, again)
     return train.evaluate(task, data)
+
+
+def _say_why_it_does_not_fit(
+    folder: RunFolder,
+    config: ExperimentConfig,
+    trained: ExperimentConfig,
+    seen: train.Seen,
+    weights: Mapping[str, Tensor],
+) -> None:
+    """Raises a UserError if the steps or the data of the config are to blame, and not the weights."""
+    run, num_steps = folder.path.name, trained.num_steps
+    wanted = train.assemble(config, seen).network
+    with_its_steps = dataclasses.replace(config, encoding={**config.encoding, "num_steps": num_steps})
+    fitting = train.assemble(with_its_steps, seen).network
+    difference = first_difference(wanted.state_dict(), weights)
+    if config.num_steps != num_steps and first_difference(fitting.state_dict(), weights) is None:
+        part = _part_of_another_form(wanted, fitting, trained)
+        raise UserError(
+            f"{part} of run {run} was trained for {num_steps} steps and its parameters depend on their number, so it "
+            f"cannot be evaluated with encoding.num_steps={config.num_steps}; type encoding.num_steps={num_steps}"
+        )
+    if config.dataset != trained.dataset:
+        raise UserError(
+            f"the network of run {run} does not fit dataset={config.dataset['name']}: {difference}; choose data of the "
+            f"same channels and classes"
+        )
+
+
+def _part_of_another_form(network: Network, other: Network, config: ExperimentConfig) -> str:
+    """The choice that made the first part in which two networks differ."""
+    ours, theirs = ({name: value.shape for name, value in n.state_dict().items()} for n in (network, other))
+    name = next(name for name in (*ours, *theirs) if ours.get(name) != theirs.get(name))
+    parts = name.split(".")[:-1]
+    modules = dict((network if name in ours else other).named_modules())
+    owners = [modules[".".join(parts[:depth])] for depth in range(len(parts), 0, -1)]
+    for owner in owners:
+        for kind, group in ((Norm, "norm"), (Neuron, "neuron")):
+            if isinstance(owner, kind):
+                return f"{group}={getattr(config, group)['name']}"
+    return f"network={config.network['name']}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +126,8 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
     """
     stored = Row.of(folder)
     assert stored is not None
+    require_split(folder, train.build_data(config).dataset.fingerprint)
+    read_weights(folder.weights, train.how_to_train_again(folder))
     with tempfile.TemporaryDirectory() as scratch:
         again_in = RunFolder(Path(scratch) / folder.path.name)
         train.run(_as_it_was_done(stored, config), echo=False, folder=again_in)
@@ -120,9 +170,9 @@ def _as_it_was_done(stored: Row, config: ExperimentConfig) -> ExperimentConfig:
 
 
 def _differing_weights(a: RunFolder, b: RunFolder) -> str:
-    if not (a.weights.exists() and b.weights.exists()):
-        return "" if a.weights.exists() == b.weights.exists() else "that one run has none"
-    ours, theirs = load_file(a.weights), load_file(b.weights)
+    if not b.weights.exists():
+        return "that one run has none"
+    ours, theirs = (read_weights(run.weights, train.how_to_train_again(run)) for run in (a, b))
     return next((n for n in ours if n not in theirs or not torch.equal(ours[n], theirs[n])), "")
 
 

@@ -71,13 +71,13 @@ def require_writable(folder: Path) -> None:
         probe = folder / f".write_check_{os.getpid()}"
         probe.touch()
         probe.unlink()
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            write_text(ignore, "*\n")
     except OSError as error:
         raise UserError(
             f"the output folder {folder} cannot be written ({error.strerror}); set SNN_EXP_OUTPUT to one that can"
         ) from None
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
 
 
 @contextlib.contextmanager
@@ -215,8 +215,8 @@ class RunFolder:
     @property
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint, if the run was interrupted after one."""
-        last = self.checkpoints / "last.ckpt"
-        return last if last.exists() else None
+        both = (self.checkpoints / name for name in ("last.ckpt", "best.ckpt"))  # a kill may come between the two
+        return next((path for path in both if path.exists()), None)
 
     @property
     def _outermost(self) -> Path:
@@ -364,6 +364,15 @@ class RunFolder:
             raise DamagedRun(name, f"manifest.json is of run {manifest['run_id']}")
         return manifest
 
+    def split_fingerprints(self) -> list[str]:
+        """Return what the manifest and the result say of the split that the run trains on.
+
+        One says so from the start, except in a run of an older version, and the other at the end.
+        """
+        result = self.result()
+        said = (self.manifest().get("split_fingerprint"), None if result is None else result.split_fingerprint)
+        return [str(fingerprint) for fingerprint in said if fingerprint is not None]
+
     def epochs(self) -> list[dict[str, str]]:
         """Return the rows of metrics.csv.
 
@@ -379,6 +388,7 @@ class RunFolder:
         kernels: Mapping[str, str] = PLAIN,
         *,
         in_step: bool = False,
+        split_fingerprint: str | None = None,
     ) -> None:
         """Makes the folder and writes the manifest; clears an earlier failure.
 
@@ -389,6 +399,7 @@ class RunFolder:
             hardware: what it is run on.
             kernels: those used, and why.
             in_step: with other seeds.
+            split_fingerprint: of the data.
         """
         done_by = execution(config)
         done_by["trainer"] |= {"kernels": kernels["used"], "vectorized_seeds": in_step}
@@ -403,7 +414,8 @@ class RunFolder:
                 "config": config.to_plain(),
                 "execution": done_by,
                 "kernels": dict(kernels),
-                "versions": _versions(),
+                "split_fingerprint": split_fingerprint,
+                "versions": package_versions(),
                 "code": code_hash(),
                 "git": git_state(),
                 "hardware": {"machine": platform.machine(), "system": platform.system(), **hardware},
@@ -568,7 +580,7 @@ def now() -> str:
 @functools.cache
 def code_hash() -> str:
     """16 hex digits of the package's source."""
-    files = sorted(path for kind in ("*.py", "*.cpp") for path in Path(__file__).parent.rglob(kind))
+    files = sorted(path for kind in ("*.py", "*.cpp", "*.h") for path in Path(__file__).parent.rglob(kind))
     return hashlib.sha256(b"".join(f.name.encode() + f.read_bytes() for f in files)).hexdigest()[:16]
 
 
@@ -586,7 +598,8 @@ def git_state() -> dict[str, Any]:
         return {}
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Return the versions of what a run is computed with."""
     found = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:

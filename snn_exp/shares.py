@@ -29,6 +29,20 @@ def share_of(x_N: Tensor, axis: int) -> Tensor:
     return x_N if num_processes() == 1 else x_N.tensor_split(num_processes(), axis)[dist.get_rank()]
 
 
+def gathered(value: Tensor) -> list[Tensor]:
+    """Return the value that each process has, in the order of the processes.
+
+    Example:
+        >>> gathered(torch.tensor(3))
+        [tensor(3)]
+    """
+    if num_processes() == 1:
+        return [value]
+    found = [torch.empty_like(value) for _ in range(num_processes())]
+    dist.all_gather(found, value.contiguous())
+    return found
+
+
 def batch_mean(x_N: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Mean over axes, the batch among them, and over the shares of all processes; the axes are kept.
 

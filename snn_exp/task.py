@@ -5,7 +5,7 @@ Shapes: T steps, B batch, C channels, H W space, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from snn_exp.lockstep import Seat
 from snn_exp.networks import Network, outputs_of
 from snn_exp.neurons import Neuron
 from snn_exp.optim import Optim
-from snn_exp.shares import num_processes, share_of
+from snn_exp.shares import gathered, num_processes, share_of
 
 Batch = tuple[Tensor, Tensor]
 TIE_BREAK = 1e-3  # small enough to decide between equal accuracies only, on some hundred validation samples
@@ -56,6 +56,7 @@ class Classification(pl.LightningModule):
         self._seat: Seat | None = None
         self._compiled: Compiled | None = None
         self.train_acc = _accuracy(num_classes)
+        self.train_loss = WeightedMean()
         self.eval_acc = nn.ModuleDict(
             {split: _accuracy(num_classes, sync_on_compute=False) for split in ("val_", "test_")}
         )
@@ -100,14 +101,18 @@ class Classification(pl.LightningModule):
         for teacher in self._teachers:
             teacher.to(self.device, self.dtype)
 
-    def on_train_epoch_start(self) -> None:
-        """The width of the surrogates, which the number of the epoch alone decides."""
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """The width of the surrogates, which the number of the epoch alone decides.
+
+        It is set at each batch, since Lightning starts no epoch of which a checkpoint has trained some batches.
+        """
         if self.optim.width_schedule == "constant":
             return
         factor = self.optim.width_factor(self.current_epoch, int(self.trainer.max_epochs or 1))
         for surrogate, width in self._widths.items():
             surrogate.width = factor * width
-        self.log("train/surrogate_width", next(iter(self._widths)).width, on_step=False, on_epoch=True)
+        width = next(iter(self._widths)).width
+        self.log("train/surrogate_width", width, on_step=False, on_epoch=True, reduce_fx="max")
 
     def on_train_end(self) -> None:
         """The width of the config again, so that a probe before and one after training see the same gradient."""
@@ -131,9 +136,35 @@ class Classification(pl.LightningModule):
             loss = loss + self.optim.rate_penalty * torch.stack([s.mean() for s in outputs.values()]).mean()
         loss = loss * (num_processes() * len(y_B) / len(whole_y_B))  # 1 where the shares are equal
         self.train_acc.update(logits_BK, y_B)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(whole_y_B), sync_dist=True)
+        self.train_loss.update(loss.detach(), len(whole_y_B))
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
         return loss
+
+    def epoch_so_far(self) -> dict[str, dict[str, list[Tensor]]]:
+        """Return the sums behind the training metrics: metric -> sum -> one per process, which all must ask for."""
+        return {
+            name: {key: gathered(value) for key, value in metric.metric_state.items()}  # type: ignore[arg-type]
+            for name, metric in self._training_metrics().items()
+        }
+
+    def go_on_within_epoch(self, sums: Mapping[str, Mapping[str, list[Tensor]]], rank: int, num: int) -> None:
+        """Take up what `epoch_so_far` gave.
+
+        Args:
+            sums: as returned; where as many processes train as then, each takes its own, else the first takes all.
+            rank: number of this process.
+            num: of the processes.
+        """
+        for name, metric in self._training_metrics().items():
+            for key, of_each in sums[name].items():
+                if len(of_each) == num:
+                    setattr(metric, key, of_each[rank].to(metric.device))
+                elif rank == 0:
+                    setattr(metric, key, torch.stack(of_each).sum(0).to(metric.device))
+
+    def _training_metrics(self) -> dict[str, torchmetrics.Metric]:
+        return {"train/loss": self.train_loss, "train/acc": self.train_acc}
 
     def _eval_acc(self, split: str) -> torchmetrics.Metric:
         metric = self.eval_acc[f"{split}_"]  # 'test_' and not 'test': a ModuleDict has attributes of its own
@@ -208,6 +239,37 @@ class Classification(pl.LightningModule):
         """Optimizer and schedule, stepped once a batch."""
         optimizer, schedule = self.optim.build(self.network, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class WeightedMean(torchmetrics.Metric):
+    """A mean over batches, in the precision of what is given, and float32 at least.
+
+    Lightning's own keeps its sums where no checkpoint within an epoch finds them; torchmetrics' keeps its in float32.
+
+    Example:
+        >>> mean = WeightedMean()
+        >>> mean.update(torch.tensor(1.0), 1)
+        >>> mean.update(torch.tensor(4.0), 2)
+        >>> float(mean.compute())
+        3.0
+    """
+
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("weight", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, weight: int) -> None:
+        """Take a batch."""
+        self.total = self.total + value.to(torch.promote_types(value.dtype, torch.float32)) * weight
+        self.weight = self.weight + weight
+
+    def compute(self) -> Tensor:
+        """Return the mean."""
+        return self.total / self.weight
 
 
 def distance(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> Tensor:

@@ -8,7 +8,7 @@ import functools
 import os
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from statistics import median
 from typing import Any, Literal
@@ -16,8 +16,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from safetensors.torch import load_file, save_file
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from torch.nn import functional
 
 from snn_exp import callbacks, resuming, tracking
@@ -39,6 +38,8 @@ from snn_exp.ownership import Lost, Ownership, Taken, owning
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
 from snn_exp.processes import together
 from snn_exp.results import Operations, Result, RunFolder, data_root, now, teacher_of
+from snn_exp.same_data import DataAtHand, keep, require_split
+from snn_exp.saved_weights import load_weights, write_weights
 from snn_exp.stacking import what_cannot_be_stacked
 from snn_exp.task import Classification
 
@@ -64,12 +65,14 @@ def run(
         seat: among runs that train in step, if it is one of them.
 
     Raises:
-        UserError: the stored run of this identity is damaged or of another config, or its kernels cannot be had.
+        UserError: the stored run of this identity is damaged, of another config or of other data, or its kernels cannot
+            be had.
         Taken: another process trains it.
         Lost: another process has taken it over meanwhile.
     """
     folder = folder or RunFolder.of(config)
     if (stored := folder.result()) is not None and folder.is_complete(config):
+        DataAtHand().require(folder, config)
         return stored
     _require_devices(config.trainer)
     with _a_full_disk_in_words(folder), owning(folder.path) as ownership:
@@ -101,10 +104,10 @@ def _run_one_of(rank: int, config: ExperimentConfig, folder: RunFolder, token: s
         return
     data, task = _prepare(config, kernels_of(config))
     _teach(task, config, data)
-    kept = (callbacks.Clock(), callbacks.PeakMemory(), resuming.make_checkpoints(folder.checkpoints))
+    kept = Kept.of(config, folder, ownership)
     watchers = _watchers(folder, ownership, data, callbacks.say_nothing, live, kept)
     trainer = _make_trainer(config, folder, watchers, live, config.trainer.devices)
-    _fit(trainer, task, data, folder, callbacks.say_nothing)
+    _fit(trainer, task, data, folder, kept.last, callbacks.say_nothing)
 
 
 def _run(
@@ -135,14 +138,20 @@ def _train(
 ) -> Result:
     """The whole run, or what a stored one lacks."""
     kernels = kernels_of(config)
+    key = DataAtHand().key(config)  # before the data are read
     data, task = _prepare(config, kernels)
+    keep(config, key, data.dataset.fingerprint)
+    if stored is not None or folder.last_checkpoint is not None:
+        require_split(folder, data.dataset.fingerprint)
     if stored is None:
         _teach(task, config, data)
-        folder.begin(config, hardware(), dataclasses.asdict(kernels), in_step=seat is not None)
+        folder.begin(
+            config, hardware(), dataclasses.asdict(kernels), in_step=seat is not None,
+            split_fingerprint=data.dataset.fingerprint,
+        )  # fmt: skip
         layers = {"init": _probe(task, data)}
-    clock, memory = callbacks.Clock(seat.cpu_s if seat else time.process_time), callbacks.PeakMemory()
-    checkpoint = resuming.make_checkpoints(folder.checkpoints)
-    watchers = [*_watchers(folder, ownership, data, say, live, (clock, memory, checkpoint)), mirror]
+    kept = Kept.of(config, folder, ownership, seat)
+    watchers = [*_watchers(folder, ownership, data, say, live, kept), mirror]
     devices = config.trainer.devices if stored is None else 1
     trainer = _make_trainer(config, folder, watchers, live, devices)
     if stored is not None:
@@ -156,14 +165,14 @@ def _train(
     operations: dict[str, Operations] = {}
     compiled = Compiled(task.network, say) if config.trainer.compile else None
     with task.training_through(seat=seat, compiled=compiled):
-        diverged = _fit(trainer, task, data, folder, say)
+        diverged = _fit(trainer, task, data, folder, kept.last, say)
     if diverged:
         say(f"diverged: {diverged}")
         status, best_epoch, metrics = "diverged", None, {}
     else:
         if devices > 1:  # what is evaluated from here on is evaluated once
             trainer = _make_trainer(config, folder, watchers, live, devices=1)
-        status, best_epoch, metrics = "done", *_keep_best(task, checkpoint, folder)
+        status, best_epoch, metrics = "done", *_keep_best(task, kept.best.best_model_path, folder)
         layers["trained"] = _probe(task, data, trained=True)
         counted, operations = _count_on_validation(trainer, task, data)
         metrics |= counted
@@ -172,8 +181,8 @@ def _train(
             metrics, operations = metrics | tested, operations | counts
     metrics |= _size(task, data)
     result = Result(
-        run_id=config.run_id, status=status, config=config.to_plain(), metrics=metrics, duration_s=clock.wall_s,
-        cpu_s=clock.cpu_s, peak_memory_mib=memory.peak_mib, finished_at=now(), best_epoch=best_epoch,
+        run_id=config.run_id, status=status, config=config.to_plain(), metrics=metrics, duration_s=kept.clock.wall_s,
+        cpu_s=kept.clock.cpu_s, peak_memory_mib=kept.memory.peak_mib, finished_at=now(), best_epoch=best_epoch,
         compile_s=compiled.seconds if compiled else None,
         split_fingerprint=data.dataset.fingerprint, layers=layers, operations=operations,
     )  # fmt: skip
@@ -200,17 +209,31 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False, seat: 
 def run_in_step(configs: Sequence[ExperimentConfig]) -> None:
     """Runs inside a multirun that differ in their seed only, trained as one network of all.
 
-    Those that go on from a checkpoint come first, then the others: a norm may treat its first batch otherwise.
+    Only runs at the same batch of their epochs are trained together, so that their batches are of one size: first those
+    that go on from a checkpoint, then those that begin, since a norm may treat its first batch otherwise.
 
     Raises:
         UserError: a part of their networks mixes channels.
     """
     require_stackable(configs[0])
-    begun = [RunFolder.of(config).last_checkpoint is not None for config in configs]
-    for has_begun in (True, False):
-        jobs = [functools.partial(_run_in_seat, c) for c, b in zip(configs, begun, strict=True) if b is has_begun]
-        if jobs:
-            Lockstep(len(jobs)).run(jobs)
+    every_s = 60 * min(config.trainer.checkpoint_every_minutes for config in configs)
+    for same_batch in _at_the_same_batch(configs):
+        jobs = [functools.partial(_run_in_seat, config) for config in same_batch]
+        Lockstep(len(jobs), every_s).run(jobs)
+
+
+def _at_the_same_batch(configs: Sequence[ExperimentConfig]) -> list[list[ExperimentConfig]]:
+    """Groups of runs by the batch behind which they go on; those that begin are the last."""
+    groups: dict[int, list[ExperimentConfig]] = {}
+    begin: list[ExperimentConfig] = []
+    task: Classification | None = None
+    for config in configs:
+        folder = RunFolder.of(config)
+        if folder.last_checkpoint is not None and task is None:
+            task = build_task(config, build_data(config))  # the others' differ in their seed only
+        where = task and resuming.where_to_resume(folder, task, callbacks.say_nothing)
+        (groups.setdefault(where.batch, []) if where else begin).append(config)
+    return [*groups.values(), *([begin] if begin else [])]
 
 
 def _run_in_seat(config: ExperimentConfig, seat: Seat) -> None:
@@ -335,15 +358,27 @@ def assemble(config: ExperimentConfig, seen: Seen, kernels: Choice | None = None
 
 
 def load_task(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> Classification:
-    """The network and the task of a finished run, with its best weights."""
+    """The network and the task of a finished run, with its best weights.
+
+    Raises:
+        UserError: the data are not those that it was trained on; its weights are missing, damaged, or of another
+            network.
+    """
+    require_split(folder, data.dataset.fingerprint)
     task = build_task(config, data)
-    task.network.load_state_dict(load_file(folder.weights))
+    load_weights(task.network, folder.weights, how_to_train_again(folder))
     return task
+
+
+def how_to_train_again(folder: RunFolder) -> str:
+    """What mends a finished run that has lost something."""
+    return f"train run {folder.path.name} again with --rerun"
 
 
 def _load_teacher(folder: RunFolder, data: DataModule) -> Classification:
     """The task of a run that may teach, once its split is seen to be the one at hand."""
-    if folder.trained().split_fingerprint != data.dataset.fingerprint:
+    folder.trained()
+    if set(folder.split_fingerprints()) != {data.dataset.fingerprint}:
         raise UserError(
             f"teacher={folder.path.name} has learned on another split, although its config is the same: the data or "
             f"what splits them have changed since, and it may know what is validated here; train it again with --rerun"
@@ -383,13 +418,36 @@ def hardware() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "gpu": gpu}
 
 
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """The callbacks whose state a checkpoint keeps, and which write it."""
+
+    clock: callbacks.Clock
+    memory: callbacks.PeakMemory
+    best: resuming.BestCheckpoint
+    last: resuming.LastCheckpoint
+
+    @classmethod
+    def of(cls, config: ExperimentConfig, folder: RunFolder, ownership: Ownership, seat: Seat | None = None) -> Kept:
+        """Those of a run."""
+        return cls(
+            callbacks.Clock(seat.cpu_s if seat else time.process_time),
+            callbacks.PeakMemory(),
+            resuming.BestCheckpoint(folder.checkpoints),
+            resuming.LastCheckpoint(folder.checkpoints, ownership, 60 * config.trainer.checkpoint_every_minutes, seat),
+        )
+
+
 def _watchers(
-    folder: RunFolder, ownership: Ownership, data: DataModule, say: callbacks.Say, live: bool, kept: Iterable[Callback]
+    folder: RunFolder, ownership: Ownership, data: DataModule, say: callbacks.Say, live: bool, kept: Kept
 ) -> list[Callback]:
     return [
         callbacks.StopWhenLost(ownership),
         callbacks.KeepSigterm(),
-        *kept,
+        kept.clock,
+        kept.memory,
+        kept.best,
+        kept.last,
         callbacks.StopOnDivergence(folder.path),
         callbacks.EpochTable(folder.metrics_csv),
         callbacks.FiringWarnings(say),
@@ -421,12 +479,20 @@ def _make_trainer(
     )
 
 
-def _fit(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder, say: callbacks.Say) -> str:
+def _fit(
+    trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder, last: resuming.LastCheckpoint,
+    say: callbacks.Say,
+) -> str:  # fmt: skip
     """Trains, from the last checkpoint if there is one; why it diverged, if it did."""
     diverged = ""
     trainer.strategy.precision_plugin.convert_module(task)  # a float32 network would round a float64 checkpoint
+    resumption = resuming.where_to_resume(folder, task, say)
+    if resumption is not None:
+        data.go_on(resumption.epoch, resumption.batch)
+        say(resumption.sentence(int(trainer.max_epochs or 0), data.num_batches))
     try:
-        trainer.fit(task, data, ckpt_path=resuming.checkpoint_to_resume(folder, say), weights_only=True)
+        with resuming.setting_aside(resumption, last):
+            trainer.fit(task, data, ckpt_path=resumption.path if resumption else None, weights_only=True)
     except callbacks.Diverged as reason:
         diverged = str(reason)
     if trainer.world_size > 1:
@@ -435,11 +501,11 @@ def _fit(trainer: pl.Trainer, task: Classification, data: DataModule, folder: Ru
     return diverged
 
 
-def _keep_best(task: Classification, checkpoint: ModelCheckpoint, folder: RunFolder) -> tuple[int, dict[str, float]]:
+def _keep_best(task: Classification, checkpoint: str, folder: RunFolder) -> tuple[int, dict[str, float]]:
     """Loads the best epoch's weights into the network and stores them; its number and its metrics."""
-    best = torch.load(checkpoint.best_model_path, weights_only=True, map_location="cpu")
+    best = resuming.read_best(checkpoint)
     task.load_state_dict(best["state_dict"])
-    save_file({name: tensor.contiguous() for name, tensor in task.network.state_dict().items()}, folder.weights)
+    write_weights(task.network, folder.weights)
     row = folder.epochs()[int(best["epoch"])]
     return int(best["epoch"]), {key: float(value) for key, value in row.items() if key != "epoch"}
 
@@ -454,7 +520,7 @@ def _count_on_validation(trainer: pl.Trainer, task: Classification, data: DataMo
 
 def _test(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder) -> Evaluation:
     """The test set, with the stored best weights."""
-    task.network.load_state_dict(load_file(folder.weights))
+    load_weights(task.network, folder.weights, how_to_train_again(folder))
     return _evaluated(trainer, task, data, "test")
 
 

@@ -63,6 +63,8 @@ ORDER = [
     "hydra_flags",
     "ownership",
     "results",
+    "same_data",
+    "saved_weights",
     "filters",
     "stats",
     "report",
@@ -125,7 +127,7 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "escaping", "interrupts", "command_line", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "hydra_tree", "config_files", "compose", "hydra_flags", "ownership", "results", "filters", "stats", "report", "runs", "cells",
+TORCH_FREE = ["errors", "escaping", "interrupts", "command_line", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "hydra_tree", "config_files", "compose", "hydra_flags", "ownership", "results", "same_data", "filters", "stats", "report", "runs", "cells",
               "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
               "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from snn_exp import launch
+from snn_exp import launch, resuming, train
 from snn_exp.cli import main
 from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
@@ -25,6 +25,7 @@ from snn_exp.errors import UserError
 from snn_exp.lockstep import Failed, Lockstep, Seat
 from snn_exp.recall import verify
 from snn_exp.results import RunFolder, write_json
+from snn_exp.resuming import Resumption
 from snn_exp.stacking import Stack, what_cannot_be_stacked
 from snn_exp.task import Classification
 from snn_exp.train import Seen, assemble, kernels_of, require_stackable, run, run_in_step
@@ -119,11 +120,17 @@ def test_each_seed_is_its_own_single_run(tmp_path: Path, monkeypatch: pytest.Mon
     require_as_alone(configs, tmp_path)
 
 
-@pytest.mark.parametrize("method", ["s2nn_bn", "srm_psp"])  # a PSP norm takes its first moment from its first batch
+@pytest.mark.parametrize(
+    ("method", "minutes", "said"),
+    [
+        ("s2nn_bn", 1e-9, "resumes within epoch 2 of 2, step 4 of 13"),
+        ("srm_psp", 5, "resumes after epoch 1 of 2"),  # a PSP norm takes its first moment from its first batch
+    ],
+)
 def test_runs_that_were_stopped_go_on_in_step_and_one_joins(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, minutes: float, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    configs = configs_of(f"method={method}")
+    configs = configs_of(f"method={method}", f"trainer.checkpoint_every_minutes={minutes}")
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "together"))
     forward, num_left = Lockstep.forward, 18  # an epoch has 13 batches
 
@@ -144,7 +151,25 @@ def test_runs_that_were_stopped_go_on_in_step_and_one_joins(
         assert folder.result() is None
         assert not (folder.path / "failure.json").exists()
     run_in_step(configs)
+    for config in configs[:2]:
+        assert said in (RunFolder.of(config).path / "train.log").read_text().splitlines()
     require_as_alone(configs, tmp_path)
+
+
+def test_only_runs_at_the_same_batch_go_on_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [compose(["dataset=digits_200", f"seed={seed}"]) for seed in range(5)]
+    where = {configs[0].run_id: 4, configs[1].run_id: 0, configs[3].run_id: 4}
+
+    def resumption(folder: RunFolder, task: object, say: object) -> Resumption | None:
+        batch = where.get(folder.path.name)
+        return None if batch is None else Resumption(folder.path, epoch=1, batch=batch)
+
+    monkeypatch.setattr(resuming, "where_to_resume", resumption)
+    for config in configs[:4]:  # seed 2 has a checkpoint that cannot be used, and begins anew as seed 4 does
+        RunFolder.of(config).checkpoints.mkdir(parents=True)
+        (RunFolder.of(config).checkpoints / "last.ckpt").touch()
+    groups = train._at_the_same_batch(configs)
+    assert [[config.seed for config in group] for group in groups] == [[0, 3], [1], [2, 4]]
 
 
 def require_as_alone(configs: Sequence[ExperimentConfig], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import multiprocessing
 import os
 import random
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from snn_exp import callbacks, results, resuming, train
 from snn_exp.cli import main
 from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
 from snn_exp.errors import UserError
+from snn_exp.ownership import Lost
 from snn_exp.results import RunFolder
 from tests.disturbing import NUM_EPOCHS, TINY, came_out, undisturbed, wait_for
 
@@ -157,8 +161,236 @@ def test_a_whole_checkpoint_has_no_damage(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
     folder = cut_off_in_the_last_epoch(SHORT, monkeypatch)
     said: list[str] = []
-    assert resuming.checkpoint_to_resume(folder, said.append) == folder.checkpoints / "last.ckpt"
+    task = train.build_task(SHORT, train.build_data(SHORT))
+    last = folder.checkpoints / "last.ckpt"
+    assert resuming.where_to_resume(folder, task, said.append) == resuming.Resumption(last, epoch=2, batch=0)
     assert said == []
+
+
+# --- where it goes on, and how much it trains again -----------------------------------------------
+
+TWELVE = ("dataset=digits_200", "network.width=4", "neuron=s2nn", "optim.batch_size=50", "trainer.max_epochs=12",
+          "logger=none")  # fmt: skip
+NUM_BATCHES = 4  # of 200 samples
+EVERY_BATCH = "trainer.checkpoint_every_minutes=1e-9"
+
+
+class Steps:
+    """The training steps of all attempts, and a cut before one of them.
+
+    Args:
+        cut: (epoch, batch), from 0; a batch behind the last stands for the validation.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cut: tuple[int, int], *, plateau: bool) -> None:
+        self.taken: list[tuple[int, int]] = []
+        self.cut: tuple[int, int] | None = cut
+        step, validation = train.Classification.training_step, train.Classification.on_validation_epoch_start
+
+        def stepped(task: train.Classification, batch: Any, batch_idx: int) -> object:
+            self._cut_off_at(task.current_epoch, batch_idx)
+            self.taken.append((task.current_epoch, batch_idx))
+            return step(task, batch, batch_idx)
+
+        def validated(task: train.Classification) -> None:
+            if task.trainer.state.fn == "fit":
+                self._cut_off_at(task.current_epoch, NUM_BATCHES)
+            validation(task)
+
+        monkeypatch.setattr(train.Classification, "training_step", stepped)
+        monkeypatch.setattr(train.Classification, "on_validation_epoch_start", validated)
+        if plateau:
+            stop_rising(monkeypatch)
+
+    def _cut_off_at(self, *now: int) -> None:
+        if now == self.cut:
+            self.cut = None
+            raise AssertionError("cut off")
+
+
+def stop_rising(patch: pytest.MonkeyPatch) -> None:
+    """The validation score is best in the second epoch."""
+
+    def scored(task: train.Classification) -> None:
+        task._log_firing("val")
+        task.log("val/score", float(min(task.current_epoch, 1)))
+
+    patch.setattr(train.Classification, "on_validation_epoch_end", scored)
+
+
+@functools.cache
+def undisturbed_end(root: Path, overrides: tuple[str, ...], plateau: bool) -> tuple[object, ...]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SNN_EXP_OUTPUT", str(root / f"{len(overrides)}_{plateau}"))
+        if plateau:
+            stop_rising(patch)
+        config = compose([*TWELVE, *overrides])
+        train.run(config, echo=False)
+        return came_out(config)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("undisturbed")
+
+
+FOUR = ("trainer.max_epochs=4",)
+RANDOM = ("neuron=lif", "encoding=rate", "encoding.num_steps=2", "dataset.max_shift=1", "optim.width_schedule=linear",
+          "optim.width_end=0.5", "trainer.precision=64-true", "trainer.max_epochs=3")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cut", "plateau", "overrides", "said", "num_again"),
+    [
+        ((8, 3), True, (), "resumes after epoch 8 of 12", 3),
+        ((8, 2), True, (EVERY_BATCH,), "resumes within epoch 9 of 12, step 2 of 4", 0),
+        ((8, NUM_BATCHES), True, (EVERY_BATCH,), "resumes within epoch 9 of 12, step 3 of 4", 1),
+        ((2, 0), False, (*FOUR, EVERY_BATCH), "resumes after epoch 2 of 4", 0),
+        ((0, 3), False, (*FOUR, EVERY_BATCH), "resumes within epoch 1 of 4, step 3 of 4", 0),
+        ((0, 3), False, FOUR, None, 3),
+        ((1, 2), False, (*RANDOM, EVERY_BATCH), "resumes within epoch 2 of 3, step 2 of 4", 0),
+    ],
+)
+def test_a_run_goes_on_from_its_last_checkpoint_whatever_its_best_epoch_was_and_ends_bitwise_the_same(
+    cut: tuple[int, int], plateau: bool, overrides: tuple[str, ...], said: str | None, num_again: int,
+    undisturbed_root: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    config = compose([*TWELVE, *overrides])
+    with monkeypatch.context() as patch:
+        steps = Steps(patch, cut, plateau=plateau)
+        with pytest.raises(AssertionError, match="cut off"):
+            train.run(config, echo=False)
+        assert not (RunFolder.of(config).path / "weights.safetensors").exists()
+        train.run(config, echo=False)
+    log = (RunFolder.of(config).path / "train.log").read_text()
+    assert [line for line in log.splitlines() if line.startswith("resumes")] == ([said] if said else [])
+    assert len(steps.taken) - len(set(steps.taken)) == num_again
+    kept = tuple(word for word in overrides if word != EVERY_BATCH)
+    assert came_out(config) == undisturbed_end(undisturbed_root, kept, plateau)
+    result = RunFolder.of(config).result()
+    assert result is not None and (not plateau or result.best_epoch == 1)
+
+
+def cut_at(cut: tuple[int, int], config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="cut off"):
+        Steps(patch, cut, plateau=False)
+        train.run(config, echo=False)
+    return RunFolder.of(config)
+
+
+def other_content(path: Path) -> None:
+    torch.save({"weights": torch.zeros(3)}, path)
+
+
+def a_list(path: Path) -> None:
+    torch.save([1, 2, 3], path)
+
+
+def of_another_network(path: Path) -> None:
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["network.stem.conv.weight"] = torch.zeros(7, 1, 3, 3)
+    torch.save(checkpoint, path)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "said"),
+    [
+        (
+            "last.ckpt",
+            other_content,
+            "holds something else than a run's checkpoint); the run goes on from the one before",
+        ),
+        ("last.ckpt", a_list, "holds something else than a run's checkpoint); the run goes on from the one before"),
+        (
+            "last.ckpt",
+            of_another_network,
+            "conv.weight would be (4, 1, 3, 3) and is (7, 1, 3, 3)); the run goes on from",
+        ),
+        ("last.ckpt", a_folder, "it is no regular file); the run goes on from the one before it, best.ckpt"),
+        (
+            "best.ckpt",
+            other_content,
+            "holds something else than a run's checkpoint), and with it the best weights so far",
+        ),
+    ],
+)
+def test_a_whole_file_with_other_content_is_no_checkpoint_and_costs_time_alone(
+    file: str, harm: Callable[[Path], None], said: str, undisturbed_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose([*TWELVE, *FOUR, EVERY_BATCH])
+    folder = cut_at((3, 2), config, monkeypatch)
+    harm(folder.checkpoints / file)
+    train.run(config, echo=False)
+    assert said in (folder.path / "train.log").read_text()
+    assert came_out(config) == undisturbed_end(undisturbed_root, FOUR, plateau=False)
+
+
+def test_what_looks_like_a_checkpoint_and_cannot_be_restored_is_put_aside_with_a_sentence(
+    undisturbed_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose([*TWELVE, *FOUR, EVERY_BATCH])
+    folder = cut_at((3, 2), config, monkeypatch)
+    last = folder.checkpoints / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["optimizer_states"] = [{"state": {}, "param_groups": []}]
+    torch.save(checkpoint, last)
+    with pytest.raises(
+        UserError, match=r"last.ckpt cannot be restored \(ValueError: .*kept as last.ckpt.unusable; type"
+    ):
+        train.run(config, echo=False)
+    train.run(config, echo=False)
+    assert came_out(config) == undisturbed_end(undisturbed_root, FOUR, plateau=False)
+
+
+def test_a_run_that_was_moved_keeps_its_best_score(
+    tmp_path: Path, undisturbed_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose([*TWELVE])
+    with monkeypatch.context() as patch:
+        Steps(patch, (5, 2), plateau=True)
+        with pytest.raises(AssertionError, match="cut off"):
+            train.run(config, echo=False)
+        Path(os.environ["SNN_EXP_OUTPUT"]).rename(tmp_path / "moved")
+        patch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "moved"))
+        assert train.run(config, echo=False).best_epoch == 1
+        assert came_out(config) == undisturbed_end(undisturbed_root, (), plateau=True)
+
+
+def test_a_run_that_diverges_after_it_went_on_diverges_as_an_undisturbed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose([*TWELVE, *FOUR, EVERY_BATCH])
+    forward = train.Classification.forward
+
+    def exploding(task: train.Classification, x: Tensor) -> Tensor:
+        logits = forward(task, x)
+        return logits * float("nan") if task.training and task.global_step == 10 else logits
+
+    folder = cut_at((2, 2), config, monkeypatch)
+    monkeypatch.setattr(train.Classification, "forward", exploding)
+    assert train.run(config, echo=False).status == "diverged"
+    assert len(folder.epochs()) == 2 and not folder.checkpoints.exists()
+    assert "the loss is nan at step 11" in (folder.path / "train.log").read_text()
+
+
+def test_who_has_lost_the_run_writes_no_checkpoint_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose([*TWELVE, *FOUR, EVERY_BATCH])
+    folder = RunFolder.of(config)
+    step = train.Classification.training_step
+
+    def robbed(task: train.Classification, batch: Any, batch_idx: int) -> object:
+        if task.global_step == 2:
+            (folder.path / "owner" / "owner.json").write_text('{"token": "another"}')
+            (folder.checkpoints / "last.ckpt").unlink()
+        return step(task, batch, batch_idx)
+
+    monkeypatch.setattr(train.Classification, "training_step", robbed)
+    with pytest.raises(Lost):
+        train.run(config, echo=False)
+    assert not list(folder.checkpoints.iterdir())
 
 
 def a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
