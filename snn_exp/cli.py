@@ -6,6 +6,7 @@ hands is one sentence and exit code 2; a run that crashed is exit code 1; a sign
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -65,6 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UserError as error:
             say(f"snn-exp: {error}", file=sys.stderr)
             return error.exit_code
+        except OSError as error:  # a run, a fold and an export say more, with what is lost
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f" of {error.filename}" if error.filename else ""
+            say(f"snn-exp: the disk{where} is full; make room and type the same command again", file=sys.stderr)
+            return UserError.exit_code
 
 
 def entry_point() -> None:

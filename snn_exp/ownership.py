@@ -125,8 +125,12 @@ def _take(folder: Path) -> Ownership:
     token = uuid.uuid4().hex
     ours = folder / f"owner.{token}"
     ours.mkdir()
-    (ours / "owner.json").write_text(json.dumps({"token": token, **_here()}))
-    (ours / "beat").touch()
+    try:
+        (ours / "owner.json").write_text(json.dumps({"token": token, **_here()}))
+        (ours / "beat").touch()
+    except OSError:  # of a full disk
+        shutil.rmtree(ours, ignore_errors=True)
+        raise
     while not _renamed(ours, folder / "owner"):
         owner = _owner(folder)
         if owner and _shows_life(folder, owner):

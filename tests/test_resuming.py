@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn_exp import callbacks, results, resuming, train
+from snn_exp import results, resuming, train
 from snn_exp.cli import main
 from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
@@ -169,8 +169,13 @@ def test_a_whole_checkpoint_has_no_damage(tmp_path: Path, monkeypatch: pytest.Mo
 
 # --- where it goes on, and how much it trains again -----------------------------------------------
 
-TWELVE = ("dataset=digits_200", "network.width=4", "neuron=s2nn", "optim.batch_size=50", "trainer.max_epochs=12",
-          "logger=none")  # fmt: skip
+BASE = ("dataset=digits_200", "network.width=4", "optim.batch_size=50", "logger=none")
+TWELVE = (*BASE, "neuron=s2nn", "trainer.max_epochs=12")
+FOUR = (*BASE, "neuron=s2nn", "trainer.max_epochs=4")
+ONE = (*BASE, "neuron=s2nn", "trainer.max_epochs=1")
+RANDOM = (*BASE, "neuron=lif", "encoding=rate", "encoding.num_steps=2", "dataset.max_shift=1",
+          "optim.width_schedule=linear", "optim.width_end=0.5", "trainer.precision=64-true",
+          "trainer.max_epochs=3")  # fmt: skip
 NUM_BATCHES = 4  # of 200 samples
 EVERY_BATCH = "trainer.checkpoint_every_minutes=1e-9"
 
@@ -221,10 +226,10 @@ def stop_rising(patch: pytest.MonkeyPatch) -> None:
 @functools.cache
 def undisturbed_end(root: Path, overrides: tuple[str, ...], plateau: bool) -> tuple[object, ...]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SNN_EXP_OUTPUT", str(root / f"{len(overrides)}_{plateau}"))
+        patch.setenv("SNN_EXP_OUTPUT", str(root / str(plateau)))
         if plateau:
             stop_rising(patch)
-        config = compose([*TWELVE, *overrides])
+        config = compose(overrides)
         train.run(config, echo=False)
         return came_out(config)
 
@@ -234,17 +239,12 @@ def undisturbed_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("undisturbed")
 
 
-FOUR = ("trainer.max_epochs=4",)
-RANDOM = ("neuron=lif", "encoding=rate", "encoding.num_steps=2", "dataset.max_shift=1", "optim.width_schedule=linear",
-          "optim.width_end=0.5", "trainer.precision=64-true", "trainer.max_epochs=3")  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("cut", "plateau", "overrides", "said", "num_again"),
     [
-        ((8, 3), True, (), "resumes after epoch 8 of 12", 3),
-        ((8, 2), True, (EVERY_BATCH,), "resumes within epoch 9 of 12, step 2 of 4", 0),
-        ((8, NUM_BATCHES), True, (EVERY_BATCH,), "resumes within epoch 9 of 12, step 3 of 4", 1),
+        ((8, 3), True, TWELVE, "resumes after epoch 8 of 12", 3),
+        ((8, 2), True, (*TWELVE, EVERY_BATCH), "resumes within epoch 9 of 12, step 2 of 4", 0),
+        ((8, NUM_BATCHES), True, (*TWELVE, EVERY_BATCH), "resumes within epoch 9 of 12, step 3 of 4", 1),
         ((2, 0), False, (*FOUR, EVERY_BATCH), "resumes after epoch 2 of 4", 0),
         ((0, 3), False, (*FOUR, EVERY_BATCH), "resumes within epoch 1 of 4, step 3 of 4", 0),
         ((0, 3), False, FOUR, None, 3),
@@ -255,7 +255,7 @@ def test_a_run_goes_on_from_its_last_checkpoint_whatever_its_best_epoch_was_and_
     cut: tuple[int, int], plateau: bool, overrides: tuple[str, ...], said: str | None, num_again: int,
     undisturbed_root: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    config = compose([*TWELVE, *overrides])
+    config = compose(overrides)
     with monkeypatch.context() as patch:
         steps = Steps(patch, cut, plateau=plateau)
         with pytest.raises(AssertionError, match="cut off"):
@@ -322,7 +322,7 @@ def a_folder(path: Path) -> None:
 def test_a_whole_file_with_other_content_is_no_checkpoint_and_costs_time_alone(
     file: str, harm: Callable[[Path], None], said: str, undisturbed_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = compose([*TWELVE, *FOUR, EVERY_BATCH])
+    config = compose([*FOUR, EVERY_BATCH])
     folder = cut_at((3, 2), config, monkeypatch)
     harm(folder.checkpoints / file)
     train.run(config, echo=False)
@@ -333,7 +333,7 @@ def test_a_whole_file_with_other_content_is_no_checkpoint_and_costs_time_alone(
 def test_what_looks_like_a_checkpoint_and_cannot_be_restored_is_put_aside_with_a_sentence(
     undisturbed_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = compose([*TWELVE, *FOUR, EVERY_BATCH])
+    config = compose([*FOUR, EVERY_BATCH])
     folder = cut_at((3, 2), config, monkeypatch)
     last = folder.checkpoints / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
@@ -350,7 +350,7 @@ def test_what_looks_like_a_checkpoint_and_cannot_be_restored_is_put_aside_with_a
 def test_a_run_that_was_moved_keeps_its_best_score(
     tmp_path: Path, undisturbed_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = compose([*TWELVE])
+    config = compose(TWELVE)
     with monkeypatch.context() as patch:
         Steps(patch, (5, 2), plateau=True)
         with pytest.raises(AssertionError, match="cut off"):
@@ -358,11 +358,11 @@ def test_a_run_that_was_moved_keeps_its_best_score(
         Path(os.environ["SNN_EXP_OUTPUT"]).rename(tmp_path / "moved")
         patch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "moved"))
         assert train.run(config, echo=False).best_epoch == 1
-        assert came_out(config) == undisturbed_end(undisturbed_root, (), plateau=True)
+        assert came_out(config) == undisturbed_end(undisturbed_root, TWELVE, plateau=True)
 
 
 def test_a_run_that_diverges_after_it_went_on_diverges_as_an_undisturbed_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = compose([*TWELVE, *FOUR, EVERY_BATCH])
+    config = compose([*FOUR, EVERY_BATCH])
     forward = train.Classification.forward
 
     def exploding(task: train.Classification, x: Tensor) -> Tensor:
@@ -377,7 +377,7 @@ def test_a_run_that_diverges_after_it_went_on_diverges_as_an_undisturbed_one(mon
 
 
 def test_who_has_lost_the_run_writes_no_checkpoint_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = compose([*TWELVE, *FOUR, EVERY_BATCH])
+    config = compose([*FOUR, EVERY_BATCH])
     folder = RunFolder.of(config)
     step = train.Classification.training_step
 
@@ -393,36 +393,67 @@ def test_who_has_lost_the_run_writes_no_checkpoint_within_an_epoch(monkeypatch: 
     assert not list(folder.checkpoints.iterdir())
 
 
-def a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system's own: what is written for the third epoch goes to /dev/full."""
-    append = callbacks.EpochTable.on_train_epoch_end
+def fill_the_disk(patch: pytest.MonkeyPatch, name: str, time_of: int = 1) -> None:
+    """The system's own fault: what is written to files of that name goes to /dev/full, from some time on."""
+    opened, seen = Path.open, []
 
-    def appended(table: callbacks.EpochTable, trainer: object, task: train.Classification) -> None:
-        append(table, trainer, task)  # type: ignore[arg-type]
-        if task.current_epoch == 2:
-            for name in ("best.ckpt", "last.ckpt"):
-                scratch = table.path.parent / "checkpoints" / f".{name}.{os.getpid()}"
-                scratch.symlink_to("/dev/full")
+    def open_full(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if name in path.name and any(letter in mode for letter in "wax"):
+            seen.append(path)
+            if len(seen) >= time_of:
+                return opened(Path("/dev/full"), mode.replace("x", "w"), *rest, **options)
+        return opened(path, mode, *rest, **options)
 
-    monkeypatch.setattr(callbacks.EpochTable, "on_train_epoch_end", appended)
+    patch.setattr(Path, "open", open_full)
 
 
-def test_a_full_disk_is_said_and_leaves_the_last_good_checkpoint(
+@pytest.mark.parametrize(
+    "name",
+    [".gitignore", "owner.json", "train.log", "manifest.json", "metrics.csv", "best.ckpt", "last.ckpt",
+     "weights.safetensors", "result.json"],
+)  # fmt: skip
+def test_a_full_disk_at_any_stage_is_one_sentence_and_leaves_nothing_half_written(
+    name: str, output: Path, undisturbed_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = compose(ONE)
+    folder = RunFolder.of(config)
+    with monkeypatch.context() as patched:
+        fill_the_disk(patched, name)
+        assert main(["train", *ONE]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    assert "is full; make room" in said or "No space left on device" in said, said
+    left = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+    assert not any("/." in path for path in left), "scratch files are removed"
+    assert folder.result() is None and (name == "result.json" or not folder.weights.exists())
+    assert name not in (".gitignore", "owner.json") or not any(path.endswith(name) for path in left)
+    assert main(["train", *ONE]) == 0
+    assert came_out(config) == undisturbed_end(undisturbed_root, ONE, plateau=False)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "full"))
     with monkeypatch.context() as patched:
-        a_full_disk(patched)
+        fill_the_disk(patched, "last.ckpt", time_of=3)
         assert main(["train", *THREE_EPOCHS]) == 2
     folder = RunFolder.of(SHORT)
     said = f"the disk of {folder.path} is full; make room and type the same command again"
     assert said in capsys.readouterr().err
     assert folder.last_checkpoint is not None and resuming.damage(folder.last_checkpoint) is None
-    for scratch in folder.checkpoints.glob(".*"):  # there is room again
-        scratch.unlink()
     train.run(SHORT, echo=False)
-    assert (folder.path / "train.log").read_text().count("epoch 1/3") == 1
+    log = (folder.path / "train.log").read_text()
+    assert log.count("epoch 1/3") == log.count("epoch 2/3") == 1
     assert came_out(SHORT) == undisturbed(SHORT, tmp_path, monkeypatch)
+
+
+def test_a_full_disk_keeps_no_batch_half(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(train.Classification, "forward", lambda self, x: self.network(self.encoding(x)) * float("nan"))
+    fill_the_disk(monkeypatch, "diverged_batch.pt")
+    assert main(["train", *ONE]) == 2
+    assert "is full; make room" in capsys.readouterr().err
+    assert not list(RunFolder.of(compose(ONE)).path.glob("*diverged_batch*"))
 
 
 def test_a_full_disk_ends_no_sweep_although_not_even_the_failure_can_be_stored(
