@@ -17,7 +17,17 @@ from annotated_types import Ge, Gt, Unit
 
 from snn_exp import menu, rules
 from snn_exp.errors import UserError, unknown
-from snn_exp.registry import Count, Parameter, PartConfig, Scalar, parameters_of
+from snn_exp.registry import (
+    MAX_SEED,
+    Count,
+    Limit,
+    Parameter,
+    PartConfig,
+    Scalar,
+    parameters_of,
+    require_constraints,
+    shown,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +38,7 @@ class DepthConfig:
         num_layers: weight layers of the longest path.
     """
 
-    num_layers: Count = 8
+    num_layers: Annotated[Count, Limit(10_000, "building the network alone takes minutes")] = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,12 +68,12 @@ class TrainerConfig:
             like any other; results differ by rounding.
     """
 
-    max_epochs: Count = 12
+    max_epochs: Annotated[Count, Limit(100_000, "the smallest run takes days")] = 12
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["cpu", "gpu", "auto"] = "auto"
-    devices: Count = 1
+    devices: Annotated[Count, Limit(64, "no machine has as many, and a run stays on one machine")] = 1
     strategy: Literal["auto", "ddp"] = "auto"
-    num_threads: Count = 1
+    num_threads: Annotated[Count, Limit(1024, "OpenMP ends the process; more threads than cores only wait")] = 1
     test: bool = True
     progress: bool = True
     checkpoint_activations: bool = False
@@ -119,6 +129,8 @@ SETTINGS: dict[str, type] = {
 GROUPS = (*list(menu.REGISTRIES)[:3], "depth", *list(menu.REGISTRIES)[3:], "trainer", "logger", "energy")
 
 KEYS = ("seed", "teacher", "experiment")  # beside the groups
+
+_SEED = Parameter("seed", "int", 0, ge=0, limit=MAX_SEED.most, because=MAX_SEED.because)
 
 # What decides nothing about a result: a name, where it is logged, how it is priced.
 ASIDE = ("logger", "energy", "experiment")
@@ -270,9 +282,7 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
     _refuse_an_incomplete_profile(c)
     for group in GROUPS:
         c[group] = _checked_group(group, c[group])
-    seed = c["seed"]
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise UserError(f"seed={seed} is not allowed: seed must be an int >= 0; the default is seed=0")
+    c["seed"] = _SEED.checked(c["seed"])
     for rule in rules.RULES:
         rule(c)
     settings = {group: cls(**c[group]) for group, cls in SETTINGS.items()}
@@ -282,21 +292,26 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
 def _checked_group(group: str, given: Any) -> dict[str, Scalar]:
     """Known keys only, every value in its type and range, defaults filled in."""
     if not isinstance(given, Mapping):
-        raise UserError(f"{group}={given} is not allowed: choose an option, such as {group}={_first(group)}")
+        raise UserError(f"{group}={shown(given)} is not allowed: choose an option, such as {group}={_first(group)}")
     if group in SETTINGS:
-        parameters, head = _settings(group), {}
+        parameters, head, constraints = _settings(group), {}, ()
     else:
         options = menu.load()[group]
         name = str(given.get("name"))
         if name not in options:
             raise unknown(group, name, options, f"{group}={{}}")
-        parameters, head = options[name].parameters, {"name": name}
+        parameters, head, constraints = options[name].parameters, {"name": name}, options[name].constraints
     known = {p.name: p for p in parameters}
     for key in given:
         if key not in known and key not in head:
             owner = f"{group}={head['name']}" if head else group
             raise unknown(f"key of {owner}", key, known, f"{group}.{{}}=...")
-    return head | {p.name: p.checked(given.get(p.name, p.default), f"{group}.") for p in parameters}
+    where = f"{group}."
+    checked = {p.name: p.checked(given.get(p.name, p.default), where) for p in parameters}
+    for p in parameters:
+        p.require_a_float32(checked[p.name], where)
+    require_constraints(constraints, checked, where)
+    return head | checked
 
 
 @functools.cache

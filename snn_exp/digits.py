@@ -17,10 +17,11 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional
 
+from snn_exp import splits
 from snn_exp.datasets import DATASETS, Indices, Split, StratifiedTest, stratified
-from snn_exp.errors import UserError
-from snn_exp.registry import Count, Fraction
+from snn_exp.registry import Count, Fraction, Limit
 
+DIGITS_COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
 CANVAS = 16  # pixels a side
 STROKE = 4  # pixels a side of what a distractor shows of another scan
 
@@ -59,6 +60,11 @@ class Digits(StratifiedTest):
 
     defaults = {"max_shift": 1}
     embedded = True
+    image_shape = (1, 8, 8)
+    class_counts = DIGITS_COUNTS
+
+    def _expected_shape(self) -> tuple[int, int, int]:
+        return (1, 8, 8)  # of the scans
 
     def _read(self, *, train: bool) -> Split:
         images, labels = read_digits()
@@ -101,14 +107,11 @@ class Digits200(Digits):
         self, root: Path, seed: int, num_steps: int = 1, *, num_train: Annotated[int, Ge(10)] = 200, **parent: Any
     ) -> None:
         super().__init__(root, seed, num_steps, **parent)
-        most = len(self.train) - self.num_classes  # what is left out has every class, too
-        if num_train > most:
-            raise UserError(
-                f"dataset.num_train={num_train} is more than {most}, the most that can be drawn from "
-                f"{len(self.train)} training images; type dataset.num_train={most}, or dataset=digits for all of them"
-            )
+        splits.require_num_train(num_train, len(self.train), self.num_classes)
         labels = self.train.labels.numpy()
-        _, chosen = stratified(labels, np.arange(len(labels)), num_train, seed)
+        _, chosen = stratified(
+            labels, np.arange(len(labels)), num_train, seed, part=splits.TRAINING, num_classes=self.num_classes
+        )
         self.train = self.train.at(chosen)
 
 
@@ -139,6 +142,8 @@ class DigitsClutter(Digits):
         ((1, 16, 16), 2156, 269, 450)
     """
 
+    image_shape = (1, CANVAS, CANVAS)
+
     def __init__(
         self,
         root: Path,
@@ -146,7 +151,7 @@ class DigitsClutter(Digits):
         num_steps: int = 1,
         *,
         difficulty: Fraction = 0.4,
-        copies: Count = 2,
+        copies: Annotated[Count, Limit(1000, "the images take more than a GiB")] = 2,
         **parent: Any,
     ) -> None:
         super().__init__(root, seed, num_steps, **parent)

@@ -13,7 +13,9 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from snn_exp.errors import UserError
-from snn_exp.registry import Registry
+from snn_exp.registry import Limit, Registry
+
+Steps = Annotated[int, Ge(1), Limit(10_000, "each layer keeps every one of them for the backward pass")]
 
 ENCODINGS: Registry[Encoding] = Registry("encoding", traits=("min_steps", "has_time"))
 
@@ -32,7 +34,7 @@ class Encoding(nn.Module, ABC):
     version: ClassVar[int] = 1
 
     def __init__(
-        self, pixel_mean: float = 0.0, pixel_std: float = 1.0, *, num_steps: Annotated[int, Ge(1)] | None = None
+        self, pixel_mean: float = 0.0, pixel_std: float = 1.0, *, num_steps: Steps | None = None
     ) -> None:
         super().__init__()
         self.pixel_mean = pixel_mean

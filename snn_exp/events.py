@@ -16,13 +16,13 @@ from annotated_types import Unit
 
 from snn_exp.camera import POSITIONS_A_SACCADE, SACCADE_US, Arrays, Events, binned, cached, film, sense
 from snn_exp.datasets import DATASETS as DATASETS  # handed on, so that a reader of this file's finds all of them
-from snn_exp.datasets import Dataset, Fetched, Mirrored, OfficialTest, Split, StratifiedTest, in_words
-from snn_exp.digits import read_digits
+from snn_exp.datasets import MNIST_COUNTS, Dataset, Fetched, Mirrored, OfficialTest, Split, StratifiedTest, in_words
+from snn_exp.digits import DIGITS_COUNTS, read_digits
 from snn_exp.errors import UserError
-from snn_exp.registry import Count, NonNegative, PartConfig, Positive
+from snn_exp.registry import Below, Count, Limit, NonNegative, PartConfig, Positive
 
 SHUFFLE_SEED = 2_059  # of the shuffled-time control; any number will do, and this one must stay
-Pixels = Annotated[Count, Unit("pixels")]
+Pixels = Annotated[Count, Unit("pixels"), Limit(1024, "no event camera here has as many")]
 
 
 class EventDataset(Dataset):
@@ -35,6 +35,7 @@ class EventDataset(Dataset):
     """
 
     has_time = True
+    image_shape = (2, 0, 0)
     pixel_mean = 0.0  # counts are read as they are
     pixel_std = 1.0
 
@@ -53,6 +54,9 @@ class EventDataset(Dataset):
         self.frames = frames
         self.shuffle_time = shuffle_time
         super().__init__(root, seed, num_steps, **parent)
+
+    def _expected_shape(self) -> tuple[int, int, int]:
+        return (2, self.size, self.size)
 
     def _as_split(self, counts_NT2HW: npt.NDArray[np.int16], labels: npt.NDArray[np.int64]) -> Split:
         """The frames as they were asked for."""
@@ -102,6 +106,14 @@ class DigitsDVS(EventDataset, StratifiedTest):
 
     defaults = {"size": 10, "max_shift": 1}
     embedded = True
+    class_counts = DIGITS_COUNTS
+    constraints = (
+        Below(
+            "2 amplitude",
+            "size",
+            "{amplitude} leaves no room for the digit in {size}; the amplitude must be below half the size",
+        ),
+    )
 
     def __init__(
         self,
@@ -120,11 +132,6 @@ class DigitsDVS(EventDataset, StratifiedTest):
         super().__init__(root, seed, num_steps, **parent)
 
     def _read(self, *, train: bool) -> Split:
-        if 2 * self.amplitude >= self.size:
-            raise UserError(
-                f"dataset.amplitude={self.amplitude} leaves no room for the digit in dataset.size={self.size}; the "
-                f"amplitude must be below half the size"
-            )
         images_NHW, labels = read_digits()
         key = {name: getattr(self, name) for name in ("version", "size", "amplitude", "threshold", "darkness")}
 
@@ -232,6 +239,7 @@ class NMNIST(TonicDataset, OfficialTest):
 
     defaults = {"size": 34, "max_shift": 2}
     sensor_size = 34
+    class_counts = MNIST_COUNTS
     files = "NMNIST/Train/ and NMNIST/Test/ with a folder of .bin files a digit, 0 to 9"
 
 
@@ -284,6 +292,7 @@ class CIFAR10DVS(TonicDataset, StratifiedTest, Mirrored):
     """
 
     defaults = {"size": 48, "max_shift": 4}
+    class_counts = (1000,) * 10
     files = "CIFAR10DVS/ with a folder of .aedat4 files a class, airplane to truck"
 
 

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from snn_exp.datasets import Dataset, Split, as_float
 from snn_exp.errors import UserError
+from snn_exp.splits import num_left_out
 
 EVAL_BATCH_SIZE = 256
 
@@ -67,8 +68,7 @@ class EpochSampler(Sampler[BatchIndex]):
         return (self.num_samples - self._num_dropped() - 1) % self.batch_size + 1
 
     def _num_dropped(self) -> int:
-        lonely = self.seed is not None and self.num_samples > 1 and self.num_samples % self.batch_size == 1
-        return 1 if lonely and self.batch_size > 1 else 0
+        return 0 if self.seed is None else num_left_out(self.num_samples, self.batch_size)
 
     def __len__(self) -> int:
         return -(-(self.num_samples - self._num_dropped()) // self.batch_size)

@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from snn_exp.registry import Option, Parameter, Registry
+from snn_exp.registry import Below, Option, Parameter, Registry
 
 # kind -> (module, name of its registry), in the order in which people read a config
 REGISTRIES = {
@@ -95,6 +95,7 @@ def _to_plain(menu: Menu) -> dict[str, Any]:
 def _from_plain(plain: dict[str, Any]) -> Menu:
     def option(o: dict[str, Any]) -> Option:
         parameters = tuple(Parameter(**{**p, "choices": tuple(p["choices"])}) for p in o["parameters"])
-        return Option(**{**o, "parameters": parameters})
+        constraints = tuple(Below(**c) for c in o["constraints"])
+        return Option(**{**o, "parameters": parameters, "constraints": constraints})
 
     return {kind: {name: option(o) for name, o in options.items()} for kind, options in plain.items()}

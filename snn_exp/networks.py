@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,9 +20,10 @@ from snn_exp.blocks import RESIDUALS, Block, Place
 from snn_exp.dynamics import over_time
 from snn_exp.errors import UserError
 from snn_exp.layers import Conv2d, FeatureShape, Linear, PartFactories, named_chain
-from snn_exp.registry import Count, PartConfig, Registry
+from snn_exp.registry import Count, Limit, PartConfig, Registry
 from snn_exp.weights import NoWeightQuant
 
+Width = Annotated[Count, Limit(16_384, "the weights between two layers take a GiB and more")]
 MakeBlock = Callable[[PartFactories, FeatureShape, int, int, int], Block]
 
 
@@ -40,6 +41,8 @@ class Network(nn.Module, ABC):
     layers_step: ClassVar[int] = 1
     layers_offset: ClassVar[int] = 2
     has_blocks: ClassVar[bool] = False
+    # stage s has 2^s width channels on maps of 1 / 2^s the side; 0: no maps, width units a layer; None: not known
+    num_stages: ClassVar[int | None] = None
     version: ClassVar[int] = 1
 
     @abstractmethod
@@ -51,7 +54,7 @@ class Network(nn.Module, ABC):
         """The modules in a row that make up the depth: between them a single tensor flows."""
 
 
-NETWORKS: Registry[Network] = Registry("network", traits=("layers_step", "layers_offset", "has_blocks"))
+NETWORKS: Registry[Network] = Registry("network", traits=("layers_step", "layers_offset", "has_blocks", "num_stages"))
 
 
 class MeanOverTimeAndSpace(nn.Module):
@@ -91,6 +94,7 @@ class ResNet(Network):
 
     layers_step = 6
     has_blocks = True
+    num_stages = 3
 
     def __init__(
         self,
@@ -100,7 +104,7 @@ class ResNet(Network):
         num_layers: int,
         residual: PartConfig,
         *,
-        width: Count = 16,
+        width: Width = 16,
         readout: Literal["membrane", "spikes"] | None = None,
     ) -> None:
         super().__init__()
@@ -182,6 +186,7 @@ class VGG(Network):
     """
 
     layers_offset = 3
+    num_stages = 3
 
     def __init__(
         self,
@@ -191,7 +196,7 @@ class VGG(Network):
         num_layers: int,
         residual: PartConfig,
         *,
-        width: Count = 16,
+        width: Width = 16,
     ) -> None:
         super().__init__()
         num_convs = num_layers - 1
@@ -256,6 +261,7 @@ class MLP(Network):
     """
 
     layers_offset = 1
+    num_stages = 0
 
     def __init__(
         self,
@@ -265,7 +271,7 @@ class MLP(Network):
         num_layers: int,
         residual: PartConfig,
         *,
-        width: Count = 128,
+        width: Width = 128,
     ) -> None:
         super().__init__()
         if num_layers < 2:

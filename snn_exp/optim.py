@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from torch import nn
 from torch.optim import lr_scheduler
 
-from snn_exp.registry import Count, Fraction, NonNegative, Positive, Registry
+from snn_exp.registry import Below, Count, Fraction, Limit, NonNegative, Positive, Registry
+
+Decay = Annotated[float, Interval(ge=0, lt=1)]
 
 OPTIMS: Registry[Optim] = Registry("optim")
 
@@ -44,7 +47,7 @@ class Optim(ABC):
         *,
         lr: Positive = 5e-3,
         weight_decay: NonNegative = 1e-3,
-        batch_size: Count = 32,
+        batch_size: Annotated[Count, Limit(1_000_000, "no data set here has as many samples")] = 32,
         schedule: Literal["constant", "cosine", "onecycle"] = "onecycle",
         warmup: Fraction = 0.1,
         clip_norm: NonNegative = 5.0,
@@ -132,7 +135,7 @@ class AdamW(Optim):
         [0.001, 0.0]
     """
 
-    def __init__(self, *, beta1: Fraction = 0.9, beta2: Fraction = 0.999, **common: Any) -> None:
+    def __init__(self, *, beta1: Decay = 0.9, beta2: Decay = 0.999, **common: Any) -> None:
         super().__init__(**common)
         self.betas = (beta1, beta2)
 
@@ -161,6 +164,16 @@ class SGD(Optim):
         >>> optimizer.param_groups[0]["nesterov"]
         True
     """
+
+    constraints = (
+        Below(
+            "0",
+            "momentum",
+            "{nesterov} looks ahead along the velocity and {momentum} keeps none; type optim.nesterov=false, or "
+            "optim.momentum=0.9",
+            when="nesterov",
+        ),
+    )
 
     def __init__(self, *, momentum: Fraction = 0.9, nesterov: bool = True, **common: Any) -> None:
         super().__init__(**common)

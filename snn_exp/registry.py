@@ -21,7 +21,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Generic, TypeVar, Union
 
 import docstring_parser
@@ -30,6 +30,59 @@ from annotated_types import Ge, Gt, Interval, Le, Lt, Unit
 from snn_exp.errors import UserError, unknown
 
 Scalar = bool | int | float | str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """The largest value that makes sense, as a mark in a parameter's annotation.
+
+    Args:
+        most: the value.
+        because: what a larger one would take, after "or ".
+    """
+
+    most: int
+    because: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Below:
+    """A constraint between parameters of one part: left < right.
+
+    A part lists its constraints in the class attribute `constraints`; its constructor and the config hold them alike.
+
+    Args:
+        left: a sum of terms, each a number, a parameter, or both, such as "2 amplitude" or "a + b".
+        right: likewise.
+        otherwise: the sentence where it does not hold; {a} stands for "neuron.a=1.0".
+        when: a switch of the part; where it is off, anything goes.
+
+    Example:
+        >>> Below("a + 2 b", "1", "{a} and {b} are too much").refusal({"a": 0.5, "b": 0.25}, "toy.")
+        'toy.a=0.5 and toy.b=0.25 are too much'
+        >>> Below("a + 2 b", "1", "{a} and {b} are too much").refusal({"a": 0.5, "b": 0.125}, "toy.") is None
+        True
+    """
+
+    left: str
+    right: str
+    otherwise: str
+    when: str = ""
+
+    def refusal(self, values: Mapping[str, Any], where: str) -> str | None:
+        """The sentence, or None where the constraint holds."""
+        if (self.when and not values[self.when]) or _sum(self.left, values) < _sum(self.right, values):
+            return None
+        return self.otherwise.format(**{name: f"{where}{name}={value}" for name, value in values.items()})
+
+
+def _sum(side: str, values: Mapping[str, Any]) -> float:
+    return sum(
+        math.prod(float(values[word] if word.isidentifier() else word) for word in term.split())
+        for term in side.split("+")
+    )
+
+
 PartConfig = Mapping[str, Scalar]  # {"name": "lif", "tau": 2.0, ...}: one group of a resolved config
 
 Positive = Annotated[float, Gt(0)]
@@ -38,6 +91,10 @@ Fraction = Annotated[float, Interval(ge=0, le=1)]
 OpenFraction = Annotated[float, Interval(gt=0, lt=1)]
 TimeConstant = Annotated[float, Gt(1), Unit("steps")]
 Count = Annotated[int, Ge(1)]
+MAX_SEED = Limit(2**32 - 1, "numpy and scikit-learn refuse it")
+Seed = Annotated[int, Ge(0), MAX_SEED]
+
+FLOAT32 = (1e-15, 1e15)  # sizes whose squares float32 still holds
 
 _SCALARS = {bool: "bool", int: "int", float: "float", str: "str"}
 
@@ -57,16 +114,22 @@ class Parameter:
     le: float | None = None
     unit: str = ""
     doc: str = ""
+    limit: int | None = None  # the largest value that makes sense
+    because: str = ""
 
     @property
     def allowed(self) -> str:
         """The allowed values in words, such as 'a float > 1 [steps]'."""
+        return self._in_words() if self.limit is None else dataclasses.replace(self, le=self.limit)._in_words()
+
+    def _in_words(self) -> str:
+        """As `allowed`, without the limit."""
         if self.type == "choice":
             words = "one of " + ", ".join(self.choices)
         else:
             words = f"{'an' if self.type == 'int' else 'a'} {self.type}"
             signs = ((">", self.gt), (">=", self.ge), ("<", self.lt), ("<=", self.le))
-            bounds = [f"{sign} {bound:g}" for sign, bound in signs if bound is not None]
+            bounds = [f"{sign} {_number(bound)}" for sign, bound in signs if bound is not None]
             words += " " + " and ".join(bounds) if bounds else ""
         return words + (f" [{self.unit}]" if self.unit else "") + (" or null" if self.optional else "")
 
@@ -80,7 +143,7 @@ class Parameter:
         if value is None and self.optional:
             return None
         if self.type == "float" and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            value = float(value) if abs(value) < 2**1023 else math.copysign(math.inf, value)
         fits = {
             "bool": isinstance(value, bool),
             "int": isinstance(value, int) and not isinstance(value, bool),
@@ -96,13 +159,45 @@ class Parameter:
                 and (self.le is None or value <= self.le)
             )
         if not fits:
-            shown = "null" if value is None else value
-            name = f"{where}{self.name}"
-            default = "null" if self.default is None else self.default
-            raise UserError(
-                f"{name}={shown} is not allowed: {name} must be {self.allowed}; the default is {name}={default}"
-            )
+            words = self._in_words()
+            if isinstance(value, float) and not math.isfinite(value):
+                words = words.replace("a float", "a finite float")
+            raise self._not_allowed(value, where, f"be {words}")
+        if self.limit is not None and typing.cast(int, value) > self.limit:
+            raise self._not_allowed(value, where, f"be at most {self.limit}, or {self.because}")
         return typing.cast(Scalar, value)
+
+    def require_a_float32(self, value: Scalar, where: str) -> None:
+        """For what a network computes with.
+
+        Raises:
+            UserError: a number so large or so near 0 that float32 would make infinity or 0 of it or of its square.
+        """
+        if isinstance(value, float) and value and not FLOAT32[0] <= abs(value) <= FLOAT32[1]:
+            sizes = " to ".join(f"{size:g}" for size in FLOAT32)
+            raise self._not_allowed(value, where, f"be 0 or of a size that float32 computes with, {sizes}")
+
+    def _not_allowed(self, value: Any, where: str, must: str) -> UserError:
+        name = f"{where}{self.name}"
+        default = "null" if self.default is None else self.default
+        return UserError(f"{name}={shown(value)} is not allowed: {name} must {must}; the default is {name}={default}")
+
+
+def shown(value: Any) -> str:
+    """A value in a message, cut short where it is long.
+
+    Example:
+        >>> shown(None), shown(10**5000), shown("x" * 100)
+        ('null', 'an int of 16610 bits', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...')
+    """
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"an int of {value.bit_length()} bits"
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _number(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +210,7 @@ class Option:
     parameters: tuple[Parameter, ...]
     traits: Mapping[str, Any]
     version: int = 1
+    constraints: tuple[Below, ...] = ()
 
     def parameter(self, name: str) -> Parameter | None:
         """The parameter of that name, or None."""
@@ -183,6 +279,8 @@ def _parameter(cls: type, p: inspect.Parameter, hint: Any) -> Parameter:
                 bounds[type(part).__name__.lower()] = getattr(part, type(part).__name__.lower())
             elif isinstance(part, Unit):
                 bounds["unit"] = part.unit
+            elif isinstance(part, Limit):
+                bounds |= {"limit": part.most, "because": part.because}
     default = float(p.default) if kind == "float" and p.default is not None else p.default
     return Parameter(p.name, kind, default, optional, tuple(choices), **bounds)
 
@@ -222,7 +320,7 @@ class Registry(Generic[P]):
         def decorate(cls: type[P]) -> type[P]:
             if name in self._classes:
                 raise ValueError(f"two classes want to be the {self.kind} {name!r}: {self._classes[name]}, {cls}")
-            _check_in_constructor(cls)
+            _check_in_constructor(cls, f"{self.kind}.")
             self._classes[name] = cls
             return cls
 
@@ -232,6 +330,11 @@ class Registry(Generic[P]):
         if name not in self._classes:
             raise unknown(self.kind, name, self._classes, f"{self.kind}={{}}")
         return self._classes[name]
+
+    def name_of(self, cls: type) -> str:
+        """The name under which a class, or the nearest of its parents that has one, was registered."""
+        names = {registered: name for name, registered in self._classes.items()}
+        return next((names[ancestor] for ancestor in cls.__mro__ if ancestor in names), cls.__name__)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._classes)
@@ -253,18 +356,35 @@ class Registry(Generic[P]):
             parameters=parameters_of(cls),
             traits={trait: getattr(cls, trait) for trait in self.traits},
             version=getattr(cls, "version", 1),
+            constraints=constraints_of(cls),
         )
 
 
-def _check_in_constructor(cls: type) -> None:
-    """Wraps __init__ so that defaults and ranges are those of the schema however the part is built."""
-    parameters = parameters_of(cls)
+def constraints_of(cls: type) -> tuple[Below, ...]:
+    """The constraints of a class and of its parents."""
+    return tuple(c for ancestor in cls.__mro__ for c in vars(ancestor).get("constraints", ()))
+
+
+def require_constraints(constraints: Iterable[Below], values: Mapping[str, Any], where: str) -> None:
+    """
+    Raises:
+        UserError: one of them does not hold.
+    """
+    for constraint in constraints:
+        if refusal := constraint.refusal(values, where):
+            raise UserError(refusal)
+
+
+def _check_in_constructor(cls: type, where: str) -> None:
+    """Wraps __init__ so that defaults, ranges and constraints are those of the schema however the part is built."""
+    parameters, constraints = parameters_of(cls), constraints_of(cls)
     init = cls.__init__  # type: ignore[misc]
 
     @functools.wraps(init)
     def checked_init(self: Any, *args: Any, **kwargs: Any) -> None:
         for p in parameters:
             kwargs[p.name] = p.checked(kwargs.get(p.name, p.default))
+        require_constraints(constraints, kwargs, where)
         init(self, *args, **kwargs)
 
     cls.__init__ = checked_init  # type: ignore[misc]

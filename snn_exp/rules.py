@@ -6,11 +6,12 @@ says what to type instead, and comes after those whose answers it needs.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from snn_exp import menu
+from snn_exp import footprint, menu, splits
 from snn_exp.errors import UserError
 from snn_exp.registry import Option, Scalar
 
@@ -244,6 +245,108 @@ def _refuse_beside(asked: str, refused: Mapping[str, bool]) -> None:
             raise UserError(f"{what} does not go with {asked}; leave one of the two out")
 
 
+def _refuse_groups_that_do_not_divide(c: dict[str, Any]) -> None:
+    parameter, width = _trait(c, "norm", "divides_channels"), c["network"].get("width")
+    if not parameter or width is None:
+        return
+    groups = c["norm"][parameter]
+    if width % groups:
+        nearest = max(n for n in range(1, min(width, groups) + 1) if width % n == 0)
+        raise UserError(
+            f"norm.{parameter}={groups} does not divide the {width} channels of network.width={width}; type "
+            f"norm.{parameter}={nearest}, or network.width={groups * max(1, round(width / groups))}"
+        )
+
+
+def _refuse_a_variance_of_one_value(c: dict[str, Any]) -> None:
+    """A norm that takes a variance makes a constant of a single value, or ends in an error of torch."""
+    axes, shape, num_stages = _trait(c, "norm", "variance_over"), _sample_shape(c), _trait(c, "network", "num_stages")
+    if not axes or shape is None or num_stages is None:
+        return
+    norm, width = c["norm"]["name"], c["network"]["width"]
+    steps, batch_size = c["encoding"]["num_steps"], c["optim"]["batch_size"]
+    for channels, h, w in footprint.maps(shape, width, num_stages):
+        groups = c["norm"].get("num_groups", 1)
+        sizes = {"T": steps, "B": batch_size, "C": channels, "C/num_groups": channels // groups, "H": h, "W": w}
+        if math.prod(sizes[axis] for axis in axes.split(",")) < 2:
+            given = [f"network={c['network']['name']}"]
+            given += [f"encoding.num_steps={steps}"] if "T" in axes.split(",") else []
+            given += [f"optim.batch_size={batch_size}"] if "B" in axes else []
+            given += [f"network.width={width}"] if "C" in axes else []
+            given += [f"norm.num_groups={groups}"] if groups > 1 else []
+            mend = "optim.batch_size=2 or more" if "B" in axes else "a larger network.width or fewer groups"
+            raise UserError(
+                f"norm={norm} takes the variance over {axes}, and with {', '.join(given)} that is of a single value, "
+                f"which has none; type {mend}, or norm=none"
+            )
+
+
+def _sample_shape(c: dict[str, Any]) -> tuple[int, int, int] | None:
+    return footprint.sample_shape(c["dataset"], _trait(c, "dataset", "image_shape"))
+
+
+def _training_counts(c: dict[str, Any]) -> list[int] | None:
+    """Training samples of each class; None where only the files know."""
+    class_counts = _trait(c, "dataset", "class_counts")
+    return None if class_counts is None else splits.training_counts(class_counts, c["dataset"])
+
+
+def _refuse_parts_without_every_class(c: dict[str, Any]) -> None:
+    _training_counts(c)
+
+
+def _refuse_shares_without_a_sample(c: dict[str, Any]) -> None:
+    counts, batch_size, devices = _training_counts(c), c["optim"]["batch_size"], c["trainer"]["devices"]
+    if counts is not None and (smallest := splits.smallest_batch(sum(counts), batch_size)) < devices:
+        raise UserError(
+            f"the last batch of an epoch has {smallest} of the {sum(counts)} training samples and "
+            f"trainer.devices={devices} share it; type trainer.devices={smallest} or fewer, or another optim.batch_size"
+        )
+
+
+def _refuse_shifts_beyond_the_image(c: dict[str, Any]) -> None:
+    shape, shift = _sample_shape(c), c["dataset"].get("max_shift", 0)
+    if shape is not None and shift >= max(1, min(shape[1:])):
+        raise UserError(
+            f"dataset.max_shift={shift} moves an image of {shape[1]} x {shape[2]} pixels out of sight; type "
+            f"dataset.max_shift={min(shape[1:]) // 4}, or at most {min(shape[1:]) - 1}"
+        )
+
+
+def _refuse_what_no_machine_holds(c: dict[str, Any]) -> None:
+    needed = least_memory(c)
+    if needed is not None and needed.total > footprint.LIMIT:
+        raise UserError(
+            f"a training step would take at least {footprint.in_gib(needed.total)} of memory ({needed}), and "
+            f"{footprint.in_gib(footprint.LIMIT)} are the limit; type a smaller network.width, depth, "
+            f"encoding.num_steps or optim.batch_size"
+        )
+
+
+def num_train(c: Mapping[str, Any]) -> int | None:
+    """Training samples; None where only the files know."""
+    counts = _training_counts(dict(c))
+    return None if counts is None else sum(counts)
+
+
+def least_memory(c: Mapping[str, Any]) -> footprint.Footprint | None:
+    """What a training step takes at least; None where the data or the network do not say their shapes."""
+    plain = dict(c)
+    shape, num_stages = _sample_shape(plain), _trait(plain, "network", "num_stages")
+    if shape is None or num_stages is None:
+        return None
+    known = num_train(c)
+    return footprint.least(c, shape, num_stages, c["optim"]["batch_size"] if known is None else known)
+
+
+def _refuse_precisions_of_other_devices(c: dict[str, Any]) -> None:
+    if c["trainer"]["precision"] == "16-mixed" and c["trainer"]["accelerator"] == "cpu":
+        raise UserError(
+            "trainer.precision=16-mixed needs a GPU, and trainer.accelerator is cpu; type trainer.precision=bf16-mixed, "
+            "or leave trainer.accelerator out"
+        )
+
+
 # over values that were checked one by one
 RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_an_encoding_of_other_data,
@@ -259,4 +362,11 @@ RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_idle_devices,
     _refuse_seeds_that_cannot_be_vectorized,
     _refuse_what_cannot_be_compiled,
+    _refuse_groups_that_do_not_divide,
+    _refuse_a_variance_of_one_value,
+    _refuse_parts_without_every_class,
+    _refuse_shifts_beyond_the_image,
+    _refuse_what_no_machine_holds,
+    _refuse_shares_without_a_sample,
+    _refuse_precisions_of_other_devices,
 )

@@ -74,7 +74,7 @@ def run(
     if (stored := folder.result()) is not None and folder.is_complete(config):
         DataAtHand().require(folder, config)
         return stored
-    _require_devices(config.trainer)
+    require_devices(config.trainer)
     with _a_full_disk_in_words(folder), owning(folder.path) as ownership:
         if config.trainer.devices > 1 and folder.result() is None:
             together(config.trainer.devices, _run_one_of, config, folder, ownership.token, echo, live)
@@ -254,7 +254,12 @@ def require_stackable(config: ExperimentConfig) -> None:
         )
 
 
-def _require_devices(trainer: TrainerConfig) -> None:
+def require_devices(trainer: TrainerConfig) -> None:
+    """For what a run asks of this machine.
+
+    Raises:
+        UserError: it has not the devices, the precision or the compiler.
+    """
     if trainer.accelerator == "gpu" and not torch.accelerator.is_available():
         raise UserError(
             "trainer.accelerator=gpu, and torch finds no GPU on this machine; leave it out, or type "
@@ -271,6 +276,11 @@ def _require_devices(trainer: TrainerConfig) -> None:
         raise UserError(
             "trainer.precision=bf16-mixed, and this GPU does not compute in bfloat16; type trainer.precision=16-mixed, "
             "32-true, or trainer.accelerator=cpu"
+        )
+    if trainer.precision == "16-mixed" and not on_a_gpu:
+        raise UserError(
+            "trainer.precision=16-mixed needs a GPU, and this run would compute on a CPU, in bfloat16 under that name; "
+            "type trainer.precision=bf16-mixed"
         )
     if trainer.compile:
         require_compiler("cuda" if on_cuda else "cpu")

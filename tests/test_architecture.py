@@ -20,6 +20,8 @@ ORDER = [
     "files_read",
     "stored",
     "registry",
+    "splits",
+    "footprint",
     "shares",
     "dynamics",
     "surrogates",
@@ -71,6 +73,7 @@ ORDER = [
     "runs",
     "cells",
     "plan",
+    "preflight",
     "progress",
     "launch",
     "study",
@@ -129,7 +132,8 @@ ORDER = [
 
 TORCH_FREE = ["errors", "escaping", "interrupts", "command_line", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "hydra_tree", "config_files", "compose", "hydra_flags", "ownership", "results", "same_data", "filters", "stats", "report", "runs", "cells",
               "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
-              "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard"]  # fmt: skip
+              "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard",
+              "splits", "footprint", "preflight"]  # fmt: skip
 
 
 def imports(source: str) -> list[tuple[str, int]]:

@@ -77,7 +77,7 @@ def train(arguments: Sequence[str]) -> int:
 
 
 def _train(sweep: Sweep, configs: list[ExperimentConfig], options: argparse.Namespace) -> int:
-    from snn_exp import results
+    from snn_exp import preflight, results
 
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
     todo = [config for config in configs if options.rerun or not folders[config.run_id].is_complete(config)]
@@ -85,8 +85,9 @@ def _train(sweep: Sweep, configs: list[ExperimentConfig], options: argparse.Name
         if config not in todo and (note := folders[config.run_id].check_stored(config)):
             say(note)
     for config in todo:
-        results.teacher_of(config)  # refuses one that cannot teach it, before anything is trained
-        _require_kernels(config)
+        preflight.require(config)
+    for sentence in preflight.warnings(todo):
+        say(f"snn-exp: warning: {sentence}", file=sys.stderr)
     require_data(todo)
     results.require_writable(results.output_root())
     if options.rerun:
@@ -96,13 +97,6 @@ def _train(sweep: Sweep, configs: list[ExperimentConfig], options: argparse.Name
         return _train_many(sweep, configs, todo, options.config_dir)
     again = command_line("train", options.overrides, options.config_dir)
     return _train_one(configs[0], again, cached=not todo)
-
-
-def _require_kernels(config: ExperimentConfig) -> None:
-    if config.trainer.kernels == "fused":
-        from snn_exp.train import kernels_of
-
-        kernels_of(config)  # refuses what they cannot do
 
 
 def _train_one(config: ExperimentConfig, again: str, *, cached: bool) -> int:
@@ -154,8 +148,9 @@ def plan(arguments: Sequence[str]) -> int:
     )
     given = parser.parse_intermixed_args(arguments)
 
-    from snn_exp import cells, compose, report
+    from snn_exp import cells, compose, preflight, report
     from snn_exp import plan as planning
+    from snn_exp.results import RunFolder
     from snn_exp.study import names
 
     if given.overrides[:1] and given.overrides[0] in names():
@@ -166,6 +161,14 @@ def plan(arguments: Sequence[str]) -> int:
             say(f"snn-exp: refused {' '.join(cell.overrides)}: {cell.refusal}", file=sys.stderr)
     allowed = [cell.config for cell in sweep.cells if cell.config]
     configs = cells.once_each(allowed)
+    num_same = len(allowed) - len(configs)
+    stopped = {c.run_id: why for c in configs if not RunFolder.of(c).is_complete(c) and (why := preflight.refusal(c))}
+    for config in configs:
+        if config.run_id in stopped:
+            say(f"snn-exp: refused {config.label}: {stopped[config.run_id]}", file=sys.stderr)
+    configs = [config for config in configs if config.run_id not in stopped]
+    for sentence in preflight.warnings(configs):
+        say(f"snn-exp: warning: {sentence}", file=sys.stderr)
     stored = report.stored_results()
     estimates = {config.run_id: planning.seconds(config, stored) for config in configs}
     if given.calibrate:
@@ -173,10 +176,10 @@ def plan(arguments: Sequence[str]) -> int:
         require_data(unknown)
         estimates |= _calibrated(unknown)
     wide_console(160).print(planning.table(configs, estimates))
-    print(planning.total(configs, estimates, len(allowed) - len(configs)))
-    refused = len(allowed) < len(sweep.cells)
+    print(planning.total(configs, estimates, num_same))
+    refused = bool(stopped) or len(allowed) < len(sweep.cells)
     flags = [*(["-m"] if given.multirun else []), *(["--skip-refused"] if refused else [])]
-    if allowed:
+    if configs:
         say(f"runs it: {command_line('train', given.overrides, given.config_dir, flags)}")
     return 2 if refused else 0
 

@@ -14,9 +14,8 @@ from annotated_types import Unit
 from torch import Tensor, nn
 
 from snn_exp.dynamics import State
-from snn_exp.errors import UserError
 from snn_exp.neurons.neuron import NEURONS, StepwiseNeuron
-from snn_exp.registry import Fraction, OpenFraction, Positive, TimeConstant
+from snn_exp.registry import Below, Fraction, OpenFraction, Positive, TimeConstant
 
 MembraneVoltage = Annotated[float, Unit("membrane units")]
 
@@ -30,7 +29,15 @@ class IntegratingNeuron(StepwiseNeuron):
         detach_reset: no gradient through the reset.
     """
 
-    scales_with_input: ClassVar[tuple[str, ...]] = ("v_threshold", "v_reset")
+    scales_with_input: ClassVar[tuple[str, ...] | None] = ("v_threshold", "v_reset")
+    constraints = (
+        Below(
+            "v_reset",
+            "v_threshold",
+            "{v_reset} is not below {v_threshold}, so a neuron at rest would fire at every step; type a smaller "
+            "neuron.v_reset, such as neuron.v_reset=0",
+        ),
+    )
 
     def __init__(
         self,
@@ -41,11 +48,6 @@ class IntegratingNeuron(StepwiseNeuron):
         **threshold: Any,
     ) -> None:
         super().__init__(*supplied, **threshold)
-        if v_reset >= self.v_threshold.max():
-            raise UserError(
-                f"v_reset={v_reset:g} is not below v_threshold={self.v_threshold.max():g}, so a neuron at rest would "
-                f"fire at every step; type a smaller v_reset"
-            )
         self.v_reset: float | Tensor = v_reset  # a tensor once a norm is folded into the neuron
         self.reset = reset
         self.detach_reset = detach_reset

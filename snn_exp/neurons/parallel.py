@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from snn_exp.neurons.neuron import NEURONS, Neuron
-from snn_exp.registry import Count
+from snn_exp.registry import Count, Limit
 
 
 class ParallelNeuron(Neuron):
@@ -113,7 +113,7 @@ class SlidingPSN(ParallelNeuron):
         tensor([0., 1., 0.])
     """
 
-    def __init__(self, *supplied: Any, order: Count = 2, **threshold: Any) -> None:
+    def __init__(self, *supplied: Any, order: Annotated[Count, Limit(10_000, "no run has as many steps")] = 2, **threshold: Any) -> None:
         super().__init__(*supplied, **threshold)
         self.w = nn.Parameter(0.5 ** torch.arange(order))
         self.b = nn.Parameter(torch.zeros(()))

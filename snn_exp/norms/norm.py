@@ -16,7 +16,7 @@ from snn_exp.registry import Registry
 
 FeatureShape = tuple[int, ...]
 
-NORMS: Registry[Norm] = Registry("norm", traits=("placements",))
+NORMS: Registry[Norm] = Registry("norm", traits=("placements", "divides_channels", "variance_over"))
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Norm(nn.Module, ABC):
     """
 
     placements: ClassVar[tuple[str, ...]] = ("current",)
+    divides_channels: ClassVar[str] = ""  # the parameter that must divide the number of channels, if there is one
+    variance_over: ClassVar[str] = ""  # the axes whose values it takes a variance of in training: one alone has none
     trains_on_running_statistics: ClassVar[bool] = False  # then a second forward in training differs from the first
     version: ClassVar[int] = 1
 

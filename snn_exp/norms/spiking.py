@@ -77,6 +77,8 @@ class BatchNormThroughTime(Norm):
         [-1.0, 1.0, -1.0, 1.0]
     """
 
+    variance_over = "B,H,W"
+
     def __init__(self, site: Site, *, eps: Positive = 1e-4, momentum: Fraction = 0.1) -> None:
         super().__init__(site)
         self.bn = AnyDimBatchNorm(site.num_steps * site.shape[0], eps=eps, momentum=momentum)
@@ -158,6 +160,7 @@ class TemporalAccumulatedBatchNorm(Norm):
         [-1.0, 1.0, 0.0, 0.0]
     """
 
+    variance_over = "B,H,W"  # of the first step
     running_mean: Tensor
     running_var: Tensor
 
@@ -228,6 +231,7 @@ class MembraneBatchNorm(BatchNorm):
     """
 
     placements = ("current", "membrane")
+    variance_over = "B,H,W"
 
     def __init__(self, site: Site, **batch_norm: Any) -> None:
         super().__init__(site, **batch_norm)
@@ -327,6 +331,7 @@ class OnlineRenorm(Norm):
         [-1.0, 1.0, -0.5, 1.5]
     """
 
+    variance_over = "B,H,W"
     trains_on_running_statistics = True
     running_mean: Tensor
     running_var: Tensor

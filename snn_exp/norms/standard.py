@@ -5,6 +5,8 @@ Shapes: T steps, B batch, C channels, H W space, N any feature dimensions (C alo
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,7 +14,7 @@ from torch.nn import functional
 from snn_exp.dynamics import over_time
 from snn_exp.errors import UserError
 from snn_exp.norms.norm import NORMS, Norm, Site
-from snn_exp.registry import Count, Fraction, Positive
+from snn_exp.registry import Count, Fraction, Limit, Positive
 from snn_exp.shares import batch_moments, num_processes
 
 
@@ -69,6 +71,8 @@ class BatchNorm(Norm):
         >>> bool(y.mean().abs() < 1e-5)
         True
     """
+
+    variance_over = "T,B,H,W"
 
     def __init__(self, site: Site, *, eps: Positive = 1e-5, momentum: Fraction = 0.1) -> None:
         super().__init__(site)
@@ -144,6 +148,8 @@ class LayerNorm(Norm):
         tensor([[[-1.0000,  1.0000]]], grad_fn=<NativeLayerNormBackward0>)
     """
 
+    variance_over = "C,H,W"
+
     def __init__(self, site: Site, *, eps: Positive = 1e-5) -> None:
         super().__init__(site)
         self.layer_norm = nn.LayerNorm(site.shape, eps=eps)
@@ -182,7 +188,10 @@ class GroupNorm(Norm):
         tensor([[[-1.0000,  1.0000, -1.0000,  1.0000]]])
     """
 
-    def __init__(self, site: Site, *, num_groups: Count = 8, eps: Positive = 1e-5) -> None:
+    divides_channels = "num_groups"
+    variance_over = "C/num_groups,H,W"
+
+    def __init__(self, site: Site, *, num_groups: Annotated[Count, Limit(65_536, "no layer has as many channels")] = 8, eps: Positive = 1e-5) -> None:
         super().__init__(site)
         if site.shape[0] % num_groups:
             raise UserError(

@@ -1,0 +1,146 @@
+"""How many samples the parts of a data set have: arithmetic of the fractions, known before a file is read. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from snn_exp.errors import UserError
+
+TRAINING, VALIDATION, TEST = "training", "validation", "test"
+
+
+def num_test(num_samples: int, test_fraction: float) -> int:
+    """Return the size of a stratified test part."""
+    return round(test_fraction * num_samples + 0.5)
+
+
+def num_val(num_samples: int, val_fraction: float) -> int:
+    """Return the size of the validation part beside a stratified test part."""
+    return int(val_fraction * num_samples)
+
+
+def num_val_of_official(num_samples: int, val_fraction: float) -> int:
+    """Return the size of the validation part of an official training set."""
+    return max(1, round(val_fraction * num_samples))
+
+
+def training_counts(class_counts: Sequence[int], config: Mapping[str, object]) -> list[int]:
+    """Return how many training samples of each class a data set's config leaves, as its constructor draws them.
+
+    Args:
+        class_counts: samples of each class before the data set is split.
+        config: the resolved group `dataset`.
+
+    Raises:
+        UserError: a part would be too small to hold every class.
+
+    Example:
+        >>> sum(training_counts([178, 182, 177, 183, 181, 182, 181, 179, 174, 180],
+        ...                     {"name": "digits", "val_fraction": 0.15, "test_fraction": 0.25}))
+        1078
+    """
+    counts, total = list(class_counts), sum(class_counts)
+    if "test_fraction" in config:
+        counts = without(counts, num_test(total, _number(config["test_fraction"])), TEST)
+        counts = without(counts, num_val(total, _number(config["val_fraction"])), VALIDATION)
+    elif "val_fraction" in config:
+        counts = without(counts, num_val_of_official(total, _number(config["val_fraction"])), VALIDATION)
+    if "num_train" in config:
+        num_train = int(_number(config["num_train"]))
+        require_num_train(num_train, sum(counts), len(counts))
+        require_every_class(counts, num_train, TRAINING)
+        counts = proportional(counts, num_train)
+    if "copies" in config:
+        counts = [int(_number(config["copies"])) * count for count in counts]
+    return counts
+
+
+def _number(value: object) -> float:
+    assert isinstance(value, int | float)
+    return value
+
+
+def without(class_counts: Sequence[int], size: int, part: str) -> list[int]:
+    """Return what is left of each class once a part of a given size is drawn in proportion.
+
+    Raises:
+        UserError: as `require_every_class`.
+    """
+    require_every_class(class_counts, size, part)
+    return proportional(class_counts, sum(class_counts) - size)
+
+
+def proportional(class_counts: Sequence[int], size: int) -> list[int]:
+    """Return how many of each class a stratified draw takes: the share rounded down, then by the largest remainders.
+
+    Example:
+        >>> proportional([5, 3, 2], 5)
+        [3, 1, 1]
+    """
+    total = sum(class_counts)
+    shares = [count * size / total for count in class_counts]
+    drawn = [int(share) for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda k: drawn[k] - shares[k])
+    for k in by_remainder[: size - sum(drawn)]:
+        drawn[k] += 1
+    return drawn
+
+
+def require_every_class(class_counts: Sequence[int], size: int, part: str) -> None:
+    """Check that samples can be split in two with every class in both.
+
+    Args:
+        class_counts: samples of each class.
+        size: of the part that is held out.
+        part: its name; its fraction is called so as well.
+
+    Raises:
+        UserError: they cannot.
+    """
+    total, num_classes = sum(class_counts), len(class_counts)
+    key = {VALIDATION: "dataset.val_fraction", TEST: "dataset.test_fraction", TRAINING: "dataset.num_train"}[part]
+    sizes = f"{total} samples cannot be split into {total - size} and {size} for {part} with every class in both"
+    if total < 2 * num_classes:
+        raise UserError(
+            f"{sizes}: {num_classes} classes need {2 * num_classes} samples at least; make room for them with a smaller "
+            f"dataset.test_fraction, if there is one, or take more data"
+        )
+    if size < num_classes:
+        raise UserError(f"{sizes}: each of the {num_classes} classes needs one; type a larger {key}")
+    if total - size < num_classes:
+        raise UserError(f"{sizes}: each of the {num_classes} classes needs one; type a smaller {key}")
+    fewest = min(range(num_classes), key=lambda k: class_counts[k])
+    if class_counts[fewest] < 2:
+        raise UserError(
+            f"{sizes}: class {fewest} has {class_counts[fewest]} of them and needs at least 2, one for each part; add "
+            f"samples of that class, or leave the class out of the data"
+        )
+
+
+def require_num_train(num_train: int, available: int, num_classes: int) -> None:
+    """Check that a few training samples can be drawn from those that there are.
+
+    Raises:
+        UserError: there are too few: what is left out has every class, too.
+    """
+    most = available - num_classes
+    if num_train > most:
+        raise UserError(
+            f"dataset.num_train={num_train} is more than {most}, the most that can be drawn from {available} training "
+            f"images; type dataset.num_train={most}, or dataset=digits for all of them"
+        )
+
+
+def num_left_out(num_samples: int, batch_size: int) -> int:
+    """Return how many samples an epoch of training leaves out: a last batch of one, since no batch norm can use it."""
+    return int(num_samples > 1 and batch_size > 1 and num_samples % batch_size == 1)
+
+
+def smallest_batch(num_samples: int, batch_size: int) -> int:
+    """Return the size of the last batch of an epoch of training.
+
+    Example:
+        >>> smallest_batch(10, 4), smallest_batch(9, 4), smallest_batch(3, 1)
+        (2, 4, 1)
+    """
+    return (num_samples - num_left_out(num_samples, batch_size) - 1) % batch_size + 1
