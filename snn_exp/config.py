@@ -19,6 +19,7 @@ from snn_exp import menu, rules
 from snn_exp.errors import UserError, unknown
 from snn_exp.registry import (
     MAX_SEED,
+    Below,
     Count,
     Limit,
     Parameter,
@@ -293,8 +294,9 @@ def _checked_group(group: str, given: Any) -> dict[str, Scalar]:
     """Known keys only, every value in its type and range, defaults filled in."""
     if not isinstance(given, Mapping):
         raise UserError(f"{group}={shown(given)} is not allowed: choose an option, such as {group}={_first(group)}")
+    constraints: tuple[Below, ...] = ()
     if group in SETTINGS:
-        parameters, head, constraints = _settings(group), {}, ()
+        parameters, head = _settings(group), {}
     else:
         options = menu.load()[group]
         name = str(given.get("name"))

@@ -101,8 +101,8 @@ class Dataset(ABC):
         split = self._read(train=train)
         if fault := _fault(split, self.num_classes, self._expected_shape()):
             raise UserError(
-                f"{self._source(train=train)} is damaged: {fault}; place the files there anew, or set SNN_EXP_DATA to a "
-                f"folder with them"
+                f"{self._source(train=train)} is damaged: {fault}; place the files there anew, or set SNN_EXP_DATA to "
+                f"a folder with them"
             )
         return split
 
@@ -232,8 +232,8 @@ def stratified(
         missing = np.flatnonzero(np.bincount(labels[chosen], minlength=num_classes) == 0)
         if len(missing):
             raise UserError(
-                f"class {missing[0]} has {counts[missing[0]]} of {len(indices)} samples, and none of them came into the "
-                f"{len(chosen)} of {of}, which are drawn in proportion: it needs about "
+                f"class {missing[0]} has {counts[missing[0]]} of {len(indices)} samples, and none of them came into "
+                f"the {len(chosen)} of {of}, which are drawn in proportion: it needs about "
                 f"{-(-len(indices) // len(chosen))}; add samples of that class, or type a larger part"
             )
     return np.sort(first), np.sort(second)
@@ -557,7 +557,7 @@ class CIFAR10(_SummedFiles, Mirrored):
     """
 
     image_shape = (3, 32, 32)
-    class_counts = (5000,) * 10
+    class_counts: ClassVar[tuple[int, ...] | None] = (5000,) * 10
     files = "the unpacked folder cifar-10-batches-py/"
 
     @classmethod

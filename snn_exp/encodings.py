@@ -33,9 +33,7 @@ class Encoding(nn.Module, ABC):
     has_time: ClassVar[bool] = False  # of what it reads
     version: ClassVar[int] = 1
 
-    def __init__(
-        self, pixel_mean: float = 0.0, pixel_std: float = 1.0, *, num_steps: Steps | None = None
-    ) -> None:
+    def __init__(self, pixel_mean: float = 0.0, pixel_std: float = 1.0, *, num_steps: Steps | None = None) -> None:
         super().__init__()
         self.pixel_mean = pixel_mean
         self.pixel_std = pixel_std

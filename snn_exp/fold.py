@@ -189,10 +189,7 @@ def _fold_norm(network: Network, node: fx.Node, norm: Norm) -> Fold:
         else:
             folded, left = neuron.rescaled(scale), ChannelBias(shift / scale)
         if folded is None:
-            raise UserError(
-                f"{part} cannot be folded: {name} behind it is a {type(neuron).__name__}, whose membrane is not "
-                f"linear in its input, so no threshold makes up for the scale"
-            )
+            raise UserError(f"{part} cannot be folded: {name} behind it is a {_why_not_rescaled(neuron)}")
         network.set_submodule(name, folded)
     else:
         raise UserError(
@@ -201,6 +198,18 @@ def _fold_norm(network: Network, node: fx.Node, norm: Norm) -> Fold:
         )
     network.set_submodule(part, left)
     return Fold(part, tuple(str(reader.target) for reader in readers), how)
+
+
+def _why_not_rescaled(neuron: Neuron) -> str:
+    kind = type(neuron).__name__
+    if neuron.scales_with_input is None:
+        return (
+            f"{kind}, which does not say what of it is in membrane units, and with v_threshold alone divided by a "
+            f"factor it fires otherwise; if its membrane is linear in its input, name all such attributes in its "
+            f'class, such as scales_with_input = ("v_threshold", "v_reset"): dividing all of them by a must give for x '
+            f"the spikes that there were for a x"
+        )
+    return f"{kind}, whose membrane is not linear in its input, so no threshold makes up for the scale"
 
 
 def _affine_C(part: str, norm: Norm) -> tuple[Tensor, Tensor]:

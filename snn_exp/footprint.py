@@ -95,7 +95,8 @@ def least(c: Mapping[str, Any], shape: tuple[int, int, int], num_stages: int, nu
     # checkpointed, the input of each block of two layers remains
     kept = 0.5 if trainer["checkpoint_activations"] else 2
     kernel = 9 if num_stages else 1
-    weights = num_layers * kernel * sum(channels**2 for channels, _, _ in stages)
+    # the first layer of a stage reads fewer channels than it gives
+    weights = max(0.0, num_layers - 0.5) * kernel * sum(channels**2 for channels, _, _ in stages)
     moments = 2 if c["optim"]["name"] == "adamw" else 1
     whole = 8 if trainer["precision"] == "64-true" else 4
     batch_size = min(c["optim"]["batch_size"], num_samples)

@@ -45,8 +45,8 @@ class Optim(ABC):
     def __init__(
         self,
         *,
-        lr: Positive = 5e-3,
-        weight_decay: NonNegative = 1e-3,
+        lr: Annotated[Positive, Limit(1000, "the first step throws all weights away")] = 5e-3,
+        weight_decay: Annotated[NonNegative, Limit(1000, "the first step throws all weights away")] = 1e-3,
         batch_size: Annotated[Count, Limit(1_000_000, "no data set here has as many samples")] = 32,
         schedule: Literal["constant", "cosine", "onecycle"] = "onecycle",
         warmup: Fraction = 0.1,

@@ -66,9 +66,10 @@ def warnings(configs: Iterable[ExperimentConfig]) -> list[str]:
     for config in configs:
         plain = config.to_plain()
         needed, num_train, batch_size = rules.least_memory(plain), rules.num_train(plain), config.optim["batch_size"]
-        if needed is not None and memory is not None and needed.total > memory and config.trainer.accelerator != "gpu":
+        on_a_cpu = config.trainer.accelerator != "gpu"
+        if on_a_cpu and needed is not None and memory is not None and needed.total > memory:
             found[
-                f"{config.label}: a training step takes at least {footprint.in_gib(needed.total)} of memory ({needed}), "
+                f"{config.label}: a training step takes at least {footprint.in_gib(needed.total)} of memory ({needed}) "
                 f"and this machine has {footprint.in_gib(memory)}"
             ] = None
         if num_train is not None and isinstance(batch_size, int) and batch_size > num_train:

@@ -143,7 +143,7 @@ class Parameter:
         if value is None and self.optional:
             return None
         if self.type == "float" and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value) if abs(value) < 2**1023 else math.copysign(math.inf, value)
+            value = float(value) if abs(value) < 2**1023 else math.inf if value > 0 else -math.inf
         fits = {
             "bool": isinstance(value, bool),
             "int": isinstance(value, int) and not isinstance(value, bool),

@@ -342,8 +342,8 @@ def least_memory(c: Mapping[str, Any]) -> footprint.Footprint | None:
 def _refuse_precisions_of_other_devices(c: dict[str, Any]) -> None:
     if c["trainer"]["precision"] == "16-mixed" and c["trainer"]["accelerator"] == "cpu":
         raise UserError(
-            "trainer.precision=16-mixed needs a GPU, and trainer.accelerator is cpu; type trainer.precision=bf16-mixed, "
-            "or leave trainer.accelerator out"
+            "trainer.precision=16-mixed needs a GPU, and trainer.accelerator is cpu; leave one of them out, or type "
+            "trainer.precision=bf16-mixed"
         )
 
 

@@ -102,8 +102,8 @@ def require_every_class(class_counts: Sequence[int], size: int, part: str) -> No
     sizes = f"{total} samples cannot be split into {total - size} and {size} for {part} with every class in both"
     if total < 2 * num_classes:
         raise UserError(
-            f"{sizes}: {num_classes} classes need {2 * num_classes} samples at least; make room for them with a smaller "
-            f"dataset.test_fraction, if there is one, or take more data"
+            f"{sizes}: {num_classes} classes need {2 * num_classes} samples at least; make room for them with a "
+            f"smaller dataset.test_fraction, if there is one, or take more data"
         )
     if size < num_classes:
         raise UserError(f"{sizes}: each of the {num_classes} classes needs one; type a larger {key}")

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from snn_exp.registry import Positive, Registry
+from snn_exp.registry import Limit, Positive, Registry
 
 
 class Surrogate(ABC):
@@ -77,6 +77,8 @@ class _Step(torch.autograd.Function):
         return gradients[0] * ctx.surrogate.derivative(x), None, None
 
 
+Peak = Annotated[Positive, Limit(1000, "the gradient, which each layer multiplies by it, overflows")]
+
 SURROGATES: Registry[Surrogate] = Registry("surrogate")
 
 
@@ -125,7 +127,7 @@ class Sigmoid(Surrogate):
         tensor([1.0000, 0.7864])
     """
 
-    def __init__(self, *, peak: Positive = 1.0, width: Positive = 0.25) -> None:
+    def __init__(self, *, peak: Peak = 1.0, width: Positive = 0.25) -> None:
         super().__init__(peak, width)
 
     def kernel(self, y: Tensor) -> Tensor:
@@ -157,7 +159,7 @@ class ATan(Surrogate):
         tensor([1.])
     """
 
-    def __init__(self, *, peak: Positive = 1.0, width: Positive = 1 / math.pi) -> None:
+    def __init__(self, *, peak: Peak = 1.0, width: Positive = 1 / math.pi) -> None:
         super().__init__(peak, width)
 
     def kernel(self, y: Tensor) -> Tensor:
@@ -188,7 +190,7 @@ class Triangle(Surrogate):
         tensor([0.0000, 0.5000, 1.0000])
     """
 
-    def __init__(self, *, peak: Positive = 1.0, width: Positive = 1.0) -> None:
+    def __init__(self, *, peak: Peak = 1.0, width: Positive = 1.0) -> None:
         super().__init__(peak, width)
 
     def kernel(self, y: Tensor) -> Tensor:
@@ -220,7 +222,7 @@ class Rect(Surrogate):
         tensor([1., 0.])
     """
 
-    def __init__(self, *, peak: Positive = 1.0, width: Positive = 1.0) -> None:
+    def __init__(self, *, peak: Peak = 1.0, width: Positive = 1.0) -> None:
         super().__init__(peak, width)
 
     def kernel(self, y: Tensor) -> Tensor:
@@ -251,7 +253,7 @@ class SlayerExp(Surrogate):
         tensor([0.5000, 0.1839])
     """
 
-    def __init__(self, *, peak: Positive = 0.5, width: Positive = 1.0) -> None:
+    def __init__(self, *, peak: Peak = 0.5, width: Positive = 1.0) -> None:
         super().__init__(peak, width)
 
     def kernel(self, y: Tensor) -> Tensor:
@@ -282,7 +284,7 @@ class FastSigmoid(Surrogate):
         tensor([1.0000, 0.2500])
     """
 
-    def __init__(self, *, peak: Positive = 1.0, width: Positive = 0.04) -> None:
+    def __init__(self, *, peak: Peak = 1.0, width: Positive = 0.04) -> None:
         super().__init__(peak, width)
 
     def kernel(self, y: Tensor) -> Tensor:
@@ -313,7 +315,7 @@ class Erf(Surrogate):
         tensor([1.1284])
     """
 
-    def __init__(self, *, peak: Positive = 2 / math.pi**0.5, width: Positive = 0.5) -> None:
+    def __init__(self, *, peak: Peak = 2 / math.pi**0.5, width: Positive = 0.5) -> None:
         super().__init__(peak, width)
 
     def kernel(self, y: Tensor) -> Tensor:
@@ -352,9 +354,7 @@ class S2NNSurrogate(Surrogate):
         tensor([1.0000, 0.5000, 0.1000])
     """
 
-    def __init__(
-        self, *, alpha: Positive = 4.0, beta: Positive = 1.0, peak: Positive = 1.0, width: Positive = 1.0
-    ) -> None:
+    def __init__(self, *, alpha: Positive = 4.0, beta: Positive = 1.0, peak: Peak = 1.0, width: Positive = 1.0) -> None:
         super().__init__(peak, width)
         self.alpha = alpha
         self.beta = beta
@@ -390,7 +390,7 @@ class STE(Surrogate):
         tensor([1., 0.])
     """
 
-    def __init__(self, *, peak: Positive = 1.0, width: Positive = 1.0) -> None:
+    def __init__(self, *, peak: Peak = 1.0, width: Positive = 1.0) -> None:
         super().__init__(peak, width)
 
     def kernel(self, y: Tensor) -> Tensor:
@@ -421,7 +421,7 @@ class ApproxSign(Triangle):
         tensor([2., 1.])
     """
 
-    def __init__(self, *, peak: Positive = 2.0, width: Positive = 1.0) -> None:
+    def __init__(self, *, peak: Peak = 2.0, width: Positive = 1.0) -> None:
         super().__init__(peak=peak, width=width)
 
 
@@ -447,7 +447,7 @@ class SwishSign(Surrogate):
         tensor([5.])
     """
 
-    def __init__(self, *, peak: Positive = 5.0, width: Positive = 0.2) -> None:
+    def __init__(self, *, peak: Peak = 5.0, width: Positive = 0.2) -> None:
         super().__init__(peak, width)
 
     def kernel(self, y: Tensor) -> Tensor:

@@ -296,7 +296,7 @@ def test_a_data_set_that_is_nowhere_is_named_with_the_folder_and_the_files(name,
     with pytest.raises(UserError) as caught:
         cls(root, 0)
     text = str(caught.value)
-    assert f"data set {cls.__name__} " in text
+    assert text.startswith(f"dataset={name}: the data set {cls.__name__} ")
     assert str(root) in text
     files = {
         "mnist": ["MNIST/raw/", "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"],
@@ -329,8 +329,33 @@ def test_a_damaged_file_is_a_fault_in_words(real):
     cls, root, _, _ = real
     victim = next(path for path in sorted(root.rglob("*")) if path.is_file() and path.name.startswith("t"))
     victim.write_bytes(victim.read_bytes()[:6])
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="damaged") as caught:
         cls(root, 0)
+    assert f"dataset={DATASETS.name_of(cls)}: " in str(caught.value) and f"{victim.resolve()} is cut short" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(("count", "wrong"), [(60, "labels"), (40, "labels")])
+def test_labels_of_another_number_than_images_are_named_with_the_files(count, wrong, tmp_path):
+    train, test = made(5, 10, (1, 28, 28), seed=1), made(2, 10, (1, 28, 28), seed=2)
+    write_idx("MNIST")(tmp_path, (train[0], np.resize(train[1], count)), test, pytest.MonkeyPatch())
+    with pytest.raises(UserError) as caught:
+        MNIST(tmp_path, 0, val_fraction=0.2)
+    folder = tmp_path.resolve() / "MNIST" / "raw"
+    assert f"in {folder} (train-images-idx3-ubyte, train-labels-idx1-ubyte) is damaged: it has 50 samples and " in str(
+        caught.value
+    )
+    assert f"{count} labels" in str(caught.value) and "place the files there anew" in str(caught.value)
+
+
+def test_images_of_another_size_than_the_rest_are_refused(tmp_path):
+    train, test = made(5, 10, (1, 28, 28), seed=1), made(2, 10, (1, 20, 20), seed=2)
+    write_idx("MNIST")(tmp_path, train, test, pytest.MonkeyPatch())
+    with pytest.raises(
+        UserError, match=r"t10k-images.* its samples are 20 x 20 pixels of 1 channel, and should be 28 x 28"
+    ):
+        _ = MNIST(tmp_path, 0, val_fraction=0.2).test
 
 
 def test_half_of_a_data_set_is_not_present(real):

@@ -21,7 +21,7 @@ from snn_exp.errors import UserError
 from snn_exp.fold import compare, fold, load_folded
 from snn_exp.layers import make_part_factories
 from snn_exp.networks import Network, build_network
-from snn_exp.neurons import KLIF, Neuron, ParallelNeuron
+from snn_exp.neurons import KLIF, Neuron, ParallelNeuron, StepwiseNeuron
 from snn_exp.neurons import NEURONS as registered
 from snn_exp.norms import Norm, OnlineRenorm, PSPNorm
 from snn_exp.results import RunFolder
@@ -226,6 +226,50 @@ def refused_network(why: str) -> Network:
     else:
         activation.neuron = nn.Hardtanh()
     return network
+
+
+class UndeclaredNeuron(StepwiseNeuron):
+    """What a person registers who knows nothing of folding: README's example, with a rest that matters if asked."""
+
+    def __init__(self, *supplied: Any, gain: float = 1.0, rest: float = 0.0, **threshold: Any) -> None:
+        super().__init__(*supplied, **threshold)
+        self.gain, self.rest = gain, rest
+
+    def step(self, x_BN: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        h = state[0] + self.gain * x_BN + self.rest
+        s = self.fire(h)
+        return s, ((1 - s) * h,)
+
+
+class DeclaredNeuron(UndeclaredNeuron):
+    """The same, which says what is in membrane units."""
+
+    scales_with_input = ("v_threshold", "rest")
+
+
+class CurvedNeuron(UndeclaredNeuron):
+    """Its membrane is not linear in its input."""
+
+    def step(self, x_BN: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return super().step(x_BN * x_BN, state)
+
+
+@pytest.mark.parametrize("neuron", [UndeclaredNeuron(gain=2.0), UndeclaredNeuron((1,), learn_threshold=True),
+                                    DeclaredNeuron(rest=0.3)], ids=repr)  # fmt: skip
+def test_a_neuron_of_ones_own_is_rescaled_without_knowing_of_it(neuron: Neuron) -> None:
+    x = torch.randn(4, 50, 1, generator=torch.Generator().manual_seed(1))
+    for scale in (3.0, 0.7, -1.3):
+        rescaled = neuron.double().rescaled(torch.tensor([scale], dtype=torch.float64))
+        assert rescaled is not None
+        assert torch.equal(rescaled(x.double()), neuron(scale * x.double())) and neuron(x.double()).any()
+
+
+@pytest.mark.parametrize("neuron", [UndeclaredNeuron(rest=0.3), CurvedNeuron()], ids=["rest", "curved"])
+def test_what_does_not_scale_by_its_threshold_alone_is_refused_with_the_attribute_to_set(neuron: Neuron) -> None:
+    assert neuron.rescaled(torch.tensor([2.0])) is None
+    sentence = folding._why_not_rescaled(neuron)
+    assert sentence.startswith(f"{type(neuron).__name__}, which does not say what of it is in membrane units")
+    assert 'scales_with_input = ("v_threshold", "v_reset"): dividing all of them by a must give for x' in sentence
 
 
 @pytest.mark.parametrize("why", REFUSED)

@@ -44,6 +44,9 @@ NEURONS: Registry[Neuron] = Registry(
 )
 
 
+UNDECLARED = ("v_threshold",)  # what a neuron scales with that does not say so
+
+
 class ChannelThreshold(nn.Module):
     """Where a neuron fires once a norm is folded into it; a negative scale turns "from above" into "from below".
 
@@ -94,9 +97,10 @@ class Neuron(nn.Module, ABC):
     default_synapse: ClassVar[str] = "identity"
     version: ClassVar[int] = 1
 
-    # What is in membrane units, where the membrane is linear in them and the input: dividing all of them by a
-    # gives for x the spikes that there were for a x. Empty where that does not hold.
-    scales_with_input: ClassVar[tuple[str, ...]] = ()
+    # For `snn-exp fold`: the attributes in membrane units, where the membrane is linear in them and the input. It
+    # promises that dividing all of them by a gives for x the spikes that there were for a x. None: not said, so
+    # ("v_threshold",) is tried and kept if it holds on random inputs; empty: there are no such attributes.
+    scales_with_input: ClassVar[tuple[str, ...] | None] = None
 
     v_threshold: Tensor
     membrane_norm: nn.Module | None  # on the membrane just before it fires, if a network puts one there
@@ -159,14 +163,27 @@ class Neuron(nn.Module, ABC):
         Args:
             scale: not 0; per channel, [C, 1, ...] with as many axes as a sample has.
         """
-        if not self.scales_with_input:
-            return None
+        if self.scales_with_input is None:
+            return self._rescaled(scale, UNDECLARED) if self._scales_with(UNDECLARED, scale) else None
+        return self._rescaled(scale, self.scales_with_input) if self.scales_with_input else None
+
+    def _rescaled(self, scale: Tensor, names: tuple[str, ...]) -> Self:
         neuron = self.firing_on(scale, 0.0)
-        for name in self.scales_with_input:
+        for name in names:
             value = getattr(neuron, name) / scale
             delattr(neuron, name)  # a number, a buffer or a parameter
             neuron.register_buffer(name, value)
         return neuron
+
+    def _scales_with(self, names: tuple[str, ...], scale: Tensor) -> bool:
+        """Whether the promise of `scales_with_input` holds; factors that are powers of two leave no rounding."""
+        generator = torch.Generator().manual_seed(0)
+        x_TBN = 2 * torch.randn(self.num_steps, 64, *scale.shape, generator=generator).to(self.v_threshold)
+        x_TBN = x_TBN * self.v_threshold.abs().max()
+        factors = (2.0, 0.25, -1.0)
+        return all(
+            torch.equal(self(f * x_TBN), self._rescaled(torch.full_like(scale, f), names)(x_TBN)) for f in factors
+        )
 
     def threshold_as(self, x: Tensor) -> Tensor:
         """The threshold in the dtype of x: under mixed precision a learned one must not widen the spikes."""

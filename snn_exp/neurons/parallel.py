@@ -113,7 +113,9 @@ class SlidingPSN(ParallelNeuron):
         tensor([0., 1., 0.])
     """
 
-    def __init__(self, *supplied: Any, order: Annotated[Count, Limit(10_000, "no run has as many steps")] = 2, **threshold: Any) -> None:
+    def __init__(
+        self, *supplied: Any, order: Annotated[Count, Limit(10_000, "no run has as many steps")] = 2, **threshold: Any
+    ) -> None:
         super().__init__(*supplied, **threshold)
         self.w = nn.Parameter(0.5 ** torch.arange(order))
         self.b = nn.Parameter(torch.zeros(()))

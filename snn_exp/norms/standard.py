@@ -191,7 +191,13 @@ class GroupNorm(Norm):
     divides_channels = "num_groups"
     variance_over = "C/num_groups,H,W"
 
-    def __init__(self, site: Site, *, num_groups: Annotated[Count, Limit(65_536, "no layer has as many channels")] = 8, eps: Positive = 1e-5) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *,
+        num_groups: Annotated[Count, Limit(65_536, "no layer has as many channels")] = 8,
+        eps: Positive = 1e-5,
+    ) -> None:
         super().__init__(site)
         if site.shape[0] % num_groups:
             raise UserError(
