@@ -6,7 +6,9 @@ hands is one sentence and exit code 2; a run that crashed is exit code 1; a sign
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import sys
 from collections.abc import Sequence
 
@@ -49,29 +51,39 @@ SNN_EXP_OUTPUT moves outputs/, SNN_EXP_DATA the data. `snn-exp COMMAND --help` s
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line; the exit code."""
+    """Run a command line; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("-h", "--help"):
-        print(HELP, end="")
-        return 0
-    command, rest = given[0], given[1:]
     begin_command()
     with interrupts.listening():
         try:
-            if command not in COMMANDS:
-                raise unknown("command", command, COMMANDS, "snn-exp {}")
-            return COMMANDS[command](rest)
+            exit_code = _run(given)
+            sys.stdout.flush()
+            return exit_code
         except (interrupts.Interrupted, KeyboardInterrupt):
             return interrupts.stop()
         except UserError as error:
             say(f"snn-exp: {error}", file=sys.stderr)
             return error.exit_code
+        except BrokenPipeError:  # who reads what is printed has read enough, as head does
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + 13
         except OSError as error:  # a run, a fold and an export say more, with what is lost
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             where = f" of {error.filename}" if error.filename else ""
             say(f"snn-exp: the disk{where} is full; make room and type the same command again", file=sys.stderr)
             return UserError.exit_code
+
+
+def _run(given: Sequence[str]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    command, rest = given[0], given[1:]
+    if command not in COMMANDS:
+        raise unknown("command", command, COMMANDS, "snn-exp {}")
+    return COMMANDS[command](rest)
 
 
 def entry_point() -> None:

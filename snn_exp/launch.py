@@ -213,7 +213,7 @@ def why_open(name: str, folder: RunFolder, launchers_log: Path | None = None, si
         since: time from which on a failure is of this sweep, by the clock of the disk; one of before says nothing.
     """
     try:
-        refuse_if_taken(folder.path)
+        refuse_if_taken(folder.path, patient=False)
     except Taken as taken:
         return f"left alone {name}: {taken}"
     failure, log = folder.path / "failure.json", folder.path / "train.log"

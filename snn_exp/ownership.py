@@ -4,9 +4,10 @@ The owner of a run's folder is the folder `owner/` in it, made elsewhere and ren
 whole or not at all. Its owner beats: the time of `owner/beat` moves on every BEAT_S seconds.
 
 An owner is gone where its process is, which the same host sees at once; from another host it is gone after three
-missed beats, judged by the clock of the file system alone. Then `owner/` is renamed to `owner.TOKEN.gone`, which
-only one can do, and which stays. Who wants a run that is owned on another host waits for a beat or for the third
-missed one: a scheduler may have moved a job from there to here just now.
+missed beats, judged by the clock of the file system alone. A beat from the future, of an owner whose clock is ahead,
+says nothing: what counts then is that it changes while somebody looks. Then `owner/` is renamed to
+`owner.TOKEN.gone`, which only one can do, and which stays. Who wants a run that is owned on another host waits for a
+beat or for the third missed one: a scheduler may have moved a job from there to here just now.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -27,19 +29,31 @@ from typing import Any
 import psutil
 
 from snn_exp.errors import UserError
+from snn_exp.escaping import say
 from snn_exp.files_read import Unreadable
 from snn_exp.stored import read_owner
 
 BEAT_S = 10.0
 MISSED_BEATS = 3
+SILENT_S = 3.0  # of waiting, after which it is said
 
 
 class Taken(UserError):
     """Another living process trains the run."""
 
+    exit_code = 1
 
-class Lost(Exception):
+
+class Lost(UserError):
     """The run belongs to another process now; this one stops and writes nothing."""
+
+    exit_code = 1
+
+
+class Removed(UserError):
+    """The run's folder is gone; what was trained since its start is lost."""
+
+    exit_code = 1
 
 
 class Ownership:
@@ -60,9 +74,13 @@ class Ownership:
 
         Raises:
             Lost: another process has taken the run over.
+            Removed: the folder is gone.
         """
-        if _owner(self.folder).get("token") != self.token:
-            raise Lost(f"{self.folder.name} belongs to another process now")
+        if _owner(self.folder).get("token") == self.token:
+            return
+        if not any(os.path.lexists(self.folder / name) for name in ("owner", "manifest.json", "result.json")):
+            raise removed(self.folder)
+        raise Lost(f"run {self.folder.name} belongs to another process now; this one has stopped")
 
     def _beat(self) -> None:
         while not self._released.wait(BEAT_S):
@@ -71,6 +89,11 @@ class Ownership:
                 os.utime(self.folder / "owner" / "beat")
             except (Lost, OSError):
                 return
+
+
+def removed(folder: Path) -> Removed:
+    """Return what is said where a run's folder has gone while it trained."""
+    return Removed(f"the folder {folder} was removed while its run trained; the same command trains it again")
 
 
 @contextmanager
@@ -102,14 +125,20 @@ def owning(folder: Path) -> Iterator[Ownership]:
             shutil.rmtree(_put_away(folder, ownership.token))
 
 
-def refuse_if_taken(folder: Path) -> None:
-    """For who would move or remove a run's folder.
+def refuse_if_taken(folder: Path, *, patient: bool = True) -> None:
+    """Refuse what would move or remove the folder of a run that is being trained.
+
+    Args:
+        folder: of the run.
+        patient: wait for a beat where one is from the future; else such an owner lives.
 
     Raises:
         Taken: a living process owns it.
     """
     owner = _owner(folder)
-    if owner and not _is_gone(folder, owner):
+    if not owner or _is_gone(folder, owner):
+        return
+    if not patient or not _is_from_the_future(folder, owner) or _shows_life(folder, owner):
         raise _taken(folder, owner)
 
 
@@ -209,13 +238,23 @@ def _is_here(owner: dict[str, Any]) -> bool:
 
 
 def _shows_life(folder: Path, owner: dict[str, Any]) -> bool:
-    """Whether the owner lives; one on another host has to beat meanwhile."""
+    """Return whether the owner lives; one on another host has to beat meanwhile, three beats long at most."""
     beat = folder / "owner" / "beat"
     with suppress(OSError):
-        before = beat.stat().st_mtime
+        before, since, begun, is_said = beat.stat().st_mtime, _now(folder), time.monotonic(), False
         while not _is_gone(folder, owner):
             if _is_here(owner) or beat.stat().st_mtime != before:
                 return True
+            waited = max(_now(folder) - since, time.monotonic() - begun)
+            if waited > MISSED_BEATS * BEAT_S:
+                return False
+            if waited > SILENT_S and not is_said:
+                is_said = True
+                say(
+                    f"snn-exp: run {folder.name} was last trained by process {owner['pid']} on {owner['host']}; "
+                    f"waiting up to {MISSED_BEATS * BEAT_S:.0f} s for a sign that it still is",
+                    sys.stderr,
+                )
             time.sleep(BEAT_S / 10)
     return False
 
@@ -227,11 +266,24 @@ def _is_gone(folder: Path, owner: dict[str, Any]) -> bool:
         except psutil.NoSuchProcess:
             return True
         return abs(started - float(owner["started"])) > 1  # then the number is another process's by now
-    probe = folder / f"now.{uuid.uuid4().hex}"  # what time it is where the beats are stamped
+    try:
+        return _now(folder) - (folder / "owner" / "beat").stat().st_mtime > MISSED_BEATS * BEAT_S
+    except OSError:  # an owner is there with its beat or not at all
+        return True
+
+
+def _is_from_the_future(folder: Path, owner: dict[str, Any]) -> bool:
+    """Return whether the last beat of an owner on another host is further ahead than clocks are coarse."""
+    try:
+        return not _is_here(owner) and (folder / "owner" / "beat").stat().st_mtime > _now(folder) + BEAT_S
+    except OSError:
+        return False
+
+
+def _now(folder: Path) -> float:
+    """Return what time it is where the beats are stamped."""
+    probe = folder / f"now.{uuid.uuid4().hex}"
     probe.touch()
     now = probe.stat().st_mtime
     probe.unlink()
-    try:
-        return now - (folder / "owner" / "beat").stat().st_mtime > MISSED_BEATS * BEAT_S
-    except OSError:  # an owner is there with its beat or not at all
-        return True
+    return now

@@ -19,12 +19,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import functools
 import hashlib
 import json
 import os
 import platform
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -43,6 +45,9 @@ Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -
 
 __all__ = ["SCHEMA_VERSION", "Result", "read_epochs"]  # what stands in stored.py and is asked for here as well
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NEEDED_BYTES = 1 << 16  # what is to be free on a disk where something is begun
+
 PLAIN = {"used": "reference", "why": "nothing else was chosen"}
 RECORDED_PACKAGES = (
     "snn-exp", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
@@ -51,8 +56,38 @@ RECORDED_PACKAGES = (
 
 
 def output_root() -> Path:
-    """Where results go: SNN_EXP_OUTPUT, or outputs/ here."""
-    return Path(os.environ.get("SNN_EXP_OUTPUT") or "outputs")
+    """Return where results go: SNN_EXP_OUTPUT, or outputs/ here.
+
+    Raises:
+        UserError: no folder is there, and none can be made.
+    """
+    given = os.environ.get("SNN_EXP_OUTPUT") or "outputs"
+    _require_place(given)
+    return Path(given)
+
+
+@functools.lru_cache
+def _require_place(given: str) -> None:
+    """Refuse an output folder that is none and cannot become one."""
+    why, place = "", Path(given)
+    try:
+        given.encode()
+        if not stat.S_ISDIR(place.stat().st_mode):
+            why = f"{place} is no folder"
+    except UnicodeEncodeError:
+        why = "its name is not valid UTF-8"
+    except (FileNotFoundError, NotADirectoryError):
+        there = next(each for each in (place, *place.absolute().parents) if os.path.lexists(each))
+        if there.is_symlink() and not there.exists():
+            why = f"{there} is a link to what is not there"
+        elif not there.is_dir():
+            why = f"{there} is no folder"
+    except PermissionError:
+        pass  # whoever writes there is told
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        raise UserError(f"the output folder {given} cannot be written ({why}); set SNN_EXP_OUTPUT to one that can")
 
 
 def data_root() -> Path:
@@ -61,20 +96,26 @@ def data_root() -> Path:
 
 
 def require_writable(folder: Path) -> None:
-    """Makes the folder, or says that it cannot be written.
+    """Make the folder, or say that it cannot be written.
 
     Raises:
-        UserError: the folder cannot be made or written to.
+        UserError: the folder cannot be made or written to, or its disk is full.
     """
+    probe = folder / f".write_check_{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write_check_{os.getpid()}"
-        probe.touch()
+        probe.write_bytes(bytes(NEEDED_BYTES))
         probe.unlink()
         ignore = folder / ".gitignore"
         if not ignore.exists():
             write_text(ignore, "*\n")
     except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        if error.errno in FULL:
+            raise UserError(
+                f"the disk of the output folder {folder} is full; make room there, or set SNN_EXP_OUTPUT to another one"
+            ) from None
         raise UserError(
             f"the output folder {folder} cannot be written ({error.strerror}); set SNN_EXP_OUTPUT to one that can"
         ) from None

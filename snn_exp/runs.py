@@ -132,7 +132,7 @@ def _state(folder: RunFolder, contents: Contents) -> str:
     if contents.result is not None:
         return contents.result.status
     try:
-        refuse_if_taken(folder.path)
+        refuse_if_taken(folder.path, patient=False)
     except Taken:
         return "training"
     return "unfinished" if contents.failure is None else "failed"

@@ -34,7 +34,7 @@ from snn_exp.lockstep import Lockstep, Seat
 from snn_exp.mirror import Mirror, make_mirror
 from snn_exp.networks import build_network
 from snn_exp.optim import OPTIMS
-from snn_exp.ownership import Lost, Ownership, Taken, owning
+from snn_exp.ownership import Lost, Ownership, Taken, owning, removed
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
 from snn_exp.processes import together
 from snn_exp.results import Operations, Result, RunFolder, data_root, now, teacher_of
@@ -86,6 +86,8 @@ def _a_full_disk_in_words(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not folder.path.exists():
+            raise removed(folder.path) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(

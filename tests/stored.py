@@ -54,7 +54,7 @@ def store_of(
     result = Result(config.run_id, status, config.to_plain(), metrics if status == "done" else {}, 2.0, 1.0,
                     "2026-01-01T00:00:00+00:00", 1, split, layers if status == "done" else {})  # fmt: skip
     folder = RunFolder.of(config)
-    folder.path.mkdir(parents=True)
+    folder.path.mkdir(parents=True, exist_ok=True)
     (folder.path / "result.json").write_text(json.dumps(dataclasses.asdict(result)))
     manifest = {"config": config.to_plain(), "versions": {"torch": "2.0"}, "code": "c", "hardware": {"machine": "m"},
                 "execution": {"trainer": {"test": test}}}  # fmt: skip

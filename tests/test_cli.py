@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import urllib.error
@@ -118,6 +120,56 @@ def test_an_output_folder_that_cannot_be_written_is_said_before_training(
     error = capsys.readouterr().err
     assert f"the output folder {tmp_path / 'file' / 'below'} cannot be written" in error
     assert "set SNN_EXP_OUTPUT to one that can" in error
+
+
+@pytest.mark.parametrize(
+    "command", [["train"], ["train", "-m", "seed=0,1"], ["plan"], ["runs"], ["report", "neuron=lif"]]
+)
+@pytest.mark.parametrize(
+    "kind", ["a file", "below a file", "a dangling link", "a loop of links", "a name too long", "bytes"]
+)
+def test_an_output_folder_that_is_none_is_one_sentence_of_every_command(
+    kind: str, command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, why = {
+        "a file": (tmp_path / "file", "is no folder"),
+        "below a file": (tmp_path / "file" / "below" / "it", "file is no folder"),
+        "a dangling link": (tmp_path / "link", "is a link to what is not there"),
+        "a loop of links": (tmp_path / "loop", "Too many levels of symbolic links"),
+        "a name too long": (tmp_path / ("x" * 300), "File name too long"),
+        "bytes": (tmp_path / os.fsdecode(b"\xff"), "its name is not valid UTF-8"),
+    }[kind]
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(place))
+    assert cli.main([*command, *(["logger=none"] if command[0] == "train" else [])]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("snn-exp: the output folder ")
+    assert error.endswith(f"{why}); set SNN_EXP_OUTPUT to one that can\n")
+
+
+def test_a_disk_without_room_is_said_before_a_sweep_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert cli.main(["train", "-m", "seed=0,1"]) == 2
+    assert capsys.readouterr().err == (
+        f"snn-exp: the disk of the output folder {output} is full; make room there, or set SNN_EXP_OUTPUT to another one\n"
+    )
+    assert list(output.iterdir()) == []
+
+
+def test_who_has_read_enough_ends_a_command_without_a_word() -> None:
+    command = [sys.executable, "-c", "from snn_exp.cli import entry_point; entry_point()", "--help"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode == 141 and done.stderr == ""
 
 
 def test_broken_yaml_is_one_sentence_that_names_the_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from snn_exp import launch, ownership, train
+from snn_exp import cli, launch, ownership, train
 from snn_exp.compose import compose
 from snn_exp.ownership import Lost, Taken, owning, refuse_if_taken
 from snn_exp.results import RunFolder
+from tests import stored
 
 OWN_AND_WAIT = """
 import sys
@@ -99,6 +101,36 @@ def test_a_job_moved_here_waits_until_its_dead_owner_elsewhere_has_missed_three_
         assert time.time() - ((next(tmp_path.glob("*.gone")) / "beat").stat().st_mtime) > 3 * 0.2
 
 
+def test_a_dead_owner_whose_clock_was_ahead_is_waited_for_no_longer_and_it_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: subprocess.Popen[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    elsewhere.kill()
+    elsewhere.communicate()
+    as_on_another_host(tmp_path, silent_for=-86400)
+    with pytest.raises(Taken, match="on another"):
+        refuse_if_taken(tmp_path, patient=False)
+    monkeypatch.setattr(ownership, "BEAT_S", 0.2)
+    monkeypatch.setattr(ownership, "SILENT_S", 0.1)
+    refuse_if_taken(tmp_path)
+    assert capsys.readouterr().err == (
+        f"snn-exp: run {tmp_path.name} was last trained by process {elsewhere.pid} on another; waiting up to 1 s for a "
+        f"sign that it still is\n"
+    )
+    with owning(tmp_path) as mine:
+        mine.check()
+
+
+def test_a_living_owner_whose_clock_is_ahead_keeps_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "BEAT_S", 0.3)
+    with owning(tmp_path):
+        as_on_another_host(tmp_path, silent_for=-86400)
+        with pytest.raises(Taken, match="on another"):
+            refuse_if_taken(tmp_path)
+
+
 def test_an_owner_elsewhere_that_beats_meanwhile_keeps_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownership, "BEAT_S", 0.2)
     with owning(tmp_path):
@@ -156,6 +188,44 @@ def test_an_owner_that_was_taken_over_stops_without_writing(tmp_path: Path, monk
     assert not folder.metrics_csv.exists() and not folder.checkpoints.exists() and folder.result() is None
     train.run_or_store_failure(config)
     assert folder.failure() is None
+
+
+def test_a_run_whose_folder_is_removed_while_it_trains_says_so_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    words = ["trainer.max_epochs=1", "network.width=4", "neuron=s2nn", "logger=none", "optim.batch_size=128"]
+    config = compose([*words, "seed=0"])
+    folder = RunFolder.of(config)
+
+    def remove(*_: object) -> None:
+        if (folder.path / "owner").exists():
+            shutil.rmtree(folder.path)
+
+    monkeypatch.setattr("snn_exp.callbacks.Clock.on_train_start", remove)
+    sentence = f"the folder {folder.path} was removed while its run trained; the same command trains it again"
+    assert cli.main(["train", *words]) == 1
+    assert capsys.readouterr().err == f"snn-exp: {sentence}\n"
+    assert cli.main(["train", "-m", *words, "seed=0,1"]) == 1
+    said = capsys.readouterr().err
+    assert said == f"snn-exp: failed {config.label}: {sentence} (log: {folder.path / 'train.log'})\n"
+    assert RunFolder.of(compose([*words, "seed=1"])).result() is not None
+
+
+def test_of_two_processes_the_second_is_told_and_what_else_it_has_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(train, "_run", lambda config, *_: stored.store_of(config))
+    config = compose(["logger=none"])
+    with owning(RunFolder.of(config).path):
+        assert cli.main(["train", "logger=none"]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"snn-exp: run {config.run_id} is being trained by process {os.getpid()} on ")
+        assert cli.main(["train", "-m", "logger=none", "seed=0,1"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"snn-exp: left alone {config.label}: run {config.run_id} is being trained by ")
+    assert len(list(tmp_path.glob("runs/*/result.json"))) == 1
 
 
 def test_a_sweep_leaves_alone_what_another_process_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
