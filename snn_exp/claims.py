@@ -17,7 +17,7 @@ from snn_exp.comparison import values
 from snn_exp.ledger import Row
 from snn_exp.stats import equivalence_p, holm, paired_difference, paired_ratio
 from snn_exp.study import Claim
-from snn_exp.tables import shown, shown_difference, shown_p, shown_ratio
+from snn_exp.tables import all_of, shown, shown_difference, shown_p, shown_ratio
 
 Finding = Literal["holds", "not shown", "the opposite holds", "no test", "not decided"]
 ALPHA = 0.05
@@ -161,7 +161,7 @@ def _judge_ratio(claim: Claim, a: Mapping[int, Row], b: Mapping[int, Row]) -> tu
     if ratio is None or ratio.n < 2 or claim.value is None:
         return "not decided", "fewer than two pairs"
     if ratio.low is None or ratio.high is None:
-        equal = f"all {ratio.n} ratios are equal ({ratio.mean:#.3g} against {claim.value:.3g}): no spread, no test"
+        equal = f"{all_of(ratio.n)} ratios are equal ({ratio.mean:#.3g} against {claim.value:.3g}): no spread, no test"
         return "no test", equal
     figures = f"ratio {shown_ratio(ratio)} against {claim.value:.3g}, n = {ratio.n}"
     if ratio.high <= claim.value:

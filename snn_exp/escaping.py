@@ -135,8 +135,12 @@ def latex_comment(text: object) -> str:
     return f"% {one_line(text)}"
 
 
-def markdown(text: object) -> str:
+def markdown(text: object, *, begins: bool = True) -> str:
     r"""Return text for Markdown, in a paragraph, a list or a table; names with _ and intervals in [ ] stay as they are.
+
+    Args:
+        text: the text.
+        begins: whether a line may begin with it, where - and 1. make a list; a cell of a table begins none.
 
     Example:
         >>> markdown("psp_std [-0.1, 0.2] < 3 %")
@@ -151,6 +155,8 @@ def markdown(text: object) -> str:
     line = re.sub(r"\[(?=[ xX]\]|\^)", r"\\[", line)  # a box of a task, a footnote
     line = re.sub(r"&(?=#?\w+;)", "&amp;", line)
     line = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", line)
+    if not begins:
+        return line
     line = re.sub(r"^(#{1,6}(?=\s|$)|>|[-+=](?=\s|$|[-+=]))", r"\\\1", line)
     return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)
 

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from rich.table import Table
 
-from snn_exp import escaping, figures, tables
+from snn_exp import escaping, figures, scope, tables
 from snn_exp.campaign import Progress, StudyRun
 from snn_exp.claims import judge
 from snn_exp.comparison import Comparison, Line, Panel, values
@@ -66,6 +66,7 @@ def write(progress: Progress) -> Path:
         _status(progress),
         f"Made by `snn-exp study {study.name}`, which trains what is missing, and by `snn-exp report {study.name}`, "
         "which only writes this page from `results.jsonl`. What is compared stands in `study.yaml`.",
+        "## What was run\n\n" + _scope(progress) if progress.rows() else "",
         "## Claims\n\n" + _claims(progress) if study.claims else "",
         "## Results\n\n" + _results(progress, comparison) + _left_out(study),
         "## Pictures\n\n" + _pictures(progress, pictures) if pictures else "",
@@ -124,6 +125,13 @@ def _status(progress: Progress) -> str:
     return (
         kind if not missing else f"{kind} **{missing} runs are still to be done**, so every statement is preliminary."
     )
+
+
+def _scope(progress: Progress) -> str:
+    """How far the statements of the page reach."""
+    lines = [f"- {plain(line)}" for line in scope.fixed(progress)]
+    said = "Every statement on this page is about these values. With others it may be another one."
+    return "\n".join([said, "", *lines, "", f"What was searched: {plain(scope.searched(progress.study))}"])
 
 
 def _claims(progress: Progress) -> str:

@@ -208,7 +208,7 @@ def markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
         | --- | --- |
         | bn | 5 |
     """
-    first, *rest = [map(escaping.markdown, line) for line in (headings, *cells)]
+    first, *rest = [[escaping.markdown(text, begins=False) for text in line] for line in (headings, *cells)]
     lines = [first, ["---"] * len(headings), *rest]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -342,8 +342,13 @@ def shown_ratio(ratio: PairedRatio) -> str:
     """
     interval = "" if ratio.low is None or ratio.high is None else f" [{ratio.low:#.3g}, {ratio.high:#.3g}]"
     if ratio.all_equal:
-        interval = f" (all {ratio.n} equal)"
+        interval = f" ({all_of(ratio.n)} equal)"
     return f"{ratio.mean:#.3g}{interval}"
+
+
+def all_of(n: int) -> str:
+    """Return "both" of two and "all n" of more."""
+    return "both" if n == 2 else f"all {n}"
 
 
 def shown_difference(d: PairedDifference, metric: str) -> str:
@@ -352,6 +357,8 @@ def shown_difference(d: PairedDifference, metric: str) -> str:
     Example:
         >>> shown_difference(PairedDifference(3, 0.0022, 0.0), "test/acc")
         'all 3 differences are equal (+0.22 points): no spread, no test'
+        >>> shown_difference(PairedDifference(2, 0.0022, 0.0), "test/acc")
+        'both differences are equal (+0.22 points): no spread, no test'
         >>> shown_difference(PairedDifference(1, 0.0022), "test/acc")
         '+0.22 points, n = 1: no interval'
     """
@@ -360,7 +367,7 @@ def shown_difference(d: PairedDifference, metric: str) -> str:
         factor, digits, unit = 1e-3, 1, " nJ"
     mean = f"{factor * d.mean:+.{digits}f}"
     if d.all_equal:
-        return f"all {d.n} differences are equal ({mean}{unit}): no spread, no test"
+        return f"{all_of(d.n)} differences are equal ({mean}{unit}): no spread, no test"
     if d.low is None or d.high is None:
         return f"{mean}{unit}, n = {d.n}: no interval"
     return f"{mean} [{factor * d.low:+.{digits}f}, {factor * d.high:+.{digits}f}]{unit}, n = {d.n}"

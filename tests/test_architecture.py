@@ -82,6 +82,7 @@ ORDER = [
     "tables",
     "search",
     "campaign",
+    "scope",
     "claims",
     "canvas",
     "figures",
@@ -131,7 +132,7 @@ ORDER = [
 ]
 
 TORCH_FREE = ["errors", "escaping", "interrupts", "command_line", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "hydra_tree", "config_files", "compose", "hydra_flags", "ownership", "results", "same_data", "filters", "stats", "report", "runs", "cells",
-              "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign",
+              "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign", "scope",
               "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard",
               "splits", "footprint", "preflight"]  # fmt: skip
 

@@ -59,7 +59,7 @@ def write(tmp_path: Path, **changes: Any) -> Study:
 
 def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -> Row:
     metrics = {} if status == "diverged" else {"val/acc": acc, "val/loss": loss, "test/acc": acc}
-    result = Result(run.config.run_id, status, run.config.to_plain(), metrics, 36.0, 36.0, "then", 0, "f")
+    result = Result(run.config.run_id, status, run.config.to_plain(), metrics, 36.0, 36.0, "2026-01-01T00:00:00+00:00", 0, "f")
     return Row(result, {}, {}, {}, {}, "code")
 
 
@@ -378,3 +378,21 @@ def test_verify_does_a_stored_run_again_and_warns_where_its_row_was_tampered_wit
     rows.write_text(rows.read_text().replace('"test/acc":0.', '"test/acc":0.0', 1))
     assert cli.main(["study", "tiny", "--verify", "1"]) == 0
     assert "gives another test/acc on the same machine" in capsys.readouterr().err
+
+
+def test_the_page_says_what_its_statements_are_about(tmp_path: Path) -> None:
+    study = write(tmp_path, methods={"bn": ["norm=bn"], "none": ["norm=none"], "lif": ["neuron=lif", "norm=bn"]})
+    progress = campaign.survey(study)
+    assert "## What was run" not in study_report.write(progress).read_text(), "nothing was"
+    for run in progress.trials:
+        progress.ledger.add(row_of(run, 0.9))
+    for run in campaign.survey(study).finals:
+        progress.ledger.add(row_of(run, 0.9 + run.config.seed / 100))
+    page = study_report.write(campaign.survey(study)).read_text()
+    assert "- norm=bn (eps=1e-05, momentum=0.1); norm=none\n" in page
+    assert re.search(r"- surrogate=s2nn \(.*peak=.*\) with neuron=s2nn; surrogate=atan \(.*\) with neuron=lif\n", page)
+    assert "- trainer.max_epochs=1, trainer.precision=32-true\n" in page
+    assert "optim=adamw" in page and " lr=" not in page.partition("## What was run")[2].partition("##")[0]
+    assert (
+        "What was searched: optim.lr of 0.01, 0.001, in net_d8; the same for every method, on validation data." in page
+    )
