@@ -10,6 +10,8 @@ import difflib
 import sys
 from collections.abc import Iterable
 
+from snn_exp.escaping import say
+
 
 class UserError(Exception):
     """A fault the user can mend; its text is the whole message."""
@@ -61,4 +63,4 @@ def say_once(sentence: str) -> None:
     """Print what a command has left out and goes on without, once however often it is met."""
     if sentence not in _said:
         _said.add(sentence)
-        print(f"snn-exp: {sentence}", file=sys.stderr, flush=True)
+        say(f"snn-exp: {sentence}", file=sys.stderr)

@@ -29,6 +29,7 @@ from snn_exp import compose, launch
 from snn_exp.command_line import command_line
 from snn_exp.config import EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError, unknown
+from snn_exp.escaping import say
 from snn_exp.hydra_tree import quoted
 from snn_exp.overrides import CHOICES
 from snn_exp.ownership import Taken, owning
@@ -268,7 +269,7 @@ def _advance(search: Search) -> list[str]:
     _propose_again_what_was_killed(study)
     ended, failed = _num_in(study, "COMPLETE"), _num_in(study, "FAIL")
     wanted = int(launcher.sweeper["n_trials"])
-    print(f"search {search.id}: {wanted} trials, {len(ended)} done before", flush=True)
+    say(f"search {search.id}: {wanted} trials, {len(ended)} done before")
     if len(ended) >= wanted:
         return []
     chosen = [
@@ -333,7 +334,7 @@ def _trial(cfg: DictConfig) -> float | list[float] | None:
             result = launch.finish(config)
         values = objectives_of(result, search.objectives, config.energy) if result else None
         words = f"run {config.run_id}: {_words(search, values)}"
-    print(f"{time.strftime('%H:%M:%S')}  {' '.join(proposed)}  {words}", flush=True)
+    say(f"{time.strftime('%H:%M:%S')}  {' '.join(proposed)}  {words}")
     return None if values is None else values[0] if len(values) == 1 else list(values)
 
 

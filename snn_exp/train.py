@@ -26,6 +26,7 @@ from snn_exp.config import ExperimentConfig, TrainerConfig
 from snn_exp.encodings import ENCODINGS
 from snn_exp.energy import SynapticOperations, dense_macs
 from snn_exp.errors import UserError
+from snn_exp.escaping import say
 from snn_exp.events import make_dataset
 from snn_exp.kernels import Choice, choose, fuse, is_on_a_gpu
 from snn_exp.layers import PartFactories, lay_channels_last, make_part_factories
@@ -199,13 +200,13 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False, seat: 
     try:
         run(config, echo=echo, seat=seat)
     except (Taken, Lost) as reason:
-        print(reason, flush=True)  # the run is in other hands, so nothing of it is stored here
+        say(reason)  # the run is in other hands, so nothing of it is stored here
     except Exception as error:
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         try:
             RunFolder.of(config).fail(said, traceback.format_exc())
         except OSError:  # on a full disk
-            print(f"failed {config.label}: {said}", flush=True)
+            say(f"failed {config.label}: {said}")
 
 
 def run_in_step(configs: Sequence[ExperimentConfig]) -> None:

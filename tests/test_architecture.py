@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "snn_exp"
 # show to the rest (__init__.py).
 ORDER = [
     "allocator",
-    "errors",
     "escaping",
+    "errors",
     "interrupts",
     "command_line",
     "files_read",

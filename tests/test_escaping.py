@@ -178,6 +178,8 @@ def test_a_studys_page_shows_hostile_words_and_obeys_none(study: Path, capsys: p
     assert cli.main(["report", "tiny", "--format", "html,md,tex,csv"]) == 0
     assert obeyed(capsys.readouterr().out) == []
     assert cli.main(["study"]) == 0
+    assert cli.main(["study", "tiny", "--plan"]) == 0
+    assert obeyed(capsys.readouterr().out) == []
     written = next((study.parent.parent / "out" / "reports").iterdir())
     harmless_markdown((written / "report.md").read_text())
     assert "<script>alert" not in (written / "report.html").read_text()
@@ -249,6 +251,19 @@ def test_panels_and_lines_of_any_name_are_drawn_into_their_folder(tmp_path: Path
     written = documents.write(documents.Report(shown, HOSTILE), tmp_path / "here", ["md", "tex", "csv", "png"])
     assert all(path.resolve().is_relative_to(tmp_path / "here") for path in written) and len(written) >= 5
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_nothing_is_printed_but_through_say_and_a_plain_console() -> None:
+    package = Path(escaping.__file__).parent
+    ours = {"escaping.py", "interrupts.py", "tracking.py"}  # the way out, a clean line, figures alone
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in package.rglob("*.py")
+        if path.name not in ours
+        for line in path.read_text().splitlines()
+        if re.search(r"(?<![.\w])print\(|(?<!Plain)Console\(", line) and ">>>" not in line and "HELP" not in line
+    ]
+    assert found == []
 
 
 def test_an_error_is_printed_as_text(capsys: pytest.CaptureFixture[str]) -> None:

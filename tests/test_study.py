@@ -59,7 +59,9 @@ def write(tmp_path: Path, **changes: Any) -> Study:
 
 def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -> Row:
     metrics = {} if status == "diverged" else {"val/acc": acc, "val/loss": loss, "test/acc": acc}
-    result = Result(run.config.run_id, status, run.config.to_plain(), metrics, 36.0, 36.0, "2026-01-01T00:00:00+00:00", 0, "f")
+    result = Result(
+        run.config.run_id, status, run.config.to_plain(), metrics, 36.0, 36.0, "2026-01-01T00:00:00+00:00", 0, "f"
+    )
     return Row(result, {}, {}, {}, {}, "code")
 
 

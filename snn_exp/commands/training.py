@@ -9,13 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from snn_exp import interrupts
 from snn_exp.command_line import command_line
 from snn_exp.commands.parsing import command_parser, require_data, wide_console
 from snn_exp.errors import UserError, say_once
-from snn_exp.escaping import say
+from snn_exp.escaping import PlainConsole, say
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
     from snn_exp.compose import Sweep
@@ -107,10 +105,10 @@ def _train_one(config: ExperimentConfig, again: str, *, cached: bool) -> int:
     if result is None:
         from snn_exp.train import run
 
-        print(f"run {config.run_id}: {config.label}, {config.num_steps} steps", flush=True)
+        say(f"run {config.run_id}: {config.label}, {config.num_steps} steps")
         result = run(config, live=config.trainer.progress and sys.stdout.isatty())
     else:
-        print("done before; nothing to train")
+        say("done before; nothing to train")
     say(report.summary(result, again, config.energy))
     return 0
 
@@ -120,20 +118,20 @@ def _train_many(
 ) -> int:
     from snn_exp import cells, launch, report, results
 
-    console = Console(soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     num_refused = sum(cell.config is None for cell in sweep.cells)
     note = cells.note_on_same(len(sweep.cells) - num_refused - len(configs))
     note = f" ({note})" if note else ""
-    print(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train", flush=True)
+    say(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train")
     together = launch.in_group(todo, launch.sweep_name(configs))
     failures = launch.train_all(together, console, sweep.hydra_overrides, search)
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
     finished = [result for folder in folders.values() if (result := folder.sound_result())]
     if finished:
         wide_console(160).print(report.comparison(finished, configs[0].energy))
-    print(f"results: {results.output_root() / 'runs'}")
+    say(f"results: {results.output_root() / 'runs'}")
     if num_refused:
-        print(f"snn-exp: {num_refused} of {len(sweep.cells)} cells are refused, see above", file=sys.stderr)
+        say(f"snn-exp: {num_refused} of {len(sweep.cells)} cells are refused, see above", file=sys.stderr)
     for failure in failures:
         say(f"snn-exp: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -176,7 +174,7 @@ def plan(arguments: Sequence[str]) -> int:
         require_data(unknown)
         estimates |= _calibrated(unknown)
     wide_console(160).print(planning.table(configs, estimates))
-    print(planning.total(configs, estimates, num_same))
+    say(planning.total(configs, estimates, num_same))
     refused = bool(stopped) or len(allowed) < len(sweep.cells)
     flags = [*(["-m"] if given.multirun else []), *(["--skip-refused"] if refused else [])]
     if configs:
@@ -216,7 +214,7 @@ def search(arguments: Sequence[str]) -> int:
     if found:
         wide_console(160).print(searching.table(asked, found))
     say("\n".join(searching.answer(asked, found)))
-    print(f"study: {asked.folder / 'study.db'}")
+    say(f"study: {asked.folder / 'study.db'}")
     for failure in failures:
         say(f"snn-exp: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -240,14 +238,14 @@ def study(arguments: Sequence[str]) -> int:
         found = names()
         for name in found:
             try:
-                print(f"{name:<16} {load(name).question}")
+                say(f"{name:<16} {load(name).question}")
             except UserError as error:
                 say_once(f"left out: {error}")
         if not found:
-            print("there is no study yet")
+            say("there is no study yet")
         return 0
     asked = load(given.name)
-    console = Console(soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     hydra = tuple(o for o in given.overrides if o.startswith("hydra"))
     overrides = tuple(o for o in given.overrides if o not in hydra)
     begun = time.time()
@@ -280,5 +278,5 @@ def study(arguments: Sequence[str]) -> int:
         say(f"snn-exp: warning: {sentence}", file=sys.stderr)
     for failure in failures:
         say(f"snn-exp: {failure}", file=sys.stderr)
-    print(f"written: {study_report.write(progress)}" if progress.is_standard else f"rows: {progress.ledger.path}")
+    say(f"written: {study_report.write(progress)}" if progress.is_standard else f"rows: {progress.ledger.path}")
     return 1 if failures else 0
