@@ -113,7 +113,8 @@ class _Watcher:
 
     def _follow(self) -> None:
         epochs = sum(config.trainer.max_epochs for config in self.configs.values())
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
+        state, done = TextColumn("{task.description}", markup=False), MofNCompleteColumn()
+        columns = (state, BarColumn(), done, TextColumn("epochs"),
                    TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
         with Progress(*columns, console=self.console, disable=not sys.stdout.isatty()) as bar:
             sweep = bar.add_task("sweep", total=epochs)
