@@ -29,9 +29,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from snn_exp import hydra_tree, menu
+from snn_exp import hydra_tree, interpolations, menu
 from snn_exp.config import GROUPS, SETTINGS, ExperimentConfig, resolve
-from snn_exp.config_files import COMMAND_LINE, BoundedLoader, require_flat_interpolations
+from snn_exp.config_files import COMMAND_LINE, BoundedLoader
 from snn_exp.errors import UserError
 from snn_exp.overrides import (
     CONFIG_NAME,
@@ -44,6 +44,8 @@ from snn_exp.overrides import (
     parse_overrides,
     parsed_override,
     read_overrides,
+    require_few,
+    require_few_runs,
     text_of,
     with_params,
 )
@@ -182,6 +184,7 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
         elif sweeping := [o for o in overrides if o.is_sweep_override()]:
             raise UserError(f"{sweeping[0].input_line} is a sweep of several values; add -m to run each of them")
         composer = _Composer(search)
+        require_few_runs(overrides)
         try:
             expanded = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
         except HydraException as error:  # such as interval(0,1)
@@ -242,6 +245,7 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
     Raises:
         UserError: an override that cannot be read, an unknown group or option, a sweep of several values.
     """
+    require_few([len(commands)], "all commands together")
     store_schemas()
     with hydra_on(search) as loader:
         read = {
@@ -294,17 +298,24 @@ def _plain(settings: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
 
 def _with_teachers(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, ...]:
     """Overrides of a teacher become its run id: data and seed are its student's, unless they say something else."""
-    taught = [cell.config for cell in cells if cell.config and "=" in (cell.config.teacher or "")]
-    if not taught:
-        return tuple(cells)
-    commands = [
-        overrides_of(dataclasses.replace(config, teacher=None), ["dataset"], shlex.split(str(config.teacher)))
-        for config in taught
-    ]
-    teachers = iter(compose_cells(commands, search))
-    return tuple(
-        _taught(cell, next(teachers)) if cell.config and "=" in (cell.config.teacher or "") else cell for cell in cells
-    )
+    commands: dict[int, tuple[str, ...]] = {}
+    answered = list(cells)
+    for number, cell in enumerate(cells):
+        if cell.config is None or "=" not in (cell.config.teacher or ""):
+            continue
+        try:
+            words = shlex.split(str(cell.config.teacher))
+        except ValueError:
+            fault = (
+                f"teacher='{cell.config.teacher}' has a quote that is not closed; type overrides with spaces between"
+            )
+            answered[number] = Cell(cell.overrides, None, f"{fault}, such as \"teacher='method=relu_bn depth=d20'\"")
+            continue
+        commands[number] = overrides_of(dataclasses.replace(cell.config, teacher=None), ["dataset"], words)
+    if commands:
+        for number, teacher in zip(commands, compose_cells([*commands.values()], search), strict=True):
+            answered[number] = _taught(cells[number], teacher)
+    return tuple(answered)
 
 
 def overrides_of(
@@ -405,7 +416,7 @@ class _Composer:
             for o in early:
                 OmegaConf.update(config, o.key_or_group, o.value(), merge=False)
             if reads_seed:
-                require_flat_interpolations(_plain(config, resolve=False))
+                interpolations.require_flat(_plain(config, resolve=False))
             self._valued[key] = _plain(config)
         return {**self._valued[key], **{o.key_or_group: o.value() for o in values if o.key_or_group == "seed"}}
 
@@ -433,7 +444,7 @@ def _hydra_type(p: Parameter) -> tuple[Any, Any]:
 def hydra_on(search: Sequence[str]) -> Iterator[BoundedLoader]:
     """Hydra, initialised on our configs with our loader, and left as it was."""
     for folder in search:
-        if not Path(folder).is_dir():
+        if not folder or not Path(folder).is_dir():
             raise UserError(f"--config-dir {folder} is not a folder; it must hold folders such as experiment/")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3", job_name="snn_exp"):

@@ -14,9 +14,8 @@ import functools
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -32,7 +31,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from snn_exp import files_read, hydra_tree
+from snn_exp import files_read, hydra_tree, interpolations
 from snn_exp.errors import UserError, unknown
 from snn_exp.overrides import parsed_override
 
@@ -49,10 +48,6 @@ GUESTS = {  # from packages of their own, each with our extra that brings it
     "hydra/launcher=ray": ("hydra-ray-launcher", "ray"),
     "hydra/sweeper=optuna": ("hydra-optuna-sweeper", "search"),
 }
-
-# What an interpolation may say: a key of the config, an environment variable, or the value that one spells.
-_VARIABLE = r"\$\{\s*oc\.env:\s*\w+\s*(?:,[^${}]*)?\}"
-_INTERPOLATION = re.compile(rf"{_VARIABLE}|\$\{{\s*oc\.decode:\s*{_VARIABLE}\s*\}}|\$\{{\s*\.*\w+(?:\.\w+)*\s*\}}")
 
 # What Hydra and OmegaConf raise for a config that they cannot read, beside errors of their own.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, RecursionError)
@@ -76,7 +71,7 @@ def read_config(path: Path, folder: Path, *, is_ours: bool = False) -> tuple[Dic
             for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
                 if tag := getattr(event, "tag", None):
                     raise files_read.Unreadable(path, f"has the tag {tag[:80]}; write plain values")
-                require_plain_interpolations(getattr(event, "value", ""), str(path))
+                interpolations.require_plain(getattr(event, "value", ""), str(path))
         config = OmegaConf.load(io.StringIO(text))
     except (yaml.YAMLError, OmegaConfBaseException, OSError, *_UNREADABLE) as error:
         raise files_read.Unreadable(path, f"is broken YAML: {_words(error)}") from None
@@ -88,69 +83,6 @@ def read_config(path: Path, folder: Path, *, is_ours: bool = False) -> tuple[Dic
 def _words(error: Exception) -> str:
     words = " ".join(str(error).split())
     return files_read.printable(re.sub(r'in "<[a-z ]+>", ', "", words.partition("; use sys.set_int_max")[0]), 300)
-
-
-def require_plain_interpolations(value: str, where: str) -> None:
-    """Refuse an interpolation that is more than a key or an environment variable.
-
-    Raises:
-        UserError: with what one may say.
-
-    Example:
-        >>> require_plain_interpolations("${oc.env:HOME}/${seed}", "x.yaml")
-        >>> require_plain_interpolations("${now:%Y}", "x.yaml")
-        Traceback (most recent call last):
-        snn_exp.errors.UserError: x.yaml has ${now:%Y}: an interpolation names a key, such as ${seed}, or an ...
-    """
-    if "${" in value and "${" in _INTERPOLATION.sub("", value):
-        raise UserError(
-            f"{where} has {' '.join(value.split())[:80]}: an interpolation names a key, such as ${{seed}}, or an "
-            f"environment variable, such as ${{oc.env:HOME}}; write the value itself"
-        )
-
-
-def require_flat_interpolations(plain: Mapping[str, Any]) -> None:
-    """Refuse interpolations of interpolations: each could double what the one before it says.
-
-    Args:
-        plain: a composed config, not resolved.
-
-    Raises:
-        UserError: an interpolation calls something, or names a key whose value has one.
-    """
-    for path, value in _strings(plain, ()):
-        require_plain_interpolations(value, ".".join(path))
-        for dots, name in re.findall(r"\$\{\s*(\.*)([\w.]+)\s*\}", value):
-            start = path[: -len(dots)] if dots else ()
-            if "${" in str(_named(plain, (*start, *name.split(".")))):
-                raise UserError(
-                    f"{'.'.join(path)}={value[:80]} names {name}, which is an interpolation itself; name the value "
-                    f"that both mean"
-                )
-
-
-def _strings(plain: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    if isinstance(plain, str):
-        if "${" in plain:
-            yield path, plain
-    elif isinstance(plain, Mapping):
-        for key, value in plain.items():
-            yield from _strings(value, (*path, str(key)))
-    elif isinstance(plain, list):
-        for index, value in enumerate(plain):
-            yield from _strings(value, (*path, str(index)))
-
-
-def _named(plain: Any, path: Sequence[str]) -> Any:
-    """What lies at a path of a plain config, or at the first part of it that is no container."""
-    for key in path:
-        if isinstance(plain, Mapping):
-            plain = plain.get(key)
-        elif isinstance(plain, list) and key.isdigit() and int(key) < len(plain):
-            plain = plain[int(key)]
-        else:
-            return plain
-    return plain
 
 
 @dataclasses.dataclass
@@ -243,7 +175,13 @@ class BoundedLoader(ConfigLoaderImpl):
             raise _endless() from None
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UserError(f"the config cannot be composed: {composing_fault(error)}") from None
-        except _UNREADABLE:  # Hydra asserts, and looks up, what it takes for granted
+        except _UNREADABLE:
+            if adding := [o.input_line for o in parsed if o.key_or_group.startswith("hydra.sweeper.params.")]:
+                raise UserError(
+                    f"{adding[0]} adds to the axes of an experiment, and none is chosen that has some; type the axis "
+                    f"itself, such as -m seed=0,1,2"
+                ) from None
+            # Hydra asserts, and looks up, what it takes for granted
             raise UserError(
                 f"the config cannot be composed: a config file or one of {' '.join(overrides)[:200]} has a value, a "
                 f"key or a defaults list of a kind that does not belong there"
@@ -306,11 +244,15 @@ def composing_fault(error: Exception) -> str:
     for line in lines:
         if line.startswith("full_key: ") and any("Key '" in other for other in lines):
             return f"{begin}there is no key {line.partition(' ')[2]}"
+    if lines and (key := re.search(r"Could not override '([^']+)'", lines[0])):
+        return f"{begin}there is no key {key[1]}"
+    if lines and (key := re.search(r"Could not append to config. An item is already at '([^']+)'", lines[0])):
+        return f"{begin}{key[1]} is there already; leave the + out"
     said = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]
     words = re.sub(r"^In '?[\w/.@-]+'?: ", begin, said[0]) if said else "a value cannot be read"
     if "raised while composing config:" in words or words.startswith("Error merging"):
         words = begin + (said[1] if len(said) > 1 else "a value cannot be read")
-    return words.partition(" To append to your config")[0]
+    return files_read.printable(words, 300)
 
 
 def _missing(error: MissingConfigException) -> UserError:

@@ -62,6 +62,8 @@ PARAMS = "sweeper.params"  # overrides, checked as what is typed
 TYPED_BELOW = ("launcher.", "sweeper.")
 NAMES_CODE = ("custom_search_space",)
 
+MOST = {"launcher.n_jobs": 1_000, "sweeper.n_jobs": 1_000, "sweeper.n_trials": 100_000}
+
 # What Hydra itself notes, in each composition anew.
 NOTED = ("runtime.version", "runtime.version_base", "runtime.cwd", "runtime.config_sources", "runtime.choices")
 NOTED_OF_JOB = ("job.override_dirname", "job.config_name")
@@ -128,6 +130,9 @@ def require_allowed(composed: DictConfig, plain: DictConfig, overrides: Sequence
     for group in sorted({*chosen, *usual}):
         if chosen.get(group) != usual.get(group):
             raise UserError(f"{group}={chosen.get(group)} may not be chosen: {MAY}; leave it out")
+    for path, most in MOST.items():
+        if isinstance(number := found.get(path), int) and number > most:
+            raise UserError(f"hydra.{path}={number} is more than the {most:,} that it may be; give fewer")
     for path in sorted({*found, *default}):
         value = found.get(path, _ABSENT)
         if _same(value, default.get(path, _ABSENT)) or path.startswith((*NOTED, "overrides.")) or path in NOTED_OF_JOB:

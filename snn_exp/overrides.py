@@ -6,23 +6,29 @@ Afterwards each is in plain form: no '+', depth=110 as d110, nothing given twice
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_CEILING, Decimal
 from itertools import islice
+from math import prod
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep, Sweep
 from hydra.errors import HydraException
 from hydra.types import RunMode
 
+from snn_exp import interpolations, menu, override_faults
 from snn_exp.config import GROUPS, KEYS
 from snn_exp.errors import UserError, unknown
 from snn_exp.rules import RUN_ID
 
 CHOICES = (*GROUPS, "method", "experiment")  # every config folder a person can choose from
 CONFIG_NAME = "train"
+MAX_CELLS = 100_000
+MAX_ARGUMENTS = 1_000
 
 
 def parse_overrides(arguments: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
@@ -35,10 +41,107 @@ def parse_overrides(arguments: Sequence[str], loader: ConfigLoader | None = None
         >>> [o.key_or_group for o in parse_overrides(["neuron=lif", "neuron.tau=3"])]
         ['neuron', 'neuron.tau']
     """
+    if len(arguments) > MAX_ARGUMENTS:
+        raise UserError(
+            f"{len(arguments):,} arguments are more than the {MAX_ARGUMENTS:,} that a command takes; put what they set "
+            f"into an experiment, a file such as experiment/mine.yaml in a folder given as --config-dir"
+        )
+    return [_parsed(line, loader) for line in arguments]
+
+
+# What the parser raises beside its own errors: of int() and float(), and of functions given what they cannot take.
+_FAILS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError, RecursionError)
+
+
+def _parsed(line: str, loader: ConfigLoader | None) -> Override:
+    if fault := override_faults.unreadable(line):
+        raise UserError(fault)
+    line = _with_quotes(line)
     try:
-        return OverridesParser.create(loader).parse_overrides(list(arguments))
-    except HydraException as error:
-        raise UserError(f"{first_line(error)}; an override looks like neuron=lif or neuron.tau=3") from None
+        (override,) = OverridesParser.create(loader).parse_overrides([line])
+    except (HydraException, *_FAILS) as error:
+        raise _fault(line, str(error)) from None
+    if not override.key_or_group:
+        raise _fault(line)
+    interpolations.require_plain(override.input_line or "", "an argument")
+    num_values(override)
+    return override
+
+
+def _fault(line: str, said: str = "") -> UserError:
+    return UserError(override_faults.sentence(line, (*CHOICES, *KEYS), menu.load(), said))
+
+
+def _with_quotes(line: str) -> str:
+    """Overrides of a teacher are text, also where the shell has taken the quotes from around them."""
+    key, _, value = line.partition("=")
+    if key.lstrip("+") == "teacher" and "=" in value and not re.search(r"['\"(]", value):
+        return f"{key}='{value}'"
+    return line
+
+
+def num_values(override: Override) -> int:
+    """Return how many values a sweep has, counted and not made; 1 of what is no sweep.
+
+    Raises:
+        UserError: it has none, or more than a sweep may have runs.
+
+    Example:
+        >>> num_values(parsed_override("seed=range(5)")), num_values(parsed_override("neuron=lif,plif"))
+        (5, 2)
+    """
+    sweep, line = override.value(), text_of(override)
+    if isinstance(sweep, RangeSweep):
+        number = _num_in_range(sweep, line)
+    elif isinstance(sweep, ChoiceSweep):
+        number = len(sweep.list)
+    elif isinstance(sweep, Glob) and override.config_loader is not None:
+        number = len(list(override.sweep_iterator()))
+    else:
+        return 1
+    if number == 0:
+        why = "no option is called so" if isinstance(sweep, Glob) else "a range goes up, such as range(0,5)"
+        raise UserError(f"{line} names no value: {why}; type snn-exp options to see what there is")
+    if number > MAX_CELLS:
+        raise UserError(f"{line} has {number:,} values, and a sweep may have {MAX_CELLS:,} runs; name fewer")
+    return number
+
+
+def _num_in_range(sweep: RangeSweep, line: str) -> int:
+    try:
+        start, stop, step = (Decimal(str(number)) for number in (sweep.start, sweep.stop, sweep.step))
+        if not (start.is_finite() and stop.is_finite() and step.is_finite() and step):
+            raise UserError(f"{line} never ends; a range has two ends and a step other than 0, such as range(0,1,0.1)")
+        return max(0, int(((stop - start) / step).to_integral_value(ROUND_CEILING)))
+    except ArithmeticError:
+        raise UserError(f"{line} is no range of numbers; type range(0,5), say") from None
+
+
+def require_few_runs(overrides: Sequence[Override]) -> None:
+    """Refuse a sweep of more runs than can be kept in mind, before they are expanded.
+
+    Raises:
+        UserError: with the number, and of which choices it is the product.
+    """
+    axes = [(o.key_or_group, num_values(o)) for o in overrides if o.is_discrete_sweep()]
+    require_few([number for _, number in axes], " x ".join(f"{number:,} of {key}" for key, number in axes))
+
+
+def require_few(factors: Sequence[int], what: str) -> None:
+    """Refuse more than `MAX_CELLS` runs.
+
+    Args:
+        factors: numbers of which the runs are the product.
+        what: how they come about.
+
+    Raises:
+        UserError: there are more.
+    """
+    if (number := prod(factors)) > MAX_CELLS:
+        raise UserError(
+            f"this is a sweep of {number:,} runs ({what}), and one may have {MAX_CELLS:,}; name fewer values, or let "
+            f"snn-exp search choose among them"
+        )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -50,7 +153,8 @@ def parsed_override(line: str) -> Override:
 
 def first_line(error: Exception) -> str:
     """What a message of Hydra's says first; the rest is for its own developers."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "it cannot be read")
+    return re.sub(r"^\w+(?:Error|Exception) raised while [^:]*: ", "", line)
 
 
 def is_value(override: Override) -> bool:
@@ -115,6 +219,8 @@ def normalized(override: Override, loader: ConfigLoader) -> Override:
     key, line = override.key_or_group, text_of(override)
     head = key.partition("@")[0].partition(".")[0].partition("/")[0]
     if head == "hydra":
+        if key == "hydra" or ("/" in key and not isinstance(override.value(), str | Sweep)):
+            raise UserError(f"{line} is no choice of Hydra's; type hydra/launcher=joblib hydra.launcher.n_jobs=2, say")
         if override.is_sweep_override():
             raise UserError(
                 f"{line} is a sweep, and a sweep has one {key}; give one value"
@@ -128,12 +234,18 @@ def normalized(override: Override, loader: ConfigLoader) -> Override:
             dict.fromkeys((*CHOICES, *KEYS)),
             f"{{}}{line[line.find('=') :] if '=' in line else ''}",
         )
+    if override.package is not None:
+        instead = f"{head}={line.partition('=')[2]}"
+        raise UserError(f"{line} would put {head} elsewhere than where it is read; type {instead}")
     if override.is_delete():
         choice = loader.load_configuration(CONFIG_NAME, [], RunMode.RUN).hydra.runtime.choices.get(key, 0)
         has_none = "none" in _options(loader, key)
         instead = f"type {key}=none" if has_none else f"leave it out for {key}={choice}"
         raise UserError(f"{line} would leave a run without its {key}; {instead}")
     plain = line.lstrip("+")
+    if key in CHOICES and isinstance(given := override.value(), list | dict):
+        each = ",".join(map(str, given))
+        raise UserError(f"{line} is a list, and {key} is one of its options; to run each, type -m {key}={each}")
     (override,) = parse_overrides([plain], loader)
     if key in CHOICES and override.is_interval_sweep():
         raise UserError(f"{line} is a range, and {key} a choice among options; name some of: "

@@ -58,11 +58,12 @@ ORDER = [
     "menu",
     "rules",
     "config",
+    "interpolations",
+    "override_faults",
     "overrides",
     "hydra_tree",
     "config_files",
     "compose",
-    "hydra_flags",
     "ownership",
     "results",
     "same_data",
@@ -123,6 +124,7 @@ ORDER = [
     "inspection",
     "diagnosis",
     "commands.parsing",
+    "commands.hydra_flags",
     "commands.training",
     "commands.reporting",
     "commands.inspecting",
@@ -131,7 +133,7 @@ ORDER = [
     "cli",
 ]
 
-TORCH_FREE = ["errors", "escaping", "interrupts", "command_line", "files_read", "stored", "registry", "menu", "rules", "config", "overrides", "hydra_tree", "config_files", "compose", "hydra_flags", "ownership", "results", "same_data", "filters", "stats", "report", "runs", "cells",
+TORCH_FREE = ["errors", "escaping", "interrupts", "command_line", "files_read", "stored", "registry", "menu", "rules", "config", "interpolations", "override_faults", "overrides", "hydra_tree", "config_files", "compose", "ownership", "results", "same_data", "filters", "stats", "report", "runs", "cells",
               "plan", "progress", "launch", "catalogue", "study", "ledger", "comparison", "tables", "search", "campaign", "scope",
               "claims", "canvas", "figures", "study_report", "documents", "copies", "dashboard",
               "splits", "footprint", "preflight"]  # fmt: skip

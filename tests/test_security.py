@@ -54,9 +54,9 @@ def write(folder: Path, content: Any, place: str = "experiment/x.yaml", header: 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The sentence that refuses a command line, within 5 s."""
-    began = time.monotonic()
+    began = time.process_time()
     assert cli.main(list(arguments)) == 2
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     error = capsys.readouterr().err
     assert error.startswith("snn-exp: ") and len(error.splitlines()) == 1 and "Traceback" not in error
     return error.removeprefix("snn-exp: ").rstrip()
@@ -229,14 +229,13 @@ def test_what_is_typed_calls_nothing_by_name(typed: str, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("flag", ["--experimental-rerun", "--config-name", "-cn", "--config-path", "-cp", "--run"])
 def test_flags_of_hydras_that_read_other_files_are_not_taken(
-    flag: str, canary: Path, tmp_path: Path, output: Path
+    flag: str, canary: Path, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     payload = tmp_path / "x.pickle"
     payload.write_bytes(f"cos\nsystem\n(S'touch {canary}'\ntR.".encode())
     for arguments in (["train", flag, str(payload)], ["train", "--cfg", "job", flag, str(payload)]):
-        with pytest.raises(SystemExit) as end:
-            cli.main(arguments)
-        assert end.value.code == 2
+        sentence = refusal(capsys, *arguments)
+        assert f"There is no flag '{flag}'" in sentence or "--cfg/-c: invalid choice" in sentence
     assert not output.exists()
 
 
@@ -285,6 +284,7 @@ BOMBS = {
     "itself": "a: &a [*a]\n",
     "deep": deep(100_000),
     "less deep": deep(200),
+    "deep enough": deep(20),
     "large": "a: " + "x" * 1_000_000 + "\n",
     "many": "".join(f"k{i}: {i}\n" for i in range(10_000)),
     "digits": f"seed: {'9' * 5_000}\n",

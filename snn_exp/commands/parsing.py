@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
+from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import PlainConsole
+from snn_exp.files_read import printable
 
 if TYPE_CHECKING:
     from snn_exp.config import ExperimentConfig
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads the words of a command, and says in a sentence what it cannot read."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line.
+
+        Raises:
+            UserError: with what to type instead.
+        """
+        begin, _, words = message.partition("unrecognized arguments: ")
+        if begin:
+            raise UserError(f"{printable(message, 300)}; type {self.prog} --help to see what it takes")
+        first = printable(words.split()[0] if words.split() else words, 120)
+        if re.match(r"-+[A-Za-z_][\w./@]*=", first):
+            raise UserError(f"{first} is not a flag but an override, which has no dashes; type {first.lstrip('-')}")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        if first.startswith("-"):
+            raise unknown("flag", first, flags, f"{self.prog} {{}}")
+        raise UserError(f"{first} is more than {self.prog} takes; type {self.prog} --help to see what it does")
 
 
 def command_parser(command: str, text: str, overrides: bool = False) -> argparse.ArgumentParser:
@@ -23,7 +47,7 @@ def command_parser(command: str, text: str, overrides: bool = False) -> argparse
         text: what it does.
         overrides: whether it takes Hydra's, and further folders of configs.
     """
-    parser = argparse.ArgumentParser(f"snn-exp {command}", description=text)
+    parser = Parser(f"snn-exp {command}", description=text)
     if overrides:
         parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as neuron=lif neuron.tau=3")
         parser.add_argument(

@@ -39,7 +39,7 @@ HYDRA_FLAGS = (
 def train(arguments: Sequence[str]) -> int:
     """snn-exp train."""
     if any(argument.partition("=")[0] in HYDRA_FLAGS for argument in arguments):
-        from snn_exp import hydra_flags
+        from snn_exp.commands import hydra_flags
 
         return hydra_flags.answer(arguments)
     parser = command_parser("train", "Train one run, or every combination of a sweep.", overrides=True)

@@ -16,8 +16,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from snn_exp import compose
-from snn_exp.config_files import require_flat_interpolations
+from snn_exp import compose, interpolations
+from snn_exp.commands.parsing import Parser
 from snn_exp.errors import UserError
 from snn_exp.overrides import CONFIG_NAME, first_line
 
@@ -26,7 +26,7 @@ INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of what is answered here."""
-    made = argparse.ArgumentParser("snn-exp train", allow_abbrev=False, description="What Hydra answers by itself.")
+    made = Parser("snn-exp train", allow_abbrev=False, description="What Hydra answers by itself.")
     made.add_argument("overrides", nargs="*", help="Hydra overrides, such as neuron=lif neuron.tau=3")
     made.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed config")
     made.add_argument("--package", "-p", help="print this part of it only, such as neuron")
@@ -67,7 +67,7 @@ def _answer(hydra: Hydra, given: argparse.Namespace) -> None:
     composed = hydra.config_loader.load_configuration(CONFIG_NAME, given.overrides, RunMode.RUN)
     job = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(job, dict)
-    require_flat_interpolations({str(key): value for key, value in job.items() if key != "hydra"})
+    interpolations.require_flat({str(key): value for key, value in job.items() if key != "hydra"})
     if given.hydra_help:
         hydra.hydra_help(config_name=None, args_parser=get_args_parser(), args=argparse.Namespace(overrides=[]))
     elif given.info:

@@ -1,0 +1,80 @@
+"""Interpolations that a config may have: `${seed}`, `${oc.env:HOME}`, `${oc.decode:${oc.env:HOME}}`; none of another.
+
+OmegaConf has more, some of which call what a package registers, and each of a chain of them may double what the one
+before it says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from snn_exp.errors import UserError
+
+# What an interpolation may say: a key of the config, an environment variable, or the value that one spells.
+_VARIABLE = r"\$\{\s*oc\.env:\s*\w+\s*(?:,[^${}]*)?\}"
+_INTERPOLATION = re.compile(rf"{_VARIABLE}|\$\{{\s*oc\.decode:\s*{_VARIABLE}\s*\}}|\$\{{\s*\.*\w+(?:\.\w+)*\s*\}}")
+
+
+def require_plain(value: str, where: str) -> None:
+    """Refuse an interpolation that is more than a key or an environment variable.
+
+    Raises:
+        UserError: with what one may say.
+
+    Example:
+        >>> require_plain("${oc.env:HOME}/${seed}", "x.yaml")
+        >>> require_plain("${now:%Y}", "x.yaml")
+        Traceback (most recent call last):
+        snn_exp.errors.UserError: x.yaml has ${now:%Y}: an interpolation names a key, such as ${seed}, or an ...
+    """
+    if "${" in value and "${" in _INTERPOLATION.sub("", value):
+        raise UserError(
+            f"{where} has {' '.join(value.split())[:80]}: an interpolation names a key, such as ${{seed}}, or an "
+            f"environment variable, such as ${{oc.env:HOME}}; write the value itself"
+        )
+
+
+def require_flat(plain: Mapping[str, Any]) -> None:
+    """Refuse interpolations of interpolations: each could double what the one before it says.
+
+    Args:
+        plain: a composed config, not resolved.
+
+    Raises:
+        UserError: an interpolation calls something, or names a key whose value has one.
+    """
+    for path, value in _strings(plain, ()):
+        require_plain(value, ".".join(path))
+        for dots, name in re.findall(r"\$\{\s*(\.*)([\w.]+)\s*\}", value):
+            start = path[: -len(dots)] if dots else ()
+            if "${" in str(_named(plain, (*start, *name.split(".")))):
+                raise UserError(
+                    f"{'.'.join(path)}={value[:80]} names {name}, which is an interpolation itself; name the value "
+                    f"that both mean"
+                )
+
+
+def _strings(plain: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(plain, str):
+        if "${" in plain:
+            yield path, plain
+    elif isinstance(plain, Mapping):
+        for key, value in plain.items():
+            yield from _strings(value, (*path, str(key)))
+    elif isinstance(plain, list):
+        for index, value in enumerate(plain):
+            yield from _strings(value, (*path, str(index)))
+
+
+def _named(plain: Any, path: Sequence[str]) -> Any:
+    """What lies at a path of a plain config, or at the first part of it that is no container."""
+    for key in path:
+        if isinstance(plain, Mapping):
+            plain = plain.get(key)
+        elif isinstance(plain, list) and key.isdigit() and int(key) < len(plain):
+            plain = plain[int(key)]
+        else:
+            return plain
+    return plain
