@@ -24,6 +24,7 @@ from snn_exp.comparison import Comparison, Line, Panel, require_metric, values
 from snn_exp.config import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.figures import Picture
+from snn_exp.files_read import require_within
 from snn_exp.filters import read, value_text
 from snn_exp.ledger import Row
 from snn_exp.report import price_list
@@ -179,7 +180,7 @@ def write(report: Report, folder: Path, formats: Sequence[str]) -> list[Path]:
         folder: where to.
         formats: of FORMATS.
     """
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    require_within(folder / "figures", folder.parent).mkdir(parents=True, exist_ok=True)
     pictures = figures.pictures(report.comparison)
     for picture in pictures:
         write_text(folder / "figures" / f"{picture.name}.csv", escaping.csv(picture.data))

@@ -16,7 +16,7 @@ import pandas as pd
 from snn_exp import canvas
 from snn_exp.comparison import Comparison, Line, Panel, values
 from snn_exp.escaping import file_name, mathtext
-from snn_exp.results import DamagedRun, RunFolder, output_root
+from snn_exp.results import DamagedRun, RunFolder, output_root, whole_file
 from snn_exp.tables import is_cost, scale, tie
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class Picture:
     def save(self, path: Path) -> Path:
         """Writes it in the format that the ending names: .png, .pdf, .svg."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._written(path, path.suffix[1:])
+        with whole_file(path) as scratch:
+            self._written(scratch, path.suffix[1:])
         return path
 
     def svg(self) -> str:

@@ -65,6 +65,17 @@ def is_within(path: str | Path, folder: str | Path) -> bool:
         return False
 
 
+def require_within(path: Path, folder: Path) -> Path:
+    """Refuse a path to write to that does not lie in its folder, by its name or by a link; return it.
+
+    Raises:
+        Unreadable: it does not.
+    """
+    if not _is_plainly_within(path, folder) and not is_within(path, folder):
+        raise Unreadable(path, f"leads out of {printable(str(folder), 400)}, so nothing is written there; remove it")
+    return path
+
+
 def read_bytes(path: str | Path, limit: int, within: str | Path | None = None) -> bytes:
     """Read a whole regular file.
 

@@ -13,6 +13,7 @@ from snn_exp import escaping, figures, scope, tables
 from snn_exp.campaign import Progress, StudyRun
 from snn_exp.claims import judge
 from snn_exp.comparison import Comparison, Line, Panel, values
+from snn_exp.files_read import require_within
 from snn_exp.report import price_list
 from snn_exp.results import write_text
 from snn_exp.study import Overrides, Setting, Study
@@ -59,7 +60,8 @@ def write(progress: Progress) -> Path:
     study = progress.study
     comparison = comparison_of(progress)
     shown = [p for p in figures.pictures(comparison) if p.name.startswith(PICTURES)]
-    pictures = [picture.save(study.folder / "figures" / f"{picture.name}.png") for picture in shown]
+    folder = require_within(study.folder / "figures", study.folder)
+    pictures = [picture.save(require_within(folder / f"{picture.name}.png", study.folder)) for picture in shown]
     parts = [
         f"# {plain(study.name)}\n\n{plain(study.question)}",
         f"**Note.** {plain(study.note)}" if study.note else "",

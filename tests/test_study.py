@@ -167,6 +167,20 @@ def test_a_study_is_a_folder_with_a_name_and_a_file(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().err == "snn-exp: tiny/study.yaml is a named pipe and no file\n"
 
 
+def test_a_studys_page_is_written_into_its_folder_alone(tmp_path: Path) -> None:
+    study = write(tmp_path)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "README.md").write_text("mine")
+    (study.folder / "figures").symlink_to(outside)
+    with pytest.raises(UserError, match=r"figures leads out of .*, so nothing is written there; remove it"):
+        study_report.write(campaign.survey(study))
+    (study.folder / "figures").unlink()
+    (study.folder / "README.md").symlink_to(outside / "README.md")
+    study_report.write(campaign.survey(study))
+    assert (outside / "README.md").read_text() == "mine" and not (study.folder / "README.md").is_symlink()
+
+
 def test_the_studies_there_are_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SNN_EXP_STUDIES")
     assert len(names()) >= 8
