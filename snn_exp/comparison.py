@@ -219,7 +219,7 @@ class _Found:
 
     @classmethod
     def of(cls, run: StoredRun, profile: EnergyConfig) -> _Found:
-        row = Row.of_result(run.result, run.folder) if run.result else None
+        row = Row.of_read(run.result, run.manifest, run.folder.epochs()) if run.result else None
         return cls(run, row and priced(row, profile), run.folder.failure() or run.state)
 
     @property

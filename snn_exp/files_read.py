@@ -137,13 +137,20 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK:
 
 def _is_plainly_within(path: str | Path, folder: str | Path) -> bool:
     """Return whether no part of the path below the folder is a link; cheaper than following all of them."""
-    below, top = Path(path), Path(folder)
-    if ".." in below.parts or not below.is_relative_to(top):
+    whole, top = os.fspath(path), f"{os.fspath(folder).rstrip('/')}/"
+    if not whole.startswith(top):
         return False
-    while below != top:
-        if below.is_symlink():
-            return False
-        below = below.parent
+    below = whole[len(top) :].split("/")
+    if ".." in below:
+        return False
+    for part in below:
+        top = f"{top}{part}"
+        try:
+            if stat.S_ISLNK(os.lstat(top).st_mode):
+                return False
+        except FileNotFoundError:
+            return True
+        top += "/"
     return True
 
 

@@ -48,14 +48,12 @@ class Row:
     @classmethod
     def of(cls, folder: RunFolder) -> Row | None:
         """The row of a run's folder, or None if the run is not done."""
-        result = folder.result()
-        return None if result is None else cls.of_result(result, folder)
+        contents = folder.contents()
+        return None if contents.result is None else cls.of_read(contents.result, contents.manifest, contents.epochs)
 
     @classmethod
-    def of_result(cls, result: Result, folder: RunFolder) -> Row:
-        """The row of a result that has been read already."""
-        manifest = folder.manifest()
-        epochs = folder.epochs()
+    def of_read(cls, result: Result, manifest: Mapping[str, Any], epochs: Sequence[Mapping[str, str]]) -> Row:
+        """Return the row of a run whose files have been read already."""
         return cls(
             result=dataclasses.replace(
                 result,

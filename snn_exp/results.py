@@ -259,10 +259,11 @@ class RunFolder:
         both = (self.checkpoints / name for name in ("last.ckpt", "best.ckpt"))  # a kill may come between the two
         return next((path for path in both if path.exists()), None)
 
-    @property
+    @functools.cached_property
     def _outermost(self) -> Path:
         """What no link may lead out of: all runs, or of a folder that was named by its path the folder itself."""
-        return self.path.parent if self.path.parent == output_root() / "runs" else self.path
+        runs = output_root() / "runs"
+        return runs if self.path.parent == runs else self.path
 
     def _read(self, name: str, read: Callable[[Path, Path], T]) -> T:
         """Read a file.

@@ -32,12 +32,14 @@ class StoredRun:
             of a later version of snn_exp.
         config: the plain config; empty if it was not written yet.
         result: what came out, if it is done or diverged.
+        manifest: how it was done; its curves over the epochs are many, and are read where they are needed.
     """
 
     folder: RunFolder
     state: str
     config: Mapping[str, Any]
     result: Result | None
+    manifest: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -118,7 +120,7 @@ def _stored(folder: RunFolder) -> StoredRun:
         damaged.say()
         return StoredRun(folder, "newer" if damaged.is_newer else "damaged", {}, None)
     config = contents.result.config if contents.result else contents.manifest.get("config", {})
-    return StoredRun(folder, _state(folder, contents), dict(config), contents.result)
+    return StoredRun(folder, _state(folder, contents), config, contents.result, contents.manifest)
 
 
 def state_of(folder: RunFolder) -> str:
