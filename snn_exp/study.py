@@ -307,7 +307,7 @@ def _claim(
     c = written.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
     test = str(c["test"])
     if test not in _TESTS:
-        raise unknown(f"test of {where}", test, _TESTS, "test: {}")
+        raise unknown(f"test of {where}", printable(test), _TESTS, "test: {}")
     takes = (
         *_TESTS[test],
         *(["than_in"] if "than" in _TESTS[test] else []),
@@ -323,10 +323,10 @@ def _claim(
     of, than, places = _names(c["of"]), _names(c.get("than", ())), _names(c.get("in", list(settings)))
     for name in (*of, *than):
         if name not in methods:
-            raise unknown(f"method in {where}", name, methods, "of: {}")
+            raise unknown(f"method in {where}", printable(name), methods, "of: {}")
     for name in (*places, *_names(c.get("than_in", ()))):
         if name not in settings:
-            raise unknown(f"setting in {where}", name, settings, "in: {}")
+            raise unknown(f"setting in {where}", printable(name), settings, "in: {}")
     margin, value = (_number(c[key], f"{where}: {key}") if key in c else None for key in ("margin", "value"))
     return Claim(
         str(c["says"]),
