@@ -78,8 +78,12 @@ def train_all(
         on_finish: called with each result soon after it is there.
         names: run id -> what the run is called; what varies between the runs, if left out.
     """
+    names = names or cells.names(configs)
+    damaged = {config.run_id: why for config in configs if (why := RunFolder.of(config).damage())}
+    unread = [f"failed {names[run_id]}: {why}" for run_id, why in damaged.items()]
+    configs = [config for config in configs if config.run_id not in damaged]
     if not configs:
-        return []
+        return unread
     launcher = ready_launcher(overrides, search)
     jobs = as_jobs(configs)
     ids = [config.run_id for config in configs]
@@ -91,14 +95,14 @@ def train_all(
         f"+run={','.join('_'.join(['run', *job]) for job in jobs)}",
         f"+runs_file={quoted(str(file.resolve()))}",
     ]
-    names, log, begun = names or cells.names(configs), file.with_suffix(".log"), file.stat().st_mtime
+    log, begun = file.with_suffix(".log"), file.stat().st_mtime
     log.unlink(missing_ok=True)  # of an earlier sweep of these runs
     with progress.watching(configs, console, on_finish, names) as watcher:
         failures = multirun(launcher, chosen, log, _job)
     if watcher.error is not None:
         failures.append(f"what finished could not be followed to the end: {watcher.error}")
-    still_open = [config for config in configs if not RunFolder.of(config).is_complete(config)]
-    return failures + [why_open(names[c.run_id], RunFolder.of(c), log, begun) for c in still_open]
+    still_open = [c for c in configs if RunFolder.of(c).damage() or not RunFolder.of(c).is_complete(c)]
+    return unread + failures + [why_open(names[c.run_id], RunFolder.of(c), log, begun) for c in still_open]
 
 
 def as_jobs(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
@@ -212,6 +216,8 @@ def why_open(name: str, folder: RunFolder, launchers_log: Path | None = None, si
         launchers_log: where it is said why the launcher gave up, if it did.
         since: time from which on a failure is of this sweep, by the clock of the disk; one of before says nothing.
     """
+    if damage := folder.damage():
+        return f"failed {name}: {damage}"
     try:
         refuse_if_taken(folder.path, patient=False)
     except Taken as taken:
@@ -272,6 +278,9 @@ def _end_after(sweep: int | None) -> None:
 def finish(config: ExperimentConfig) -> Result | None:
     """Trains a run if that was not done before; None if it did not end. Never ends the process."""
     folder = RunFolder.of(config)
+    if damage := folder.damage():
+        print(damage, flush=True)
+        return None
     if not folder.is_complete(config):
         from snn_exp.train import run_or_store_failure
 

@@ -319,6 +319,14 @@ class RunFolder:
             self.epochs() if "metrics.csv" in found else [],
         )
 
+    def damage(self) -> str | None:
+        """Return the sentence of what cannot be read of the run, and what to type; None if all can be."""
+        try:
+            self.contents()
+        except DamagedRun as damaged:
+            return str(damaged)
+        return None
+
     def _entries(self) -> set[str]:
         """Return the names in the folder and in those that are written to; empty if there is none."""
         try:

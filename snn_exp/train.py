@@ -38,7 +38,7 @@ from snn_exp.optim import OPTIMS
 from snn_exp.ownership import Lost, Ownership, Taken, owning, removed
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
 from snn_exp.processes import together
-from snn_exp.results import Operations, Result, RunFolder, data_root, now, teacher_of
+from snn_exp.results import DamagedRun, Operations, Result, RunFolder, data_root, now, teacher_of
 from snn_exp.same_data import DataAtHand, keep, require_split
 from snn_exp.saved_weights import load_weights, write_weights
 from snn_exp.stacking import what_cannot_be_stacked
@@ -199,8 +199,8 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False, seat: 
     """A run inside a multirun: a crash is stored, and the sweep goes on."""
     try:
         run(config, echo=echo, seat=seat)
-    except (Taken, Lost) as reason:
-        say(reason)  # the run is in other hands, so nothing of it is stored here
+    except (Taken, Lost, DamagedRun) as reason:
+        say(reason)  # the run is in other hands or cannot be read, so nothing of it is stored here
     except Exception as error:
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         try:

@@ -15,6 +15,7 @@ import pytest
 
 from snn_exp import cli, launch, ownership, train
 from snn_exp.compose import compose
+from snn_exp.errors import UserError
 from snn_exp.ownership import Lost, Taken, owning, refuse_if_taken
 from snn_exp.results import RunFolder
 from tests import stored
@@ -87,6 +88,59 @@ def test_on_another_host_an_owner_is_gone_after_three_missed_beats(tmp_path: Pat
             refuse_if_taken(tmp_path)
         as_on_another_host(tmp_path, silent_for=1.0 * ownership.BEAT_S)  # 35 s in all
         refuse_if_taken(tmp_path)
+
+
+def test_who_may_only_read_still_sees_whether_a_run_is_being_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with owning(tmp_path):
+        as_on_another_host(tmp_path, silent_for=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "touch", refuse)
+            with pytest.raises(Taken, match="on another"):
+                refuse_if_taken(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "null", '{"token": "../../x"}', "[" * 1000])
+def test_an_owner_that_cannot_be_read_is_judged_by_its_beat(tmp_path: Path, content: str) -> None:
+    with owning(tmp_path / "other") as other:
+        other.folder.joinpath("owner").rename(tmp_path / "owner")
+    (tmp_path / "owner" / "owner.json").write_text(content)
+    with pytest.raises(Taken, match=r"on an unknown host \(owner.json: is not an owner"):
+        refuse_if_taken(tmp_path)
+    long_ago = (tmp_path / "owner" / "beat").stat().st_mtime - 1000
+    os.utime(tmp_path / "owner" / "beat", (long_ago, long_ago))
+    refuse_if_taken(tmp_path)
+    with owning(tmp_path) as mine:
+        mine.check()
+
+
+@pytest.mark.parametrize("what", ["file", "link", "empty", "put away before", "without a beat"])
+def test_what_is_no_owner_is_put_away_or_refused_and_never_waited_for(tmp_path: Path, what: str) -> None:
+    run, place = tmp_path / "run", tmp_path / "run" / "owner"
+    run.mkdir()
+    token = "0" * 32
+    sound = json.dumps({"token": token, "host": "another", "where": "", "pid": 1, "started": 0.0})
+    if what == "file":
+        place.write_text("")
+    elif what == "link":
+        place.symlink_to(tmp_path)
+    else:
+        place.mkdir()
+        if what != "empty":
+            (place / "owner.json").write_text(sound)
+    if what == "put away before":
+        (run / f"owner.{token}.gone").mkdir()
+        (run / f"owner.{token}.gone" / "beat").write_text("")
+        with pytest.raises(UserError, match=r"it has an owner who was put away before; .* --rerun"), owning(run):
+            pass
+        return
+    with owning(run) as mine:
+        mine.check()
+    assert tmp_path.is_dir() and not place.exists()
 
 
 def test_a_job_moved_here_waits_until_its_dead_owner_elsewhere_has_missed_three_beats(

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from snn_exp import cli, config, results, runs
+from snn_exp import cli, config, launch, results, runs
 from snn_exp import stored as schemas
 from snn_exp.compose import compose
 from snn_exp.files_read import Unreadable
@@ -311,10 +312,9 @@ def test_another_runs_folder_stops_no_command(
             "question: q\nseeds: [0, 1, 2]\nbudget_core_hours: 1\nbase: [logger=none]\nmethods: {a: [neuron=lif], b: [neuron=if]}\n"
         )
     os.mkfifo(tmp_path / "other" / "results.jsonl")
-    assert cli.main(command) == 0
+    assert cli.main(command) == (2 if command[0] == "plan" else 0)
     said = capsys.readouterr()
     found = named(said.err, tampered[1])
-    assert "Traceback" not in said.err
     if command[0] == "study":
         assert f"left out: {tmp_path}/other/results.jsonl is a named pipe and no file" in said.err
     if command[0] != "study":
@@ -322,7 +322,8 @@ def test_another_runs_folder_stops_no_command(
     if command == ["train", "neuron=lif", "logger=none", "seed=0"]:
         assert "done before; nothing to train" in said.out
     if command[0] == "plan":
-        assert "damaged, --rerun" in said.out
+        assert f"seed=1: run {tampered[1]['empty result']} is damaged: result.json is not a result" in said.err
+        assert said.err.count("snn-exp: refused ") == 3 and "1 done" in said.out
 
 
 @pytest.mark.parametrize("name", TAMPERED)
@@ -341,6 +342,19 @@ def test_the_damaged_run_itself_is_refused_in_a_sentence_that_says_what_to_type(
         assert cli.main(command) == 2, command
         said = capsys.readouterr().err
         assert said.startswith("snn-exp: ") and said.count("\n") == 1 and run in said, command
+
+
+def test_a_damaged_cell_of_a_sweep_or_study_is_named_and_nothing_is_written_to_it(
+    tampered: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = [compose(["neuron=lif", "logger=none", f"seed={seed}"]) for seed in range(1, 1 + len(TAMPERED))]
+    names = {config.run_id: f"seed={config.seed}" for config in outside}
+    said = launch.train_all(outside, Console(), names=names)
+    assert [line.partition(":")[0] for line in said] == [f"failed seed={seed}" for seed in range(1, 1 + len(TAMPERED))]
+    for sentence, (_, reason) in zip(said, TAMPERED.values(), strict=True):
+        assert reason in sentence and "--rerun" in sentence
+    assert launch.finish(outside[0]) is None
+    assert launch.why_open("seed=1", RunFolder.of(outside[0])) == said[0]
 
 
 def test_rerun_puts_a_damaged_run_aside_whatever_it_is(tampered: tuple[Path, dict[str, str]], tmp_path: Path) -> None:

@@ -148,7 +148,6 @@ def plan(arguments: Sequence[str]) -> int:
 
     from snn_exp import cells, compose, preflight, report
     from snn_exp import plan as planning
-    from snn_exp.results import RunFolder
     from snn_exp.study import names
 
     if given.overrides[:1] and given.overrides[0] in names():
@@ -160,7 +159,7 @@ def plan(arguments: Sequence[str]) -> int:
     allowed = [cell.config for cell in sweep.cells if cell.config]
     configs = cells.once_each(allowed)
     num_same = len(allowed) - len(configs)
-    stopped = {c.run_id: why for c in configs if not RunFolder.of(c).is_complete(c) and (why := preflight.refusal(c))}
+    stopped = {config.run_id: why for config in configs if (why := _stops(config))}
     for config in configs:
         if config.run_id in stopped:
             say(f"snn-exp: refused {config.label}: {stopped[config.run_id]}", file=sys.stderr)
@@ -180,6 +179,15 @@ def plan(arguments: Sequence[str]) -> int:
     if configs:
         say(f"runs it: {command_line('train', given.overrides, given.config_dir, flags)}")
     return 2 if refused else 0
+
+
+def _stops(config: ExperimentConfig) -> str | None:
+    """Return why a run cannot be trained here and now, if it is not done already."""
+    from snn_exp import preflight
+    from snn_exp.results import RunFolder
+
+    folder = RunFolder.of(config)
+    return folder.damage() or (None if folder.is_complete(config) else preflight.refusal(config))
 
 
 def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:
