@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from snn_exp import escaping
 from snn_exp.errors import UserError
 
 MIB = 2**20
@@ -50,7 +51,7 @@ def printable(text: str, most: int = 80) -> str:
         >>> printable("a\\x1b[31mb")
         'a\\\\x1b[31mb'
     """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: most + 1])
+    shown = escaping.printable(text[: most + 1])
     return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
 

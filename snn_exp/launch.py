@@ -27,6 +27,7 @@ from snn_exp import cells, compose, interrupts, progress
 from snn_exp.compose import Launcher
 from snn_exp.config import ExperimentConfig, resolve
 from snn_exp.errors import UserError
+from snn_exp.escaping import say
 from snn_exp.hydra_tree import quoted
 from snn_exp.overrides import CONFIG_NAME
 from snn_exp.ownership import Taken, refuse_if_taken
@@ -279,7 +280,7 @@ def finish(config: ExperimentConfig) -> Result | None:
     """Trains a run if that was not done before; None if it did not end. Never ends the process."""
     folder = RunFolder.of(config)
     if damage := folder.damage():
-        print(damage, flush=True)
+        say(damage)
         return None
     if not folder.is_complete(config):
         from snn_exp.train import run_or_store_failure
