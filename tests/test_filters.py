@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_exp import cli
@@ -155,6 +155,7 @@ def test_runs_that_differ_in_more_than_their_names_say_so(capsys: pytest.Capture
 scalars = st.none() | st.booleans() | st.integers(0, 9) | st.floats(2, 9) | st.sampled_from(["bn", "none", "a b"])
 
 
+@settings(deadline=None, max_examples=50)
 @given(value=scalars, other=scalars)
 def test_two_values_are_one_if_they_are_typed_alike_but_for_the_form_of_a_number(value: object, other: object) -> None:
     alike = value_text(value) == value_text(other)
@@ -162,6 +163,7 @@ def test_two_values_are_one_if_they_are_typed_alike_but_for_the_form_of_a_number
     assert same(value, other) == (value == other if number else alike)
 
 
+@settings(deadline=None, max_examples=50)
 @given(tau=st.floats(1.001, 1e6))
 def test_a_number_finds_itself_in_any_form(tau: float) -> None:
     stored = chosen({"neuron": {"name": "lif", "tau": tau}})

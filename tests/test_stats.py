@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snn_exp.stats import equivalence_p, holm, paired_difference, paired_ratio
@@ -59,6 +59,7 @@ def test_ratios_that_are_all_equal_have_no_interval():
 measured = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 
+@settings(deadline=None, max_examples=100)
 @given(pairs=st.lists(st.tuples(measured, measured), min_size=0, max_size=6), margin=st.floats(1e-9, 1e6))
 def test_an_interval_holds_its_mean_and_no_test_is_certain(pairs, margin):
     a, b = ({seed: pair[side] for seed, pair in enumerate(pairs)} for side in (0, 1))
