@@ -100,9 +100,8 @@ def _failed(box: Box) -> None:
         config = compose(tiny(*BROKEN))
         folder = RunFolder.of(config)
         folder.begin(config, {})
-        folder.fail(
-            "RuntimeError: out of memory", "Traceback (most recent call last):\n  ...\nRuntimeError: out of memory\n"
-        )
+        folder.fail("out of memory", "Traceback (most recent call last):\n  ...\nout of memory\n")
+
     finally:
         os.environ.pop("SNN_EXP_OUTPUT")
         if before is not None:

@@ -59,6 +59,9 @@ class Box:
             "SNN_EXP_STUDIES": str(self / "studies"),
             "SNN_EXP_DATA": str(self / "data"),
             "WANDB_MODE": "offline",
+            # nothing is fetched: nobody listens there
+            "http_proxy": "http://127.0.0.1:9",
+            "https_proxy": "http://127.0.0.1:9",
         }
 
     def seen(self) -> dict[str, str]:

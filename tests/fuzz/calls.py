@@ -25,6 +25,7 @@ from tests.fuzz.box import Box
 LIMIT_S = 20.0  # of the processor, or of waiting
 WAIT_S = 8.0  # for nothing: a FIFO, a lock
 MEMORY = 2 * 2**30  # bytes, at most resident
+ANY = (0, 1, 2, 130)  # exit codes
 OUTPUT = 2**27  # bytes of one file
 
 
@@ -44,7 +45,7 @@ class Call:
     may_change: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
     trains: bool = False
-    must: tuple[int, ...] = (0, 1, 2, 130)
+    must: tuple[int, ...] = ANY
 
     def text(self, box: Box) -> str:
         """As it would be typed."""

@@ -19,7 +19,7 @@ FOREIGN = re.compile(
     r"mismatched input|extraneous input|no viable alternative|missing \S+ at '|token recognition|LexerNoViable|antlr|omegaconf|OmegaConf|ListConfig"
     r"|DictConfig|AnyNode|ValidationError|ConfigCompositionException|ConfigAttributeError|InterpolationKeyError|full_key:|object_type=|pydantic"
     r"|Input should be|input_value=|errors\.pydantic|hydra\.(core|_internal|errors)|HYDRA_FULL_ERROR|Set the environment variable"
-    r"|\bNoneType\b|not subscriptable|has no attribute|unexpected keyword|positional argument|invalid literal for|object at 0x|<class '|unhashable"
+    r"|\bNoneType\b|not subscriptable|has no attribute|unexpected keyword|takes \d+ positional|invalid literal for|object at 0x|<class '|unhashable"
     r"|not iterable|codec can't|surrogates not allowed|\bint too large|recursion depth|Expecting value|Expecting ',' delimiter|Extra data"
     r"|could not convert string|Traceback|not supported between|unpack|must be real number|out of range for|size mismatch for|Missing key\(s\) in"
     r"|PytorchStreamReader|weights_only|[Uu]npickl(?!ed)|\bdtype\b|not JSON serializable|\[Errno"
@@ -95,7 +95,9 @@ def _words(asked: Call, got: Outcome) -> list[str]:
         found.append(f"planned: plan allows it, and then: {got.err[:300]!r}")
     given = " ".join(asked.argv)
     said = f"{got.out}\n{got.err}"
-    for pattern, kind in ((FOREIGN, "foreign"), (CLASS_NAME, "foreign"), (WARNING, "warning")):
+    # what is asked of Hydra itself, it answers in its own words
+    hydras = got.code == 0 and any(word in asked.argv for word in ("--cfg", "-c", "--info", "-i", "--hydra-help"))
+    for pattern, kind in () if hydras else ((FOREIGN, "foreign"), (CLASS_NAME, "foreign"), (WARNING, "warning")):
         match = next((m for m in pattern.finditer(said) if m.group() not in given), None)
         if match:
             line = said[said.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
