@@ -39,6 +39,9 @@ class Call:
         keeps: patterns of those among them that it must leave as they are.
         trains: whether training is done; otherwise a stored result stands in for it.
         must: the codes it may end with, where what was tampered with is none of its business.
+        sees: environment, instead of the box's.
+        stdout: where it prints: a file; or "full", a disk with no room; or "pipe", a pipe that nobody reads any more.
+        signals: number of a signal, and how many seconds after the beginning of the call it is sent.
     """
 
     argv: tuple[str, ...]
@@ -46,13 +49,19 @@ class Call:
     keeps: tuple[str, ...] = ()
     trains: bool = False
     must: tuple[int, ...] = ANY
+    sees: tuple[tuple[str, str], ...] = ()
+    stdout: str = "file"
+    signals: tuple[tuple[int, float], ...] = ()
 
     def text(self, box: Box) -> str:
         """As it would be typed."""
         import shlex
 
-        words = shlex.join(self.argv)
-        return ("" if self.argv[:1] == ("python",) else "snn-exp ") + words.replace(str(box.root), "BOX")
+        words = " ".join(f"{name}={shlex.quote(value)}" for name, value in self.sees)
+        words += f"{' ' if words else ''}{'' if self.argv[:1] == ('python',) else 'snn-exp '}{shlex.join(self.argv)}"
+        words += "" if self.stdout == "file" else f" > {self.stdout}"
+        words += "".join(f"; signal {number} after {seconds:.1f} s" for number, seconds in self.signals)
+        return words.replace(str(box.root), "BOX")
 
 
 @dataclasses.dataclass
@@ -104,11 +113,12 @@ PLANNED = "--- planned ---"
 
 def call(argv: Sequence[str]) -> int:
     """What the console script does; what Python's users call, with the same codes."""
-    from snn_exp import cli
+    from snn_exp import cli, interrupts
     from snn_exp.errors import UserError
 
     if argv[:1] != ("python",):
-        return cli.main(list(argv))
+        with interrupts.listening():
+            return cli.main(list(argv))
     try:
         if argv[1].startswith("plan and "):
             if (code := cli.main(["plan", *argv[2:]])) == 0:
@@ -138,6 +148,8 @@ class Running:
         self._ticks = (self.started, 0.0)
         self._waited = 0.0
         self._killed = ""
+        self._begun: float | None = None
+        self._signals = sorted(asked.signals, key=lambda sent: sent[1])
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
@@ -149,8 +161,8 @@ class Running:
         acts: list[str] = []
         try:
             os.setsid()
-            _redirect(self.box)
-            os.environ |= self.box.environment()
+            _redirect(self.box, self.asked.stdout)
+            os.environ |= self.box.environment() | dict(self.asked.sees)
             tempfile.tempdir = None  # it has kept ours
             os.chdir(self.box / "cwd")
             resource.setrlimit(resource.RLIMIT_AS, (_address_space() + 2 * MEMORY,) * 2)
@@ -158,9 +170,11 @@ class Running:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if stored is not None and not self.asked.trains:
                 _stand_in(stored)
+            (self.box.root / "begun").touch()
             _watch(acts, self.box)
             try:
                 code = call(self.asked.argv)
+                sys.stdout.flush()
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
             except BaseException:
@@ -180,6 +194,12 @@ class Running:
 
     def outcome(self) -> Outcome | None:
         """How it ended, or None while it runs; ends what takes too long."""
+        if self._signals and self._begun is None and (self.box.root / "begun").exists():
+            self._begun = time.monotonic()
+        while self._signals and self._begun and time.monotonic() - self._begun > self._signals[0][1]:
+            number, _ = self._signals.pop(0)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
         pid, status, used = os.wait4(self.pid, os.WNOHANG)
         if pid == 0:
             self._limit()
@@ -191,11 +211,11 @@ class Running:
             ended = json.loads((self.box.root / "ended.json").read_text())
         except (OSError, ValueError):
             ended = {"code": None, "error": "", "acts": []}
-            self._killed = self._killed or (
-                f"died of signal {os.WTERMSIG(status)}"
-                if os.WIFSIGNALED(status)
-                else f"ended its process with code {os.waitstatus_to_exitcode(status)}"
-            )
+            if self.asked.signals and os.WIFEXITED(status) and os.WEXITSTATUS(status) > 128:
+                ended["code"] = os.WEXITSTATUS(status)  # a second signal ends the process at once
+            elif not self._killed:
+                code = os.waitstatus_to_exitcode(status)
+                self._killed = f"died of signal {-code}" if code < 0 else f"ended its process with code {code}"
         return Outcome(
             **ended,
             killed=self._killed,
@@ -248,11 +268,17 @@ def _address_space() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def _redirect(box: Box) -> None:
+def _redirect(box: Box, stdout: str) -> None:
     """As a shell redirects: real files, and Python's own encodings of the two streams."""
     for fd, name in ((1, "out.txt"), (2, "err.txt")):
         file = os.open(box.root / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, fd)
+    if stdout == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+    elif stdout == "pipe":
+        reads, writes = os.pipe()
+        os.close(reads)
+        os.dup2(writes, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", errors="strict", closefd=False)  # noqa: SIM115

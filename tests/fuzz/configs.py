@@ -135,6 +135,9 @@ def chain(rng: random.Random, box: Box, package: str) -> str:
             files = {"x": ["/train"]}
         case _:
             files = {"x": ["../experiment/x"]}
+    if rng.random() < 0.15:
+        kind += ", among 3,000 others"
+        files = {f"m{n}": [] for n in range(3000)} | files
     for name, leads_to in files.items():
         (folder / f"{name}.yaml").write_text(f"{package}defaults: [{', '.join(leads_to)}]\n")
     return f"defaults that lead on: {kind}"
@@ -205,6 +208,8 @@ def case(rng: random.Random, box: Box) -> tuple[str, Call]:
             ["train", "--hydra-help"],
         )
     )
+    if "joblib" in choice and command == ["train", "-m"]:
+        command = ["plan", "-m"]  # in processes of their own nothing stands in for training
     if "-m" in command and "experiment" not in choice:
         words.append("seed=0,1")
     words = list(tiny(*words)) if command[0] != "search" else ["seed=0,1", *words]

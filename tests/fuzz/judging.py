@@ -41,9 +41,15 @@ def faults(box: Box, asked: Call, got: Outcome, before: Mapping[str, str], after
         )
     elif got.error:
         found.append(f"traceback: {_last_line(got.error)}  [{_place(got.error)}]")
-    elif got.code not in CODES:
+    elif (
+        got.code not in CODES
+        and not (asked.signals and got.code in (129, 143))
+        and not (asked.stdout == "pipe" and got.code == 141)
+    ):
         found.append(f"code: {got.code}")
-    elif got.code not in asked.must:
+    elif asked.signals and got.code == 1:
+        found.append("code: 1 after a signal")
+    elif got.code not in asked.must and not asked.signals:
         found.append(f"dies: of a folder that it need not read: {got.err[:300]!r}")
     if not got.killed and got.cpu_s > LIMIT_S:
         found.append(f"slow: {got.cpu_s:.1f} s")
@@ -87,6 +93,8 @@ def _is_one(path: str, patterns: Sequence[str]) -> bool:
 def _words(asked: Call, got: Outcome) -> list[str]:
     """What is said: in our words, in one sentence, and nothing that a terminal would obey."""
     found = []
+    if got.code is not None and got.code > 128 and asked.signals and not got.err.rstrip().splitlines()[-1:]:
+        found.append("silent: nothing is said after a signal")
     if got.code == 2 and not got.err.startswith(("snn-exp: ", "usage: snn-exp")):
         found.append(f"silent: exit code 2 and stderr begins with {got.err[:80]!r}")
     if got.code == 2 and len(got.err) > LONGEST and got.err.count("\n") < 20:

@@ -177,6 +177,11 @@ def override(rng: random.Random, *, many: bool = False) -> str:
     return text
 
 
+def _starts_others(word: str) -> bool:
+    """Whether a train command with it would train in processes of its own, in which nothing stands in for that."""
+    return "joblib" in word or "quick" in word or "submitit" in word or "ray" in word
+
+
 def overrides(rng: random.Random, *, many: bool = False) -> list[str]:
     found = [override(rng, many=many) for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 4, 6)))]
     if rng.random() < 0.7:  # the key of one is not the key of another, most of the time
@@ -359,7 +364,11 @@ def line(rng: random.Random, box: Box) -> Call:
                 ]
                 changes = ("out/*",)
         case "train":
-            words = ["train", *overrides(rng), *rng.choice(([], [], ["--rerun"], ["--skip-refused"]))]
+            words = [
+                "train",
+                *[o for o in overrides(rng) if not _starts_others(o)],
+                *rng.choice(([], [], ["--rerun"], ["--skip-refused"])),
+            ]
             changes = ("out/*",)
         case "plan and show" | "plan and train":
             words, changes = ["python", command, *sound(rng)], ("out/*",)
@@ -370,7 +379,7 @@ def line(rng: random.Random, box: Box) -> Call:
                 *[
                     o
                     for o in overrides(rng, many=True)
-                    if "range" not in o and o.count(",") < 4 and "glob" not in o and "joblib" not in o
+                    if "range" not in o and o.count(",") < 4 and "glob" not in o and not _starts_others(o)
                 ][:3],
             ]
             words += rng.choice(([], [], ["--rerun"], ["--skip-refused"], ["--skip-refused"]))
@@ -480,5 +489,55 @@ def line(rng: random.Random, box: Box) -> Call:
                                 ["train", "train"], ["eval"], ["fold"], ["export", "x"], ["plan", "x"], ["plan", "tiny"], ["plan", "psp_depth"], ["diff"], ["runs", "clean"]))  # fmt: skip
             changes = ("out/*",)
     words = [word.replace("\x00", "") for word in words]  # no system hands it over
+    more: dict[str, Any] = {}
+    if rng.random() < 0.04:
+        more["stdout"] = rng.choice(("pipe", "full"))
+    elif rng.random() < 0.06 and command not in ("diff", "eval", "fold", "export", "verify"):
+        more["sees"], changes = _elsewhere(rng, box), ("out*",)
     keeps = tuple(f"out/runs/{path.name}*" for path in run_folders(box)) if command.startswith("train") else ()
-    return Call(tuple(words), (*changes, "out/.gitignore"), keeps, trains=command == "plan and train")
+    return Call(tuple(words), (*changes, "out/.gitignore"), keeps, trains=command == "plan and train", **more)
+
+
+def _elsewhere(rng: random.Random, box: Box) -> tuple[tuple[str, str], ...]:
+    """An environment in which the output root has another name, or is none."""
+    name = rng.choice(("a b", "it's", 'a"b', "${seed}", "$HOME", "${oc.env:HOME}", "a,b", "a=b", "[x]", "{x}", "ü", "\udcff", "\n", "\x1b[31m", "[/]", "-m", "~", "%s", "x" * 200, "x" * 300,
+                       "a/b/c", "..", "*", "a:b", "#", "'", "\\", "<b>", "a;b"))  # fmt: skip
+    out = box / "out"
+    kind = rng.choice(
+        (
+            "name",
+            "name",
+            "name",
+            "file",
+            "below a file",
+            "full",
+            "empty",
+            "loop",
+            "nowhere",
+            "columns",
+            "no home",
+            "relative",
+        )
+    )
+    if kind == "file":
+        (out / "file").write_text("x")
+    elif kind == "loop":
+        (out / "loop").symlink_to("loop")
+    places = {"name": str(out / name), "file": str(out / "file"), "below a file": str(out / "runs.txt" / "x"), "full": "/dev/full", "empty": "", "loop": str(out / "loop"),
+              "nowhere": str(out / "nowhere" / "x"), "relative": "../out"}  # fmt: skip
+    if kind == "below a file":
+        (out / "runs.txt").write_text("x")
+    if kind == "columns":
+        return tuple(
+            (key, value)
+            for key, value in {
+                "COLUMNS": rng.choice(("1", "0", "-1", "x", "40", "100000")),
+                "TERM": rng.choice(("dumb", "", "xterm")),
+                "NO_COLOR": "1",
+            }.items()
+        )
+    if kind == "no home":
+        return (("HOME", ""), ("PATH", ""), ("LANG", "x"))
+    if kind == "empty":  # then it is outputs/ below the working folder
+        return (("COLUMNS", "20"),)
+    return (("SNN_EXP_OUTPUT", places[kind]),)

@@ -17,6 +17,7 @@ from tests.fuzz.calls import ANY, Call
 COMMANDS = {
     "runs": 8, "runs filtered": 5, "runs clean": 5, "report": 14, "plan": 5, "train that": 6, "train other": 4, "train -m": 5, "diff": 7, "eval": 8,
     "verify": 0.6, "fold": 6, "export": 5, "load": 8, "load_exported": 4, "teacher": 4, "dashboard": 2,
+    "interrupted": 3,
 }  # fmt: skip
 COSTLY = 0.35  # of the trainings, those that are done
 
@@ -315,6 +316,35 @@ def _file_name(rng: random.Random) -> str:
     return word if word not in ("", ".", "..") else "zz"
 
 
+def _room(rng: random.Random, box: Box) -> str:
+    """The folder of all runs, or what lies among them and is none."""
+    what = rng.choice(("link out", "file", "loop", "fifo", "many", "odd names", "deep"))
+    runs, aside = box.runs, box / "outside" / "runs"
+    if what in ("link out", "file", "loop", "fifo"):
+        runs.rename(aside)
+    if what == "link out":
+        runs.symlink_to(aside)
+    elif what == "file":
+        runs.write_text("x")
+    elif what == "loop":
+        runs.symlink_to("runs")
+    elif what == "fifo":
+        os.mkfifo(runs)
+    elif what == "many":
+        for number in range(400):
+            (runs / f"{number:010x}").mkdir()
+    elif what == "odd names":
+        for word in hostile.TEXTS:
+            if word.strip("./") and "/" not in word and len(word) < 250:
+                (runs / word).mkdir(exist_ok=True)
+    else:
+        place = runs / "0000000000"
+        for _ in range(60):
+            place = place / ("x" * 50)
+        place.mkdir(parents=True)
+    return f"runs: {what}"
+
+
 def tamper(rng: random.Random, run: Path, box: Box) -> str:
     """One change to a run's folder; what it is."""
     files = sorted(path for path in run.rglob("*") if path.is_file() and not path.is_symlink())
@@ -355,7 +385,19 @@ def case(rng: random.Random, box: Box) -> tuple[str, Call]:
     overrides = overrides_of(run)
     exported = next(iter(sorted((run / "export").glob("*.safetensors"))), None)
     weighty = {path.name for path in known if (path / "weights.safetensors").exists()}
-    said = [tamper(rng, run, box)]
+    room = rng.random() < 0.04 and command in (
+        "runs",
+        "runs filtered",
+        "runs clean",
+        "report",
+        "plan",
+        "train that",
+        "train other",
+        "diff",
+        "load",
+        "eval",
+    )
+    said = [_room(rng, box) if room else tamper(rng, run, box)]
     if (
         command == "load_exported"
         and exported is not None
@@ -366,6 +408,8 @@ def case(rng: random.Random, box: Box) -> tuple[str, Call]:
         said.append(_weights(rng, exported) if rng.random() < 0.7 else hostile.accident(rng, exported))
     if rng.random() < 0.1 and run.is_dir() and not run.is_symlink():
         said.append(tamper(rng, run, box))
+    if room:
+        return said[0], Call(_reading(rng, command, run.name, others), ("out*",), (), rng.random() < COSTLY)
     name = run.name if rng.random() < 0.75 else rng.choice(others)
     keeps = tuple(f"out/runs/{other}/*" for other in others)
     that = (
@@ -474,9 +518,36 @@ def case(rng: random.Random, box: Box) -> tuple[str, Call]:
                 tuple(f"out/runs/{path.name}/*" for path in known),
                 trains,
             )
+        case "interrupted":
+            words = rng.choice(
+                (
+                    ("train", *tiny("seed=8", "trainer.max_epochs=40")),
+                    ("train", "-m", *tiny("seed=8,9", "trainer.max_epochs=20")),
+                    ("train", *tiny(*BEGUN)),
+                )
+            )
+            sent = [(rng.choice((2, 2, 2, 15, 1)), rng.uniform(0.0, 4.0))]
+            if rng.random() < 0.3:
+                sent.append((2, sent[0][1] + rng.uniform(0.0, 1.0)))
+            call = Call(
+                words,
+                ("out/*",),
+                tuple(f"out/runs/{other}/*" for other in others if (box.runs / other / "result.json").exists()),
+                True,
+                signals=tuple(sent),
+            )
         case _:
             call = Call(("dashboard", "dataset=digits_200"), ("out/dashboards*",))
     return "; ".join(said), call
+
+
+def _reading(rng: random.Random, command: str, run: str, others: list[str]) -> tuple[str, ...]:
+    """A command that looks at the folder of all runs."""
+    return {
+        "runs": ("runs",), "runs filtered": ("runs", "neuron=lif"), "runs clean": ("runs", "clean", rng.choice(("state=damaged", "state=failed", "neuron=lif")), "--yes"),
+        "report": ("report", "dataset=digits_200"), "plan": ("plan", *TINY), "train that": ("train", *TINY), "train other": ("train", *TINY, "seed=7"), "diff": ("diff", run, rng.choice(others)),
+        "load": ("python", "snn_exp.load", run), "eval": ("eval", run),
+    }[command]  # fmt: skip
 
 
 def _is_other(said: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import random
 from pathlib import Path
@@ -152,6 +153,14 @@ def case(rng: random.Random, box: Box) -> tuple[str, Call]:
         folder.symlink_to(box / "outside" / "tiny")
         said.append("the folder: a link out")
     argv = rng.choice(COMMANDS)
+    if rng.random() < 0.05 and folder.is_dir() and not folder.is_symlink():
+        name = hostile.text(rng).replace("/", "_").replace("\x00", "").strip(".")[:80] or "zz"
+        folder.rename(folder.with_name(name))
+        said.append(f"the folder is called {name!r}")
+        argv = rng.choice(
+            (("study",), ("study", name, "--plan"), ("report", name, "--format", "html,md,tex,csv"), ("plan", "x"))
+        )
+        return "; ".join(said), Call(argv, ("out/*", f"studies/{glob.escape(name)}/*"))
     keeps = ["studies/tiny/study.yaml"]
     if "--verify" not in argv:  # which sets runs aside, and does them again
         keeps.append("out/runs/*/weights.safetensors")
