@@ -173,11 +173,12 @@ def main() -> int:
     began = time.monotonic()
     warm()
     try:
-        place = given.base or scratch / "base"
-        base = Box(place.resolve()) if place.exists() else bases.made(place.resolve())
-        linked = Box(scratch / "work")
-        linked.root.mkdir()
-        base = Box(Path(shutil.copytree(base.root, linked.root / "base", symlinks=True)))
+        place = (given.base or scratch / "kept").resolve()
+        if not place.exists():  # whole, or not there
+            shutil.rmtree(place.with_suffix(".part"), ignore_errors=True)
+            bases.made(place.with_suffix(".part")).root.rename(place)
+        (scratch / "work").mkdir()
+        base = Box(Path(shutil.copytree(place, scratch / "work" / "base", symlinks=True)))
         print(f"seed {seed}; the base took {time.monotonic() - began:.0f} s", flush=True)
         if given.case in ("lines", *SHARES):
             wanted = [f"{given.case}-{n}" for n in range(given.count)]
