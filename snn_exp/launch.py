@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 Job = Callable[["DictConfig"], Any]
+
+MOST_KILLS = 3  # of a run's process, before it is left as failed
 
 _at_work = threading.Lock()
 
@@ -91,19 +94,76 @@ def train_all(
     file = output_root() / "hydra" / f"runs_{_digest(ids)}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {f"run_{config.run_id}": config.to_plain() for config in configs})
-    chosen = [
-        *launcher.overrides,
-        f"+run={','.join('_'.join(['run', *job]) for job in jobs)}",
-        f"+runs_file={quoted(str(file.resolve()))}",
-    ]
     log, begun = file.with_suffix(".log"), file.stat().st_mtime
     log.unlink(missing_ok=True)  # of an earlier sweep of these runs
     with progress.watching(configs, console, on_finish, names) as watcher:
-        failures = multirun(launcher, chosen, log, _job)
+        failures = _launch({config.run_id: config for config in configs}, jobs, launcher, file)
     if watcher.error is not None:
         failures.append(f"what finished could not be followed to the end: {watcher.error}")
     still_open = [c for c in configs if RunFolder.of(c).damage() or not RunFolder.of(c).is_complete(c)]
     return unread + failures + [why_open(names[c.run_id], RunFolder.of(c), log, begun) for c in still_open]
+
+
+def _launch(
+    configs: Mapping[str, ExperimentConfig], jobs: Sequence[Sequence[str]], launcher: Launcher, file: Path
+) -> list[str]:
+    """Launch the jobs; return why the launcher gave up, if it did.
+
+    Where a process of joblib is killed, for want of memory say, joblib ends all its processes, so that nobody knows
+    whose run was at fault. What was in training goes on from its checkpoint with all that is left; what has met that
+    twice is tried alone, and fails at the third time.
+
+    Args:
+        configs: run id -> run.
+        jobs: run ids of each.
+        launcher: what starts them.
+        file: of the configs, which every job reads.
+    """
+    kills: Counter[int] = Counter()
+    left, begun = list(range(len(jobs))), file.stat().st_mtime
+    while left:
+        now = [number for number in left if kills[number] < MOST_KILLS - 1] or left[:1]
+        file.touch()
+        since = file.stat().st_mtime
+        chosen = [
+            *launcher.overrides,
+            f"+run={','.join('_'.join(['run', *jobs[number]]) for number in now)}",
+            f"+runs_file={quoted(str(file.resolve()))}",
+        ]
+        failures = multirun(launcher, chosen, file.with_suffix(".log"), _job)
+        is_open = {n: any(_is_open(configs[run_id], begun) for run_id in jobs[n]) for n in left}
+        hit = [n for n in now if is_open[n] and any(_has_begun(configs[run_id], since) for run_id in jobs[n])]
+        if failures and (launcher.name != "joblib" or not hit):
+            return failures
+        left = [n for n in left if is_open[n] and (failures or n not in now)]
+        for number in hit if failures else ():
+            kills[number] += 1
+            if kills[number] == MOST_KILLS:
+                left.remove(number)
+                for run_id in jobs[number]:
+                    why = f"its process was killed {MOST_KILLS} times, for want of memory perhaps"
+                    RunFolder.of(configs[run_id]).fail(why, file.with_suffix(".log").read_text())
+        if failures and left:
+            say(f"snn-exp: warning: a process was killed; {len(left)} jobs go on", sys.stderr)
+    return []
+
+
+def _is_open(config: ExperimentConfig, since: float) -> bool:
+    """Return whether a run has neither ended nor failed since."""
+    folder = RunFolder.of(config)
+    return not folder.damage() and not folder.is_complete(config) and not _is_newer(folder.path / "failure.json", since)
+
+
+def _has_begun(config: ExperimentConfig, since: float) -> bool:
+    path = RunFolder.of(config).path
+    return any(_is_newer(path / name, since) for name in ("manifest.json", "owner"))
+
+
+def _is_newer(path: Path, since: float) -> bool:
+    try:
+        return path.stat().st_mtime >= since
+    except OSError:
+        return False
 
 
 def as_jobs(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
@@ -153,6 +213,7 @@ def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job) 
     """
     arguments = [
         *overrides,
+        *(["hydra.output_subdir=null"] if "${" in str(Path(launcher.folder).absolute()) else []),  # resolved by Hydra
         "hydra.mode=MULTIRUN",
         f"hydra.sweep.dir={quoted(launcher.folder)}",
         f"++hydra.job.env_set.SNN_EXP_OUTPUT={quoted(str(output_root().resolve()))}",  # wherever the job runs
@@ -225,7 +286,7 @@ def why_open(name: str, folder: RunFolder, launchers_log: Path | None = None, si
         return f"left alone {name}: {taken}"
     failure, log = folder.path / "failure.json", folder.path / "train.log"
     logs: list[Path | None]
-    if failure.exists() and failure.stat().st_mtime >= since:
+    if _is_newer(failure, since):
         error, logs = folder.failure() or "it crashed", [log, failure]
     elif folder.manifest():
         error, logs = "it was stopped before it ended", [log, launchers_log]

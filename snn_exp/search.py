@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from rich.table import Table
 
@@ -96,8 +97,8 @@ class Search:
 
     @property
     def storage(self) -> str:
-        """Where Optuna keeps it."""
-        return f"sqlite:///{(self.folder / 'study.db').resolve()}"
+        """Return where Optuna keeps it, as a URI: SQLAlchemy reads ? in a path, and Optuna braces."""
+        return f"sqlite:///file:{quote(str((self.folder / 'study.db').resolve()))}?uri=true"
 
     @property
     def worst(self) -> tuple[float, ...]:
@@ -284,11 +285,12 @@ def _advance(search: Search) -> list[str]:
     ]
     if (seed := launcher.sweeper["sampler"].get("seed")) is not None:  # else a restart proposes the same once more
         chosen.append(f"++hydra.sweeper.sampler.seed={seed + len(ended) + len(failed)}")
-    failures = launch.multirun(launcher, chosen, file.with_suffix(".log"), _trial)
+    log, begun = file.with_suffix(".log"), file.stat().st_mtime
+    failures = launch.multirun(launcher, chosen, log, _trial)
     for number, proposed in _num_in(study, "FAIL").items():
         if number not in failed:
             folder = RunFolder.of(search.config_of(proposed))
-            failures.append(launch.why_open(" ".join(proposed), folder))
+            failures.append(launch.why_open(" ".join(proposed), folder, log, begun))
     return failures
 
 

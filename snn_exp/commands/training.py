@@ -160,9 +160,9 @@ def plan(arguments: Sequence[str]) -> int:
     configs = cells.once_each(allowed)
     num_same = len(allowed) - len(configs)
     stopped = {config.run_id: why for config in configs if (why := _stops(config))}
-    for config in configs:
-        if config.run_id in stopped:
-            say(f"snn-exp: refused {config.label}: {stopped[config.run_id]}", file=sys.stderr)
+    for run_id, name in cells.names(configs).items():
+        if run_id in stopped:
+            say(f"snn-exp: refused {name}: {stopped[run_id]}", file=sys.stderr)
     configs = [config for config in configs if config.run_id not in stopped]
     for sentence in preflight.warnings(configs):
         say(f"snn-exp: warning: {sentence}", file=sys.stderr)
