@@ -114,7 +114,7 @@ def test_runs_are_listed_by_filters_and_removed_only_when_named_and_confirmed(
     with owning(RunFolder.of(training).path):
         RunFolder.of(training).begin(training, {})
         assert [run.name for run in stored_runs(["state=training"])] == [training.run_id]
-        assert cli.main(["runs", "clean", "seed=8", "--yes"]) == 2
+        assert cli.main(["runs", "clean", "seed=8", "--yes"]) == 1
         assert "is being trained by process" in capsys.readouterr().err
     assert [run.name for run in stored_runs(["state=failed", "neuron=lif"])] == [failed.run_id]
     assert trained[0].path.name in {run.name for run in stored_runs(["neuron.tau=2.0", "seed=0"])}

@@ -109,7 +109,8 @@ def test_data_with_time_are_shown_to_both_in_the_same_steps(output: Path) -> Non
     lif = compose([*TINY, "neuron=lif", "dataset=digits_dvs", "encoding.num_steps=2"])
     folder = RunFolder.of(lif)
     folder.begin(lif, {})
-    folder.finish(Result(lif.run_id, "done", lif.to_plain(), {}, 1.0, 1.0, "then", 0, "f"))
+    metrics = {"val/acc": 0.5, "val/loss": 0.1}
+    folder.finish(Result(lif.run_id, "done", lif.to_plain(), metrics, 1.0, 1.0, "2026-01-01", 0, "f"))
     taught = ("dataset=digits_dvs", f"teacher={lif.run_id}")
     assert teacher_of(student("neuron=lif", "encoding.num_steps=2", "optim.lr=0.1", *taught)) == folder
     with pytest.raises(UserError, match=r"reads 2 steps of a sample, .* 1 of this run; .* with encoding.num_steps=1$"):
