@@ -388,15 +388,16 @@ def test_runs_that_cannot_be_folded_are_refused_in_a_sentence(
         load_folded(folder)
     folder.finish(result)
     assert said(config.run_id) == f"run {config.run_id} diverged, so it has no trained weights; choose another run"
-    folder.finish(dataclasses.replace(result, status="done", run_id="0000000000"))
+    other = tiny("seed=1")
+    folder.finish(dataclasses.replace(result, status="done", config=other.to_plain()))
     assert said(config.run_id) == (
-        f"run 0000000000 was trained with parts that mean something else today: the same config is run {config.run_id} "
-        f"now; train it again"
+        f"run {config.run_id} was trained with parts that mean something else today: the same config is run "
+        f"{other.run_id} now; train it again"
     )
 
     wrong = f"{config.run_id[1:]}x"
     assert said(wrong) == f"There is no run '{wrong}' among the 1 of {runs}; did you mean {config.run_id}?"
-    (runs / f"{config.run_id[:4]}zzzzzz").mkdir()
+    (runs / f"{config.run_id[:4]}000000").mkdir()
     assert said(config.run_id[:4]) == (
         f"run '{config.run_id[:4]}' may be {', '.join(sorted(path.name for path in runs.iterdir()))}; type more of it"
     )
