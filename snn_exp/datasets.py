@@ -163,6 +163,13 @@ class Dataset(ABC):
             digest.update(split.labels.numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def test_fingerprint(self) -> str:
+        """16 hex digits of the test samples, in order; reads them."""
+        digest = hashlib.sha256(self.test.samples.numpy().tobytes())
+        digest.update(self.test.labels.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     @abstractmethod
     def _test_key(self) -> bytes:
         """Names the test samples without reading them."""

@@ -20,7 +20,7 @@ from snn_exp.neurons import Neuron
 from snn_exp.norms import Norm
 from snn_exp.report import choices, stored_results
 from snn_exp.results import RunFolder, find_run
-from snn_exp.same_data import require_split
+from snn_exp.same_data import require_split, require_test
 from snn_exp.saved_weights import first_difference, load_weights, read_weights
 from snn_exp.task import Classification
 
@@ -54,7 +54,9 @@ def evaluate(folder: RunFolder, config: ExperimentConfig) -> dict[str, float]:
     data = train.build_data(config)
     if config.dataset == trained.dataset:
         same_steps = config.num_steps == trained.num_steps or not data.dataset.has_time
-        require_split(folder, (data if same_steps else train.build_data(trained)).dataset.fingerprint)
+        dataset = (data if same_steps else train.build_data(trained)).dataset
+        require_split(folder, dataset.fingerprint)
+        require_test(folder, dataset.test_fingerprint)
     task = train.build_task(config, data)
     again = train.how_to_train_again(folder)
     weights = read_weights(folder.weights, again)
@@ -126,8 +128,10 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
     """
     stored = Row.of(folder)
     assert stored is not None
-    require_split(folder, train.build_data(config).dataset.fingerprint)
-    read_weights(folder.weights, train.how_to_train_again(folder))
+    data = train.build_data(config)
+    train.load_task(folder, config, data)  # before the work: the data are the same, and the weights are there
+    if folder.test_fingerprint() is not None:
+        require_test(folder, data.dataset.test_fingerprint)
     with tempfile.TemporaryDirectory() as scratch:
         again_in = RunFolder(Path(scratch) / folder.path.name)
         train.run(_as_it_was_done(stored, config), echo=False, folder=again_in)

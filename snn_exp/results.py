@@ -423,6 +423,15 @@ class RunFolder:
         said = (self.manifest().get("split_fingerprint"), None if result is None else result.split_fingerprint)
         return [str(fingerprint) for fingerprint in said if fingerprint is not None]
 
+    def test_fingerprint(self) -> str | None:
+        """Return that of the test set that the run was tested on; None before, and in a run of an older version."""
+        stored = self.manifest().get("test_fingerprint")
+        return None if stored is None else str(stored)
+
+    def keep_test_fingerprint(self, fingerprint: str) -> None:
+        """Add it to the manifest, once the run is tested."""
+        write_json(self.path / "manifest.json", {**self.manifest(), "test_fingerprint": fingerprint})
+
     def epochs(self) -> list[dict[str, str]]:
         """Return the rows of metrics.csv.
 

@@ -276,6 +276,7 @@ class Manifest(_Model):
     hardware: dict[str, Scalar] = {}
     started_at: Date = ""
     split_fingerprint: Text | None = None
+    test_fingerprint: Text | None = None
 
 
 class Failure(_Model):

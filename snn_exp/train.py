@@ -39,7 +39,7 @@ from snn_exp.ownership import Lost, Ownership, Taken, owning, removed
 from snn_exp.probe import NUM_SAMPLES, Layers, probe
 from snn_exp.processes import together
 from snn_exp.results import DamagedRun, Operations, Result, RunFolder, data_root, now, teacher_of
-from snn_exp.same_data import DataAtHand, keep, require_split
+from snn_exp.same_data import DataAtHand, Fingerprints, keep, require_split
 from snn_exp.saved_weights import load_weights, write_weights
 from snn_exp.stacking import what_cannot_be_stacked
 from snn_exp.task import Classification
@@ -143,7 +143,6 @@ def _train(
     kernels = kernels_of(config)
     key = DataAtHand().key(config)  # before the data are read
     data, task = _prepare(config, kernels)
-    keep(config, key, data.dataset.fingerprint)
     if stored is not None or folder.last_checkpoint is not None:
         require_split(folder, data.dataset.fingerprint)
     if stored is None:
@@ -162,6 +161,7 @@ def _train(
         result = dataclasses.replace(
             stored, metrics={**stored.metrics, **tested}, operations={**stored.operations, **counts}
         )
+        keep(config, key, Fingerprints(data.dataset.fingerprint, data.dataset.test_fingerprint))
         mirror.finish(result)
         folder.finish(result)
         return result
@@ -189,6 +189,7 @@ def _train(
         compile_s=compiled.seconds if compiled else None,
         split_fingerprint=data.dataset.fingerprint, layers=layers, operations=operations,
     )  # fmt: skip
+    keep(config, key, Fingerprints(data.dataset.fingerprint, folder.test_fingerprint()))
     ownership.check()
     mirror.finish(result)
     folder.finish(result)
@@ -534,7 +535,9 @@ def _count_on_validation(trainer: pl.Trainer, task: Classification, data: DataMo
 def _test(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder) -> Evaluation:
     """The test set, with the stored best weights."""
     load_weights(task.network, folder.weights, how_to_train_again(folder))
-    return _evaluated(trainer, task, data, "test")
+    evaluation = _evaluated(trainer, task, data, "test")
+    folder.keep_test_fingerprint(data.dataset.test_fingerprint)
+    return evaluation
 
 
 def _evaluated(trainer: pl.Trainer, task: Classification, data: DataModule, split: Split) -> Evaluation:

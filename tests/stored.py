@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
 from snn_exp.results import Result, RunFolder
+from snn_exp.same_data import DataAtHand
 
 COUNTS = {"ac": 1000.0, "xnor": 0.0, "mac": 100.0, "filter_mac": 0.0, "norm_mac": 0.0, "neuron_updates": 0.0}
 
@@ -34,6 +35,13 @@ def store(
         test: whether it was to be tested.
     """
     return store_of(compose(["logger=none", *overrides]), acc, status, split, epochs, work, test)
+
+
+def split_of(config: ExperimentConfig) -> str:
+    """The fingerprint of a config's data, as a run has it that is to be taken for done."""
+    found = DataAtHand().fingerprints(config, with_test=False)
+    assert found is not None
+    return found.split
 
 
 def store_of(

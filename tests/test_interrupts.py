@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from snn_exp import cli, interrupts, train
+from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
 from snn_exp.interrupts import Interrupted, listening
 from snn_exp.results import RunFolder
@@ -68,7 +69,7 @@ def test_what_has_no_checkpoint_begins_again_and_with_rerun_another_command_goes
 def test_a_sweep_counts_what_is_done_and_was_in_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: Path
 ) -> None:
-    stored.store("seed=0")
+    stored.store("seed=0", split=stored.split_of(compose(["seed=0"])))
 
     def run(config: ExperimentConfig, **_: object) -> None:
         if config.seed == 2:

@@ -57,7 +57,9 @@ def test_the_commands_that_are_printed_bring_all_that_was_given_and_can_be_typed
     (folder / "experiment").mkdir(parents=True)
     (folder / "experiment" / "mine.yaml").write_text("# @package _global_\nneuron: {tau: 3.0}\n")
     words = ["experiment=mine", "teacher=null", "optim.lr=1e-3", "logger=none", "--config-dir", str(folder)]
-    stored.store_of(read_command(words[:4], multirun=False, search=[str(folder)]).cells[0].config)
+    config = read_command(words[:4], multirun=False, search=[str(folder)]).cells[0].config
+    assert config is not None
+    stored.store_of(config, split=stored.split_of(config))
     assert cli.main(["train", *words]) == 0
     said = capsys.readouterr().out
     assert "done before; nothing to train" in said

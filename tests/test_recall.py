@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ import snn_exp
 from snn_exp import cli, recall, train
 from snn_exp.compose import compose
 from snn_exp.config import ExperimentConfig
+from snn_exp.errors import UserError
 from snn_exp.ownership import owning
-from snn_exp.results import RunFolder
+from snn_exp.results import Result, RunFolder
 from snn_exp.runs import stored_runs
+from snn_exp.saved_weights import write_weights
 
 TINY = ("network.width=4", "logger=none", "trainer.max_epochs=1", "optim.batch_size=128", "neuron=lif")
 
@@ -70,6 +74,98 @@ def test_an_evaluation_repeats_the_test_and_takes_other_data_and_more_steps(
     assert "does not fit dataset=digits_dvs: stem.conv.weight would be (4, 2, 3, 3) and is (4, 1, 3, 3)" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("part", "overrides"),
+    [
+        ("norm=bntt", ["norm=bntt"]),
+        ("norm=tebn", ["norm=tebn"]),
+        ("norm=tab", ["norm=tab"]),
+        ("norm=psp", ["norm=psp", "norm.over=channel_step"]),
+        ("neuron=psn", ["neuron=psn"]),
+        ("neuron=glif", ["neuron=glif"]),
+    ],
+)
+def test_parameters_that_depend_on_the_number_of_steps_are_not_blamed_on_the_data(
+    part: str, overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = [word for word in TINY if "neuron" not in word or not part.startswith("neuron")]
+    config = compose([*chosen, *overrides, "dataset=digits_200", "trainer.test=false"])
+    folder = RunFolder.of(config)
+    data = train.build_data(config)
+    folder.begin(config, {}, split_fingerprint=data.dataset.fingerprint)
+    write_weights(train.build_task(config, data).network, folder.weights)
+    folder.finish(Result(config.run_id, "done", config.to_plain(), {"val/acc": 0.1, "val/loss": 2.3, "params": 1.0}, 1.0, 1.0,
+                         "2026-01-01T00:00:00+00:00", 0, data.dataset.fingerprint))  # fmt: skip
+    assert cli.main(["eval", config.run_id, "encoding.num_steps=8"]) == 2
+    assert capsys.readouterr().err == (
+        f"snn-exp: {part} of run {config.run_id} was trained for 4 steps and its parameters depend on their number, so it "
+        f"cannot be evaluated with encoding.num_steps=8; type encoding.num_steps=4\n"
+    )
+    assert cli.main(["eval", config.run_id, "encoding.num_steps=4", "dataset=digits_clutter"]) == 0
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def of_another_network(path: Path) -> None:
+    weights = load_file(path)
+    weights["stem.conv.weight"] = torch.zeros(7, 1, 3, 3)
+    save_file(weights, path)
+
+
+def no_weights_at_all(path: Path) -> None:
+    path.write_bytes(b"PK" * 1000)
+
+
+def a_named_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (Path.unlink, "are missing; put the file back, or train run {run} again with --rerun"),
+        (cut_short, "are damaged ("),
+        (no_weights_at_all, "are damaged ("),
+        (a_named_pipe, "are damaged (it is no regular file)"),
+        (of_another_network, "are of another network: stem.conv.weight would be (4, 1, 3, 3) and is (7, 1, 3, 3); put"),
+    ],
+)
+def test_weights_that_are_missing_cut_or_of_another_network_are_one_sentence_in_every_command(
+    harm: Callable[[Path], None],
+    said: str,
+    trained: tuple[RunFolder, ExperimentConfig],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, _ = trained
+    run, content = folder.path.name, folder.weights.read_bytes()
+    untested = json.loads((folder.path / "result.json").read_text())
+    result = json.dumps(untested)
+    untested["metrics"] = {key: value for key, value in untested["metrics"].items() if not key.startswith("test/")}
+    harm(folder.weights)
+    try:
+        expected = f"the weights {folder.weights} {said.format(run=run)}"
+        for command in (
+            ("eval", run), ("eval", run, "encoding.num_steps=2"), ("fold", run), ("verify", run),
+            ("export", run, "--format", "safetensors"), ("train", *TINY, f"teacher={run}", "optim.lr=0.1"),
+        ):  # fmt: skip
+            assert cli.main(command) == 2, command
+            error = capsys.readouterr().err
+            assert expected in error and error.count("\n") == 1, command
+        with pytest.raises(UserError) as refusal:
+            snn_exp.load(run)
+        assert expected in str(refusal.value)
+        (folder.path / "result.json").write_text(json.dumps(untested))
+        assert cli.main(["train", *TINY]) == 2, "a test that comes later"
+        assert expected in capsys.readouterr().err
+    finally:
+        folder.weights.unlink(missing_ok=True)
+        folder.weights.write_bytes(content)
+        (folder.path / "result.json").write_text(result)
 
 
 def test_a_run_trained_again_is_bitwise_equal_and_a_forged_one_is_caught(

@@ -33,11 +33,11 @@ SHORT = compose(THREE_EPOCHS)
 NUM_KILLS = 20
 
 
-def trained_by(output: Path, before: Callable[[], None]) -> None:
+def trained_by(output: Path, before: Callable[[], None], config: ExperimentConfig) -> None:
     """What a child does."""
     os.environ["SNN_EXP_OUTPUT"] = str(output)
     before()
-    train.run(CONFIG, echo=False)
+    train.run(config, echo=False)
 
 
 def undressed() -> None:
@@ -77,11 +77,11 @@ def die_at(name: str, at: Callable[..., object], *, half: bool) -> None:
     setattr(Path, at.__name__, doing)
 
 
-def child(output: Path, before: Callable[[], None] = undressed) -> BaseProcess:
+def child(output: Path, before: Callable[[], None] = undressed, config: ExperimentConfig = CONFIG) -> BaseProcess:
     """A process that goes on with the run; torch is imported already where it is forked."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.test_resuming"])
-    process = context.Process(target=trained_by, args=(output, before))
+    process = context.Process(target=trained_by, args=(output, before, config))
     process.start()
     return process
 
@@ -111,6 +111,90 @@ def test_a_run_killed_twenty_times_at_any_moment_ends_with_bitwise_the_same_weig
     assert process.exitcode == 0
     assert len(folder.epochs()) == NUM_EPOCHS
     assert came_out(CONFIG) == undisturbed(CONFIG, tmp_path, monkeypatch)
+
+
+EVERY_S = 0.25
+LONG = ("network.width=4", "logger=none", "trainer.max_epochs=12", "optim.batch_size=64")  # 17 batches of an epoch
+OFTEN = f"trainer.checkpoint_every_minutes={EVERY_S / 60}"
+KILLED = {
+    "plateau": ("neuron=s2nn", "residual=bireal"),
+    "plateau, often": ("neuron=s2nn", "residual=bireal", OFTEN, "seed=1"),
+    "often": ("neuron=s2nn", OFTEN, "seed=2"),
+    "random, often": ("neuron=lif", "encoding=rate", "encoding.num_steps=2", "dataset.max_shift=1",
+                      "optim.width_schedule=linear", "optim.width_end=0.5", OFTEN),
+    "float64": ("neuron=plif", "norm=psp", "encoding.num_steps=2", "trainer.precision=64-true"),
+}  # fmt: skip
+KILLS_OF_EACH = 10
+
+
+def steps_are_written_down(file: Path, plateau: bool) -> None:
+    """For a child: a line per training step, with when it began."""
+    step = train.Classification.training_step
+
+    def stepped(task: train.Classification, batch: Any, batch_idx: int) -> object:
+        with file.open("a") as written:
+            written.write(f"{os.getpid()} {task.global_step} {time.monotonic()}\n")
+        return step(task, batch, batch_idx)
+
+    setattr(train.Classification, "training_step", stepped)  # noqa: B010, the type of a method is its own
+    if plateau:
+        stop_rising(pytest.MonkeyPatch())
+
+
+def written_steps(file: Path) -> list[tuple[int, int, float]]:
+    """(process, step, when) of each."""
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    rows = (line.split() for line in lines if line.endswith("\n"))
+    return [(int(pid), int(step), float(when)) for pid, step, when in rows]
+
+
+@pytest.mark.killed
+@pytest.mark.parametrize("name", KILLED)
+def test_runs_killed_fifty_times_at_random_moments_lose_an_epoch_or_the_time_between_checkpoints_at_most(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = int(os.environ.get("SEED", time.time_ns() % 10**6))
+    moment = random.Random(f"{seed} {name}")
+    config, plateau = compose([*LONG, *KILLED[name]]), "plateau" in name
+    num_batches = train.build_data(config).num_batches
+    output, file = tmp_path / "killed", tmp_path / "steps"
+    before = functools.partial(steps_are_written_down, file, plateau)
+    for _ in range(KILLS_OF_EACH):
+        num, more = len(written_steps(file)), moment.randint(1, num_batches)
+        process = child(output, before, config)
+        wait_for(lambda n=num + more: len(written_steps(file)) >= n, 120)
+        time.sleep(moment.uniform(0, 0.05))
+        process.kill()
+        process.join(30)
+        assert process.exitcode == -signal.SIGKILL, f"SEED={seed}: it was still running"
+    process = child(output, before, config)
+    process.join(240)
+    assert process.exitcode == 0, f"SEED={seed}"
+
+    taken = written_steps(file)
+    again, seconds = [0], [0.0]
+    for number, (pid, step, _) in enumerate(taken):
+        if number and taken[number - 1][0] != pid:
+            last_of_before = taken[number - 1]
+            again.append(last_of_before[1] + 1 - step)
+            done_then = [when for _, s, when in taken[:number] if s == step]
+            seconds.append(last_of_before[2] - done_then[-1] if done_then else 0.0)
+    print(f"SEED={seed} {name}: {KILLS_OF_EACH} kills, trained again at most {max(again)} of {num_batches} batches of an "
+          f"epoch and {max(seconds):.2f} s, {sum(again)} batches in all")  # fmt: skip
+    assert max(again) <= num_batches, f"SEED={seed}"
+    if OFTEN in KILLED[name]:
+        assert max(seconds) <= EVERY_S + 1, f"SEED={seed}"  # and the time of a step, and of writing
+
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(output))
+    found = came_out(config)
+    process = child(
+        tmp_path / "undisturbed", functools.partial(steps_are_written_down, tmp_path / "all", plateau), config
+    )
+    process.join(240)
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "undisturbed"))
+    assert found == came_out(config), f"SEED={seed}"
+    result = RunFolder.of(config).result()
+    assert result is not None and (not plateau or result.best_epoch == 1)
 
 
 def cut_off_in_the_last_epoch(config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch) -> RunFolder:

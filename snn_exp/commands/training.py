@@ -75,13 +75,16 @@ def train(arguments: Sequence[str]) -> int:
 
 
 def _train(sweep: Sweep, configs: list[ExperimentConfig], options: argparse.Namespace) -> int:
-    from snn_exp import preflight, results
+    from snn_exp import preflight, results, same_data
 
     folders = {config.run_id: results.RunFolder.of(config) for config in configs}
+    at_hand = same_data.DataAtHand()
     todo = [config for config in configs if options.rerun or not folders[config.run_id].is_complete(config)]
     for config in configs:
-        if config not in todo and (note := folders[config.run_id].check_stored(config)):
-            say(note)
+        if config not in todo:
+            if note := folders[config.run_id].check_stored(config):
+                say(note)
+            at_hand.require(folders[config.run_id], config)
     for config in todo:
         preflight.require(config)
     for sentence in preflight.warnings(todo):
