@@ -77,6 +77,25 @@ def binned(events: Events, num_steps: int, size: int, sensor_size: int) -> npt.N
     return np.minimum(counts, MOST).astype(np.int16).reshape(shape)
 
 
+def are_events(arrays: Arrays, num_samples: int, sensor_size: int) -> bool:
+    """Whether arrays are those of `Events` of so many samples, each event within the sensor and its sample."""
+    if set(arrays) != {field.name for field in dataclasses.fields(Events)}:
+        return False
+    if any(array.ndim != 1 or array.dtype != np.int64 for array in arrays.values()):
+        return False
+    events = Events(**arrays)
+    num_events = np.diff(events.offsets)
+    limits = ((events.x, sensor_size), (events.y, sensor_size), (events.p, 2))
+    return (
+        len(num_events) == len(events.duration_us) == num_samples
+        and events.offsets[0] == 0
+        and bool((num_events >= 0).all())
+        and all(len(column) == events.offsets[-1] for column in (events.t, events.x, events.y, events.p))
+        and bool(((events.t >= 0) & (events.t < np.repeat(events.duration_us, num_events))).all())
+        and all(bool(((column >= 0) & (column < limit)).all()) for column, limit in limits)
+    )
+
+
 def saccades(amplitude: float) -> Floats:
     """Displacements (down, right) of an image on three saccades around a triangle, in sensor pixels.
 
@@ -162,16 +181,23 @@ def sense(log_intensities: Iterable[Floats], threshold: float, step_us: int) -> 
     return Events(t[order], x[order], y[order], p[order], offsets, np.full(len(start), duration_us))
 
 
-def cached(folder: Path, name: str, key: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
+def cached(
+    folder: Path,
+    name: str,
+    key: Mapping[str, Any],
+    make: Callable[[], Arrays],
+    fits: Callable[[Arrays], bool] = lambda arrays: True,
+) -> Arrays:
     """What `make` returns, kept in one .npz that is named by a hash of the key.
 
-    A file that is damaged is made anew; one that cannot be written costs time and nothing else.
+    A file that is damaged, or does not fit, is made anew; one that cannot be written costs time and nothing else.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{name}-{digest}.npz"
     # missing or damaged, which zipfile, zlib and numpy report in their own ways
     with contextlib.suppress(Exception), path.open("rb") as kept, np.load(kept, allow_pickle=False) as stored:
-        return dict(stored)
+        if fits(arrays := dict(stored)):
+            return arrays
     arrays = make()
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):

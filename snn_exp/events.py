@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from annotated_types import Unit
 
-from snn_exp.camera import POSITIONS_A_SACCADE, SACCADE_US, Arrays, Events, binned, cached, film, sense
+from snn_exp.camera import POSITIONS_A_SACCADE, SACCADE_US, Arrays, Events, are_events, binned, cached, film, sense
 from snn_exp.datasets import DATASETS as DATASETS  # handed on, so that a reader of this file's finds all of them
 from snn_exp.datasets import MNIST_COUNTS, Dataset, Fetched, Mirrored, OfficialTest, Split, StratifiedTest, in_words
 from snn_exp.digits import DIGITS_COUNTS, read_digits
@@ -139,7 +139,10 @@ class DigitsDVS(EventDataset, StratifiedTest):
             pictures = film(images_NHW, self.size, self.amplitude, self.darkness)
             return vars(sense(pictures, self.threshold, SACCADE_US // POSITIONS_A_SACCADE))
 
-        events = Events(**cached(self.root / "cached", "digits_dvs", key, see))
+        def fits(arrays: Arrays) -> bool:
+            return are_events(arrays, len(labels), self.size)
+
+        events = Events(**cached(self.root / "cached", "digits_dvs", key, see, fits))
         return self._as_split(binned(events, self.num_steps, self.size, self.size), labels)
 
 
@@ -195,7 +198,13 @@ class TonicDataset(EventDataset, Fetched):
         def count() -> Arrays:
             return {"counts": np.concatenate([self._frames(reader, path, i) for path, _, i in recordings])}
 
-        counts = cached(self.root / "cached", type(self).__name__, key, count)["counts"]
+        shape = (len(recordings), self.num_steps, 2, self.size, self.size)
+
+        def fits(arrays: Arrays) -> bool:
+            counts = arrays.get("counts")
+            return counts is not None and (counts.shape, counts.dtype) == (shape, np.dtype(np.int16))
+
+        counts = cached(self.root / "cached", type(self).__name__, key, count, fits)["counts"]
         return self._as_split(counts, np.array([label for _, label, _ in recordings], dtype=np.int64))
 
     def _frames(self, reader: Any, path: Path, index: int) -> npt.NDArray[np.int16]:

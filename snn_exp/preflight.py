@@ -51,7 +51,12 @@ def _require_devices(trainer: TrainerConfig) -> None:
 
 
 def refusal(config: ExperimentConfig) -> str:
-    """Why a run cannot start here; "" if it can."""
+    """Why a run cannot start here; "" if it can, or if nothing of it is left to do."""
+    try:
+        if results.RunFolder.of(config).is_complete(config):
+            return ""
+    except results.DamagedRun:
+        pass  # it is trained again
     try:
         require(config)
     except UserError as error:

@@ -158,12 +158,13 @@ class Parameter:
                 and (self.lt is None or value < self.lt)
                 and (self.le is None or value <= self.le)
             )
-        if not fits:
+        beyond = self.limit is not None and isinstance(value, int | float) and value > self.limit
+        if not fits and not beyond:
             words = self._in_words()
             if isinstance(value, float) and not math.isfinite(value):
                 words = words.replace("a float", "a finite float")
             raise self._not_allowed(value, where, f"be {words}")
-        if self.limit is not None and typing.cast(int, value) > self.limit:
+        if beyond:
             raise self._not_allowed(value, where, f"be at most {self.limit}, or {self.because}")
         return typing.cast(Scalar, value)
 

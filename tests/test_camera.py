@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_exp.camera import MOST, POSITIONS_A_SACCADE, Arrays, Events, binned, cached, film, saccades, sense
+from snn_exp.camera import MOST, POSITIONS_A_SACCADE, Arrays, Events, are_events, binned, cached, film, saccades, sense
 
 Event = tuple[int, int, int, int, int]  # sample, t, y, x, p
 
@@ -196,6 +196,37 @@ def test_a_damaged_cache_is_made_anew(tmp_path, damage):
     assert make.times == 2
     ask(tmp_path, make)
     assert make.times == 2
+
+
+def test_a_cache_that_does_not_fit_is_made_anew(tmp_path):
+    make = Counted()
+    for fits, times in ((True, 1), (True, 1), (False, 2), (True, 2)):
+        cached(tmp_path, "toy", {}, make, fits=lambda arrays, fits=fits: fits)
+        assert make.times == times
+
+
+def stream(**changes):
+    """Three events of two samples on four pixels, as arrays, with something changed."""
+    plain = {
+        "t": [0, 5, 3],
+        "x": [0, 1, 1],
+        "y": [1, 0, 1],
+        "p": [0, 1, 1],
+        "offsets": [0, 2, 3],
+        "duration_us": [6, 4],
+    }
+    return {name: np.array(values) for name, values in {**plain, **changes}.items()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"t": [0, 6, 3]}, {"x": [0, 2, 1]}, {"p": [0, 2, 1]}, {"y": [-1, 0, 0]}, {"t": [0, 5]}, {"offsets": [0, 2, 10**15]},
+     {"offsets": [0, 4, 3]}, {"offsets": [0, 3]}, {"x": [0.0, 1.0, 1.0]}, {"x": [[0, 1, 1]]}, {"more": [1]}],
+    ids=str,
+)  # fmt: skip
+def test_arrays_that_are_no_events_of_this_camera_are_known(changes):
+    assert are_events(stream(), num_samples=2, sensor_size=2)
+    assert not are_events(stream(**changes), num_samples=2, sensor_size=2)
 
 
 def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(tmp_path):

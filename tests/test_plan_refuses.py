@@ -165,6 +165,7 @@ def test_the_sizes_that_a_config_goes_by_are_those_of_the_data(tmp_path: Path) -
 
 NONSENSE = {
     "network.width=1000000000": "network.width must be at most 16384, or the weights between two layers take a GiB",
+    "network.width=1e9": "network.width must be at most 16384, or the weights between two layers take a GiB",
     "encoding.num_steps=1000000000": "encoding.num_steps must be at most 10000, or each layer keeps every one",
     "dataset.max_shift=1000000": "dataset.max_shift must be at most 1024",
     "dataset.max_shift=8": "dataset.max_shift=8 moves an image of 8 x 8 pixels out of sight; type dataset.max_shift=2",
@@ -177,11 +178,13 @@ NONSENSE = {
     "dataset=digits_clutter dataset.copies=1000000": "dataset.copies must be at most 1000",
     "norm=group norm.num_groups=1000000": "norm.num_groups must be at most 65536",
     "neuron=sliding_psn neuron.order=1000000": "neuron.order must be at most 10000",
-    "optim.lr=1e400": "optim.lr must be a finite float > 0",
+    "optim.lr=1e400": "optim.lr must be at most 1000, or the first step throws all weights away",
+    "neuron.tau=1e400": "neuron.tau must be a finite float > 1",
     "optim.lr=nan": "optim.lr must be a finite float > 0",
     "optim.lr=1e9": "optim.lr must be at most 1000",
     "optim.lr=1e-300": "optim.lr must be 0 or of a size that float32 computes with, 1e-15 to 1e+15",
     f"optim.lr={'9' * 400}": "optim.lr=inf is not allowed",
+    f"seed={'9' * 400}": "seed=an int of 1329 bits is not allowed: seed must be at most 4294967295",
     "neuron.v_reset=-1e30": "neuron.v_reset must be 0 or of a size that float32 computes with",
     "surrogate=atan surrogate.peak=1e9": "surrogate.peak must be at most 1000",
     "seed=4294967296": "seed=4294967296 is not allowed: seed must be at most 4294967295",

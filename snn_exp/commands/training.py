@@ -162,7 +162,7 @@ def plan(arguments: Sequence[str]) -> int:
     allowed = [cell.config for cell in sweep.cells if cell.config]
     configs = cells.once_each(allowed)
     num_same = len(allowed) - len(configs)
-    stopped = {config.run_id: why for config in configs if (why := _stops(config))}
+    stopped = {config.run_id: why for config in configs if (why := preflight.refusal(config))}
     for run_id, name in cells.names(configs).items():
         if run_id in stopped:
             say(f"snn-exp: refused {name}: {stopped[run_id]}", file=sys.stderr)
@@ -182,15 +182,6 @@ def plan(arguments: Sequence[str]) -> int:
     if configs:
         say(f"runs it: {command_line('train', given.overrides, given.config_dir, flags)}")
     return 2 if refused else 0
-
-
-def _stops(config: ExperimentConfig) -> str | None:
-    """Return why a run cannot be trained here and now, if it is not done already."""
-    from snn_exp import preflight
-    from snn_exp.results import RunFolder
-
-    folder = RunFolder.of(config)
-    return folder.damage() or (None if folder.is_complete(config) else preflight.refusal(config))
 
 
 def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:
