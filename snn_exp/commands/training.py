@@ -204,10 +204,12 @@ def search(arguments: Sequence[str]) -> int:
     parser.add_argument("--objective", default="val/acc", metavar="METRICS", help="val/acc, or val/acc,val/energy_pj")
     given = parser.parse_intermixed_args(arguments)
 
-    from snn_exp import results
+    from snn_exp import preflight, results
     from snn_exp import search as searching
 
     asked, corners = searching.read(given.overrides, given.objective, given.config_dir)
+    for config in corners:
+        preflight.require(config)
     require_data(corners)
     results.require_writable(results.output_root())
     with interrupts.saying(lambda: searching.interrupted(asked)):
