@@ -98,13 +98,24 @@ class Dataset(ABC):
         Raises:
             UserError: it is damaged.
         """
-        split = self._read(train=train)
+        return self._whole(self._read(train=train), train=train)
+
+    def _whole(self, split: Split, *, train: bool) -> Split:
         if fault := _fault(split, self.num_classes, self._expected_shape()):
             raise UserError(
                 f"{self._source(train=train)} is damaged: {fault}; place the files there anew, or set SNN_EXP_DATA to "
                 f"a folder with them"
             )
         return split
+
+    def require_whole(self) -> None:
+        """For a data set that splits itself, and so does not go by `_read_whole`.
+
+        Raises:
+            UserError: its training or validation samples are damaged.
+        """
+        for split in (self.train, self.val):
+            self._whole(split, train=True)
 
     def _expected_shape(self) -> tuple[int, int, int] | None:
         """(C, H, W) of one step, where it is known before a file is read."""

@@ -185,6 +185,8 @@ class TonicDataset(EventDataset, Fetched):
         reader = self._open(self.root, train=train, download=False)
         # by name: the order in which a file system lists them is not the same everywhere
         recordings = sorted(zip(map(Path, reader.data), reader.targets, range(len(reader)), strict=True))
+        if not recordings:
+            raise UserError(f"{self._source(train=train)} holds no recording; place {self.files} there")
         listing = hashlib.sha256()
         for path, _, _ in recordings:
             listing.update(f"{path.relative_to(self.root)} {path.stat().st_size}\n".encode())
@@ -307,4 +309,7 @@ class CIFAR10DVS(TonicDataset, StratifiedTest, Mirrored):
 
 def make_dataset(config: PartConfig, root: Path, seed: int, num_steps: int) -> Dataset:
     """The data set of a resolved config group."""
-    return DATASETS.make(config, root, seed, num_steps)
+    dataset = DATASETS.make(config, root, seed, num_steps)
+    if not isinstance(dataset, StratifiedTest | OfficialTest):
+        dataset.require_whole()
+    return dataset
