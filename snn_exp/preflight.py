@@ -52,11 +52,11 @@ def _require_devices(trainer: TrainerConfig) -> None:
 
 def refusal(config: ExperimentConfig) -> str:
     """Why a run cannot start here; "" if it can, or if nothing of it is left to do."""
-    try:
-        if results.RunFolder.of(config).is_complete(config):
-            return ""
-    except results.DamagedRun:
-        pass  # it is trained again
+    folder = results.RunFolder.of(config)
+    if damage := folder.damage():
+        return damage
+    if folder.is_complete(config):
+        return ""
     try:
         require(config)
     except UserError as error:
