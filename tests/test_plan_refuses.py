@@ -222,7 +222,7 @@ def test_a_value_without_sense_is_refused_with_its_limit(command: str) -> None:
 
 
 def test_a_whole_number_that_no_float_holds_is_refused_from_a_file_as_well() -> None:
-    with pytest.raises(UserError, match="neuron.tau=inf is not allowed: neuron.tau must be a finite float > 1"):
+    with pytest.raises(UserError, match=r"neuron.tau=inf is not allowed: neuron.tau must be a finite float > 1"):
         resolve(compose([]).to_plain() | {"neuron": {"name": "lif", "tau": 10**5000}})
 
 
