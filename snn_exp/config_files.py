@@ -246,6 +246,8 @@ def composing_fault(error: Exception) -> str:
             return f"{begin}there is no key {line.partition(' ')[2]}"
     if lines and (key := re.search(r"Could not override '([^']+)'", lines[0])):
         return f"{begin}there is no key {key[1]}"
+    if lines and (key := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+)'", lines[0])):
+        return f"{key[1]} is a sweep of several values; give one value"
     if lines and (key := re.search(r"Could not append to config. An item is already at '([^']+)'", lines[0])):
         return f"{begin}{key[1]} is there already; leave the + out"
     said = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]

@@ -135,6 +135,8 @@ def require_allowed(composed: DictConfig, plain: DictConfig, overrides: Sequence
             raise UserError(f"hydra.{path}={number} is more than the {most:,} that it may be; give fewer")
     for path in sorted({*found, *default}):
         value = found.get(path, _ABSENT)
+        if value is _ABSENT and default[path] == {} and any(other.startswith(f"{path}.") for other in found):
+            continue  # an empty mapping that is filled; what fills it is looked at
         if _same(value, default.get(path, _ABSENT)) or path.startswith((*NOTED, "overrides.")) or path in NOTED_OF_JOB:
             continue
         if _same(value, typed.get(path, _ABSENT)):

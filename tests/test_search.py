@@ -177,11 +177,11 @@ def test_train_hands_a_search_on(capsys: pytest.CaptureFixture[str]) -> None:
 def test_refused_diverged_and_crashed_trials_end_no_search(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fixed = [*SMALL, "network.width=4", "neuron=sign", "trainer.max_epochs=1"]
-    arguments = [*fixed, "norm=bn,psp,none", "optim.lr=0.01,1e30", "hydra.sweeper.n_jobs=1"]
+    fixed = [*SMALL, "network.width=4", "neuron=sign", "trainer.max_epochs=1", "optim.weight_decay=50"]
+    arguments = [*fixed, "norm=bn,psp,none", "optim.lr=0.01,1000.0", "hydra.sweeper.n_jobs=1"]
     asked, _ = searching.read(arguments)
     asked.folder.mkdir(parents=True)
-    for norm, rate in (("psp", 0.01), ("bn", 1e30), ("bn", 0.01), ("none", 0.01)):
+    for norm, rate in (("psp", 0.01), ("bn", 1000.0), ("bn", 0.01), ("none", 0.01)):
         asked.study().enqueue_trial({"+choice.norm": norm, "+value.optim.lr": rate})
     finish = launch.finish
 
@@ -197,7 +197,7 @@ def test_refused_diverged_and_crashed_trials_end_no_search(
     assert states(asked) == ["COMPLETE", "COMPLETE", "COMPLETE", "FAIL"]
     assert [trial.values for trial in asked.study().trials[:2]] == [[0.0], [0.0]]
     assert "norm=psp optim.lr=0.01  refused, so it ranks last: norm=psp does nothing with neuron=sign" in said
-    assert "norm=bn optim.lr=1e+30  run " in said and ": diverged, so it ranks last" in said
+    assert "norm=bn optim.lr=1000.0  run " in said and ": diverged, so it ranks last" in said
     assert warned.count("snn-exp: failed") == 1
     assert "snn-exp: failed norm=none optim.lr=0.01: OSError: no space left (log: " in warned
     (winner,) = searching.best(asked)
