@@ -308,7 +308,10 @@ class RunFolder:
         """
         found = self._entries()
         result = self.result() if "result.json" in found else None
-        failure = self._read("failure.json", stored.read_failure).error if "failure.json" in found else None
+        failure = None
+        if "failure.json" in found:
+            with contextlib.suppress(FileNotFoundError):  # the run has begun again meanwhile
+                failure = self._read("failure.json", stored.read_failure).error
         if "owner" in found:
             with contextlib.suppress(FileNotFoundError):  # who trains it has ended meanwhile
                 self._read("owner/owner.json", stored.read_owner)
@@ -331,8 +334,11 @@ class RunFolder:
         """Return the names in the folder and in those that are written to; empty if there is none."""
         try:
             top = {entry.name: entry for entry in os.scandir(self.path)}
-            written_to = [name for name in ("checkpoints", "export", "owner") if name in top]
-            below = [e for name in written_to if top[name].is_dir(follow_symlinks=False) for e in os.scandir(top[name])]
+            below: list[os.DirEntry[str]] = []
+            for name in ("checkpoints", "export", "owner"):
+                if name in top and top[name].is_dir(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):  # who trains it has ended meanwhile
+                        below += os.scandir(top[name])
         except FileNotFoundError:
             if self.path.is_symlink():
                 raise DamagedRun(self.path.name, "it is a link to nothing") from None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
+import os
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -177,16 +180,35 @@ def remove(runs: Sequence[StoredRun]) -> tuple[list[Path], list[str]]:
     for path in (run.folder.path for run in runs):
         try:
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                _remove_folder(path)
             else:
                 path.unlink()
         except OSError as error:
             failures.append(f"{path} cannot be removed ({error.strerror})")
-        except RecursionError:
-            failures.append(f"{path} cannot be removed (folders in it lie too deep in each other)")
         else:
             removed.append(path)
     return removed, failures
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder, also one whose folders lie deeper in each other than a path or a recursion can be."""
+    try:
+        shutil.rmtree(folder)
+        return
+    except RecursionError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENAMETOOLONG):
+            raise
+    while folders := [Path(entry) for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]:
+        for place in folders:
+            for entry in list(os.scandir(place)):
+                if entry.is_dir(follow_symlinks=False):
+                    Path(entry).rename(folder / uuid.uuid4().hex)
+                else:
+                    Path(entry).unlink()
+            place.rmdir()
+    shutil.rmtree(folder)
 
 
 def difference(a: RunFolder, b: RunFolder) -> list[tuple[str, str, str]]:

@@ -399,6 +399,22 @@ def test_clean_removes_what_is_damaged_never_follows_a_link_and_goes_on_after_a_
     assert (outside / "result.json").exists(), "what a link leads to stays"
 
 
+def test_folders_deep_in_each_other_are_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
+    folder = stored.store()
+    (folder.path / "result.json").write_text("")
+    monkeypatch.chdir(folder.path)
+    for _ in range(1500):
+        Path("d").mkdir()
+        Path("d", "file").touch()
+        os.chdir("d")
+    os.chdir(tmp_path)
+    assert cli.main(["runs", "clean", "state=damaged", "--yes"]) == 0
+    assert not folder.path.exists()
+
+
 def test_a_folder_that_may_not_be_read_is_one_of_them(
     output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
