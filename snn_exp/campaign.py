@@ -17,6 +17,7 @@ from snn_exp.errors import UserError, say_once
 from snn_exp.files_read import Unreadable
 from snn_exp.ledger import Ledger, Row, disagreement
 from snn_exp.results import DamagedRun, Result, RunFolder, output_root, teacher_of
+from snn_exp.same_data import DataAtHand
 from snn_exp.study import Key, Overrides, Study, matches
 
 SECONDS_A_LAYER = 0.04  # of an epoch of the digits, a step; where no finished run says better
@@ -272,11 +273,15 @@ def _rows_of_other_studies(study: Study) -> dict[str, Row]:
 
 
 def _take_in(runs: Sequence[StudyRun], ledger: Ledger, others: Mapping[str, Row]) -> None:
+    at_hand = DataAtHand()
     for run in runs:
         run_id, folder = run.config.run_id, RunFolder.of(run.config)
         if run_id in ledger.rows:
             continue
-        row = _stored_row(folder, run.config) or others.get(run_id)
+        row = _stored_row(folder, run.config)
+        if row is not None:
+            at_hand.require(folder, run.config)
+        row = row or others.get(run_id)
         if row is not None and (run.is_trial or not row.done or "test/acc" in row.result.metrics):
             ledger.add(row)
 

@@ -60,8 +60,10 @@ def interrupted_run(config: ExperimentConfig, command: str = SAME_COMMAND) -> st
     if (folder.path / "result.json").exists():
         return f"interrupted; the run is trained, and {command} prints it"
     epochs = len(folder.epochs())
-    if folder.last_checkpoint is None or not epochs:
+    if folder.last_checkpoint is None:
         return f"interrupted before the end of the first epoch; {command} begins again"
+    if not epochs:
+        return f"interrupted within epoch 1 of {asked}; {command} goes on from its last checkpoint"
     return f"interrupted after epoch {min(epochs, asked)} of {asked}; {command} goes on from there"
 
 

@@ -197,6 +197,31 @@ def test_runs_killed_fifty_times_at_random_moments_lose_an_epoch_or_the_time_bet
     assert result is not None and (not plateau or result.best_epoch == 1)
 
 
+@pytest.mark.killed
+def test_a_run_of_two_processes_goes_on_within_an_epoch_and_ends_bitwise_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose([*FOUR, "trainer.devices=2", "trainer.accelerator=cpu", "encoding=rate", EVERY_BATCH])
+    output = tmp_path / "killed"
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(output))
+    folder = RunFolder.of(config)
+    process = child(output, undressed, config)
+    wait_for(lambda: len(folder.epochs()) >= 2, 240)
+    last, ended = folder.checkpoints / "last.ckpt", (folder.checkpoints / "last.ckpt").stat().st_mtime_ns
+    wait_for(lambda: last.stat().st_mtime_ns != ended, 60)
+    process.kill()
+    process.join(30)
+    process = child(output, undressed, config)
+    process.join(240)
+    assert process.exitcode == 0
+    assert "resumes within epoch 3 of 4, step " in (folder.path / "train.log").read_text()
+    found = came_out(config)
+    process = child(tmp_path / "undisturbed", undressed, config)
+    process.join(240)
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "undisturbed"))
+    assert found == came_out(config)
+
+
 def cut_off_in_the_last_epoch(config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     step = train.Classification.training_step
 
