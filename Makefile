@@ -36,7 +36,7 @@ slurm: setup .slurm/installed  ## a multirun on a real Slurm of one node, with j
 ray: setup .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
 	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/test_ray.py
 
-killed: setup  ## 60 runs by joblib killed five times, one run killed twenty times: as undisturbed; .ci/run too
+killed: setup  ## 60 runs by joblib killed five times, one run killed twenty times, five ten times each: as undisturbed; .ci/run too
 	$(BIN)/python -m pytest -m killed tests/test_killed.py tests/test_resuming.py
 
 fuzz: setup  ## COUNT generated command lines and COUNT tampered calls (SEED of them, CASE=runs-17 for one again); .ci/run too

@@ -196,3 +196,16 @@ def test_each_data_set_is_read_once_and_then_only_looked_at(data: Path, monkeypa
 def test_links_in_a_circle_under_the_data_root_end(data: Path) -> None:
     (data / "MNIST" / "circle").symlink_to(data)
     assert DataAtHand().fingerprints(compose(ONE), with_test=False) is not None
+
+
+@pytest.mark.parametrize("name", ["neuron.py", "kernels/fused.cpp", "kernels/stretches.h"])
+def test_the_hash_of_the_code_covers_every_source(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package"
+    (package / "kernels").mkdir(parents=True)
+    (package / name).write_text("one")
+    monkeypatch.setattr(results, "__file__", str(package / "results.py"))
+    one = results.code_hash.__wrapped__()
+    (package / name).write_text("other")
+    assert results.code_hash.__wrapped__() != one
+    found = {path.suffix for path in Path(train.__file__).parent.rglob("*") if "__pycache__" not in path.parts}
+    assert found - {""} <= {".py", ".cpp", ".h", ".html", ".json", ".yaml", ".css", ".js"}, "is it a source?"
