@@ -232,8 +232,8 @@ def tampered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, d
     root = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SNN_EXP_OUTPUT", str(root))
-        folder = stored.store("neuron=lif", "seed=0")
         plain = compose(["logger=none", "neuron=lif"])
+        folder = stored.store_of(plain, split=stored.split_of(plain))
         files = {path.name: path.read_text() for path in folder.path.iterdir()}
         ids = {}
         for seed, (name, (tamper, _)) in enumerate(TAMPERED.items(), 1):
