@@ -204,7 +204,7 @@ def cached(
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with scratch.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
+                np.savez_compressed(file, **arrays)  # numbers only; read with allow_pickle=False
             scratch.replace(path)
         finally:
             scratch.unlink(missing_ok=True)

@@ -40,8 +40,14 @@ def _a_line(x: Tensor) -> Tensor:
 
 
 def _with_its_backward(compiled: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """A first call; by itself torch would compile the backward pass when it comes to it."""
-    with torch._functorch.config.patch(force_non_lazy_backward_lowering=True):
+    """Call it for the first time, and compile the backward pass with it where this torch can be told to.
+
+    Older ones compile it when it comes to it, so that the time they are seen to take leaves it out.
+    """
+    options = torch._functorch.config
+    if not hasattr(options, "force_non_lazy_backward_lowering"):
+        return compiled(x)
+    with options.patch(force_non_lazy_backward_lowering=True):
         return compiled(x)
 
 

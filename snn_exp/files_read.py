@@ -200,9 +200,15 @@ def num_nodes(text: str, path: str | Path, *, most: int = MAX_NODES, deepest: in
     try:
         return _counted(yaml.parse(text, Loader=_EVENTS), most, deepest)
     except yaml.YAMLError as error:
+        if "nesting depth" in str(error):  # some versions of libyaml have a limit of their own
+            raise Unreadable(path, f"is refused: {_too_deep(deepest)}") from None
         raise Unreadable(path, f"is broken YAML: {_in_words(error)}") from None
     except _TooMuch as reason:
         raise Unreadable(path, f"is refused: {reason}") from None
+
+
+def _too_deep(deepest: int) -> str:
+    return f"lists and mappings in each other, more than {deepest} deep"
 
 
 class _TooMuch(Exception):
@@ -263,7 +269,7 @@ def _counted(events: Iterator[Any], most: int, deepest: int) -> int:
             if event.anchor:
                 sizes[event.anchor] = None
             if len(opened) > deepest:
-                raise _TooMuch(f"lists and mappings in each other, more than {deepest} deep")
+                raise _TooMuch(_too_deep(deepest))
         elif isinstance(event, yaml.CollectionEndEvent):
             closed, before = opened.pop()
             if closed:
