@@ -462,6 +462,11 @@ def _compose_plain(overrides: Sequence[Override], *, with_hydra: bool) -> dict[s
     """The composed config as plain data, choices as words, interpolations left in."""
     plain = OmegaConf.to_container(_composed(overrides, with_hydra=with_hydra), resolve=False, enum_to_str=True)
     assert isinstance(plain, dict)
+    if missing := [group for group in GROUPS if group not in plain]:
+        raise UserError(
+            f"no config file says what {missing[0]} is: the chosen option's file sets something else; give it a key of "
+            f"{missing[0]}, or type {missing[0]}=... with another option"
+        )
     return {str(key): value for key, value in plain.items()}
 
 

@@ -14,8 +14,9 @@ import functools
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -77,11 +78,21 @@ def read_config(path: Path, folder: Path, *, is_ours: bool = False) -> tuple[Dic
         raise files_read.Unreadable(path, f"is broken YAML: {_words(error)}") from None
     if not isinstance(config, DictConfig):
         raise files_read.Unreadable(path, "holds no mapping; a config file has lines such as tau: 3.0")
+    if not is_ours and (odd := next(_odd_keys(OmegaConf.to_container(config, resolve=False)), None)) is not None:
+        raise files_read.Unreadable(path, f"has the key {files_read.printable(odd)}; a key is a word, such as tau")
     return config, text, size
 
 
+def _odd_keys(plain: Any) -> Iterator[str]:
+    """The keys of a config that are no text, such as 1.5 or true."""
+    for key, value in plain.items() if isinstance(plain, dict) else enumerate(plain) if isinstance(plain, list) else ():
+        if isinstance(plain, dict) and not isinstance(key, str):
+            yield str(key)
+        yield from _odd_keys(value)
+
+
 def _words(error: Exception) -> str:
-    words = " ".join(str(error).split())
+    words = " ".join(str(error).split()).replace("unhashable key", "a list or a mapping as a key")
     return files_read.printable(re.sub(r'in "<[a-z ]+>", ', "", words.partition("; use sys.set_int_max")[0]), 300)
 
 
@@ -254,7 +265,12 @@ def composing_fault(error: Exception) -> str:
     words = re.sub(r"^In '?[\w/.@-]+'?: ", begin, said[0]) if said else "a value cannot be read"
     if "raised while composing config:" in words or words.startswith("Error merging"):
         words = begin + (said[1] if len(said) > 1 else "a value cannot be read")
+    words = re.sub(r"Unsupported type in defaults : (\w+)", r"a defaults list holds \1, not GROUP: OPTION", words)
+    words = re.sub(r"\b(ListConfig|DictConfig|NoneType|AnyNode)\b", lambda found: _KINDS[found[1]], words)
     return files_read.printable(words, 300)
+
+
+_KINDS = {"ListConfig": "a list", "DictConfig": "a mapping", "NoneType": "null", "AnyNode": "a value"}
 
 
 def _missing(error: MissingConfigException) -> UserError:

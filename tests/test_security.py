@@ -295,6 +295,9 @@ BOMBS = {
     "no mapping": "- a\n",
     "scalar": "x\n",
     "tab": "a:\n\t- b\n",
+    "number as a key": "neuron: {1.5: x}\n",
+    "null as a key": "neuron: {null: x}\n",
+    "list in defaults": "defaults: [[x]]\n",
     "key": "? [a, b]\n: c\n",
     "twice": "seed: 1\nseed: 2\n",
     "itself in defaults": "defaults: [/experiment/x]\n",
@@ -463,3 +466,13 @@ def test_a_checkpoint_with_a_payload_is_not_unpickled(
     except Exception as error:  # what is said of it: tests/test_resuming.py
         assert "weights_only" in str(error) or "pickle" in str(error).lower()
     assert not canary.exists()
+
+
+def test_an_option_that_sets_nothing_of_its_own_group_is_a_sentence(
+    sent: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(sent, {"energy": {"name": "x"}}, "neuron/x.yaml")
+    command = ["train", "--config-dir", str(sent), "-m", "norm=bn,none", "network.width=4", "logger=none"]
+    assert "no config file says what neuron is" in refusal(capsys, *command, "neuron=x")
+    assert cli.main([*command, "neuron=x,lif"]) == 2
+    assert "refused norm=bn network.width=4 logger=none neuron=x: no config file says" in capsys.readouterr().err
