@@ -36,8 +36,8 @@ slurm: setup .slurm/installed  ## a multirun on a real Slurm of one node, with j
 ray: setup .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
 	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/test_ray.py
 
-killed: setup  ## 60 runs by joblib killed five times, one run killed twenty times, five ten times each: as undisturbed; .ci/run too
-	$(BIN)/python -m pytest -m killed tests/test_killed.py tests/test_resuming.py
+killed: setup  ## 60 runs by joblib killed five times, one run killed twenty times, five ten times each, signals, lost workers: as undisturbed; .ci/run too
+	$(BIN)/python -m pytest -m killed tests/test_killed.py tests/test_resuming.py tests/test_interrupted.py tests/test_launch.py
 
 fuzz: setup  ## COUNT generated command lines and COUNT tampered calls (SEED of them, CASE=runs-17 for one again); .ci/run too
 	$(BIN)/python -m tests.fuzz --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))

@@ -53,6 +53,7 @@ class _Watch:
     def __init__(self) -> None:
         self.stopped_by: int | None = None  # the first signal, once it is raised
         self.what_goes_on: Say = begins_again
+        self.notes: list[str] = []
         self._heard: int | None = None  # the first signal, by the thread
         self._ours: list[int] = []  # signals that this process says to itself
         self._hears, self._tells = os.pipe()
@@ -133,7 +134,7 @@ class _Watch:
         asking = threading.Thread(target=lambda: said.append(self.what_goes_on()), daemon=True)
         asking.start()
         asking.join(2.0)
-        return said[0] if said else begins_again()
+        return "; ".join([*(said or [begins_again()]), *self.notes])
 
 
 def _later(seconds: float, act: Callable[[], None]) -> None:
@@ -177,6 +178,12 @@ def saying(what_goes_on: Say) -> Iterator[None]:
     before, _watch.what_goes_on = _watch.what_goes_on, what_goes_on
     yield
     _watch.what_goes_on = before  # not where it was interrupted: then it is still to be said
+
+
+def note(text: str) -> None:
+    """Say this as well, if the command is interrupted."""
+    if _watch is not None:
+        _watch.notes.append(text)
 
 
 @contextmanager

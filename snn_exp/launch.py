@@ -222,6 +222,10 @@ def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job) 
     with _raising(), interrupts.kept_from_children() if of_joblib else nullcontext():
         try:
             run_hydra(arguments, job)
+        except interrupts.Interrupted:
+            if launcher.name == "submitit_slurm":
+                interrupts.note("its jobs stay in the queue of Slurm, until they are done or scancel ends them")
+            raise
         except Exception as error:  # the first job that was killed, or what kept all from starting
             log.write_text(traceback.format_exc())
             if launcher.name == "submitit_slurm":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -59,12 +60,25 @@ def interrupted_run(config: ExperimentConfig, command: str = SAME_COMMAND) -> st
     folder, asked = RunFolder.of(config), config.trainer.max_epochs
     if (folder.path / "result.json").exists():
         return f"interrupted; the run is trained, and {command} prints it"
-    epochs = len(folder.epochs())
     if folder.last_checkpoint is None:
         return f"interrupted before the end of the first epoch; {command} begins again"
+    epochs, batches = _where_it_goes_on(folder)
+    if batches:
+        return f"interrupted within epoch {epochs + 1} of {asked}; {command} goes on behind its step {batches}"
     if not epochs:
         return f"interrupted within epoch 1 of {asked}; {command} goes on from its last checkpoint"
     return f"interrupted after epoch {min(epochs, asked)} of {asked}; {command} goes on from there"
+
+
+def _where_it_goes_on(folder: RunFolder) -> tuple[int, int]:
+    """Return how many epochs the last checkpoint has behind it, and how many steps of the next."""
+    last = folder.last_checkpoint
+    if last is not None and "torch" in sys.modules:  # else this process has written none
+        from snn_exp import resuming
+
+        with contextlib.suppress(Exception):  # it may be damaged, and a sentence is all that depends on it
+            return resuming.epochs_and_batches(last)
+    return len(folder.epochs()), 0
 
 
 def interrupted_sweep(configs: Sequence[ExperimentConfig], since: float, command: str = SAME_COMMAND) -> str:

@@ -235,6 +235,11 @@ def _progress(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
     return int(epochs["processed"]), int(batches["processed"]) if epochs["ready"] > epochs["processed"] else 0
 
 
+def epochs_and_batches(path: Path) -> tuple[int, int]:
+    """Return how many epochs a checkpoint has behind it, and how many batches of the next; it is not examined."""
+    return _progress(torch.load(path, weights_only=True, map_location="cpu", mmap=True))
+
+
 def _best_state(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the state of `BestCheckpoint`."""
     states: Mapping[str, Mapping[str, Any]] = checkpoint["callbacks"]

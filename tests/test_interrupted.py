@@ -70,7 +70,7 @@ def last_line(said: Path) -> str:
     return text.splitlines()[-1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_single_run_goes_on_from_the_epoch_that_it_named(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,8 +89,7 @@ def test_a_single_run_goes_on_from_the_epoch_that_it_named(
     assert f"resumes after epoch {named[1]} of {NUM_EPOCHS}" in said
 
 
-@pytest.mark.parametrize("launcher", [(), JOBLIB])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "launcher"), [(signal.SIGINT, JOBLIB), (signal.SIGTERM, ())])
 def test_a_sweep_is_left_without_a_process_and_goes_on(
     number: signal.Signals, launcher: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,11 +164,10 @@ def test_a_worker_that_is_killed_again_and_again_fails_its_run_and_the_others_go
     assert all(folder.result() for folder in others)
 
 
-@pytest.mark.parametrize("launcher", [(), JOBLIB])
 def test_of_a_sweep_whose_folder_is_removed_one_run_is_lost_and_named(
-    launcher: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = (*SWEEP, *launcher)
+    words = (*SWEEP, *JOBLIB)
     with started(words, tmp_path / "said") as sweep:
         wait_for(in_training, 200)
         (victim, *_) = in_training()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import pytorch_lightning as pl
 
 from snn_exp import cli, interrupts, train
 from snn_exp.compose import compose
@@ -64,6 +65,25 @@ def test_what_has_no_checkpoint_begins_again_and_with_rerun_another_command_goes
     monkeypatch.setattr(train, "run", lambda config, **_: stopped_in(config, signal.SIGINT, num_epochs=2))
     assert cli.main(["train", "logger=none", "--rerun"]) == 130
     assert "after epoch 2 of 12; the same command without --rerun goes on from there" in capsys.readouterr().err
+
+
+def test_within_a_long_epoch_the_step_is_named_and_the_same_command_goes_on_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "network.width=4", "neuron=s2nn", "logger=none", "optim.batch_size=512", "trainer.max_epochs=2",
+             "trainer.checkpoint_every_minutes=1e-9"]  # fmt: skip
+
+    def stop(_: object, trainer: pl.Trainer, *__: object) -> None:
+        if trainer.global_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as once:
+        once.setattr("snn_exp.callbacks.Clock.on_train_batch_end", stop, raising=False)
+        assert cli.main(words) == 130
+    said = capsys.readouterr().err
+    assert said == "snn-exp: interrupted within epoch 1 of 2; the same command goes on behind its step 1\n"
+    assert cli.main(words) == 0
+    assert "resumes within epoch 1 of 2, step 1 of " in capsys.readouterr().out
 
 
 def test_a_sweep_counts_what_is_done_and_was_in_training(

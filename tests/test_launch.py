@@ -91,7 +91,10 @@ def crashing_job(cfg: DictConfig) -> None:
 job = launch._job
 
 
-@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")])
+JOBLIB = pytest.param(("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), marks=pytest.mark.killed)
+
+
+@pytest.mark.parametrize("launcher", [(), JOBLIB])
 def test_every_cell_that_fails_is_named_by_what_varies_with_a_log_of_its_error_and_the_others_go_on(
     launcher: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: Path
 ) -> None:
