@@ -32,7 +32,7 @@ from snn_exp.escaping import say
 from snn_exp.hydra_tree import quoted
 from snn_exp.overrides import CONFIG_NAME
 from snn_exp.ownership import Taken, refuse_if_taken
-from snn_exp.results import Result, RunFolder, output_root, write_json
+from snn_exp.results import NEEDED_BYTES, Result, RunFolder, output_root, write_json
 from snn_exp.stored import read_handed_over
 
 if TYPE_CHECKING:
@@ -293,7 +293,9 @@ def why_open(name: str, folder: RunFolder, launchers_log: Path | None = None, si
     if _is_newer(failure, since):
         error, logs = folder.failure() or "it crashed", [log, failure]
     elif folder.manifest():
-        error, logs = "it was stopped before it ended", [log, launchers_log]
+        is_full = shutil.disk_usage(folder.path).free < NEEDED_BYTES  # then nobody could store that it is
+        error = f"it was stopped before it ended{', and its disk is full' if is_full else ''}"
+        logs = [log, launchers_log]
     else:
         error, logs = "it was not started", [launchers_log]
     there = next((f" (log: {file})" for file in logs if file is not None and file.exists()), "")
