@@ -49,7 +49,7 @@ def faults(box: Box, asked: Call, got: Outcome, before: Mapping[str, str], after
         found.append(f"code: {got.code}")
     elif asked.signals and got.code == 1:
         found.append("code: 1 after a signal")
-    elif got.code not in asked.must and not asked.signals:
+    elif got.code in CODES and got.code not in asked.must and not asked.signals:
         found.append(f"dies: of a folder that it need not read: {got.err[:300]!r}")
     if not got.killed and got.cpu_s > LIMIT_S:
         found.append(f"slow: {got.cpu_s:.1f} s")
@@ -95,7 +95,7 @@ def _words(asked: Call, got: Outcome) -> list[str]:
     found = []
     if got.code is not None and got.code > 128 and asked.signals and not got.err.rstrip().splitlines()[-1:]:
         found.append("silent: nothing is said after a signal")
-    if got.code == 2 and not got.err.startswith(("snn-exp: ", "usage: snn-exp")):
+    if got.code == 2 and not got.err.startswith("snn-exp: "):
         found.append(f"silent: exit code 2 and stderr begins with {got.err[:80]!r}")
     if got.code == 2 and len(got.err) > LONGEST and got.err.count("\n") < 20:
         found.append(f"long: a refusal of {len(got.err)} characters")

@@ -366,9 +366,19 @@ def tamper(rng: random.Random, run: Path, box: Box) -> str:
         own = _checkpoint
     draw = rng.random()
     if own and draw < 0.5:
-        return own(rng, path)
+        return _of_kind(rng, path, own)
     if draw < 0.58:
         return _swap(rng, path, box)
+    return hostile.accident(rng, path)
+
+
+def _of_kind(rng: random.Random, path: Path, own: Callable[[random.Random, Path], str] | None) -> str:
+    """Tampers with a file as what it is; or with its bytes alone, also where an earlier change has left nothing of it."""
+    if own is not None:
+        try:
+            return own(rng, path)
+        except Exception as error:
+            return f"{hostile.accident(rng, path)} (before that: {type(error).__name__})"
     return hostile.accident(rng, path)
 
 
@@ -405,7 +415,7 @@ def case(rng: random.Random, box: Box) -> tuple[str, Call]:
         and os.path.lexists(exported)
         and exported.is_file()
     ):
-        said.append(_weights(rng, exported) if rng.random() < 0.7 else hostile.accident(rng, exported))
+        said.append(_of_kind(rng, exported, _weights if rng.random() < 0.7 else None))
     if rng.random() < 0.1 and run.is_dir() and not run.is_symlink():
         said.append(tamper(rng, run, box))
     if room:
