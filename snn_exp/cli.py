@@ -65,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"snn-exp: {error}", file=sys.stderr)
             return error.exit_code
         except BrokenPipeError:  # who reads what is printed has read enough, as head does
-            with contextlib.suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + 13
         except OSError as error:  # a run, a fold and an export say more, with what is lost
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -74,6 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             where = f" of {error.filename}" if error.filename else ""
             say(f"snn-exp: the disk{where} is full; make room and type the same command again", file=sys.stderr)
             return UserError.exit_code
+        finally:
+            _let_go_of_output()
+
+
+def _let_go_of_output() -> None:
+    """Drop what cannot be printed, over which Python would end with a warning and a code of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(given: Sequence[str]) -> int:

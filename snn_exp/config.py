@@ -279,6 +279,10 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
     for key in c:
         if key not in (*GROUPS, *KEYS):
             raise unknown("group or key", key, (*GROUPS, *KEYS), "{}=...")
+    for key in (*GROUPS, "seed"):  # a file may stand where a group's own would, and hold something else
+        if key not in c:
+            choice = "seed=0" if key == "seed" else f"{key}={_first(key)}"
+            raise UserError(f"the config has no {key}; choose one, such as {choice}")
     rules.answer_auto(c)
     _refuse_an_incomplete_profile(c)
     for group in GROUPS:

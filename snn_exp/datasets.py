@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
@@ -412,7 +413,7 @@ class Fetched(Dataset):
         for file in files:
             if file.is_file() and not cls._is_whole(root, file):
                 return UserError(
-                    f"{typed} is damaged: {file.resolve()} is cut short or has been changed ({in_words(error)}); place "
+                    f"{typed} is damaged: {file.resolve()} is cut short or has been changed; place "
                     f"that file there anew, or set SNN_EXP_DATA to a folder with {cls.files}"
                 )
         return UserError(
@@ -422,8 +423,9 @@ class Fetched(Dataset):
 
 
 def in_words(error: Exception) -> str:
-    """What a library says of a fault, in one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """What a library says of a fault, in one line, without Python's own words."""
+    said = re.sub(r"<urlopen error (.*?)>", r"\1", " ".join(str(error).split()))
+    return re.sub(r"\[Errno -?\d+\] ", "", said)[:200] or "it cannot be read"
 
 
 def _remove_what_is_empty(root: Path, before: set[Path]) -> None:
@@ -470,10 +472,13 @@ class _IdxFiles(TorchvisionDataset):
 
     @classmethod
     def _is_whole(cls, root: Path, file: Path) -> bool:
-        with file.open("rb") as opened:
-            head = opened.read(4)
-            rank = head[3] if head[:3] == b"\x00\x00\x08" and len(head) == 4 else 0
-            sizes = [int.from_bytes(opened.read(4)) for _ in range(rank)]
+        try:
+            with file.open("rb") as opened:
+                head = opened.read(4)
+                rank = head[3] if head[:3] == b"\x00\x00\x08" and len(head) == 4 else 0
+                sizes = [int.from_bytes(opened.read(4)) for _ in range(rank)]
+        except OSError:  # such as a link to a file of the system's
+            return False
         return rank > 0 and file.stat().st_size == 4 + 4 * rank + math.prod(sizes)
 
 

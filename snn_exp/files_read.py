@@ -183,6 +183,8 @@ def read_yaml(path: str | Path, within: str | Path | None = None) -> Any:
         raise Unreadable(path, f"is broken YAML: {_in_words(error)}") from None
     except (ValueError, OverflowError, RecursionError) as error:  # such as a date of month 13
         raise Unreadable(path, f"is broken YAML: {printable(str(error), 120)}") from None
+    except (AttributeError, KeyError, TypeError):  # of PyYAML's own, at a !!timestamp or !!int that is none
+        raise Unreadable(path, "is broken YAML: it has a tag whose value is of another kind") from None
 
 
 def num_nodes(text: str, path: str | Path, *, most: int = MAX_NODES, deepest: int = MAX_DEPTH) -> int:
@@ -283,6 +285,7 @@ def _in_words(error: yaml.YAMLError) -> str:
     if not isinstance(error, yaml.MarkedYAMLError):
         return printable(" ".join(str(error).split()), 200)
     said = " ".join(filter(None, (error.context, error.problem)))
+    said = said.replace("found unhashable key", "found a key that is no word")
     mark = error.problem_mark or error.context_mark
     where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     return printable(" ".join(said.split()), 200) + where

@@ -168,7 +168,9 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _listed(overrides: DictConfig) -> list[str]:
-    return [str(line) for line in (*overrides.hydra, *overrides.task)]
+    plain = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(plain, dict)
+    return [str(line) for of in ("hydra", "task") for line in plain[of]]
 
 
 def _with_typed(plain: DictConfig, overrides: Sequence[Override]) -> DictConfig:

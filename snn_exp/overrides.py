@@ -95,6 +95,8 @@ def num_values(override: Override) -> int:
         number = _num_in_range(sweep, line)
     elif isinstance(sweep, ChoiceSweep):
         number = len(sweep.list)
+        if any(isinstance(value, Sweep) for value in sweep.list):
+            raise UserError(f"{line} is a sweep within a sweep; name all its values in one, such as seed=0,1,2")
     elif isinstance(sweep, Glob) and override.config_loader is not None:
         number = len(list(override.sweep_iterator()))
     else:

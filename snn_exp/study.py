@@ -182,6 +182,11 @@ def load(name: str) -> Study:
     if name not in names():
         raise unknown("study", name, names(), "snn-exp study {}")
     folder = studies_root() / name
+    if folder.is_symlink() and not folder.resolve().is_relative_to(studies_root().resolve()):
+        raise UserError(
+            f"{folder} is a link that leads out of {studies_root()}, where its page would be written; place the folder "
+            f"itself there, or point SNN_EXP_STUDIES at the folder that holds it"
+        )
     where = f"{folder.name}/study.yaml"
     y = _written(folder / "study.yaml", where)
     tuning = y.tuning or TuningFile()

@@ -88,6 +88,8 @@ ERRORS = {
     "surrogate.width=2": "surrogate.width does not go with surrogate=auto, which is atan here; type surrogate=atan surrogate.width=...",
     "dataset=digit_dvs": "There is no dataset 'digit_dvs'; allowed: cifar10, cifar100, cifar10_dvs, digits, digits_200, digits_clutter, digits_dvs, dvs_gesture, fashion_mnist, mnist, nmnist, svhn; did you mean digits_dvs? Type dataset=digits_dvs",
     "neuron=lif,plif": "neuron=lif,plif is a sweep of several values; add -m to run each of them",
+    "-m optim.lr=shuffle(0.1,0.2),0.3": "optim.lr=shuffle(0.1,0.2),0.3 is a sweep within a sweep; name all its values in one, such as seed=0,1,2",
+    "--shell-completion query=bash": "the shell asks query=...; type --shell-completion install=bash, so that it does",
     "~neuron": "~neuron would leave a run without its neuron; leave it out for neuron=lif",
 }
 

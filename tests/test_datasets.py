@@ -321,7 +321,7 @@ def test_a_failed_download_leaves_the_files_of_others_alone(tmp_path, monkeypatc
 
 def test_a_download_cut_short_is_a_fault_in_words(tmp_path, monkeypatch):
     no_network(monkeypatch, EOFError())
-    with pytest.raises(UserError, match="EOFError"):
+    with pytest.raises(UserError, match=r"could not be fetched \(it cannot be read\)"):
         MNIST.prepare(tmp_path)
 
 

@@ -211,6 +211,7 @@ def test_a_header_brings_no_file_under_hydra(
         "+hydra.job.env_set.LD_PRELOAD=x",
         "hydra.run.dir=/tmp/x",
         "hydra.sweep.dir=/tmp/x",
+        "hydra.sweep.dir=${hydra.sweep.dir}",
         "hydra.searchpath=[pkg://os]",
         "+hydra.searchpath=[pkg://os]",
         "hydra.output_subdir=../x",

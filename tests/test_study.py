@@ -167,6 +167,14 @@ def test_a_study_is_a_folder_with_a_name_and_a_file(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().err == "snn-exp: tiny/study.yaml is a named pipe and no file\n"
 
 
+def test_a_study_whose_folder_is_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "studies" / "tiny").rename(tmp_path / "elsewhere")
+    (tmp_path / "studies" / "tiny").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"is a link that leads out of .*studies, where its page would be written"):
+        load("tiny")
+
+
 def test_a_studys_page_is_written_into_its_folder_alone(tmp_path: Path) -> None:
     study = write(tmp_path)
     outside = tmp_path / "outside"

@@ -6,6 +6,7 @@ Hydra has others, which name another root config or read a pickled one; they are
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -58,6 +59,8 @@ def answer(arguments: Sequence[str]) -> int:
 
 def _answer(hydra: Hydra, given: argparse.Namespace) -> None:
     if given.shell_completion:
+        if "COMP_LINE" not in os.environ and any(line.startswith("query=") for line in given.overrides):
+            raise UserError("the shell asks query=...; type --shell-completion install=bash, so that it does")
         try:
             hydra.shell_completion(config_name=CONFIG_NAME, overrides=given.overrides)
         except UserError:  # the line that is being typed is not whole yet

@@ -103,8 +103,10 @@ def _words(asked: Call, got: Outcome) -> list[str]:
         found.append(f"planned: plan allows it, and then: {got.err[:300]!r}")
     given = " ".join(asked.argv)
     said = f"{got.out}\n{got.err}"
-    # what is asked of Hydra itself, it answers in its own words
-    hydras = got.code == 0 and any(word in asked.argv for word in ("--cfg", "-c", "--info", "-i", "--hydra-help"))
+    # what is asked of Hydra itself, it answers in its own words; doctor names packages
+    hydras = got.code == 0 and any(
+        word in asked.argv for word in ("--cfg", "-c", "--info", "-i", "--hydra-help", "doctor")
+    )
     for pattern, kind in () if hydras else ((FOREIGN, "foreign"), (CLASS_NAME, "foreign"), (WARNING, "warning")):
         match = next((m for m in pattern.finditer(said) if m.group() not in given), None)
         if match:
