@@ -279,8 +279,12 @@ def _take_in(runs: Sequence[StudyRun], ledger: Ledger, others: Mapping[str, Row]
         if run_id in ledger.rows:
             continue
         row = _stored_row(folder, run.config)
-        if row is not None:
-            at_hand.require(folder, run.config)
+        try:
+            if row is not None:
+                at_hand.require(folder, run.config)
+        except UserError as error:
+            say_once(f"left out: {error}")
+            row = None
         row = row or others.get(run_id)
         if row is not None and (run.is_trial or not row.done or "test/acc" in row.result.metrics):
             ledger.add(row)
@@ -312,7 +316,7 @@ def advance(
         names: takes up what each run is called, run id -> name, before it is trained.
 
     Raises:
-        UserError: over budget, or a run has no teacher that can teach it.
+        UserError: over budget, a run has no teacher that can teach it, or is stored with other data than those at hand.
     """
     progress = survey(study, overrides)
     progress.require_budget(only)
@@ -323,6 +327,11 @@ def advance(
         configs = {run.config.run_id: run.config for run in runs}
         if names is not None:
             names.update({run.config.run_id: run.name for run in runs})
+        at_hand = DataAtHand()
+        for config in configs.values():
+            folder = RunFolder.of(config)
+            if _stored_row(folder, config) is not None:
+                at_hand.require(folder, config)
         if configs:
             failures += train(list(configs.values()), _keeper(progress.ledger, configs))
         progress = survey(study, overrides)

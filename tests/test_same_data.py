@@ -15,6 +15,7 @@ from snn_exp.compose import compose
 from snn_exp.errors import UserError
 from snn_exp.results import RunFolder, read_json, write_json
 from snn_exp.same_data import DataAtHand
+from tests import stored
 from tests.test_datasets import idx
 
 TINY = ("dataset=mnist", "network.width=4", "neuron=s2nn", "optim.batch_size=60", "logger=none")
@@ -209,3 +210,19 @@ def test_the_hash_of_the_code_covers_every_source(name: str, tmp_path: Path, mon
     assert results.code_hash.__wrapped__() != one
     found = {path.suffix for path in Path(train.__file__).parent.rglob("*") if "__pycache__" not in path.parts}
     assert found - {""} <= {".py", ".cpp", ".h", ".html", ".json", ".yaml", ".css", ".js"}, "is it a source?"
+
+
+def test_a_study_leaves_out_a_run_of_other_data_and_trains_beside_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SNN_EXP_STUDIES", str(tmp_path / "studies"))
+    (tmp_path / "studies" / "tiny").mkdir(parents=True)
+    (tmp_path / "studies" / "tiny" / "study.yaml").write_text(
+        "question: q\nseeds: [0, 1]\nbudget_core_hours: 1\nbase: [logger=none]\n"
+        "methods: {a: [neuron=lif], b: [neuron=if]}\n"
+    )
+    run = stored.store("neuron=lif", "seed=0", split="f").path.name
+    assert cli.main(["study", "tiny", "--plan"]) == 0
+    assert capsys.readouterr().err.count(f"left out: run {run} was trained on split f and") == 1
+    assert cli.main(["study", "tiny"]) == 2
+    assert f"snn-exp: run {run} was trained on split f and" in capsys.readouterr().err
