@@ -204,7 +204,7 @@ def cached(
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with scratch.open("wb") as file:
-                np.savez_compressed(file, **arrays)  # numbers only; read with allow_pickle=False
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy 1.26 has no allow_pickle
             scratch.replace(path)
         finally:
             scratch.unlink(missing_ok=True)
