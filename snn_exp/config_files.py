@@ -93,6 +93,7 @@ def _odd_keys(plain: Any) -> Iterator[str]:
 
 def _words(error: Exception) -> str:
     words = " ".join(str(error).split()).replace("unhashable key", "a list or a mapping as a key")
+    words = re.sub(r"Incompatible key type '\w+'", "a key that is no word", words.partition(" full_key:")[0])
     return files_read.printable(re.sub(r'in "<[a-z ]+>", ', "", words.partition("; use sys.set_int_max")[0]), 300)
 
 

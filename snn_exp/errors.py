@@ -7,6 +7,7 @@ The command line prints it without a traceback and exits with code 2. A bug keep
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable
 
@@ -14,9 +15,19 @@ from snn_exp.escaping import say
 
 
 class UserError(Exception):
-    """A fault the user can mend; its text is the whole message."""
+    """A fault the user can mend; its text is the whole message.
+
+    Args:
+        sentence: the message; of a word that fills several lines of a terminal the middle is left out.
+    """
 
     exit_code = 2
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(_ENDLESS.sub(lambda word: f"{word[0][:200]}[...]{word[0][-40:]}", sentence))
+
+
+_ENDLESS = re.compile(r"\S{500,}")
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str | None:

@@ -90,6 +90,11 @@ ERRORS = {
     "neuron=lif,plif": "neuron=lif,plif is a sweep of several values; add -m to run each of them",
     "-m optim.lr=shuffle(0.1,0.2),0.3": "optim.lr=shuffle(0.1,0.2),0.3 is a sweep within a sweep; name all its values in one, such as seed=0,1,2",
     "--shell-completion query=bash": "the shell asks query=...; type --shell-completion install=bash, so that it does",
+    "seed=" + "1," * 300 + "1": "seed="
+    + "1," * 97
+    + "1[...]"
+    + ",1" * 20
+    + " is a sweep of several values; add -m to run each of them",
     "~neuron": "~neuron would leave a run without its neuron; leave it out for neuron=lif",
 }
 
@@ -172,6 +177,20 @@ def test_who_has_read_enough_ends_a_command_without_a_word() -> None:
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert done.returncode == 141 and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("x", "--picture x has no ending of a picture; type one of .png, .pdf, .svg"),
+        ("/dev/null/x.png", "/dev/null/x.png cannot be written (File exists); name another file"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_one_sentence(
+    file: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["show", "dataset=digits_200", "network.width=4", "--picture", file]) == 2
+    assert capsys.readouterr().err == f"snn-exp: {says}\n"
 
 
 def test_broken_yaml_is_one_sentence_that_names_the_file(

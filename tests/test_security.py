@@ -300,6 +300,7 @@ BOMBS = {
     "null as a key": "neuron: {null: x}\n",
     "list in defaults": "defaults: [[x]]\n",
     "key": "? [a, b]\n: c\n",
+    "no key": "neuron: {null: 1}\n",
     "twice": "seed: 1\nseed: 2\n",
     "itself in defaults": "defaults: [/experiment/x]\n",
     "each other": "defaults: [/experiment/y]\n",

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snn_exp.commands.parsing import command_parser, require_data, wide_console
+from snn_exp.errors import UserError
 from snn_exp.escaping import say
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
     pass
+
+PICTURES = (".png", ".pdf", ".svg")
 
 
 def options(arguments: Sequence[str]) -> int:
@@ -43,6 +46,9 @@ def show(arguments: Sequence[str]) -> int:
 
     from snn_exp import compose
 
+    picture_file = Path(given.picture) if given.picture else None
+    if picture_file and picture_file.suffix not in PICTURES:
+        raise UserError(f"--picture {picture_file} has no ending of a picture; type one of {', '.join(PICTURES)}")
     config = compose.compose(given.overrides, given.config_dir)
     require_data([config])
 
@@ -54,9 +60,12 @@ def show(arguments: Sequence[str]) -> int:
     console.print(inspection.config_text(config), highlight=False)
     console.print(inspection.network_table(task, data))
     console.print(inspection.layers_table(layers))
-    if given.picture:
+    if picture_file:
         picture = figures.of_layers({config.label: {"init": layers}}, "layers", config.label)
-        say(f"written: {picture.save(Path(given.picture))}")
+        try:
+            say(f"written: {picture.save(picture_file)}")
+        except OSError as error:
+            raise UserError(f"{picture_file} cannot be written ({error.strerror}); name another file") from None
     return 0
 
 
