@@ -296,8 +296,10 @@ def _advance(search: Search) -> list[str]:
 
 def interrupted(search: Search) -> str:
     """Return what is said of a search that a signal has stopped."""
-    done = len(_num_in(search.study(), "COMPLETE"))
-    return f"interrupted: {done} trials done; the same command goes on from there"
+    study = search.study()
+    under_way = [RunFolder.of(search.config_of(proposed)) for proposed in _num_in(study, "RUNNING").values()]
+    done = len(_num_in(study, "COMPLETE")) + sum(folder.sound_result() is not None for folder in under_way)
+    return f"interrupted: {done} trial{'' if done == 1 else 's'} done; the same command goes on from there"
 
 
 def _num_in(study: Any, state: str) -> dict[int, tuple[str, ...]]:
