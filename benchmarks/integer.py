@@ -31,11 +31,11 @@ if os.environ.get("MALLOC_TRIM_THRESHOLD_") != "2147483647":
 import torch
 from torch import Tensor, nn
 
-from snn_exp.fold import Folded, fold
-from snn_exp.integer import IntegerWeights, floating, integer
-from snn_exp.layers import make_part_factories
-from snn_exp.networks import build_network
-from snn_exp.results import git_state
+from snn_exp.export.fold import Folded, fold
+from snn_exp.export.int8 import IntegerWeights, floating, integer
+from snn_exp.nn.layers import make_part_factories
+from snn_exp.nn.networks import build_network
+from snn_exp.runs.folder import git_state
 
 LEGEND = """\
 A pass is the forward of a batch of images of one channel through a folded resnet. ReLU stands in post-activation

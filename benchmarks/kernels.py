@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from snn_exp.allocator import keep_freed_memory
+from snn_exp.cli.allocator import keep_freed_memory
 
 keep_freed_memory()
 
@@ -26,15 +26,15 @@ from steps import convolutions_of
 from torch import Tensor
 from torch.nn import functional
 
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
-from snn_exp.kernels import Choice, Form, form_of
-from snn_exp.kernels.fused import fire
-from snn_exp.loading import DataModule
-from snn_exp.neurons import NEURONS
-from snn_exp.norms import NORMS, BatchNorm, Site
-from snn_exp.surrogates import SURROGATES
-from snn_exp.train import build_data, build_task, kernels_of
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.data.datamodule import DataModule
+from snn_exp.nn.kernels import Choice, Form, form_of
+from snn_exp.nn.kernels.fused import fire
+from snn_exp.nn.neurons import NEURONS
+from snn_exp.nn.norms import NORMS, BatchNorm, Site
+from snn_exp.nn.surrogates import SURROGATES
+from snn_exp.training.train import build_data, build_task, kernels_of
 
 MAPS = ((64, 16, 8, 8), (64, 32, 4, 4), (64, 64, 16, 16))  # B, C, H, W
 LEGEND = """\

@@ -43,14 +43,14 @@ from steps import composed, convolutions_of
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snn_exp.fold import fold
-from snn_exp.kernels import Form, form_of, fuse
-from snn_exp.kernels.fused import fire
-from snn_exp.layers import Conv2d, lay_channels_last, make_part_factories
-from snn_exp.networks import Network, build_network
-from snn_exp.neurons import NEURONS, Neuron
-from snn_exp.norms import BatchNorm, Site
-from snn_exp.surrogates import SURROGATES
+from snn_exp.export.fold import fold
+from snn_exp.nn.kernels import Form, form_of, fuse
+from snn_exp.nn.kernels.fused import fire
+from snn_exp.nn.layers import Conv2d, lay_channels_last, make_part_factories
+from snn_exp.nn.networks import Network, build_network
+from snn_exp.nn.neurons import NEURONS, Neuron
+from snn_exp.nn.norms import BatchNorm, Site
+from snn_exp.nn.surrogates import SURROGATES
 
 T, B, C, S, NUM_CONVS, NUM_CLASSES = 4, 64, 32, 16, 5, 10
 NEURON_SHAPE = (8, 64, 64, 16, 16)

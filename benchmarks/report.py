@@ -21,9 +21,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from snn_exp.compose import compose
-from snn_exp.config import resolve
-from snn_exp.results import Result
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import resolve
+from snn_exp.runs.folder import Result
 
 NEURONS, NORMS, DEPTHS = ("lif", "plif", "if", "srm"), ("none", "bn", "psp", "layer", "group"), (8, 14, 20, 32, 56)
 NUM_EPOCHS = 12
@@ -70,7 +70,7 @@ def cpu_seconds(arguments: list[str], root: Path) -> float:
     """Of one fresh process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "SNN_EXP_OUTPUT": str(root)}
-    subprocess.run([sys.executable, "-m", "snn_exp.cli", *arguments], env=environment, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "snn_exp", *arguments], env=environment, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

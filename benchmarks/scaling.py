@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from snn_exp.allocator import keep_freed_memory
+from snn_exp.cli.allocator import keep_freed_memory
 
 keep_freed_memory()
 
@@ -27,7 +27,7 @@ import torch
 from rounds import in_rounds, machine, ratio, resident_mib
 from steps import composed, training_step
 
-from snn_exp.canvas import grid, legend_below
+from snn_exp.reporting.axes import grid, legend_below
 
 LEGEND = """\
 A step is forward, loss and backward, `trainer.kernels=auto`. ms: process CPU time, median over the rounds. What does

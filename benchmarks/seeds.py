@@ -16,16 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from snn_exp.allocator import keep_freed_memory
+from snn_exp.cli.allocator import keep_freed_memory
 
 keep_freed_memory()
 
 from rounds import machine, ratio
 from steps import composed
 
-from snn_exp.config import ExperimentConfig
-from snn_exp.results import RunFolder
-from snn_exp.train import run, run_in_step
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.runs.folder import RunFolder
+from snn_exp.training.train import run, run_in_step
 
 LEGEND = """\
 s: of all fits, median over the rounds. Ratio: median of the rounds' ratios, in brackets the quartiles. One seed: the

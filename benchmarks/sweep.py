@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         environment = {**os.environ, "SNN_EXP_OUTPUT": root}
         start = time.monotonic()
-        subprocess.run([sys.executable, "-m", "snn_exp.cli", *command], env=environment, check=True)
+        subprocess.run([sys.executable, "-m", "snn_exp.cli.main", *command], env=environment, check=True)
         wall = time.monotonic() - start
         folders = [path.parent for path in Path(root).glob("runs/*/result.json")]
         results: list[dict[str, Any]] = [json.loads((folder / "result.json").read_text()) for folder in folders]

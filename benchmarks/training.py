@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from rounds import machine, ratio, resident_mib  # no torch yet
 
-from snn_exp.allocator import keep_freed_memory
+from snn_exp.cli.allocator import keep_freed_memory
 
 LEGEND = """\
 A step is forward, loss and backward. ms: process CPU time, median over the steps of a process and then over the rounds.

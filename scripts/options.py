@@ -2,7 +2,7 @@
 
 import sys
 
-from snn_exp.cli import main
+from snn_exp.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["options", *sys.argv[1:]]))

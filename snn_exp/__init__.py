@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from snn_exp.task import Classification
+    from snn_exp.training.task import Classification
 
 
 def load(run: str | Path) -> Classification:
@@ -20,6 +20,6 @@ def load(run: str | Path) -> Classification:
     Raises:
         UserError: there is no such run, or it has no weights.
     """
-    from snn_exp.recall import load as load_task  # torch only where a network is wanted
+    from snn_exp.training.verify import load as load_task  # torch only where a network is wanted
 
     return load_task(run)

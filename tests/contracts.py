@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn_exp.dynamics import Stepwise
 from snn_exp.errors import UserError
+from snn_exp.nn.stepwise import Stepwise
+from snn_exp.nn.surrogates import Surrogate
 from snn_exp.registry import Option, Parameter, Scalar
-from snn_exp.surrogates import Surrogate
 
 Build = Callable[..., Any]  # parameters of a config -> a new part
 

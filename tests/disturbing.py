@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from snn_exp import results, train
-from snn_exp.config import ExperimentConfig
-from snn_exp.results import RunFolder
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.runs.folder import RunFolder, read_json
+from snn_exp.training import train
 
 NUM_EPOCHS = 45
 TINY = ("neuron=s2nn", "residual=bireal", "network.width=4", "optim.batch_size=128", f"trainer.max_epochs={NUM_EPOCHS}",
@@ -30,7 +30,7 @@ def wait_for(what: Callable[[], object], seconds: float) -> None:
 def owner_of(folder: RunFolder) -> int | None:
     """The living process that trains the run, if there is one."""
     try:
-        pid = int(results.read_json(folder.path / "owner" / "owner.json")["pid"])
+        pid = int(read_json(folder.path / "owner" / "owner.json")["pid"])
     except FileNotFoundError:
         return None
     return pid if psutil.pid_exists(pid) else None

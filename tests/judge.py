@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snn_exp.kernels import Form, form_of, forms, fuse
-from snn_exp.kernels.filtered import filtered
-from snn_exp.kernels.fused import fire
-from snn_exp.layers import make_part_factories
-from snn_exp.networks import Network, build_network
-from snn_exp.neurons import NEURONS, Neuron
-from snn_exp.norms import NORMS, BatchNorm, PSPNorm, Site
-from snn_exp.surrogates import SURROGATES
-from snn_exp.synapses import SYNAPSES
+from snn_exp.nn.kernels import Form, form_of, forms, fuse
+from snn_exp.nn.kernels.filtered import filtered
+from snn_exp.nn.kernels.fused import fire
+from snn_exp.nn.layers import make_part_factories
+from snn_exp.nn.networks import Network, build_network
+from snn_exp.nn.neurons import NEURONS, Neuron
+from snn_exp.nn.norms import NORMS, BatchNorm, PSPNorm, Site
+from snn_exp.nn.surrogates import SURROGATES
+from snn_exp.nn.synapses import SYNAPSES
 from tests import contracts
 from tests.test_checkpointing import defaults
 

@@ -6,10 +6,10 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
-from snn_exp.results import Result, RunFolder
-from snn_exp.same_data import DataAtHand
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.same_data import DataAtHand
 
 COUNTS = {"ac": 1000.0, "xnor": 0.0, "mac": 100.0, "filter_mac": 0.0, "norm_mac": 0.0, "neuron_updates": 0.0}
 

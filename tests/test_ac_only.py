@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from snn_exp.ac_only import Multiplications, multiplications
-from snn_exp.energy import SynapticOperations
-from snn_exp.fold import fold
+from snn_exp.export.addition_only import Multiplications, multiplications
+from snn_exp.export.fold import fold
+from snn_exp.metrics.operations import SynapticOperations
 from tests.test_fold import batch, make_network
 
 BUSY = {"name": "lif", "v_threshold": 0.1}

@@ -13,13 +13,15 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only 
 
 # 200 MB come and go, in tensors of 20; what is printed is how many of them the process still holds
 PROGRAM = """
-import psutil, snn_exp.cli, torch
+import psutil
+import snn_exp.cli.main
+import torch
 before = psutil.Process().memory_info().rss
 tensors = [torch.ones(5_000_000) for _ in range(10)]
 del tensors
 print((psutil.Process().memory_info().rss - before) / 1e6)
 """
-STARTED_BY_IT = f"import snn_exp.cli, subprocess, sys; subprocess.run([sys.executable, '-c', '''{PROGRAM}'''])"
+STARTED_BY_IT = f"import snn_exp.cli.main, subprocess, sys; subprocess.run([sys.executable, '-c', '''{PROGRAM}'''])"
 
 
 def megabytes_kept(program: str, **asked: str) -> float:

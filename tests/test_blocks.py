@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snn_exp.blocks import RESIDUALS, Block, Place
-from snn_exp.layers import PartFactories, make_part_factories
-from snn_exp.networks import ResNet
-from snn_exp.neurons import Neuron
-from snn_exp.norms import Site
-from snn_exp.optim import AdamW
-from snn_exp.stream import PoolDup, RPReLU
+from snn_exp.nn.blocks import RESIDUALS, Block, Place
+from snn_exp.nn.layers import PartFactories, make_part_factories
+from snn_exp.nn.networks import ResNet
+from snn_exp.nn.neurons import Neuron
+from snn_exp.nn.norms import Site
+from snn_exp.nn.shortcuts import PoolDup, RPReLU
+from snn_exp.training.optim import AdamW
 
 T, B, C, H, W = 3, 2, 2, 5, 5
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from snn_exp import cli
+from snn_exp.cli import main
 from tests.stored import store
 
 pytestmark = pytest.mark.browser
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             for place, depth in enumerate(("d8", "d20", "d56", "d110")):
                 store("norm=bn", f"depth={depth}", f"seed={seed}", acc=0.9 + 0.01 * seed + 0.001 * place)
                 store("norm=psp", f"depth={depth}", f"seed={seed}", acc=0.8 + 0.02 * seed - 0.01 * place, work=3.0)
-        assert cli.main(["report", "dataset=digits", "--versus", "norm=bn", "--format", "html,tex"]) == 0
+        assert main.main(["report", "dataset=digits", "--versus", "norm=bn", "--format", "html,tex"]) == 0
         yield next((root / "reports").glob("dataset=digits*"))
 
 

@@ -13,7 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_exp.camera import MOST, POSITIONS_A_SACCADE, Arrays, Events, are_events, binned, cached, film, saccades, sense
+from snn_exp.data.event_camera import (
+    MOST,
+    POSITIONS_A_SACCADE,
+    Arrays,
+    Events,
+    are_events,
+    binned,
+    cached,
+    film,
+    saccades,
+    sense,
+)
 
 Event = tuple[int, int, int, int, int]  # sample, t, y, x, p
 

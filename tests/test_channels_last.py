@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snn_exp import train
-from snn_exp.compose import compose
-from snn_exp.results import RunFolder
-from snn_exp.task import Classification
-from snn_exp.train import Seen, assemble, kernels_of
+from snn_exp.config.compose import compose
+from snn_exp.runs.folder import RunFolder
+from snn_exp.training import train
+from snn_exp.training.task import Classification
+from snn_exp.training.train import Seen, assemble, kernels_of
 
 SEEN = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
 

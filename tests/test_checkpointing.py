@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from snn_exp import callbacks, train
-from snn_exp.blocks import RESIDUALS
-from snn_exp.checkpointing import checkpoint_activations
-from snn_exp.compose import compose
-from snn_exp.layers import make_part_factories
-from snn_exp.networks import NETWORKS, Network, build_network
-from snn_exp.norms import NORMS
-from snn_exp.report import summary
-from snn_exp.results import RunFolder
+from snn_exp.config.compose import compose
+from snn_exp.nn.activation_checkpointing import checkpoint_activations
+from snn_exp.nn.blocks import RESIDUALS
+from snn_exp.nn.layers import make_part_factories
+from snn_exp.nn.networks import NETWORKS, Network, build_network
+from snn_exp.nn.norms import NORMS
+from snn_exp.reporting.summary import summary
+from snn_exp.runs.folder import RunFolder
+from snn_exp.training import callbacks, train
 from tests import contracts
 
 T, B, C, SIDE, K, STEPS = 2, 3, 1, 4, 3, 3

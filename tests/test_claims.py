@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from snn_exp.campaign import Progress
-from snn_exp.claims import judge
-from snn_exp.ledger import Row
-from snn_exp.results import Result
-from snn_exp.study import Claim
+from snn_exp.runs.folder import Result
+from snn_exp.studies.judging import judge
+from snn_exp.studies.results import Row
+from snn_exp.studies.runner import Progress
+from snn_exp.studies.spec import Claim
 
 SEEDS = range(5)
 NOISE = (0.000, 0.002, -0.002, 0.001, -0.001)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from snn_exp import cli, launch
-from snn_exp.compose import config_dir
+from snn_exp.cli import main
+from snn_exp.config.compose import config_dir
+from snn_exp.sweeps import launch
 
 GROUPS = (
     "dataset, depth, encoding, energy, experiment, logger, method, network, neuron, norm, optim, residual, seed, surrogate, "
@@ -103,18 +104,18 @@ ERRORS = {
 def test_a_fault_is_one_sentence_and_exit_code_2(
     command: str, capsys: pytest.CaptureFixture[str], output: Path
 ) -> None:
-    assert cli.main(["train", *command.split()]) == 2
+    assert main.main(["train", *command.split()]) == 2
     assert capsys.readouterr().err == f"snn-exp: {ERRORS[command]}\n"
     assert not output.exists(), "nothing is written"
 
 
 def test_an_override_that_cannot_be_read_says_what_one_looks_like(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["train", "neuron=["]) == 2
+    assert main.main(["train", "neuron=["]) == 2
     assert capsys.readouterr().err.endswith("; an override looks like neuron=lif or neuron.tau=3\n")
 
 
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["trian"]) == 2
+    assert main.main(["trian"]) == 2
     assert "did you mean train? Type snn-exp train" in capsys.readouterr().err
 
 
@@ -123,7 +124,7 @@ def test_an_output_folder_that_cannot_be_written_is_said_before_training(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "file" / "below"))
-    assert cli.main(["train", "logger=none"]) == 2
+    assert main.main(["train", "logger=none"]) == 2
     error = capsys.readouterr().err
     assert f"the output folder {tmp_path / 'file' / 'below'} cannot be written" in error
     assert "set SNN_EXP_OUTPUT to one that can" in error
@@ -150,7 +151,7 @@ def test_an_output_folder_that_is_none_is_one_sentence_of_every_command(
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(place))
-    assert cli.main([*command, *(["logger=none"] if command[0] == "train" else [])]) == 2
+    assert main.main([*command, *(["logger=none"] if command[0] == "train" else [])]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and error.startswith("snn-exp: the output folder ")
     assert error.endswith(f"{why}); set SNN_EXP_OUTPUT to one that can\n")
@@ -163,7 +164,7 @@ def test_a_disk_without_room_is_said_before_a_sweep_starts(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    assert cli.main(["train", "-m", "seed=0,1"]) == 2
+    assert main.main(["train", "-m", "seed=0,1"]) == 2
     assert capsys.readouterr().err == (
         f"snn-exp: the disk of the output folder {output} is full; make room there, or set SNN_EXP_OUTPUT to another one\n"
     )
@@ -171,7 +172,7 @@ def test_a_disk_without_room_is_said_before_a_sweep_starts(
 
 
 def test_who_has_read_enough_ends_a_command_without_a_word() -> None:
-    command = [sys.executable, "-c", "from snn_exp.cli import entry_point; entry_point()", "--help"]
+    command = [sys.executable, "-c", "from snn_exp.cli.main import entry_point; entry_point()", "--help"]
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
@@ -189,7 +190,7 @@ def test_who_has_read_enough_ends_a_command_without_a_word() -> None:
 def test_a_picture_that_cannot_be_drawn_is_one_sentence(
     file: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["show", "dataset=digits_200", "network.width=4", "--picture", file]) == 2
+    assert main.main(["show", "dataset=digits_200", "network.width=4", "--picture", file]) == 2
     assert capsys.readouterr().err == f"snn-exp: {says}\n"
 
 
@@ -198,7 +199,7 @@ def test_broken_yaml_is_one_sentence_that_names_the_file(
 ) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "broken.yaml").write_text("a: [\n")
-    assert cli.main(["train", "--config-dir", str(tmp_path), "experiment=broken"]) == 2
+    assert main.main(["train", "--config-dir", str(tmp_path), "experiment=broken"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"snn-exp: {tmp_path / 'experiment' / 'broken.yaml'} is broken YAML: ")
     assert len(error.splitlines()) == 1
@@ -215,7 +216,7 @@ def test_data_that_is_not_there_without_a_network_says_where_to_place_it(
 
     monkeypatch.setattr(mnist, "download_and_extract_archive", unreachable)
     monkeypatch.setenv("SNN_EXP_DATA", str(tmp_path / "data"))
-    assert cli.main(["train", "dataset=mnist"]) == 2
+    assert main.main(["train", "dataset=mnist"]) == 2
     error = capsys.readouterr().err
     assert f"the data set MNIST is not in {tmp_path / 'data'}" in error
     assert "train-images-idx3-ubyte" in error and "SNN_EXP_DATA" in error
@@ -226,7 +227,7 @@ def test_a_sweep_with_a_refused_cell_trains_nothing_and_names_it(
     capsys: pytest.CaptureFixture[str], output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "run_hydra", lambda *_: pytest.fail("it was launched"))
-    assert cli.main(["train", "-m", "neuron=lif,sign", "norm=psp,bn"]) == 2
+    assert main.main(["train", "-m", "neuron=lif,sign", "norm=psp,bn"]) == 2
     error = capsys.readouterr().err
     assert "refused neuron=sign norm=psp: norm=psp does nothing with neuron=sign" in error
     assert "1 of 4 runs are refused, so none is trained" in error
@@ -236,7 +237,7 @@ def test_a_sweep_with_a_refused_cell_trains_nothing_and_names_it(
 def test_skip_refused_hands_over_the_rest(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     launched = []
     monkeypatch.setattr(launch, "train_all", lambda configs, *_: launched.append(configs) or [])
-    cli.main(["train", "-m", "neuron=lif,sign", "norm=psp,bn", "--skip-refused"])
+    main.main(["train", "-m", "neuron=lif,sign", "norm=psp,bn", "--skip-refused"])
     assert len(launched) == 1
     assert len(launched[0]) == 3
     assert "3 runs: 0 done before, 3 to train" in capsys.readouterr().out
@@ -246,18 +247,23 @@ def test_runs_that_did_not_end_are_named_and_the_exit_code_is_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "run_hydra", lambda *_: None)
-    assert cli.main(["train", "-m", "seed=0,1"]) == 1
+    assert main.main(["train", "-m", "seed=0,1"]) == 1
     assert capsys.readouterr().err.count("snn-exp: failed lif+bn pre d8 digits seed=") == 2
 
 
 def test_help_needs_no_torch_and_composing_needs_none_either() -> None:
     code = (
-        "import sys; from snn_exp.cli import main; main(['--help']); assert 'torch' not in sys.modules\n"
+        "import sys; from snn_exp.cli.main import main; main(['--help']); assert 'torch' not in sys.modules\n"
         "assert 'hydra' not in sys.modules\n"
-        "from snn_exp import compose, catalogue, report, progress, menu\n"
-        "menu.load(); before = 'torch' in sys.modules\n"
+        "from snn_exp.config import compose\n"
+        "from snn_exp.cli import options\n"
+        "from snn_exp.reporting import summary\n"
+        "from snn_exp.sweeps import progress\n"
+        "from snn_exp.config import schemas\n"
+        "schemas.load(); before = 'torch' in sys.modules\n"
         "compose.compose(['neuron=lif']); main(['options', 'neuron'])\n"
-        "assert before or 'torch' not in sys.modules\nprint('cold' if before else 'warm')"
+        "assert before or 'torch' not in sys.modules\n"
+        "print('cold' if before else 'warm')"
     )
     for expected in ("", "warm"):  # the first run may have to write the menu
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -266,7 +272,7 @@ def test_help_needs_no_torch_and_composing_needs_none_either() -> None:
 
 
 def test_options_json_lists_what_lies_in_the_folders(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["options", "--json"]) == 0
+    assert main.main(["options", "--json"]) == 0
     groups = json.loads(capsys.readouterr().out)
     assert set(groups["neuron"]) == set(NEURONS.split(", "))
     assert groups["depth"] == ["d8", "d14", "d20", "d32", "d44", "d56", "d110", "d206", "d1202"]
@@ -274,13 +280,13 @@ def test_options_json_lists_what_lies_in_the_folders(capsys: pytest.CaptureFixtu
 
 
 def test_options_prints_parameters_with_defaults_and_units(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["options", "neuron"]) == 0
+    assert main.main(["options", "neuron"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "tau=2 (a float > 1 [steps]) membrane time constant." in text
 
 
 def test_options_prints_the_constants_of_each_energy_profile(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["options", "energy"]) == 0
+    assert main.main(["options", "energy"]) == 0
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     int8 = text[text.index("name=h45_int8") :]
     assert "mac_pj=0.23 (a float > 0 [pJ])" in int8 and "weight_pj=0 " in int8
@@ -288,12 +294,12 @@ def test_options_prints_the_constants_of_each_energy_profile(capsys: pytest.Capt
 
 
 def test_options_of_an_unknown_group_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["options", "neurons"]) == 2
+    assert main.main(["options", "neurons"]) == 2
     assert "did you mean neuron?" in capsys.readouterr().err
 
 
 def test_show_prints_config_shapes_parameters_and_macs(capsys: pytest.CaptureFixture[str], output: Path) -> None:
-    assert cli.main(["show", "neuron=lif", "network.width=8"]) == 0
+    assert main.main(["show", "neuron=lif", "network.width=8"]) == 0
     text = capsys.readouterr().out
     assert "num_steps: 4" in text
     assert "(4, 1, 8, 8, 8)" in text
@@ -305,13 +311,13 @@ def test_show_prints_config_shapes_parameters_and_macs(capsys: pytest.CaptureFix
 
 
 def test_show_draws_the_untrained_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["show", "network.width=4", "--picture", str(tmp_path / "layers.png")]) == 0
+    assert main.main(["show", "network.width=4", "--picture", str(tmp_path / "layers.png")]) == 0
     assert f"written: {tmp_path / 'layers.png'}" in capsys.readouterr().out
     assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_doctor_looks_at_versions_devices_data_output_and_wandb(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor"]) == 0
+    assert main.main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert all(
         word in text for word in ("torch", "cpu", "gpu", "data digits", "data mnist", "outputs", "kernels", "W&B")
@@ -331,6 +337,6 @@ def test_doctor_looks_at_versions_devices_data_output_and_wandb(capsys: pytest.C
 def test_what_hydra_trips_over_is_one_sentence_as_well(
     command: str, sentence: str, capsys: pytest.CaptureFixture[str], output: Path
 ) -> None:
-    assert cli.main(["train", *command.split()]) == 2
+    assert main.main(["train", *command.split()]) == 2
     assert capsys.readouterr().err == f"snn-exp: {sentence}\n"
     assert not output.exists()

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from scipy import stats as scipy_stats
 
-from snn_exp import tables
-from snn_exp.comparison import Comparison, of_runs
-from snn_exp.config import EnergyConfig
+from snn_exp.config.experiment import EnergyConfig
 from snn_exp.errors import UserError
-from snn_exp.runs import stored_runs
+from snn_exp.reporting import tables
+from snn_exp.reporting.comparison import Comparison, of_runs
+from snn_exp.runs.store import stored_runs
 from tests.stored import store
 
 

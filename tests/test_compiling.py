@@ -13,13 +13,13 @@ import torch
 from torch._dynamo.utils import counters
 from torch.nn import functional
 
-from snn_exp import train
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.report import summary
-from snn_exp.results import RunFolder
-from snn_exp.train import Seen, assemble, kernels_of
+from snn_exp.reporting.summary import summary
+from snn_exp.runs.folder import RunFolder
+from snn_exp.training import train
+from snn_exp.training.train import Seen, assemble, kernels_of
 
 SEEN = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
 

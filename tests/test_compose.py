@@ -11,16 +11,16 @@ import torch
 import yaml
 from torch.nn import functional
 
-from snn_exp import compose as composing
-from snn_exp import menu
-from snn_exp.compose import compose, compose_cells, config_dir, read_command
-from snn_exp.config import SETTINGS, EnergyConfig, ExperimentConfig
+from snn_exp.config import compose as composing
+from snn_exp.config import schemas
+from snn_exp.config.compose import compose, compose_cells, config_dir, read_command
+from snn_exp.config.experiment import SETTINGS, EnergyConfig, ExperimentConfig
+from snn_exp.config.overrides import CHOICES
+from snn_exp.data.datamodule import DataModule
+from snn_exp.data.events import make_dataset
 from snn_exp.errors import UserError
-from snn_exp.events import make_dataset
-from snn_exp.loading import DataModule
-from snn_exp.overrides import CHOICES
 from snn_exp.registry import parameters_of
-from snn_exp.train import build_task
+from snn_exp.training.train import build_task
 
 OPTIONS = [(g, f.stem) for g in CHOICES for f in sorted((config_dir() / g).glob("*.yaml"))]
 NEEDS = {
@@ -88,18 +88,18 @@ def test_every_yaml_of_a_part_takes_a_training_step(group: str, name: str, root:
 @pytest.mark.parametrize("group", ["neuron", "norm", "residual", "synapse", "weight_norm", "weight_quant", "network"])
 def test_the_options_of_a_model_group_give_different_modules(group: str, root: Path) -> None:
     trees = {}
-    for name in menu.load()[group]:
+    for name in schemas.load()[group]:
         config = compose(["network.width=8", "neuron=srm", *overrides_of(group, name)])
         task = build_task(config, data_of(config, root))
         trees[name] = repr(task.network)
     assert len(set(trees.values())) == len(trees)
 
 
-@pytest.mark.parametrize("group", list(menu.REGISTRIES))
+@pytest.mark.parametrize("group", list(schemas.REGISTRIES))
 def test_the_registry_and_the_yaml_files_hold_the_same_names(group: str) -> None:
     files = {f.stem for f in (config_dir() / group).glob("*.yaml")}
     resolved_by_themselves = {"auto"} if group in ("encoding", "surrogate", "synapse", "weight_quant") else set()
-    assert files == set(menu.load()[group]) | resolved_by_themselves
+    assert files == set(schemas.load()[group]) | resolved_by_themselves
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
@@ -107,7 +107,7 @@ def test_a_yaml_has_a_line_on_what_it_is_and_repeats_no_default(group: str, name
     text = (config_dir() / group / f"{name}.yaml").read_text()
     assert any(line.startswith("# ") and "@package" not in line for line in text.splitlines())
     content: dict[str, Any] = yaml.safe_load(text)
-    option = menu.load().get(group, {}).get(name)
+    option = schemas.load().get(group, {}).get(name)
     parameters = option.parameters if option else ()
     if group in SETTINGS and group != "energy":  # a profile of energy says all its constants
         parameters = parameters_of(SETTINGS[group])

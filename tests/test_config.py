@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from snn_exp import config as configs
-from snn_exp.compose import compose
-from snn_exp.config import identity, resolve
+from snn_exp.config import experiment as configs
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import identity, resolve
 
 # Pinned: a change here makes every stored result a stranger. See CONTRIBUTING before touching one.
 GOLDEN = {

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snn_exp.dynamics import State, Stepwise
-from snn_exp.neurons import IF, NEURONS
-from snn_exp.norms import NORMS, BatchNorm, LayerNorm, Norm, RMSNorm, Site, TemporalAccumulatedBatchNorm
+from snn_exp.nn.neurons import IF, NEURONS
+from snn_exp.nn.norms import NORMS, BatchNorm, LayerNorm, Norm, RMSNorm, Site, TemporalAccumulatedBatchNorm
+from snn_exp.nn.stepwise import State, Stepwise
+from snn_exp.nn.surrogates import SURROGATES, ATan
+from snn_exp.nn.synapses import SYNAPSES, ExponentialSynapse, IdentitySynapse
+from snn_exp.nn.weights import WEIGHT_NORMS, WEIGHT_QUANTS
 from snn_exp.registry import Option, Positive, Registry
-from snn_exp.surrogates import SURROGATES, ATan
-from snn_exp.synapses import SYNAPSES, ExponentialSynapse, IdentitySynapse
-from snn_exp.weights import WEIGHT_NORMS, WEIGHT_QUANTS
 from tests import contracts
 
 T, B, C, H, W = 4, 3, 16, 2, 2

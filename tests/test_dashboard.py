@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from snn_exp import cli, copies, train
-from snn_exp.compose import compose
-from snn_exp.results import RunFolder
+from snn_exp.cli import main
+from snn_exp.config.compose import compose
+from snn_exp.runs import wandb_record
+from snn_exp.runs.folder import RunFolder
+from snn_exp.training import train
 from tests.stored import store
 from tests.test_mirror import TINY
 from tests.test_readme import COMMANDS
@@ -42,7 +44,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    assert cli.main(["dashboard", *words]) == 2
+    assert main.main(["dashboard", *words]) == 2
     return capsys.readouterr().err
 
 
@@ -92,7 +94,7 @@ def test_offline_the_specification_is_written_and_a_line_says_how_to_save_it(
 ) -> None:
     ids = [store("norm=bn", f"depth={depth}", f"seed={seed}").path.name for depth in ("d8", "d20") for seed in (0, 1)]
     store("neuron=plif")
-    assert cli.main(["dashboard", "neuron=lif"]) == 0
+    assert main.main(["dashboard", "neuron=lif"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == (
         f"written: {output}/dashboards/neuron=lif.json; W&B is offline; to save it there, type wandb login and snn-exp "
@@ -111,12 +113,12 @@ def test_offline_the_specification_is_written_and_a_line_says_how_to_save_it(
 def test_every_panel_reads_what_a_copy_holds(output: Path) -> None:
     config = compose([*TINY, "logger=none", "trainer.max_epochs=1"])
     result = train.run(config, echo=False)
-    assert cli.main(["dashboard", "dataset=digits"]) == 0
+    assert main.main(["dashboard", "dataset=digits"]) == 0
     shown = panels(specification(output, "dataset=digits"))
     assert list(shown) == ["Accuracy", "Pareto", "Firing by layer", "Depth"]
     epochs = RunFolder.of(config).epochs()[0].keys()
-    layers = {key for row in copies.layer_rows(result.layers) for key in row}
-    known = {f"summary:{key}" for key in copies.summary_of(result)} | {"config:depth.value.num_layers"}
+    layers = {key for row in wandb_record.layer_rows(result.layers) for key in row}
+    known = {f"summary:{key}" for key in wandb_record.summary_of(result)} | {"config:depth.value.num_layers"}
     for panel in [panel for section in shown.values() for panel in section]:
         if "yAxis" in panel:
             assert {panel["xAxis"], panel["yAxis"]} <= known, panel
@@ -134,7 +136,7 @@ def test_online_it_is_saved_and_the_next_time_changed(
 ) -> None:
     store("neuron=lif")
     for views in (1, 1):
-        assert cli.main(["dashboard", "neuron=lif"]) == 0
+        assert main.main(["dashboard", "neuron=lif"]) == 0
         said = capsys.readouterr().out.splitlines()[0]
         assert len(online.views) == views
         board = specification(output, "neuron=lif")
@@ -144,7 +146,7 @@ def test_online_it_is_saved_and_the_next_time_changed(
         assert view["displayName"] == "neuron lif"
         assert list(panels({"spec": json.loads(view["spec"])})) == ["Accuracy", "Pareto", "Firing by layer", "Depth"]
     online.views.clear()
-    assert cli.main(["dashboard", "neuron=lif"]) == 0
+    assert main.main(["dashboard", "neuron=lif"]) == 0
     assert len(online.views) == 1, "one that somebody has removed is saved anew"
 
 
@@ -155,7 +157,7 @@ def test_a_server_that_does_not_answer_leaves_the_file(
     monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
     online.stop()
     store("neuron=lif")
-    assert cli.main(["dashboard", "neuron=lif"]) == 0
+    assert main.main(["dashboard", "neuron=lif"]) == 0
     said = capsys.readouterr().out.splitlines()[0]
     assert said.startswith(f"written: {output}/dashboards/neuron=lif.json; W&B failed (")
     assert said.endswith("); to save it there, type snn-exp dashboard neuron=lif")
@@ -167,7 +169,7 @@ def test_the_commands_of_the_documentation_run_and_a_study_is_shown_by_the_runs_
     commands = [words for words, _ in COMMANDS if words[:2] == ["snn-exp", "dashboard"]]
     assert ["snn-exp", "dashboard", "psp_depth"] in commands
     store("neuron=lif")
-    assert [cli.main(words[1:]) for words in commands] == [0] * len(commands)
+    assert [main.main(words[1:]) for words in commands] == [0] * len(commands)
     (runs,) = specification(output, "psp_depth")["spec"]["section"]["runSets"]
     (wanted,) = runs["filters"]["filters"]
     lines = (Path(__file__).parent.parent / "studies" / "psp_depth" / "results.jsonl").read_text().splitlines()

@@ -18,20 +18,10 @@ import torchvision
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from snn_exp.datasets import (
-    CIFAR10,
-    CIFAR100,
-    DATASETS,
-    MNIST,
-    SVHN,
-    Dataset,
-    FashionMNIST,
-    Split,
-    TorchvisionDataset,
-)
-from snn_exp.digits import Digits
+from snn_exp.data.base import CIFAR10, CIFAR100, DATASETS, MNIST, SVHN, Dataset, FashionMNIST, Split, TorchvisionDataset
+from snn_exp.data.datamodule import DataModule
+from snn_exp.data.digits import Digits
 from snn_exp.errors import UserError
-from snn_exp.loading import DataModule
 
 Pixels = npt.NDArray[np.uint8]
 Part = tuple[Pixels, npt.NDArray[np.int64]]  # images [N, C, H, W], labels [N]

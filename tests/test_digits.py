@@ -13,11 +13,11 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional
 
-from snn_exp import train
-from snn_exp.compose import compose
-from snn_exp.datasets import Dataset, Split
-from snn_exp.digits import CANVAS, Digits200, DigitsClutter, among_clutter, placed
+from snn_exp.config.compose import compose
+from snn_exp.data.base import Dataset, Split
+from snn_exp.data.digits import CANVAS, Digits200, DigitsClutter, among_clutter, placed
 from snn_exp.errors import UserError
+from snn_exp.training import train
 from tests.test_datasets import digits, keys, same
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from snn_exp import cli
+from snn_exp.cli import main
 from tests.stored import store
 
 ASKED = ["report", "dataset=digits", "--versus", "norm=bn"]
@@ -33,7 +33,7 @@ def runs(output: Path) -> Path:
 
 
 def test_each_format_is_written_and_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*ASKED, "--format", "md,tex,csv,pdf"]) == 0
+    assert main.main([*ASKED, "--format", "md,tex,csv,pdf"]) == 0
     said = capsys.readouterr().out
     folder = runs / "reports" / "dataset=digits_versus=norm=bn"
     for name in ("report.md", "report.tex", "report.csv", "figures/depth.pdf"):
@@ -47,7 +47,7 @@ def test_each_format_is_written_and_named(runs: Path, capsys: pytest.CaptureFixt
 
 
 def test_the_page_holds_everything_and_asks_for_nothing(runs: Path) -> None:
-    assert cli.main(ASKED) == 0
+    assert main.main(ASKED) == 0
     folder = runs / "reports" / "dataset=digits_versus=norm=bn"
     page = (folder / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page), "a link that leaves the page"
@@ -64,7 +64,7 @@ def test_what_a_run_says_is_escaped(output: Path) -> None:
     failed = store("norm=psp", "seed=9")
     (failed.path / "result.json").unlink()
     (failed.path / "failure.json").write_text('{"error": "<script>alert(1)</script>"}')
-    assert cli.main(ASKED[:2]) == 0
+    assert main.main(ASKED[:2]) == 0
     page = (output / "reports" / "dataset=digits" / "report.html").read_text()
     assert "&lt;script&gt;alert(1)" in page and "<script>alert" not in page
 
@@ -89,6 +89,6 @@ def test_what_a_run_says_is_escaped(output: Path) -> None:
 def test_what_cannot_be_reported_is_one_sentence(
     arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], output: Path
 ) -> None:
-    assert cli.main(arguments) == 2
+    assert main.main(arguments) == 2
     assert capsys.readouterr().err.startswith(f"snn-exp: {sentence}")
     assert not (output / "reports").exists()

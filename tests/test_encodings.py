@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn_exp.encodings import ENCODINGS, Direct, Frames, Latency, Rate
 from snn_exp.errors import UserError
+from snn_exp.nn.encodings import ENCODINGS, Direct, Frames, Latency, Rate
 
 
 def pixels() -> Tensor:

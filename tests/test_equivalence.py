@@ -12,12 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snn_exp.dynamics import Stepwise
-from snn_exp.energy import SynapticOperations
-from snn_exp.fold import fold
-from snn_exp.layers import TimeFolded
-from snn_exp.neurons import IF, LIF, PLIF
-from snn_exp.norms import (
+from snn_exp.export.fold import fold
+from snn_exp.metrics.operations import SynapticOperations
+from snn_exp.nn.layers import TimeFolded
+from snn_exp.nn.neurons import IF, LIF, PLIF
+from snn_exp.nn.norms import (
     BatchNormThroughTime,
     MembraneBatchNorm,
     NeuNorm,
@@ -25,7 +24,8 @@ from snn_exp.norms import (
     TemporalEffectiveBatchNorm,
     ThresholdDependentBatchNorm,
 )
-from snn_exp.surrogates import SURROGATES, Sigmoid
+from snn_exp.nn.stepwise import Stepwise
+from snn_exp.nn.surrogates import SURROGATES, Sigmoid
 from tests.test_energy import task_of
 
 pytestmark = pytest.mark.equivalence

@@ -20,11 +20,14 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from snn_exp import campaign, cli, escaping, study_report
-from snn_exp.comparison import Comparison, Line, Panel
-from snn_exp.config import EnergyConfig
-from snn_exp.ledger import Row
-from snn_exp.study import load
+from snn_exp import escaping
+from snn_exp.cli import main
+from snn_exp.config.experiment import EnergyConfig
+from snn_exp.reporting.comparison import Comparison, Line, Panel
+from snn_exp.studies import runner
+from snn_exp.studies.readme import write
+from snn_exp.studies.results import Row
+from snn_exp.studies.spec import load
 from tests.stored import store
 
 # markup of every destination, escape codes, formulas, what breaks a line, what is no character at all
@@ -172,13 +175,13 @@ def harmless_markdown(text: str) -> None:
 
 
 def test_a_studys_page_shows_hostile_words_and_obeys_none(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = study_report.write(campaign.survey(load("tiny"))).read_text()
+    page = write(runner.survey(load("tiny"))).read_text()
     harmless_markdown(page)
     assert "alert(1)" in page and "<script" not in page and page.count("\n# ") == 0
-    assert cli.main(["report", "tiny", "--format", "html,md,tex,csv"]) == 0
+    assert main.main(["report", "tiny", "--format", "html,md,tex,csv"]) == 0
     assert obeyed(capsys.readouterr().out) == []
-    assert cli.main(["study"]) == 0
-    assert cli.main(["study", "tiny", "--plan"]) == 0
+    assert main.main(["study"]) == 0
+    assert main.main(["study", "tiny", "--plan"]) == 0
     assert obeyed(capsys.readouterr().out) == []
     written = next((study.parent.parent / "out" / "reports").iterdir())
     harmless_markdown((written / "report.md").read_text())
@@ -205,9 +208,9 @@ def test_a_report_of_stored_runs_shows_hostile_names_and_obeys_none(
     failed = store("norm=psp", "seed=7")
     (failed.path / "result.json").unlink()
     (failed.path / "failure.json").write_text(json.dumps({"error": STORED}))
-    assert cli.main(["runs"]) == 0
+    assert main.main(["runs"]) == 0
     asked = ["--by", "network.note", "--format", "html,md,tex,csv,png,pdf"]
-    assert cli.main(["report", "dataset=digits", *asked]) == 0
+    assert main.main(["report", "dataset=digits", *asked]) == 0
     said = capsys.readouterr()
     assert obeyed(said.out) == obeyed(said.err) == [] and "[/] [bold]:smile:" in said.out
     (written,) = (output / "reports").iterdir()
@@ -226,7 +229,7 @@ def test_a_report_of_stored_runs_shows_hostile_names_and_obeys_none(
 
 
 def test_panels_and_lines_of_any_name_are_drawn_into_their_folder(tmp_path: Path) -> None:
-    from snn_exp import documents
+    from snn_exp.reporting import documents
     from tests.test_claims import rows
 
     found = rows(0.9, **{"test/energy_pj": 100.0})
@@ -255,7 +258,7 @@ def test_panels_and_lines_of_any_name_are_drawn_into_their_folder(tmp_path: Path
 
 def test_nothing_is_printed_but_through_say_and_a_plain_console() -> None:
     package = Path(escaping.__file__).parent
-    ours = {"escaping.py", "interrupts.py", "tracking.py"}  # the way out, a clean line, figures alone
+    ours = {"escaping.py", "interrupts.py", "training/log.py"}  # the way out, a clean line, figures alone
     found = [
         f"{path.name}: {line.strip()}"
         for path in package.rglob("*.py")
@@ -267,5 +270,5 @@ def test_nothing_is_printed_but_through_say_and_a_plain_console() -> None:
 
 
 def test_an_error_is_printed_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([HOSTILE]) == 2
+    assert main.main([HOSTILE]) == 2
     assert obeyed(capsys.readouterr().err) == []

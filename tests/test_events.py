@@ -15,13 +15,14 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from snn_exp import cli, train
-from snn_exp.camera import POSITIONS_A_SACCADE, SACCADE_US, binned, film, sense
-from snn_exp.compose import compose
-from snn_exp.datasets import Split
-from snn_exp.digits import Digits
+from snn_exp.cli import main
+from snn_exp.config.compose import compose
+from snn_exp.data.base import Split
+from snn_exp.data.digits import Digits
+from snn_exp.data.event_camera import POSITIONS_A_SACCADE, SACCADE_US, binned, film, sense
+from snn_exp.data.events import CIFAR10DVS, DATASETS, NMNIST, DigitsDVS, DVSGesture, TonicDataset, permutations
 from snn_exp.errors import UserError
-from snn_exp.events import CIFAR10DVS, DATASETS, NMNIST, DigitsDVS, DVSGesture, TonicDataset, permutations
+from snn_exp.training import train
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_a_network_trains_on_it(neuron, root, tmp_path, monkeypatch):
 
 def test_show_prints_the_shapes_of_all_steps(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SNN_EXP_DATA", str(root))
-    assert cli.main(["show", "dataset=digits_dvs", "network.width=8"]) == 0
+    assert main.main(["show", "dataset=digits_dvs", "network.width=8"]) == 0
     text = capsys.readouterr().out
     assert "name: frames" in text and "(4, 1, 8, 10, 10)" in text
     assert "untrained, one validation batch" in text
@@ -361,7 +362,7 @@ def test_without_tonic_the_fault_says_what_to_install(missing, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setenv("SNN_EXP_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-    assert cli.main(["train", "dataset=nmnist", "logger=none"]) == 2
+    assert main.main(["train", "dataset=nmnist", "logger=none"]) == 2
     assert capsys.readouterr().err == (
         "snn-exp: the data set NMNIST is read by the library tonic, which is not installed; type "
         "pip install 'snn-exp[events]'\n"

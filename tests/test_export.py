@@ -21,23 +21,23 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import snn_exp.export.exporting as exporting
-from snn_exp import train
-from snn_exp.cli import main
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
-from snn_exp.encodings import ENCODINGS, Direct, Rate
+from snn_exp.cli.main import main
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.export import load_exported
+from snn_exp.export.fold import fold
 from snn_exp.export.nir_graph import DT, write_nir
 from snn_exp.export.nir_steps import read_nir
 from snn_exp.export.onnx_graph import FromSamples, read_onnx, write_onnx
 from snn_exp.export.reading import Reader, check
 from snn_exp.export.weights import write_weights
-from snn_exp.fold import fold
-from snn_exp.networks import Network, outputs_of
-from snn_exp.neurons import NEURONS as registered
-from snn_exp.neurons import Neuron
-from snn_exp.results import RunFolder
+from snn_exp.nn.encodings import ENCODINGS, Direct, Rate
+from snn_exp.nn.networks import Network, outputs_of
+from snn_exp.nn.neurons import NEURONS as registered
+from snn_exp.nn.neurons import Neuron
+from snn_exp.runs.folder import RunFolder
+from snn_exp.training import train
 from tests.test_fold import NEURONS, as_if_trained, make_network
 
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128", "trainer.max_epochs=1")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from snn_exp import canvas
-from snn_exp.comparison import Comparison, Line, Panel
-from snn_exp.config import EnergyConfig
-from snn_exp.figures import Picture, depth, optimal, pareto
+from snn_exp.config.experiment import EnergyConfig
+from snn_exp.reporting import axes as canvas
+from snn_exp.reporting.comparison import Comparison, Line, Panel
+from snn_exp.reporting.figures import Picture, depth, optimal, pareto
 from tests.test_claims import rows
 
 

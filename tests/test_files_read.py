@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from snn_exp.errors import UserError
-from snn_exp.files_read import MAX_YAML, Unreadable, is_within, printable, read_bytes, read_text, read_yaml
+from snn_exp.files import MAX_YAML, Unreadable, is_within, printable, read_bytes, read_text, read_yaml
 
 
 @pytest.fixture(autouse=True)

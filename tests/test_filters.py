@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_exp import cli
+from snn_exp.cli import main
 from snn_exp.errors import UserError
-from snn_exp.filters import chosen, read, same, value_text
-from snn_exp.runs import selected, stored_runs
+from snn_exp.runs.filters import chosen, read, same, value_text
+from snn_exp.runs.store import selected, stored_runs
 from tests.stored import store
 
 
@@ -57,7 +57,7 @@ def test_a_value_that_no_run_has_is_named(typed: str, note: str | None, capsys: 
     store("neuron.tau=1.5", "seed=1", "neuron.detach_reset=true")
     notes = selected([typed]).notes
     assert [n.startswith(note) for n in notes] == [True] if note else notes == []
-    assert cli.main(["runs", typed]) == 0
+    assert main.main(["runs", typed]) == 0
     assert (note or "CPU s") in capsys.readouterr().out
 
 
@@ -114,19 +114,19 @@ def test_an_experiment_and_a_method_are_found_and_make_lines(output: Path, capsy
     store("neuron=plif", "norm=none")
     assert found("experiment=quick") == 4
     assert (
-        cli.main(["report", "experiment=quick", "--by", "method", "--versus", "method=lif_bn", "--format", "csv"]) == 0
+        main.main(["report", "experiment=quick", "--by", "method", "--versus", "method=lif_bn", "--format", "csv"]) == 0
     )
     said = capsys.readouterr().out
     assert "relu_bn has the highest mean" in said and "difference to lif_bn" in said
-    assert cli.main(["report", "method=relu_bn,lif_bn", "--versus", "method=relu_bn", "--format", "csv"]) == 0
+    assert main.main(["report", "method=relu_bn,lif_bn", "--versus", "method=relu_bn", "--format", "csv"]) == 0
     assert "difference to relu_bn" in capsys.readouterr().out
 
 
 def test_a_report_names_what_it_was_asked_for_in_vain(capsys: pytest.CaptureFixture[str]) -> None:
     store("neuron.tau=2")
-    assert cli.main(["report", "neuron.tau=2,3.0", "--format", "csv"]) == 0
+    assert main.main(["report", "neuron.tau=2,3.0", "--format", "csv"]) == 0
     assert "no run has neuron.tau=3.0; there are 2.0" in capsys.readouterr().out
-    assert cli.main(["report", "neuron.tau=3"]) == 2
+    assert main.main(["report", "neuron.tau=3"]) == 2
     assert "no run has neuron.tau=3.0; there are 2.0" in capsys.readouterr().err
 
 
@@ -135,19 +135,19 @@ def test_versus_and_by_take_values_and_keys_as_typed(capsys: pytest.CaptureFixtu
         store("neuron.tau=2", f"seed={seed}", acc=0.9 + seed / 100)
         store("neuron.tau=3", f"seed={seed}", acc=0.92 + seed / 70)
     assert (
-        cli.main(["report", "neuron=lif", "--by", "neuron, depth", "--versus", "neuron.tau=2", "--format", "csv"]) == 0
+        main.main(["report", "neuron=lif", "--by", "neuron, depth", "--versus", "neuron.tau=2", "--format", "csv"]) == 0
     )
     assert "neuron.tau=3.0" in capsys.readouterr().out
-    assert cli.main(["report", "neuron=lif", "--versus", "neuron.tau=2,3"]) == 2
+    assert main.main(["report", "neuron=lif", "--versus", "neuron.tau=2,3"]) == 2
     assert "names several values" in capsys.readouterr().err
-    assert cli.main(["report", "neuron=lif", "--by", "neuron.refractory"]) == 2
+    assert main.main(["report", "neuron=lif", "--by", "neuron.refractory"]) == 2
     assert "no run has neuron.refractory, which belongs to neuron=srm" in capsys.readouterr().err
 
 
 def test_runs_that_differ_in_more_than_their_names_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     store("optim.lr=0.02")
     store("optim.lr=0.01")
-    assert cli.main(["runs"]) == 0
+    assert main.main(["runs"]) == 0
     said = capsys.readouterr().out
     assert "optim.lr=0.02" in said and "optim.lr=0.01" in said
 

@@ -12,21 +12,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snn_exp import fold as folding
-from snn_exp import train
-from snn_exp.cli import main
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
+from snn_exp.cli.main import main
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.fold import compare, fold, load_folded
-from snn_exp.layers import make_part_factories
-from snn_exp.networks import Network, build_network
-from snn_exp.neurons import KLIF, Neuron, ParallelNeuron, StepwiseNeuron
-from snn_exp.neurons import NEURONS as registered
-from snn_exp.norms import Norm, OnlineRenorm, PSPNorm
-from snn_exp.results import RunFolder
-from snn_exp.synapses import SYNAPSES
-from snn_exp.weights import WEIGHT_NORMS, StandardizedWeights
+from snn_exp.export import fold as folding
+from snn_exp.export.fold import compare, fold, load_folded
+from snn_exp.nn.layers import make_part_factories
+from snn_exp.nn.networks import Network, build_network
+from snn_exp.nn.neurons import KLIF, Neuron, ParallelNeuron, StepwiseNeuron
+from snn_exp.nn.neurons import NEURONS as registered
+from snn_exp.nn.norms import Norm, OnlineRenorm, PSPNorm
+from snn_exp.nn.synapses import SYNAPSES
+from snn_exp.nn.weights import WEIGHT_NORMS, StandardizedWeights
+from snn_exp.runs.folder import RunFolder
+from snn_exp.training import train
 
 NEURONS: dict[str, dict[str, Any]] = {
     "if": {"name": "if", "v_reset": -0.3},

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snn_exp import train
-from snn_exp.cli import main
-from snn_exp.compose import compose
+from snn_exp.cli.main import main
+from snn_exp.config.compose import compose
 from snn_exp.errors import UserError
-from snn_exp.fold import Folded, fold
-from snn_exp.integer import Fire, IntegerRectified, IntegerSpikes, IntegerWeights, Rectify, floating, integer
-from snn_exp.results import RunFolder
+from snn_exp.export.fold import Folded, fold
+from snn_exp.export.int8 import Fire, IntegerRectified, IntegerSpikes, IntegerWeights, Rectify, floating, integer
+from snn_exp.runs.folder import RunFolder
+from snn_exp.training import train
 from tests.test_fold import STRUCTURES, make_network
 
 SEW = {"name": "sew_add", "shortcut": "maxpool_dup"}

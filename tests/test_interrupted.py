@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from snn_exp.compose import compose
-from snn_exp.results import RunFolder
+from snn_exp.config.compose import compose
+from snn_exp.runs.folder import RunFolder
 from tests.disturbing import NUM_EPOCHS, TINY, came_out, has_a_checkpoint_and_goes_on, owner_of, undisturbed, wait_for
 
 pytestmark = pytest.mark.killed
@@ -34,7 +34,7 @@ def started(words: tuple[str, ...], said: Path, **environment: str) -> Iterator[
     """A command, whose words go to a file; SIGINT is heard, whatever this process ignores."""
     with said.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "snn_exp.cli", *words], stdout=file, stderr=file, start_new_session=True,
+            [sys.executable, "-m", "snn_exp", *words], stdout=file, stderr=file, start_new_session=True,
             env={**os.environ, **environment},
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip

@@ -18,11 +18,13 @@ import psutil
 import pytest
 import pytorch_lightning as pl
 
-from snn_exp import cli, interrupts, train
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
-from snn_exp.interrupts import Interrupted, listening
-from snn_exp.results import RunFolder
+from snn_exp.cli import main
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.runs import interrupts
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.interrupts import Interrupted, listening
+from snn_exp.training import train
 from tests import stored
 from tests.disturbing import wait_for
 
@@ -48,7 +50,7 @@ def test_a_single_run_says_from_which_epoch_it_goes_on(
 ) -> None:
     before = [signal.getsignal(each) for each in BY]
     monkeypatch.setattr(train, "run", lambda config, **_: stopped_in(config, number, num_epochs=7))
-    assert cli.main(["train", "logger=none"]) == BY[number]
+    assert main.main(["train", "logger=none"]) == BY[number]
     sentence = "snn-exp: interrupted after epoch 7 of 12; the same command goes on from there\n"
     assert capsys.readouterr().err == sentence
     assert [signal.getsignal(each) for each in BY] == before
@@ -58,12 +60,12 @@ def test_what_has_no_checkpoint_begins_again_and_with_rerun_another_command_goes
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(train, "run", lambda config, **_: stopped_in(config, signal.SIGINT, num_epochs=0))
-    assert cli.main(["train", "logger=none"]) == 130
+    assert main.main(["train", "logger=none"]) == 130
     assert capsys.readouterr().err == (
         "snn-exp: interrupted before the end of the first epoch; the same command begins again\n"
     )
     monkeypatch.setattr(train, "run", lambda config, **_: stopped_in(config, signal.SIGINT, num_epochs=2))
-    assert cli.main(["train", "logger=none", "--rerun"]) == 130
+    assert main.main(["train", "logger=none", "--rerun"]) == 130
     assert "after epoch 2 of 12; the same command without --rerun goes on from there" in capsys.readouterr().err
 
 
@@ -78,11 +80,11 @@ def test_within_a_long_epoch_the_step_is_named_and_the_same_command_goes_on_ther
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as once:
-        once.setattr("snn_exp.callbacks.Clock.on_train_batch_end", stop, raising=False)
-        assert cli.main(words) == 130
+        once.setattr("snn_exp.training.callbacks.Clock.on_train_batch_end", stop, raising=False)
+        assert main.main(words) == 130
     said = capsys.readouterr().err
     assert said == "snn-exp: interrupted within epoch 1 of 2; the same command goes on behind its step 1\n"
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     assert "resumes within epoch 1 of 2, step 1 of " in capsys.readouterr().out
 
 
@@ -98,7 +100,7 @@ def test_a_sweep_counts_what_is_done_and_was_in_training(
             raise ValueError("odd")
 
     monkeypatch.setattr(train, "run", run)
-    assert cli.main(["train", "-m", "logger=none", "seed=range(5)"]) == 143
+    assert main.main(["train", "-m", "logger=none", "seed=range(5)"]) == 143
     sentence = "snn-exp: interrupted: 1 of 5 runs done, 1 in training; the same command goes on from there\n"
     assert capsys.readouterr().err == sentence
 
@@ -144,7 +146,8 @@ def test_what_the_system_was_told_to_ignore_stays_ignored() -> None:
 SLOW_TO_CLOSE = """
 import subprocess, sys, time
 from rich.progress import Progress
-from snn_exp import cli, interrupts
+from snn_exp.cli import main
+from snn_exp.runs import interrupts
 def train(arguments):
     with interrupts.kept_from_children():
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -155,9 +158,9 @@ def train(arguments):
             time.sleep(60)
         finally:
             time.sleep(float(arguments[0]))
-cli.COMMANDS["train"] = train
+main.COMMANDS["train"] = train
 sys.argv = ["snn-exp", "train", *sys.argv[1:]]
-cli.entry_point()
+main.entry_point()
 """
 
 
@@ -221,7 +224,7 @@ def test_ctrl_c_leaves_a_clean_line_and_no_process_and_twice_ends_at_once(
 
 def test_what_cannot_be_closed_in_time_is_ended() -> None:
     code = (
-        "import os, signal, time; from snn_exp import interrupts; interrupts.GRACE_S = 0.3\n"
+        "import os, signal, time; from snn_exp.runs import interrupts; interrupts.GRACE_S = 0.3\n"
         "with interrupts.listening():\n"
         "    try: os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)\n"
         "    finally: time.sleep(60)\n"

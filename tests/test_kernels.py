@@ -13,19 +13,20 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from snn_exp import cli, train
-from snn_exp.checkpointing import checkpoint_activations
-from snn_exp.compose import compose
-from snn_exp.config import TrainerConfig
+from snn_exp.cli import main
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import TrainerConfig
 from snn_exp.errors import UserError
-from snn_exp.fold import fold
-from snn_exp.kernels import build, choose
-from snn_exp.layers import Conv2d, lay_channels_last
-from snn_exp.neurons import KLIF, LIF, SRM, Neuron, Sign
-from snn_exp.norms import BatchNorm, PSPNorm
-from snn_exp.results import RunFolder
-from snn_exp.surrogates import ATan
-from snn_exp.synapses import ExponentialSynapse, Synapse
+from snn_exp.export.fold import fold
+from snn_exp.nn.activation_checkpointing import checkpoint_activations
+from snn_exp.nn.kernels import build, choose
+from snn_exp.nn.layers import Conv2d, lay_channels_last
+from snn_exp.nn.neurons import KLIF, LIF, SRM, Neuron, Sign
+from snn_exp.nn.norms import BatchNorm, PSPNorm
+from snn_exp.nn.surrogates import ATan
+from snn_exp.nn.synapses import ExponentialSynapse, Synapse
+from snn_exp.runs.folder import RunFolder
+from snn_exp.training import train
 from tests import judge
 from tests.judge import FUSED, NORMED, fused, learned, network
 from tests.test_checkpointing import trains_the_same
@@ -308,7 +309,7 @@ def test_fused_where_it_cannot_be_is_refused_before_anything_is_trained(
     override: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-    assert cli.main(["train", *TINY, "trainer.kernels=fused", override]) == 2
+    assert main.main(["train", *TINY, "trainer.kernels=fused", override]) == 2
     assert "snn-exp: trainer.kernels=fused cannot be: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -341,7 +342,7 @@ def test_a_manifest_says_which_were_used_and_why_and_verify_uses_them_again(
         assert manifest["kernels"]["why"].startswith(why)
     asked_again = dataclasses.replace(plain, trainer=TrainerConfig(max_epochs=1))
     assert asked_again.run_id == plain.run_id
-    assert cli.main(["verify", plain.run_id]) == 0
+    assert main.main(["verify", plain.run_id]) == 0
     assert "bitwise equal" in capsys.readouterr().out
 
 
@@ -351,5 +352,5 @@ def test_verify_fuses_what_was_fused_though_auto_would_not(
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
     config = compose([*TINY, "neuron=sign", "trainer.kernels=fused"])
     train.run(config, echo=False)
-    assert cli.main(["verify", config.run_id]) == 0
+    assert main.main(["verify", config.run_id]) == 0
     assert "bitwise equal" in capsys.readouterr().out

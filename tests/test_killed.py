@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from snn_exp.compose import read_command
-from snn_exp.results import RunFolder
+from snn_exp.config.compose import read_command
+from snn_exp.runs.folder import RunFolder
 from tests.disturbing import came_out, wait_for
 
 pytestmark = pytest.mark.killed
@@ -28,7 +28,7 @@ SAID = re.compile(r"(\d+) runs: (\d+) done before, (\d+) to train")
 
 def swept(output: Path, said: Path) -> subprocess.Popen[bytes]:
     with said.open("ab") as file:
-        command = [sys.executable, "-m", "snn_exp.cli", "train", "-m", *OVERRIDES]
+        command = [sys.executable, "-m", "snn_exp", "train", "-m", *OVERRIDES]
         environment = {**os.environ, "SNN_EXP_OUTPUT": str(output)}
         return subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
 

@@ -11,10 +11,13 @@ import pytest
 from omegaconf import DictConfig
 from rich.console import Console
 
-from snn_exp import cli, compose, launch, train
-from snn_exp.config import ExperimentConfig
+from snn_exp.cli import main
+from snn_exp.config import compose
+from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.results import RunFolder
+from snn_exp.runs.folder import RunFolder
+from snn_exp.sweeps import launch
+from snn_exp.training import train
 from tests import stored
 
 TINY = ("network.width=4", "logger=none", "neuron=s2nn", "trainer.max_epochs=1", "optim.batch_size=128")
@@ -33,7 +36,7 @@ def test_a_launcher_without_its_package_is_refused_before_anything_starts(
         f"hydra/launcher={launcher} needs the package {package}, which is not installed; type pip install "
         f"'snn-exp[{extra}]'"
     )
-    assert cli.main(["train", "-m", "seed=0,1", f"hydra/launcher={launcher}"]) == 2
+    assert main.main(["train", "-m", "seed=0,1", f"hydra/launcher={launcher}"]) == 2
     assert capsys.readouterr().err == f"snn-exp: {sentence}\n"
     with pytest.raises(UserError) as refusal:  # as a study asks for it
         launch.train_all([compose.compose(TINY)], Console(), [f"hydra/launcher={launcher}"])
@@ -99,7 +102,7 @@ def test_every_cell_that_fails_is_named_by_what_varies_with_a_log_of_its_error_a
     launcher: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: Path
 ) -> None:
     monkeypatch.setattr(launch, "_job", crashing_job)
-    assert cli.main([*CRASHING, *launcher]) == 1
+    assert main.main([*CRASHING, *launcher]) == 1
     said = capsys.readouterr()
     failed = re.findall(r"^snn-exp: failed (.*): ValueError: odd shapes \(log: (.*)\)$", said.err, re.MULTILINE)
     assert [name for name, _ in failed] == [

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from snn_exp.compose import compose
+from snn_exp.config.compose import compose
 from snn_exp.errors import UserError
-from snn_exp.ledger import MOST_LAYERS, Ledger, Row, disagreement
-from snn_exp.results import Result, RunFolder, write_json
-from snn_exp.stored import row_of_line
+from snn_exp.runs.folder import Result, RunFolder, write_json
+from snn_exp.runs.stored import row_of_line
+from snn_exp.studies.results import MOST_LAYERS, Ledger, Row, disagreement
 
 CONFIG = compose([]).to_plain()
 

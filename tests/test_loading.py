@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn_exp.datasets import Split
-from snn_exp.digits import Digits
-from snn_exp.loading import BatchedSplit, BatchIndex, DataModule, EpochSampler, shifted
+from snn_exp.data.base import Split
+from snn_exp.data.datamodule import BatchedSplit, BatchIndex, DataModule, EpochSampler, shifted
+from snn_exp.data.digits import Digits
 
 
 def keys(images: Tensor) -> list[bytes]:

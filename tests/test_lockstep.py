@@ -17,19 +17,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
-from snn_exp import launch, resuming, train
-from snn_exp.cli import main
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
+from snn_exp.cli.main import main
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.lockstep import Failed, Lockstep, Seat
-from snn_exp.recall import verify
-from snn_exp.results import RunFolder, write_json
-from snn_exp.resuming import Resumption
-from snn_exp.stacking import Stack, what_cannot_be_stacked
-from snn_exp.task import Classification
-from snn_exp.train import Seen, assemble, kernels_of, require_stackable, run, run_in_step
-from snn_exp.weights import WeightQuant
+from snn_exp.nn.weights import WeightQuant
+from snn_exp.runs.folder import RunFolder, write_json
+from snn_exp.sweeps import launch
+from snn_exp.training import checkpoints, train
+from snn_exp.training.checkpoints import Resumption
+from snn_exp.training.stacking import Stack, what_cannot_be_stacked
+from snn_exp.training.task import Classification
+from snn_exp.training.train import Seen, assemble, kernels_of, require_stackable, run, run_in_step
+from snn_exp.training.vectorized import Failed, Lockstep, Seat
+from snn_exp.training.verify import verify
 
 SEEN = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
 NETWORKS = [
@@ -164,7 +165,7 @@ def test_only_runs_at_the_same_batch_go_on_together(monkeypatch: pytest.MonkeyPa
         batch = where.get(folder.path.name)
         return None if batch is None else Resumption(folder.path, epoch=1, batch=batch)
 
-    monkeypatch.setattr(resuming, "where_to_resume", resumption)
+    monkeypatch.setattr(checkpoints, "where_to_resume", resumption)
     for config in configs[:4]:  # seed 2 has a checkpoint that cannot be used, and begins anew as seed 4 does
         RunFolder.of(config).checkpoints.mkdir(parents=True)
         (RunFolder.of(config).checkpoints / "last.ckpt").touch()

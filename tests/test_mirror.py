@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from snn_exp import copies, launch, mirror, train
-from snn_exp.callbacks import Diverged
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
-from snn_exp.results import Result, RunFolder
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.runs import wandb_record
+from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.sweeps import launch
+from snn_exp.training import train, wandb_logger
+from snn_exp.training.callbacks import Diverged
 from tests import wandb_files
 from tests.wandb_files import WandbRun
 from tests.wandb_server import Server
@@ -57,13 +59,13 @@ def assert_whole(copy: WandbRun, folder: RunFolder) -> None:
     result = folder.result()
     assert result is not None
     assert copy.curves("epoch") == [{k: float(v) for k, v in row.items()} for row in folder.epochs()]
-    layers = copy.curves(copies.LAYER)
+    layers = copy.curves(wandb_record.LAYER)
     for when, quantities in result.layers.items():
         for quantity, curve in quantities.items():
             key = f"layers/{when}/{quantity}"
             assert [row[key] for row in layers if key in row] == curve
     assert len(copy.curves("epoch")) + len(layers) == len(copy.history)
-    assert copy.summary == copies.summary_of(result)
+    assert copy.summary == wandb_record.summary_of(result)
     assert copy.run_id == result.run_id and copy.exit_code == 0
 
 
@@ -165,7 +167,7 @@ def test_a_run_goes_on_without_a_copy_where_w_and_b_cannot_be_had(
     monkeypatch.setattr(wandb, "init", broken)
     said: list[str] = []
     folder = RunFolder(tmp_path)
-    copy = mirror.make_mirror(config_of(), folder, said.append)
+    copy = wandb_logger.make_mirror(config_of(), folder, said.append)
     copy.finish(Result("a", "done", {}, {}, 1.0, 1.0, "", None, ""))
     copy.close()
     assert said[1:] == ["warning: W&B failed (no space left); the run goes on without a copy"]
@@ -184,7 +186,7 @@ def test_a_sweep_has_one_name_however_often_it_is_taken_up_and_a_name_of_ones_ow
 def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     """A server that stands in for W&B, to which one is logged in."""
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
-    monkeypatch.setattr(mirror, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(wandb_logger, "PATIENCE_S", 5.0)
     with Server() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.address)
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)

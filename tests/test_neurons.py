@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from snn_exp.dynamics import Stepwise
 from snn_exp.errors import UserError
-from snn_exp.neurons import CLIF, GLIF, IF, KLIF, LIF, PLIF, PSN, S2NN, SRM, CubaLIF, ReLU, Sign, SlidingPSN
-from snn_exp.surrogates import SURROGATES
+from snn_exp.nn.neurons import CLIF, GLIF, IF, KLIF, LIF, PLIF, PSN, S2NN, SRM, CubaLIF, ReLU, Sign, SlidingPSN
+from snn_exp.nn.stepwise import Stepwise
+from snn_exp.nn.surrogates import SURROGATES
 
 
 def trace(neuron: Stepwise, inputs: list[float]) -> tuple[list[float], list[float]]:

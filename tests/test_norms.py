@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snn_exp.blocks import RESIDUALS, Place
 from snn_exp.errors import UserError
-from snn_exp.layers import make_part_factories
-from snn_exp.neurons import LIF
-from snn_exp.norms import (
+from snn_exp.nn.blocks import RESIDUALS, Place
+from snn_exp.nn.layers import make_part_factories
+from snn_exp.nn.neurons import LIF
+from snn_exp.nn.norms import (
     BatchNorm,
     BatchNormThroughTime,
     GroupNorm,
@@ -30,8 +30,8 @@ from snn_exp.norms import (
     TemporalEffectiveBatchNorm,
     ThresholdDependentBatchNorm,
 )
-from snn_exp.surrogates import SURROGATES
-from snn_exp.synapses import AlphaSynapse
+from snn_exp.nn.surrogates import SURROGATES
+from snn_exp.nn.synapses import AlphaSynapse
 
 SHAPE = (4, 3, 2)  # C, H, W
 CHW = (2, 3, 4)

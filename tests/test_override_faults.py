@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from snn_exp import cli
-from snn_exp.compose import read_command
+from snn_exp.cli import main
+from snn_exp.config.compose import read_command
+from snn_exp.config.override_faults import LOOKS_LIKE
+from snn_exp.config.overrides import MAX_ARGUMENTS, num_values, parse_overrides, parsed_override
 from snn_exp.errors import UserError
-from snn_exp.override_faults import LOOKS_LIKE
-from snn_exp.overrides import MAX_ARGUMENTS, num_values, parse_overrides, parsed_override
 
 SENTENCES = {
     "": f"an argument is empty; leave it out: {LOOKS_LIKE}",
@@ -130,7 +130,7 @@ COMPOSED = {
 
 @pytest.mark.parametrize("argument", COMPOSED)
 def test_what_is_read_but_fits_nowhere_is_a_sentence(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["train", argument]) == 2
+    assert main.main(["train", argument]) == 2
     assert COMPOSED[argument] in capsys.readouterr().err
 
 

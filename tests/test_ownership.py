@@ -13,17 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from snn_exp import cli, launch, ownership, train
-from snn_exp.compose import compose
+from snn_exp.cli import main
+from snn_exp.config.compose import compose
 from snn_exp.errors import UserError
-from snn_exp.ownership import Lost, Taken, owning, refuse_if_taken
-from snn_exp.results import RunFolder
+from snn_exp.runs import lock
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.lock import Lost, Taken, owning, refuse_if_taken
+from snn_exp.sweeps import launch
+from snn_exp.training import train
 from tests import stored
 
 OWN_AND_WAIT = """
 import sys
 from pathlib import Path
-from snn_exp.ownership import owning
+from snn_exp.runs.lock import owning
 with owning(Path(sys.argv[1])):
     print("owned", flush=True)
     sys.stdin.read()
@@ -83,10 +86,10 @@ def test_a_number_that_now_belongs_to_another_process_owns_nothing(tmp_path: Pat
 
 def test_on_another_host_an_owner_is_gone_after_three_missed_beats(tmp_path: Path) -> None:
     with owning(tmp_path):
-        as_on_another_host(tmp_path, silent_for=2.5 * ownership.BEAT_S)
+        as_on_another_host(tmp_path, silent_for=2.5 * lock.BEAT_S)
         with pytest.raises(Taken, match="on another"):
             refuse_if_taken(tmp_path)
-        as_on_another_host(tmp_path, silent_for=1.0 * ownership.BEAT_S)  # 35 s in all
+        as_on_another_host(tmp_path, silent_for=1.0 * lock.BEAT_S)  # 35 s in all
         refuse_if_taken(tmp_path)
 
 
@@ -149,7 +152,7 @@ def test_a_job_moved_here_waits_until_its_dead_owner_elsewhere_has_missed_three_
     elsewhere.kill()
     elsewhere.communicate()
     as_on_another_host(tmp_path, silent_for=0)
-    monkeypatch.setattr(ownership, "BEAT_S", 0.2)
+    monkeypatch.setattr(lock, "BEAT_S", 0.2)
     with owning(tmp_path) as mine:
         mine.check()
         assert time.time() - ((next(tmp_path.glob("*.gone")) / "beat").stat().st_mtime) > 3 * 0.2
@@ -166,8 +169,8 @@ def test_a_dead_owner_whose_clock_was_ahead_is_waited_for_no_longer_and_it_is_sa
     as_on_another_host(tmp_path, silent_for=-86400)
     with pytest.raises(Taken, match="on another"):
         refuse_if_taken(tmp_path, patient=False)
-    monkeypatch.setattr(ownership, "BEAT_S", 0.2)
-    monkeypatch.setattr(ownership, "SILENT_S", 0.1)
+    monkeypatch.setattr(lock, "BEAT_S", 0.2)
+    monkeypatch.setattr(lock, "SILENT_S", 0.1)
     refuse_if_taken(tmp_path)
     assert capsys.readouterr().err == (
         f"snn-exp: run {tmp_path.name} was last trained by process {elsewhere.pid} on another; waiting up to 1 s for a "
@@ -178,7 +181,7 @@ def test_a_dead_owner_whose_clock_was_ahead_is_waited_for_no_longer_and_it_is_sa
 
 
 def test_a_living_owner_whose_clock_is_ahead_keeps_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership, "BEAT_S", 0.3)
+    monkeypatch.setattr(lock, "BEAT_S", 0.3)
     with owning(tmp_path):
         as_on_another_host(tmp_path, silent_for=-86400)
         with pytest.raises(Taken, match="on another"):
@@ -186,7 +189,7 @@ def test_a_living_owner_whose_clock_is_ahead_keeps_its_run(tmp_path: Path, monke
 
 
 def test_an_owner_elsewhere_that_beats_meanwhile_keeps_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership, "BEAT_S", 0.2)
+    monkeypatch.setattr(lock, "BEAT_S", 0.2)
     with owning(tmp_path):
         as_on_another_host(tmp_path, silent_for=0)
         with pytest.raises(Taken, match="on another"), owning(tmp_path):
@@ -194,7 +197,7 @@ def test_an_owner_elsewhere_that_beats_meanwhile_keeps_its_run(tmp_path: Path, m
 
 
 def test_an_owner_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership, "BEAT_S", 0.01)
+    monkeypatch.setattr(lock, "BEAT_S", 0.01)
     with owning(tmp_path):
         as_on_another_host(tmp_path, silent_for=1000)
         beat = tmp_path / "owner" / "beat"
@@ -202,7 +205,7 @@ def test_an_owner_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         for _ in range(1000):
             if beat.stat().st_mtime > before + 900:
                 break
-            ownership.threading.Event().wait(0.01)
+            lock.threading.Event().wait(0.01)
         else:
             pytest.fail("the owner did not beat within 10 s")
 
@@ -210,7 +213,7 @@ def test_an_owner_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_of_many_that_want_what_a_dead_owner_left_one_gets_it(tmp_path: Path, elsewhere: subprocess.Popen[str]) -> None:
     elsewhere.kill()
     elsewhere.communicate()
-    done = ownership.threading.Event()
+    done = lock.threading.Event()
 
     def want(_: int) -> bool:
         try:
@@ -234,9 +237,9 @@ def test_an_owner_that_was_taken_over_stops_without_writing(tmp_path: Path, monk
     folder = RunFolder.of(config)
 
     def taken_over(*_: object) -> None:
-        ownership._put_away(folder.path, ownership._owner(folder.path)["token"])
+        lock._put_away(folder.path, lock._owner(folder.path)["token"])
 
-    monkeypatch.setattr("snn_exp.callbacks.Clock.on_fit_start", taken_over)
+    monkeypatch.setattr("snn_exp.training.callbacks.Clock.on_fit_start", taken_over)
     with pytest.raises(Lost, match="belongs to another process now"):
         train.run(config, echo=False)
     assert not folder.metrics_csv.exists() and not folder.checkpoints.exists() and folder.result() is None
@@ -256,11 +259,11 @@ def test_a_run_whose_folder_is_removed_while_it_trains_says_so_and_the_others_go
         if (folder.path / "owner").exists():
             shutil.rmtree(folder.path)
 
-    monkeypatch.setattr("snn_exp.callbacks.Clock.on_train_start", remove)
+    monkeypatch.setattr("snn_exp.training.callbacks.Clock.on_train_start", remove)
     sentence = f"the folder {folder.path} was removed while its run trained; the same command trains it again"
-    assert cli.main(["train", *words]) == 1
+    assert main.main(["train", *words]) == 1
     assert capsys.readouterr().err == f"snn-exp: {sentence}\n"
-    assert cli.main(["train", "-m", *words, "seed=0,1"]) == 1
+    assert main.main(["train", "-m", *words, "seed=0,1"]) == 1
     said = capsys.readouterr().err
     assert said == f"snn-exp: failed {config.label}: {sentence} (log: {folder.path / 'train.log'})\n"
     assert RunFolder.of(compose([*words, "seed=1"])).result() is not None
@@ -273,10 +276,10 @@ def test_of_two_processes_the_second_is_told_and_what_else_it_has_goes_on(
     monkeypatch.setattr(train, "_run", lambda config, *_: stored.store_of(config))
     config = compose(["logger=none"])
     with owning(RunFolder.of(config).path):
-        assert cli.main(["train", "logger=none"]) == 1
+        assert main.main(["train", "logger=none"]) == 1
         said = capsys.readouterr().err
         assert said.startswith(f"snn-exp: run {config.run_id} is being trained by process {os.getpid()} on ")
-        assert cli.main(["train", "-m", "logger=none", "seed=0,1"]) == 1
+        assert main.main(["train", "-m", "logger=none", "seed=0,1"]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"snn-exp: left alone {config.label}: run {config.run_id} is being trained by ")
     assert len(list(tmp_path.glob("runs/*/result.json"))) == 1

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from snn_exp import cli, plan, train
-from snn_exp.compose import compose, read_command
-from snn_exp.config import ExperimentConfig
-from snn_exp.ownership import owning
-from snn_exp.results import Result, RunFolder
+from snn_exp.cli import main
+from snn_exp.config.compose import compose, read_command
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.lock import owning
+from snn_exp.sweeps import plan
+from snn_exp.training import train
 from tests import stored
 
 TINY = ("network.width=4", "logger=none", "trainer.max_epochs=2", "optim.batch_size=128", "neuron=s2nn")
@@ -41,7 +43,7 @@ def test_a_plan_says_how_far_each_run_is_and_runs_nothing(output: Path, capsys: 
     RunFolder.of(failed).begin(failed, {})
     RunFolder.of(failed).fail("Boom", "")
     with owning(RunFolder.of(owned).path):
-        assert cli.main(["plan", "-m", *TINY, "seed=range(5)", "trainer.num_threads=1,2"]) == 0
+        assert main.main(["plan", "-m", *TINY, "seed=range(5)", "trainer.num_threads=1,2"]) == 0
     said = capsys.readouterr().out
     assert (
         "1 done, 1 to be tested, 1 training, 1 failed before, 1 to run; 5 cells are the same as another; left: " in said
@@ -60,15 +62,15 @@ def test_the_commands_that_are_printed_bring_all_that_was_given_and_can_be_typed
     config = read_command(words[:4], multirun=False, search=[str(folder)]).cells[0].config
     assert config is not None
     stored.store_of(config, split=stored.split_of(config))
-    assert cli.main(["train", *words]) == 0
+    assert main.main(["train", *words]) == 0
     said = capsys.readouterr().out
     assert "done before; nothing to train" in said
     again = shlex.split(said.partition("  again  ")[2].splitlines()[0])
-    assert again[:2] == ["snn-exp", "train"] and cli.main(again[1:]) == 0
+    assert again[:2] == ["snn-exp", "train"] and main.main(again[1:]) == 0
     assert "done before; nothing to train" in capsys.readouterr().out
 
     words[2] = "norm=bn,psp"
-    assert cli.main(["plan", "-m", *words, "neuron=lif,sign", "seed=range(2)", "neuron.tau=2"]) == 2
+    assert main.main(["plan", "-m", *words, "neuron=lif,sign", "seed=range(2)", "neuron.tau=2"]) == 2
     runs_it = shlex.split(capsys.readouterr().out.partition("runs it: ")[2])
     assert runs_it[:4] == ["snn-exp", "train", "-m", "--skip-refused"] and str(folder) in runs_it
     planned = read_command([word for word in runs_it[2:] if "=" in word], multirun=True, search=[str(folder)])
@@ -77,7 +79,7 @@ def test_the_commands_that_are_printed_bring_all_that_was_given_and_can_be_typed
 
 
 def test_cells_are_told_apart_in_a_plan_and_by_a_parameter_of_two_neurons(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["plan", "-m", "neuron=lif,plif", "neuron.tau=2,3", "optim.lr=0.1"]) == 0
+    assert main.main(["plan", "-m", "neuron=lif,plif", "neuron.tau=2,3", "optim.lr=0.1"]) == 0
     said = capsys.readouterr().out
     for neuron in ("lif", "plif"):
         for tau in ("2.0", "3.0"):
@@ -96,16 +98,16 @@ def test_a_killed_run_is_resumable_and_only_the_rest_of_it_counts() -> None:
 
 
 def test_what_no_stored_run_tells_is_a_question_mark_until_it_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["plan", *TINY]) == 0
+    assert main.main(["plan", *TINY]) == 0
     assert "left: ? and 1 runs of which no stored run tells (--calibrate measures them)" in capsys.readouterr().out
-    assert cli.main(["plan", *TINY, "--calibrate"]) == 0
+    assert main.main(["plan", *TINY, "--calibrate"]) == 0
     said = capsys.readouterr().out
     assert "?" not in said and " s of CPU time" in said
 
 
 def test_a_plan_names_what_is_refused_and_takes_a_study(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["plan", "-m", "neuron=lif,sign", "norm=psp"]) == 2
+    assert main.main(["plan", "-m", "neuron=lif,sign", "norm=psp"]) == 2
     said = capsys.readouterr()
     assert "refused neuron=sign norm=psp: norm=psp does nothing" in said.err and "1 to run" in said.out
-    assert cli.main(["plan", "psp_norms"]) == 0
+    assert main.main(["plan", "psp_norms"]) == 0
     assert "(METHOD TRIALS + FINAL RUNS)" in capsys.readouterr().out

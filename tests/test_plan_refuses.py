@@ -12,15 +12,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from snn_exp import cli, footprint, menu, preflight, rules, splits
-from snn_exp.compose import compose
-from snn_exp.config import GROUPS, ExperimentConfig, resolve
-from snn_exp.datasets import DATASETS, OfficialTest, Split
-from snn_exp.digits import Digits, read_digits
+from snn_exp.cli import main
+from snn_exp.config import constraints, footprint, schemas, splits
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import GROUPS, ExperimentConfig, resolve
+from snn_exp.data.base import DATASETS, OfficialTest, Split
+from snn_exp.data.digits import Digits, read_digits
+from snn_exp.data.events import make_dataset
 from snn_exp.errors import UserError
-from snn_exp.events import make_dataset
 from snn_exp.registry import Parameter, Scalar
-from snn_exp.train import Seen, assemble
+from snn_exp.training import preflight
+from snn_exp.training.train import Seen, assemble
 
 # of the generated combinations; by hand: SNN_EXP_COMBINATIONS=5000 pytest tests/test_plan_refuses.py
 COUNT = int(os.environ.get("SNN_EXP_COMBINATIONS", "300"))
@@ -58,7 +60,7 @@ def a_value(rng: random.Random, p: Parameter) -> Scalar:
 def a_combination(rng: random.Random, base: dict[str, Any]) -> dict[str, Any]:
     """A config of options and values that are each allowed, and may not go together."""
     c = dict(base)
-    for kind, options in menu.load().items():
+    for kind, options in schemas.load().items():
         name = rng.choice(list(options))
         if kind in ("surrogate", "synapse", "weight_quant", "encoding") and rng.random() < 0.6:
             name = "auto"
@@ -74,7 +76,7 @@ def a_combination(rng: random.Random, base: dict[str, Any]) -> dict[str, Any]:
         if kind == "optim" and rng.random() < 0.9:  # what goes with a teacher or a schedule alone
             for key in ("teacher_weight", "teacher_temperature", "width_schedule", "width_end"):
                 del c[kind][key]
-    single_step = menu.load()["neuron"][c["neuron"]["name"]].traits["single_step"]
+    single_step = schemas.load()["neuron"][c["neuron"]["name"]].traits["single_step"]
     c["encoding"]["num_steps"] = None if single_step and rng.random() < 0.9 else rng.choice(SMALL["encoding.num_steps"])
     c["depth"] = {"num_layers": rng.choice(DEPTHS[c["network"]["name"]])}
     c["trainer"] = base["trainer"] | {
@@ -88,7 +90,7 @@ def a_combination(rng: random.Random, base: dict[str, Any]) -> dict[str, Any]:
 
 def train_one_step(config: ExperimentConfig) -> None:
     """Builds the network, moves its weights once and reads it in eval."""
-    traits = menu.load()["dataset"][str(config.dataset["name"])].traits
+    traits = schemas.load()["dataset"][str(config.dataset["name"])].traits
     shape = footprint.sample_shape(config.dataset, traits["image_shape"])
     assert shape is not None
     shape = (shape[0], min(shape[1], 10), min(shape[2], 10))  # 10 for speed: halved twice it is odd
@@ -158,7 +160,7 @@ def test_the_sizes_that_a_config_goes_by_are_those_of_the_data(tmp_path: Path) -
         data = make_dataset(config.dataset, tmp_path, 0, config.num_steps)
         assert type(data).class_counts == counts
         assert footprint.sample_shape(config.dataset, data.image_shape) == data.in_shape
-        assert rules.num_train(config.to_plain()) == len(data.train)
+        assert constraints.num_train(config.to_plain()) == len(data.train)
 
 
 # values without sense -------------------------------------------------------------------------------------
@@ -233,13 +235,13 @@ def test_the_largest_values_that_make_sense_are_taken() -> None:
 
 
 def test_options_print_the_limits(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["options", "trainer"]) == 0
+    assert main.main(["options", "trainer"]) == 0
     assert ">= 1 and <= 1024" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_memory_of_a_step_is_never_put_too_high() -> None:
     config = compose(["network.width=8", "depth=d20", "trainer.kernels=reference"])
-    needed = rules.least_memory(config.to_plain())
+    needed = constraints.least_memory(config.to_plain())
     assert needed is not None
     task = assemble(config, Seen((1, 8, 8), 10, 0.0, 1.0)).train()
     kept: dict[int, int] = {}
@@ -261,20 +263,20 @@ def test_the_memory_of_a_step_is_never_put_too_high() -> None:
 
 def test_plan_refuses_a_teacher_that_is_not_there_as_train_does(capsys: pytest.CaptureFixture[str]) -> None:
     line = ["neuron=s2nn", "network.width=4", "logger=none", "teacher=0123456789"]
-    assert cli.main(["plan", *line]) == 2
+    assert main.main(["plan", *line]) == 2
     planned = capsys.readouterr().err
     assert "teacher=0123456789 is no run of" in planned
-    assert cli.main(["train", *line]) == 2
+    assert main.main(["train", *line]) == 2
     assert capsys.readouterr().err.split(": ", 1)[1] in planned
 
 
 def test_plan_refuses_what_this_machine_has_not(capsys: pytest.CaptureFixture[str]) -> None:
     if torch.accelerator.is_available():
         pytest.skip("it has a GPU")
-    assert cli.main(["plan", "-m", "trainer.precision=16-mixed,32-true"]) == 2
+    assert main.main(["plan", "-m", "trainer.precision=16-mixed,32-true"]) == 2
     said = capsys.readouterr()
     assert "trainer.precision=16-mixed needs a GPU" in said.err and "1 to run" in said.out
-    assert cli.main(["plan", "trainer.accelerator=gpu"]) == 2
+    assert main.main(["plan", "trainer.accelerator=gpu"]) == 2
     assert "torch finds no GPU on this machine" in capsys.readouterr().err
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from snn_exp.compose import compose
-from snn_exp.events import make_dataset
-from snn_exp.loading import DataModule
-from snn_exp.probe import Layers, hidden_weight_layers, probe
-from snn_exp.train import build_task
+from snn_exp.config.compose import compose
+from snn_exp.data.datamodule import DataModule
+from snn_exp.data.events import make_dataset
+from snn_exp.training.layer_statistics import Layers, hidden_weight_layers, probe
+from snn_exp.training.train import build_task
 
 
 def probed(*overrides: str, trained: bool = False) -> Layers:

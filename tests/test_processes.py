@@ -17,15 +17,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch import distributed as dist
 
-from snn_exp import cli, train
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
+from snn_exp.cli import main
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.norms import NORMS, Norm, Site
-from snn_exp.ownership import Lost
-from snn_exp.processes import together
-from snn_exp.results import Result, RunFolder
-from snn_exp.shares import share_of
+from snn_exp.nn.distributed import share_of
+from snn_exp.nn.norms import NORMS, Norm, Site
+from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.lock import Lost
+from snn_exp.training import train
+from snn_exp.training.ddp import together
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
 
@@ -320,7 +321,7 @@ def test_a_gpu_without_bfloat16_is_named_before_training(monkeypatch: pytest.Mon
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["train", "logger=none", "neuron=s2nn", "trainer.accelerator=gpu"]) == 2
+    assert main.main(["train", "logger=none", "neuron=s2nn", "trainer.accelerator=gpu"]) == 2
     said = (
         "trainer.accelerator=gpu, and torch finds no GPU on this machine; leave it out, or type trainer.accelerator=cpu"
     )

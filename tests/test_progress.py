@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from snn_exp import progress
-from snn_exp.compose import read_command
-from snn_exp.config import ExperimentConfig
-from snn_exp.results import RunFolder
+from snn_exp.config.compose import read_command
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.runs.folder import RunFolder
+from snn_exp.sweeps import progress
 from tests import stored
 
 

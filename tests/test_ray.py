@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from snn_exp import compose
-from snn_exp.results import RunFolder
+from snn_exp.config import compose
+from snn_exp.runs.folder import RunFolder
 from tests.disturbing import TINY, came_out, has_a_checkpoint_and_goes_on, num_first_epochs, send, undisturbed, wait_for
 from tests.test_readme import COMMANDS
 
@@ -24,7 +24,7 @@ def swept_while_the_first_is_killed(folder: RunFolder, tmp_path: Path, *override
     """Exit code and words of the command, during which the worker of this run is killed."""
     environment = {**os.environ, "SNN_EXP_OUTPUT": str(tmp_path / "disturbed")}
     with (tmp_path / "said").open("w") as said:
-        command = [sys.executable, "-m", "snn_exp.cli", *COMMAND, *overrides]
+        command = [sys.executable, "-m", "snn_exp", *COMMAND, *overrides]
         sweep = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
     try:
         wait_for(lambda: has_a_checkpoint_and_goes_on(folder) or sweep.poll() is not None, 120)

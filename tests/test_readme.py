@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from snn_exp import cli, compose, config_files, study
-from snn_exp.neurons import NEURONS
+from snn_exp.cli import main
+from snn_exp.config import compose, config_files
+from snn_exp.nn.neurons import NEURONS
 from snn_exp.registry import Registry
+from snn_exp.studies.spec import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -36,7 +38,7 @@ def test_a_short_command_runs_as_it_stands(
 ) -> None:
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
     assert words[0] == "snn-exp"
-    assert cli.main(words[1:]) == 0
+    assert main.main(words[1:]) == 0
     assert capsys.readouterr().out
 
 
@@ -49,7 +51,7 @@ def test_a_long_command_is_one_that_could_run(words: list[str]) -> None:
         assert compose.compose([word for word in words[2:4] if "=" in word and "," not in word])
         return
     if words[1] in ("study", "report", "dashboard"):
-        assert study.load(words[2]).pairs()
+        assert load(words[2]).pairs()
         return
     if words[1] == "search":  # test_search reads those as well
         assert compose.read_space([word for word in words[2:] if "=" in word and not word.startswith("hydra")]).axes

@@ -12,14 +12,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import snn_exp
-from snn_exp import cli, recall, train
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
+from snn_exp.cli import main
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.ownership import owning
-from snn_exp.results import Result, RunFolder
-from snn_exp.runs import stored_runs
-from snn_exp.saved_weights import write_weights
+from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.lock import owning
+from snn_exp.runs.store import stored_runs
+from snn_exp.training import train, verify
+from snn_exp.training.saved_weights import write_weights
 
 TINY = ("network.width=4", "logger=none", "trainer.max_epochs=1", "optim.batch_size=128", "neuron=lif")
 
@@ -58,19 +59,19 @@ def test_an_evaluation_repeats_the_test_and_takes_other_data_and_more_steps(
     folder, config = trained
     result = folder.result()
     assert result is not None
-    again = recall.evaluate(folder, config)
+    again = verify.evaluate(folder, config)
     assert {k: v for k, v in again.items() if k in result.metrics} == pytest.approx(
         {k: v for k, v in result.metrics.items() if k in again}
     )
     run = folder.path.name
-    assert cli.main(["eval", run]) == 0
+    assert main.main(["eval", run]) == 0
     assert f"test acc     {100 * result.metrics['test/acc']:.2f} %" in capsys.readouterr().out
-    assert cli.main(["eval", run, "dataset=digits_clutter", "dataset.difficulty=0", "encoding.num_steps=2"]) == 0
+    assert main.main(["eval", run, "dataset=digits_clutter", "dataset.difficulty=0", "encoding.num_steps=2"]) == 0
     said = capsys.readouterr().out
     assert "evaluated on digits_clutter" in said and "energy " in said
-    assert cli.main(["eval", run, "neuron=if"]) == 2
+    assert main.main(["eval", run, "neuron=if"]) == 2
     assert f"neuron=if would change the network of run {run}; eval takes dataset=" in capsys.readouterr().err
-    assert cli.main(["eval", run, "dataset=digits_dvs", "encoding=frames"]) == 2
+    assert main.main(["eval", run, "dataset=digits_dvs", "encoding=frames"]) == 2
     assert "does not fit dataset=digits_dvs: stem.conv.weight would be (4, 2, 3, 3) and is (4, 1, 3, 3)" in (
         capsys.readouterr().err
     )
@@ -98,12 +99,12 @@ def test_parameters_that_depend_on_the_number_of_steps_are_not_blamed_on_the_dat
     write_weights(train.build_task(config, data).network, folder.weights)
     folder.finish(Result(config.run_id, "done", config.to_plain(), {"val/acc": 0.1, "val/loss": 2.3, "params": 1.0}, 1.0, 1.0,
                          "2026-01-01T00:00:00+00:00", 0, data.dataset.fingerprint))  # fmt: skip
-    assert cli.main(["eval", config.run_id, "encoding.num_steps=8"]) == 2
+    assert main.main(["eval", config.run_id, "encoding.num_steps=8"]) == 2
     assert capsys.readouterr().err == (
         f"snn-exp: {part} of run {config.run_id} was trained for 4 steps and its parameters depend on their number, so it "
         f"cannot be evaluated with encoding.num_steps=8; type encoding.num_steps=4\n"
     )
-    assert cli.main(["eval", config.run_id, "encoding.num_steps=4", "dataset=digits_clutter"]) == 0
+    assert main.main(["eval", config.run_id, "encoding.num_steps=4", "dataset=digits_clutter"]) == 0
 
 
 def cut_short(path: Path) -> None:
@@ -153,14 +154,14 @@ def test_weights_that_are_missing_cut_or_of_another_network_are_one_sentence_in_
             ("eval", run), ("eval", run, "encoding.num_steps=2"), ("fold", run), ("verify", run),
             ("export", run, "--format", "safetensors"), ("train", *TINY, f"teacher={run}", "optim.lr=0.1"),
         ):  # fmt: skip
-            assert cli.main(command) == 2, command
+            assert main.main(command) == 2, command
             error = capsys.readouterr().err
             assert expected in error and error.count("\n") == 1, command
         with pytest.raises(UserError) as refusal:
             snn_exp.load(run)
         assert expected in str(refusal.value)
         (folder.path / "result.json").write_text(json.dumps(untested))
-        assert cli.main(["train", *TINY]) == 2, "a test that comes later"
+        assert main.main(["train", *TINY]) == 2, "a test that comes later"
         assert expected in capsys.readouterr().err
     finally:
         folder.weights.unlink(missing_ok=True)
@@ -172,19 +173,19 @@ def test_a_run_trained_again_is_bitwise_equal_and_a_forged_one_is_caught(
     trained: tuple[RunFolder, ExperimentConfig], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, _ = trained
-    assert cli.main(["verify", folder.path.name]) == 0
+    assert main.main(["verify", folder.path.name]) == 0
     assert "bitwise equal" in capsys.readouterr().out
     weights, result = folder.weights.read_bytes(), (folder.path / "result.json").read_text()
     values = load_file(folder.weights)
     values["stem.conv.weight"][0, 0, 0, 0] += 1e-6
     save_file(values, folder.weights)
-    assert cli.main(["verify", folder.path.name]) == 1
+    assert main.main(["verify", folder.path.name]) == 1
     assert "different\n  the weights differ in stem.conv.weight" in capsys.readouterr().out
     folder.weights.write_bytes(weights)
     stored = json.loads(result)
     stored["metrics"]["test/acc"] = 0.99
     (folder.path / "result.json").write_text(json.dumps(stored))
-    assert cli.main(["verify", folder.path.name]) == 1
+    assert main.main(["verify", folder.path.name]) == 1
     assert "different\n  another test/acc" in capsys.readouterr().out
     (folder.path / "result.json").write_text(result)
 
@@ -194,10 +195,10 @@ def test_what_makes_two_runs_differ_is_listed(
 ) -> None:
     other = compose([*TINY, "neuron.tau=3"])
     train.run(other, echo=False)
-    assert cli.main(["diff", trained[0].path.name, other.run_id]) == 0
+    assert main.main(["diff", trained[0].path.name, other.run_id]) == 0
     said = capsys.readouterr().out
     assert "neuron.tau" in said and "test/acc" in said and "norm.momentum" not in said
-    assert cli.main(["diff", trained[0].path.name, trained[0].path.name]) == 0
+    assert main.main(["diff", trained[0].path.name, trained[0].path.name]) == 0
     assert "the two do not differ" in capsys.readouterr().out
 
 
@@ -210,16 +211,16 @@ def test_runs_are_listed_by_filters_and_removed_only_when_named_and_confirmed(
     with owning(RunFolder.of(training).path):
         RunFolder.of(training).begin(training, {})
         assert [run.name for run in stored_runs(["state=training"])] == [training.run_id]
-        assert cli.main(["runs", "clean", "seed=8", "--yes"]) == 1
+        assert main.main(["runs", "clean", "seed=8", "--yes"]) == 1
         assert "is being trained by process" in capsys.readouterr().err
     assert [run.name for run in stored_runs(["state=failed", "neuron=lif"])] == [failed.run_id]
     assert trained[0].path.name in {run.name for run in stored_runs(["neuron.tau=2.0", "seed=0"])}
-    assert cli.main(["runs", "clean"]) == 2
+    assert main.main(["runs", "clean"]) == 2
     assert "needs a filter, so that not all is removed" in capsys.readouterr().err
-    assert cli.main(["runs", "clean", "state=failed"]) == 0
+    assert main.main(["runs", "clean", "state=failed"]) == 0
     assert failed.run_id in (said := capsys.readouterr().out) and "nothing is removed yet; add --yes" in said
     assert RunFolder.of(failed).path.exists()
-    assert cli.main(["runs", "clean", "state=failed", "--yes"]) == 0
+    assert main.main(["runs", "clean", "state=failed", "--yes"]) == 0
     assert not RunFolder.of(failed).path.exists() and trained[0].path.exists()
 
 
@@ -234,5 +235,5 @@ def test_runs_are_listed_by_filters_and_removed_only_when_named_and_confirmed(
 def test_a_filter_that_cannot_be_is_one_sentence(
     trained: tuple[RunFolder, ExperimentConfig], filters: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["runs", "list", *filters]) == 2
+    assert main.main(["runs", "list", *filters]) == 2
     assert sentence in capsys.readouterr().err

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from snn_exp import report
-from snn_exp.compose import compose
-from snn_exp.config import EnergyConfig
-from snn_exp.results import Result
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import EnergyConfig
+from snn_exp.reporting.summary import comparison, energy_pj, price_list, summary, with_energy
+from snn_exp.runs.folder import Result
 
 
 def made(*overrides: str, acc: float = 0.9, status: str = "done") -> Result:
@@ -25,7 +25,7 @@ def made(*overrides: str, acc: float = 0.9, status: str = "done") -> Result:
 
 def drawn(results: list[Result], *profile: EnergyConfig) -> str:
     console = Console(width=200, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
-    console.print(report.comparison(results, *profile))
+    console.print(comparison(results, *profile))
     console.file.close()
     return console.export_text()
 
@@ -94,10 +94,10 @@ def with_counts(result: Result, split: str = "test") -> Result:
 
 def test_energy_is_counts_times_constants() -> None:
     metrics = with_counts(made()).metrics
-    assert report.energy_pj(metrics, "test", PROFILE) == pytest.approx(
+    assert energy_pj(metrics, "test", PROFILE) == pytest.approx(
         {"weights": 2 * 100 + 0.5 * 800 + 0.01 * 200, "filters": 20, "norms": 40, "neurons": 10, "memory": 0}
     )
-    assert report.energy_pj(metrics, "test", PROFILE, "_trained") == pytest.approx(
+    assert energy_pj(metrics, "test", PROFILE, "_trained") == pytest.approx(
         {"weights": 2 * 1000, "filters": 16, "norms": 40, "neurons": 10, "memory": 0}
     )
 
@@ -105,15 +105,15 @@ def test_energy_is_counts_times_constants() -> None:
 def test_memory_is_a_weight_and_an_accumulator_an_operation_and_a_state_a_multiplication() -> None:
     metrics = with_counts(made()).metrics
     aware = dataclasses.replace(PROFILE, weight_pj=7.0, state_pj=3.0)
-    found = report.energy_pj(metrics, "test", aware)
+    found = energy_pj(metrics, "test", aware)
     words = 100 + 800 + 200 / 32  # multiplications, additions, and 32 signs a word
     assert found.pop("memory") == pytest.approx(7 * words + 3 * 2 * words + 3 * 2 * (10 + 20 + 5))
-    compute = report.energy_pj(metrics, "test", PROFILE)
+    compute = energy_pj(metrics, "test", PROFILE)
     assert found == {part: pj for part, pj in compute.items() if part != "memory"}, (
         "memory is added and changes nothing"
     )
-    assert report.energy_pj(metrics, "test", aware, "_trained")["memory"] == pytest.approx(13 * 1000 + 6 * (8 + 20 + 5))
-    assert report.price_list(aware) == (
+    assert energy_pj(metrics, "test", aware, "_trained")["memory"] == pytest.approx(13 * 1000 + 6 * (8 + 20 + 5))
+    assert price_list(aware) == (
         "mine: MAC 2 pJ, AC 0.5 pJ, XNOR 10 fJ; weight read 7 pJ, accumulator or state read or written 3 pJ, 32 bits "
         "each, nothing reused"
     )
@@ -123,18 +123,18 @@ def test_the_memory_profile_prices_what_any_run_has_counted() -> None:
     profile = compose(["energy=h45_fp32_memory"]).energy
     spikes = {**with_counts(made()).metrics, "test/synops_xnor": 0.0, "test/synops_mac": 0.0}
     real = {**spikes, "test/synops_ac": 0.0, "test/synops_mac": 1000.0}
-    found = [report.energy_pj(metrics, "test", profile) for metrics in (spikes, real)]
+    found = [energy_pj(metrics, "test", profile) for metrics in (spikes, real)]
     assert [one["weights"] for one in found] == pytest.approx([900, 4600])
     # 50 pJ a weight out of 1 MiB, 5 pJ a state out of 8 KiB
     assert [one["memory"] for one in found] == pytest.approx([60 * 1000 + 10 * 35] * 2)
 
 
 def test_derived_energies_are_of_the_test_set_and_the_dense_one_multiplies_everything() -> None:
-    found = report.with_energy(with_counts(made()).metrics, PROFILE)
+    found = with_energy(with_counts(made()).metrics, PROFILE)
     assert found["test/energy_pj"] == pytest.approx(602 + 20 + 40 + 10)
     assert found["test/energy_dense_pj"] == pytest.approx(2 * 3000 + 20 + 40 + 10)
     for uncounted in (made(), with_counts(made(), "val"), made(status="diverged")):
-        assert report.with_energy(uncounted.metrics, PROFILE) == uncounted.metrics
+        assert with_energy(uncounted.metrics, PROFILE) == uncounted.metrics
 
 
 def test_the_comparison_has_operations_and_energy_where_all_runs_have_counted() -> None:
@@ -151,7 +151,7 @@ def test_the_summary_says_energy_with_its_constants_and_what_they_leave_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
-    lines = report.summary(with_counts(made(), "val"), "snn-exp train", PROFILE).splitlines()
+    lines = summary(with_counts(made(), "val"), "snn-exp train", PROFILE).splitlines()
     (energy,) = [line for line in lines if line.startswith("  energy")]
     assert energy.split(maxsplit=1)[1] == (
         "672.0 pJ a sample (weights 602.0 pJ, filters 20.0 pJ, norms 40.0 pJ, neurons 10.0 pJ), AC 1,000, MAC 135; "
@@ -159,11 +159,11 @@ def test_the_summary_says_energy_with_its_constants_and_what_they_leave_out(
     )
     (trained,) = [line for line in lines if line.startswith("  as trained")]
     assert "2.1 nJ a sample" in trained and "AC 0, MAC 1,033" in trained
-    assert "pJ" not in report.summary(made(), "snn-exp train")
+    assert "pJ" not in summary(made(), "snn-exp train")
 
 
 def test_the_summary_of_a_run_can_be_pasted_and_repeated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
     result: Any = made("neuron=lif", acc=0.9)
-    text = report.summary(result, "snn-exp train neuron=lif")
+    text = summary(result, "snn-exp train neuron=lif")
     assert "90.00 %" in text and "snn-exp train neuron=lif" in text and result.run_id in text

@@ -18,13 +18,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn_exp import results, resuming, train
-from snn_exp.cli import main
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
+from snn_exp.cli.main import main
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.ownership import Lost
-from snn_exp.results import RunFolder
+from snn_exp.runs import folder as results
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.lock import Lost
+from snn_exp.training import checkpoints, train
 from tests.disturbing import NUM_EPOCHS, TINY, came_out, undisturbed, wait_for
 
 CONFIG = compose([*TINY, "seed=0"])
@@ -272,7 +273,7 @@ def test_a_whole_checkpoint_has_no_damage(tmp_path: Path, monkeypatch: pytest.Mo
     said: list[str] = []
     task = train.build_task(SHORT, train.build_data(SHORT))
     last = folder.checkpoints / "last.ckpt"
-    assert resuming.where_to_resume(folder, task, said.append) == resuming.Resumption(last, epoch=2, batch=0)
+    assert checkpoints.where_to_resume(folder, task, said.append) == checkpoints.Resumption(last, epoch=2, batch=0)
     assert said == []
 
 
@@ -550,7 +551,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
     folder = RunFolder.of(SHORT)
     said = f"the disk of {folder.path} is full; make room and type the same command again"
     assert said in capsys.readouterr().err
-    assert folder.last_checkpoint is not None and resuming.damage(folder.last_checkpoint) is None
+    assert folder.last_checkpoint is not None and checkpoints.damage(folder.last_checkpoint) is None
     train.run(SHORT, echo=False)
     log = (folder.path / "train.log").read_text()
     assert log.count("epoch 1/3") == log.count("epoch 2/3") == 1

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 import snn_exp
-from snn_exp import cli, results, train
-from snn_exp.compose import compose
+from snn_exp.cli import main
+from snn_exp.config.compose import compose
 from snn_exp.errors import UserError
-from snn_exp.results import RunFolder, read_json, write_json
-from snn_exp.same_data import DataAtHand
+from snn_exp.runs import folder as results
+from snn_exp.runs.folder import RunFolder, read_json, write_json
+from snn_exp.runs.same_data import DataAtHand
+from snn_exp.training import train
 from tests import stored
 from tests.test_datasets import idx
 
@@ -47,7 +49,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What is said, in a line."""
     capsys.readouterr()
-    assert cli.main(arguments) == 2
+    assert main.main(arguments) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     return said
@@ -56,13 +58,13 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_a_finished_run_is_refused_in_every_command_once_its_data_have_changed(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["train", *ONE]) == 0
+    assert main.main(["train", *ONE]) == 0
     folder = RunFolder.of(compose(ONE))
     run, manifest = folder.path.name, folder.manifest()
     stored = manifest["split_fingerprint"]
     result = folder.result()
     assert result is not None and result.split_fingerprint == stored
-    assert cli.main(["fold", run]) == 0
+    assert main.main(["fold", run]) == 0
     write_mnist(data, relabelled="train")
     found = train.build_data(compose(ONE)).dataset.fingerprint
     sentence = (
@@ -80,13 +82,13 @@ def test_a_finished_run_is_refused_in_every_command_once_its_data_have_changed(
         train.run(compose(ONE), echo=False)
     student = ("train", *TINY, "trainer.max_epochs=2", f"teacher={run}")
     assert "has learned on another split, although its config is the same" in refused(capsys, *student)
-    assert cli.main(["eval", run, "dataset=digits"]) == 0, "other data by name are no mismatch"
+    assert main.main(["eval", run, "dataset=digits"]) == 0, "other data by name are no mismatch"
     assert folder.manifest() == manifest
     write_mnist(data)
-    assert cli.main(["train", *ONE]) == 0
+    assert main.main(["train", *ONE]) == 0
     assert "done before; nothing to train" in capsys.readouterr().out
     write_mnist(data, relabelled="train")
-    assert cli.main(["train", *ONE, "--rerun"]) == 0
+    assert main.main(["train", *ONE, "--rerun"]) == 0
     assert folder.manifest()["split_fingerprint"] == found
 
 
@@ -94,12 +96,12 @@ def test_a_test_set_that_has_changed_is_refused_by_who_has_read_it(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     untested = (*ONE, "trainer.test=false")
-    assert cli.main(["train", *untested]) == 0
+    assert main.main(["train", *untested]) == 0
     assert RunFolder.of(compose(ONE)).test_fingerprint() is None
     write_mnist(data, relabelled="t10k")
-    assert cli.main(["train", *untested]) == 0
+    assert main.main(["train", *untested]) == 0
     assert "done before" in capsys.readouterr().out
-    assert cli.main(["train", *ONE]) == 0, "it was not tested yet"
+    assert main.main(["train", *ONE]) == 0, "it was not tested yet"
     write_mnist(data)
     run = compose(ONE).run_id
     for command in (("train", *ONE), ("eval", run), ("verify", run)):
@@ -133,7 +135,7 @@ def test_a_killed_run_goes_on_with_its_own_data_alone(
     assert "was trained on split" in str(folder.failure()), "in a sweep it is the failure of the run"
     assert folder.manifest() == manifest and folder.last_checkpoint is not None
     write_mnist(data)
-    assert cli.main(["train", *THREE]) == 0
+    assert main.main(["train", *THREE]) == 0
     assert "resumes after epoch 1 of 3" in (folder.path / "train.log").read_text()
 
 
@@ -144,15 +146,15 @@ def test_a_run_that_was_killed_before_fingerprints_were_kept_goes_on_and_gets_on
     manifest = folder.manifest()
     fingerprint = manifest.pop("split_fingerprint")
     write_json(folder.path / "manifest.json", manifest)
-    assert cli.main(["train", *THREE]) == 0
+    assert main.main(["train", *THREE]) == 0
     assert folder.manifest()["split_fingerprint"] == fingerprint
 
 
 def test_an_old_manifest_leaves_it_to_the_result(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["train", *ONE]) == 0
+    assert main.main(["train", *ONE]) == 0
     path = RunFolder.of(compose(ONE)).path / "manifest.json"
     write_json(path, {k: v for k, v in read_json(path).items() if not k.endswith("_fingerprint")})
-    assert cli.main(["train", *ONE]) == 0
+    assert main.main(["train", *ONE]) == 0
     write_mnist(data, relabelled="train")
     assert "was trained on split" in refused(capsys, "train", *ONE)
 
@@ -160,16 +162,16 @@ def test_an_old_manifest_leaves_it_to_the_result(data: Path, capsys: pytest.Capt
 def test_a_stored_result_stands_where_the_data_are_not(
     data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["train", *ONE]) == 0
+    assert main.main(["train", *ONE]) == 0
     monkeypatch.setenv("SNN_EXP_DATA", str(data / "elsewhere"))
-    assert cli.main(["train", *ONE]) == 0
+    assert main.main(["train", *ONE]) == 0
     assert "done before; nothing to train" in capsys.readouterr().out
 
 
 def test_each_data_set_is_read_once_and_then_only_looked_at(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configs = [compose([*TINY, f"seed={seed}", f"optim.lr={lr}"]) for seed in (0, 1) for lr in (0.01, 0.02)]
     made = []
-    from snn_exp import events
+    from snn_exp.data import events
 
     make = events.make_dataset
     monkeypatch.setattr(events, "make_dataset", lambda *given: made.append(given) or make(*given))
@@ -204,11 +206,11 @@ def test_the_hash_of_the_code_covers_every_source(name: str, tmp_path: Path, mon
     package = tmp_path / "package"
     (package / "kernels").mkdir(parents=True)
     (package / name).write_text("one")
-    monkeypatch.setattr(results, "__file__", str(package / "results.py"))
+    monkeypatch.setattr(results, "__file__", str(package / "runs/folder.py"))
     one = results.code_hash.__wrapped__()
     (package / name).write_text("other")
     assert results.code_hash.__wrapped__() != one
-    found = {path.suffix for path in Path(train.__file__).parent.rglob("*") if "__pycache__" not in path.parts}
+    found = {path.suffix for path in Path(train.__file__).parents[1].rglob("*") if "__pycache__" not in path.parts}
     assert found - {""} <= {".py", ".cpp", ".h", ".html", ".json", ".yaml", ".css", ".js"}, "is it a source?"
 
 
@@ -222,7 +224,7 @@ def test_a_study_leaves_out_a_run_of_other_data_and_trains_beside_none(
         "methods: {a: [neuron=lif], b: [neuron=if]}\n"
     )
     run = stored.store("neuron=lif", "seed=0", split="f").path.name
-    assert cli.main(["study", "tiny", "--plan"]) == 0
+    assert main.main(["study", "tiny", "--plan"]) == 0
     assert capsys.readouterr().err.count(f"left out: run {run} was trained on split f and") == 1
-    assert cli.main(["study", "tiny"]) == 2
+    assert main.main(["study", "tiny"]) == 2
     assert f"snn-exp: run {run} was trained on split f and" in capsys.readouterr().err

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
-from snn_exp import cli, compose, launch, results
-from snn_exp import search as searching
-from snn_exp.config import EnergyConfig
+from snn_exp.cli import main
+from snn_exp.config import compose
+from snn_exp.config.experiment import EnergyConfig
 from snn_exp.errors import UserError
-from snn_exp.report import energy_pj
-from snn_exp.results import Result, RunFolder, output_root
+from snn_exp.reporting.summary import energy_pj
+from snn_exp.runs.folder import Result, RunFolder, now, output_root
+from snn_exp.sweeps import launch
+from snn_exp.sweeps import search as searching
 from tests.disturbing import has_a_checkpoint_and_goes_on, hold, wait_for
 from tests.test_readme import COMMANDS
 
@@ -80,7 +82,7 @@ def states(search: searching.Search) -> list[str]:
 def test_what_a_search_cannot_be_asked_for_is_said_before_anything_starts(
     arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], output: Path
 ) -> None:
-    assert cli.main(["search", "neuron=lif,plif", *arguments]) == 2
+    assert main.main(["search", "neuron=lif,plif", *arguments]) == 2
     assert capsys.readouterr().err == f"snn-exp: {sentence}\n"
     assert not output.exists()
 
@@ -98,7 +100,7 @@ def test_without_its_package_a_search_says_what_to_type(capsys: pytest.CaptureFi
         "'snn-exp[search]'"
     )
     for command in (["search", "neuron=lif,plif"], ["train", "-m", "hydra/sweeper=optuna", "neuron=lif,plif"]):
-        assert cli.main(command) == 2
+        assert main.main(command) == 2
         assert capsys.readouterr().err == f"snn-exp: {sentence}\n"
     assert not output.exists()
 
@@ -114,7 +116,7 @@ def test_the_space_of_an_experiment_is_searched_and_what_is_typed_overrules_it(t
 
 
 def result(status: str, **metrics: float) -> Result:
-    return Result("0" * 10, status, {}, metrics, 1.0, 1.0, results.now(), 0, "split")
+    return Result("0" * 10, status, {}, metrics, 1.0, 1.0, now(), 0, "split")
 
 
 def test_objectives_are_read_from_validation_and_a_diverged_run_has_the_worst() -> None:
@@ -168,7 +170,7 @@ def test_a_search_is_found_again_by_what_decides_it() -> None:
 
 @pytest.mark.search
 def test_train_hands_a_search_on(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["train", "-m", "hydra/sweeper=optuna", "neuron=lif,plif"]) == 2
+    assert main.main(["train", "-m", "hydra/sweeper=optuna", "neuron=lif,plif"]) == 2
     assert "hydra/sweeper=optuna names its runs one after the other" in capsys.readouterr().err
 
 
@@ -192,7 +194,7 @@ def test_refused_diverged_and_crashed_trials_end_no_search(
         return None
 
     monkeypatch.setattr(launch, "finish", crash)
-    assert cli.main(["search", *arguments, "hydra.sweeper.n_trials=4"]) == 1
+    assert main.main(["search", *arguments, "hydra.sweeper.n_trials=4"]) == 1
     said, warned = capfd.readouterr()
     assert states(asked) == ["COMPLETE", "COMPLETE", "COMPLETE", "FAIL"]
     assert [trial.values for trial in asked.study().trials[:2]] == [[0.0], [0.0]]
@@ -215,7 +217,7 @@ def killed(output: Path) -> Iterator[tuple[list[str], RunFolder]]:
     command = ["search", *SMALL, "network.width=4", "neuron=s2nn", f"trainer.max_epochs={NUM_EPOCHS}", RATES,
                "hydra.sweeper.sampler.seed=7", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1"]  # fmt: skip
     with Path(os.devnull).open("w") as nowhere:
-        search = subprocess.Popen([sys.executable, "-m", "snn_exp.cli", *command], stdout=nowhere, stderr=nowhere)
+        search = subprocess.Popen([sys.executable, "-m", "snn_exp", *command], stdout=nowhere, stderr=nowhere)
     try:
         wait_for(lambda: any(map(has_a_checkpoint_and_goes_on, map(RunFolder, (output / "runs").glob("*")))), 180)
         (folder,) = map(RunFolder, (output / "runs").glob("*"))
@@ -234,7 +236,7 @@ def test_a_killed_search_goes_on_up_to_its_number_of_trials(
     (search,) = (output / "searches").iterdir()
     asked, _ = searching.read(command[1:])
     assert search.name == asked.id and states(asked) == ["RUNNING"]
-    assert cli.main(command) == 0
+    assert main.main(command) == 0
     assert f"search {asked.id}: 2 trials, 0 done before" in capfd.readouterr().out
     assert states(asked) == ["FAIL", "COMPLETE", "COMPLETE"]
     first, again, other = asked.study().trials
@@ -244,7 +246,7 @@ def test_a_killed_search_goes_on_up_to_its_number_of_trials(
     ended = {path: path.stat().st_mtime_ns for path in output.glob("runs/*/result.json")}
     assert len(ended) == 2
 
-    assert cli.main(command) == 0
+    assert main.main(command) == 0
     assert f"search {asked.id}: 2 trials, 2 done before" in capfd.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in output.glob("runs/*/result.json")} == ended
 
@@ -256,7 +258,7 @@ def test_accuracy_against_energy_gives_a_front_with_a_command_for_each_of_it(
     arguments = [*SMALL, "network.width=2,4", "neuron=s2nn", "trainer.max_epochs=1", RATES, "hydra/launcher=joblib",
                  "hydra.launcher.n_jobs=2"]  # fmt: skip
     objectives = "val/acc,val/energy_pj"
-    assert cli.main(["search", *arguments, "--objective", objectives, "hydra.sweeper.n_trials=4"]) == 0
+    assert main.main(["search", *arguments, "--objective", objectives, "hydra.sweeper.n_trials=4"]) == 0
     said = capfd.readouterr().out
     asked, _ = searching.read(arguments, objectives)
     assert states(asked) == ["COMPLETE"] * 4
@@ -273,7 +275,7 @@ def test_accuracy_against_energy_gives_a_front_with_a_command_for_each_of_it(
 def test_two_processes_do_not_go_on_with_one_search(capsys: pytest.CaptureFixture[str]) -> None:
     asked, _ = searching.read([*TINY, RATES])
     with searching.owning(asked.folder):
-        assert cli.main(["search", *TINY, RATES]) == 2
+        assert main.main(["search", *TINY, RATES]) == 2
     assert f"snn-exp: search {asked.id} is under way: " in capsys.readouterr().err
 
 

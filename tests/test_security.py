@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from snn_exp import cli, compose, launch, train
-from snn_exp.config import ExperimentConfig
+from snn_exp.cli import main
+from snn_exp.config import compose
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.sweeps import launch
+from snn_exp.training import train
 
 WORD = "_tar" + "get_"  # a test of the package looks for it in files
 TINY = ["network.width=4", "logger=none", "neuron=s2nn", "trainer.max_epochs=1", "optim.batch_size=128"]
@@ -55,7 +58,7 @@ def write(folder: Path, content: Any, place: str = "experiment/x.yaml", header: 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The sentence that refuses a command line, within 5 s."""
     began = time.process_time()
-    assert cli.main(list(arguments)) == 2
+    assert main.main(list(arguments)) == 2
     assert time.process_time() - began < 5
     error = capsys.readouterr().err
     assert error.startswith("snn-exp: ") and len(error.splitlines()) == 1 and "Traceback" not in error
@@ -121,7 +124,7 @@ def test_a_method_of_a_sweep_calls_nothing_either(
     sent: Path, canary: Path, capsys: pytest.CaptureFixture[str], output: Path
 ) -> None:
     write(sent, {"hydra": PLACES["callbacks"](calls(canary)["popen"])}, "method/x.yaml")
-    assert cli.main(["train", "-m", "--config-dir", str(sent), "method=x,lif_bn", *TINY]) == 2
+    assert main.main(["train", "-m", "--config-dir", str(sent), "method=x,lif_bn", *TINY]) == 2
     assert "refused method=x" in capsys.readouterr().err and not output.exists()
 
 
@@ -252,7 +255,7 @@ def test_what_is_plain_may_be_set_by_a_file_and_comes_through(
     )
     asked: list[list[str]] = []
     monkeypatch.setattr(launch, "run_hydra", lambda arguments, job: asked.append(list(arguments)))
-    cli.main(["train", "--config-dir", str(sent), "experiment=x", "hydra.launcher.verbose=2", *TINY])
+    main.main(["train", "--config-dir", str(sent), "experiment=x", "hydra.launcher.verbose=2", *TINY])
     (arguments,) = asked
     assert {"hydra/launcher=joblib", "++hydra.launcher.n_jobs=3", "++hydra.launcher.verbose=2"} <= set(arguments)
     assert not any("experiment" in argument or "config-dir" in argument for argument in arguments)
@@ -270,7 +273,7 @@ def test_a_file_that_changes_after_it_was_checked_is_not_read_again(
         return found
 
     monkeypatch.setattr(launch, "ready_launcher", change)
-    assert cli.main(["train", "--config-dir", str(sent), "experiment=x", "seed=0", *TINY]) == 1
+    assert main.main(["train", "--config-dir", str(sent), "experiment=x", "seed=0", *TINY]) == 1
     assert (output / "hydra").is_dir()
 
 
@@ -368,7 +371,7 @@ def test_an_interpolation_may_name_a_key_or_an_environment_variable(
             compose.compose(["experiment=x"], [str(sent)])
 
 
-PACKAGE = Path(cli.__file__).parent
+PACKAGE = Path(main.__file__).parents[1]
 MODULES_THAT_UNPICKLE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 CALLED_NEVER = {
     "eval", "compile", "__import__", "os.system", "os.popen", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all",
@@ -378,9 +381,9 @@ EXPECTED = {  # what looks dangerous, and why it is not
     "allocator.py: ctypes.CDLL": "the C library of this very process",
     "kernels/passes.py: exec": "the source is made of forms.KERNELS, which are ours",
     "kernels/passes.py: compile": "the same",
-    "menu.py: importlib.import_module": "of a module that menu.REGISTRIES names",
+    "config/schemas.py: importlib.import_module": "of a module that menu.REGISTRIES names",
     "kernels/build.py: ctypes.CDLL": "a library that was compiled here, in the user's own cache and not in outputs/",
-    "files_read.py: yaml.load": "with a subclass of the safe loader",
+    "files.py: yaml.load": "with a subclass of the safe loader",
 }
 
 
@@ -430,7 +433,7 @@ def test_such_a_call_is_found(source: str) -> None:
 def test_a_stored_array_of_objects_is_not_unpickled(tmp_path: Path, canary: Path) -> None:
     import numpy as np
 
-    from snn_exp.camera import cached
+    from snn_exp.data.event_camera import cached
 
     made = {"x": np.arange(3)}
     cached(tmp_path, "events", {"a": 1}, lambda: made)
@@ -454,7 +457,7 @@ def test_a_checkpoint_with_a_payload_is_not_unpickled(
 ) -> None:
     import torch
 
-    from snn_exp.results import RunFolder
+    from snn_exp.runs.folder import RunFolder
 
     monkeypatch.undo()
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
@@ -464,7 +467,7 @@ def test_a_checkpoint_with_a_payload_is_not_unpickled(
     for name in ("last.ckpt", "latest.ckpt"):
         torch.save({"state_dict": Payload(canary), "epoch": 0, "global_step": 1}, folder.checkpoints / name)
     try:
-        assert cli.main(["train", *command]) in (0, 1, 2)
+        assert main.main(["train", *command]) in (0, 1, 2)
     except Exception as error:  # what is said of it: tests/test_resuming.py
         assert "weights_only" in str(error) or "pickle" in str(error).lower()
     assert not canary.exists()
@@ -476,5 +479,5 @@ def test_an_option_that_sets_nothing_of_its_own_group_is_a_sentence(
     write(sent, {"energy": {"name": "x"}}, "neuron/x.yaml")
     command = ["train", "--config-dir", str(sent), "-m", "norm=bn,none", "network.width=4", "logger=none"]
     assert "no config file says what neuron is" in refusal(capsys, *command, "neuron=x")
-    assert cli.main([*command, "neuron=x,lif"]) == 2
+    assert main.main([*command, "neuron=x,lif"]) == 2
     assert "refused norm=bn network.width=4 logger=none neuron=x: no config file says" in capsys.readouterr().err

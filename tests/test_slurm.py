@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from snn_exp import cli, compose
-from snn_exp.results import RunFolder
+from snn_exp.cli import main
+from snn_exp.config import compose
+from snn_exp.runs.folder import RunFolder
 from tests import slurm
 from tests.disturbing import TINY, came_out, hold, hold_until_it_is_gone, num_first_epochs, send, undisturbed
 from tests.test_readme import COMMANDS
@@ -39,7 +40,7 @@ def test_what_slurm_kills_puts_back_or_lets_run_out_of_time_ends_as_if_undisturb
     environment = {**cluster, "SNN_EXP_OUTPUT": str(tmp_path / "disturbed")}
     with (tmp_path / "said").open("w") as said, (tmp_path / "warned").open("w") as warned:
         sweep = subprocess.Popen(
-            [sys.executable, "-m", "snn_exp.cli", *COMMAND], env=environment, stdout=said, stderr=warned
+            [sys.executable, "-m", "snn_exp", *COMMAND], env=environment, stdout=said, stderr=warned
         )
     try:
         hold(killed)
@@ -64,7 +65,7 @@ def test_what_slurm_kills_puts_back_or_lets_run_out_of_time_ends_as_if_undisturb
     for name, value in cluster.items():
         monkeypatch.setenv(name, value)
     capsys.readouterr()
-    assert cli.main(COMMAND) == 0
+    assert main.main(COMMAND) == 0
     assert "4 runs: 3 done before, 1 to train" in capsys.readouterr().out
     assert [num_first_epochs(folder) for folder in folders[:3]] == [1, 1, 1], "they went on from their checkpoints"
     assert [came_out(config) for config in configs] == [
@@ -78,7 +79,7 @@ def test_what_slurm_refuses_is_said_in_its_words(
     for name, value in {**cluster, "SNN_EXP_OUTPUT": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     elsewhere = [word.replace("partition=low", "partition=nowhere") for word in COMMAND]
-    assert cli.main(elsewhere) == 1
+    assert main.main(elsewhere) == 1
     text = capsys.readouterr().err
     assert "the launcher submitit_slurm gave up: " in text and "invalid partition specified: nowhere" in text
     assert text.count("it was not started") == 4

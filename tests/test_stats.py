@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_exp.stats import equivalence_p, holm, paired_difference, paired_ratio
+from snn_exp.reporting.stats import equivalence_p, holm, paired_difference, paired_ratio
 
 
 def test_the_interval_is_students_t_over_the_shared_seeds():

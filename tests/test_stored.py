@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from snn_exp import cli, config, launch, results, runs
-from snn_exp import stored as schemas
-from snn_exp.compose import compose
-from snn_exp.files_read import Unreadable
-from snn_exp.results import DamagedRun, RunFolder
+from snn_exp.cli import main
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import GROUPS, KEYS, resolve
+from snn_exp.files import Unreadable
+from snn_exp.runs import stored as schemas
+from snn_exp.runs.folder import DamagedRun, RunFolder, write_json
+from snn_exp.runs.store import stored_runs
+from snn_exp.sweeps import launch
 from tests import stored
 
 Tampering = Callable[[Path], Any]
@@ -276,7 +279,7 @@ def named(err: str, ids: dict[str, str]) -> dict[str, str]:
 def test_each_damaged_run_is_named_once_with_its_reason_and_the_others_are_read(
     command: list[str], tampered: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(command) == 0
+    assert main.main(command) == 0
     said = capsys.readouterr()
     found = named(said.err, tampered[1])
     assert set(found) == set(TAMPERED)
@@ -312,7 +315,7 @@ def test_another_runs_folder_stops_no_command(
             "question: q\nseeds: [0, 1, 2]\nbudget_core_hours: 1\nbase: [logger=none]\nmethods: {a: [neuron=lif], b: [neuron=if]}\n"
         )
     os.mkfifo(tmp_path / "other" / "results.jsonl")
-    assert cli.main(command) == (2 if command[0] == "plan" else 0)
+    assert main.main(command) == (2 if command[0] == "plan" else 0)
     said = capsys.readouterr()
     found = named(said.err, tampered[1])
     if command[0] == "study":
@@ -331,7 +334,7 @@ def test_the_damaged_run_itself_is_refused_in_a_sentence_that_says_what_to_type(
     name: str, tampered: tuple[Path, dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, seed = tampered[1][name], list(TAMPERED).index(name) + 1
-    assert cli.main(["train", "neuron=lif", "logger=none", f"seed={seed}"]) == 2
+    assert main.main(["train", "neuron=lif", "logger=none", f"seed={seed}"]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"snn-exp: run {run} ") and said.count("\n") == 1
     assert "--rerun" in said and TAMPERED[name][1] in said
@@ -339,7 +342,7 @@ def test_the_damaged_run_itself_is_refused_in_a_sentence_that_says_what_to_type(
                     ["diff", run, run]):  # fmt: skip
         if command[0] == "diff" and not TAMPERED[name][1].startswith(("result.json", "it", "its")):
             continue  # it needs the result alone
-        assert cli.main(command) == 2, command
+        assert main.main(command) == 2, command
         said = capsys.readouterr().err
         assert said.startswith("snn-exp: ") and said.count("\n") == 1 and run in said, command
 
@@ -389,7 +392,7 @@ def test_clean_removes_what_is_damaged_never_follows_a_link_and_goes_on_after_a_
         remove(path, missing_ok=missing_ok)
 
     monkeypatch.setattr(Path, "unlink", unlink)
-    assert cli.main(["runs", "clean", "state=damaged", "--yes"]) == 1
+    assert main.main(["runs", "clean", "state=damaged", "--yes"]) == 1
     said = capsys.readouterr()
     assert f"snn-exp: {stuck} cannot be removed (Permission denied)\n" in said.err
     assert f"1 in {stuck.parent} are no runs and are left alone: notes" in said.err
@@ -411,7 +414,7 @@ def test_folders_deep_in_each_other_are_removed(
         Path("d", "file").touch()
         os.chdir("d")
     os.chdir(tmp_path)
-    assert cli.main(["runs", "clean", "state=damaged", "--yes"]) == 0
+    assert main.main(["runs", "clean", "state=damaged", "--yes"]) == 0
     assert not folder.path.exists()
 
 
@@ -428,7 +431,7 @@ def test_a_folder_that_may_not_be_read_is_one_of_them(
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert {run.name: run.state for run in runs.stored_runs()} == {folder.path.name: "damaged", other.path.name: "done"}
+    assert {run.name: run.state for run in stored_runs()} == {folder.path.name: "damaged", other.path.name: "done"}
     assert "its folder cannot be read (Permission denied)" in capsys.readouterr().err
 
 
@@ -444,7 +447,7 @@ def test_each_file_of_a_run_comes_back_as_it_was_written(
     folder.begin(made, {"cores": 2, "gpu": None})
     manifest = folder.manifest()
     assert manifest == json.loads((folder.path / "manifest.json").read_text())
-    assert config.resolve(manifest["config"]) == made
+    assert resolve(manifest["config"]) == made
     folder.fail("it broke", "trace\n")
     assert folder.contents().failure == "it broke"
     result = stored.store("seed=1").result()
@@ -457,16 +460,16 @@ def test_each_file_of_a_run_comes_back_as_it_was_written(
     again = folder.result()
     assert again is not None and repr(again) == repr(finished)
     handed = {f"run_{made.run_id}": made.to_plain()}
-    results.write_json(tmp_path / "runs.json", handed)
+    write_json(tmp_path / "runs.json", handed)
     assert schemas.read_handed_over(tmp_path / "runs.json") == handed
 
 
 def test_the_schema_of_a_config_names_every_group() -> None:
-    assert set(schemas.Config.model_fields) == {*config.GROUPS, *config.KEYS}
+    assert set(schemas.Config.model_fields) == {*GROUPS, *KEYS}
 
 
 def test_a_sweeps_hand_over_that_is_none_is_refused(tmp_path: Path) -> None:
-    results.write_json(tmp_path / "runs.json", {"run_0123456789": {"neuron": {}}})
+    write_json(tmp_path / "runs.json", {"run_0123456789": {"neuron": {}}})
     with pytest.raises(Unreadable, match=r"is not the runs of a sweep \(run_0123456789\.dataset: is missing\)"):
         schemas.read_handed_over(tmp_path / "runs.json")
 

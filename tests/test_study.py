@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from snn_exp import campaign, cli, study_report, train
-from snn_exp.campaign import StudyRun
-from snn_exp.config import ExperimentConfig
+from snn_exp.cli import main
+from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.ledger import Ledger, Row
-from snn_exp.results import Result
-from snn_exp.study import Study, load, names, studies_root
+from snn_exp.runs.folder import Result
+from snn_exp.studies import readme, runner
+from snn_exp.studies.results import Ledger, Row
+from snn_exp.studies.runner import StudyRun
+from snn_exp.studies.spec import Study, load, names, studies_root
+from snn_exp.training import train
 
 TINY: dict[str, Any] = {
     "question": "Does batch norm help a tiny network?",
@@ -147,9 +149,9 @@ def test_a_file_that_holds_no_study_is_one_sentence_and_the_others_are_listed(
     good.mkdir()
     (tmp_path / "studies" / "tiny" / "study.yaml").rename(good / "study.yaml")
     (tmp_path / "studies" / "tiny" / "study.yaml").write_text(text)
-    assert cli.main(["study", "tiny", "--plan"]) == 2
+    assert main.main(["study", "tiny", "--plan"]) == 2
     assert capsys.readouterr().err.startswith(f"snn-exp: {sentence}")
-    assert cli.main(["study"]) == 0
+    assert main.main(["study"]) == 0
     said = capsys.readouterr()
     assert said.err.startswith(f"snn-exp: left out: {sentence}") and "good " in said.out
 
@@ -158,12 +160,12 @@ def test_a_study_is_a_folder_with_a_name_and_a_file(tmp_path: Path, capsys: pyte
     write(tmp_path)
     (tmp_path / "studies" / "tiny").rename(tmp_path / "studies" / "Ti ny")
     assert names() == []
-    assert cli.main(["study", "Ti ny"]) == 2
+    assert main.main(["study", "Ti ny"]) == 2
     assert "the folder Ti ny of " in capsys.readouterr().err
     write(tmp_path)
     (tmp_path / "studies" / "tiny" / "study.yaml").unlink()
     os.mkfifo(tmp_path / "studies" / "tiny" / "study.yaml")
-    assert cli.main(["study", "tiny"]) == 2
+    assert main.main(["study", "tiny"]) == 2
     assert capsys.readouterr().err == "snn-exp: tiny/study.yaml is a named pipe and no file\n"
 
 
@@ -182,10 +184,10 @@ def test_a_studys_page_is_written_into_its_folder_alone(tmp_path: Path) -> None:
     (outside / "README.md").write_text("mine")
     (study.folder / "figures").symlink_to(outside)
     with pytest.raises(UserError, match=r"figures leads out of .*, so nothing is written there; remove it"):
-        study_report.write(campaign.survey(study))
+        readme.write(runner.survey(study))
     (study.folder / "figures").unlink()
     (study.folder / "README.md").symlink_to(outside / "README.md")
-    study_report.write(campaign.survey(study))
+    readme.write(runner.survey(study))
     assert (outside / "README.md").read_text() == "mine" and not (study.folder / "README.md").is_symlink()
 
 
@@ -200,9 +202,9 @@ def test_the_studies_there_are_load(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_study_names_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path)
     assert names() == ["tiny"]
-    assert cli.main(["study", "tyni"]) == 2
+    assert main.main(["study", "tyni"]) == 2
     assert "did you mean tiny? Type snn-exp study tiny" in capsys.readouterr().err
-    assert cli.main(["study"]) == 0
+    assert main.main(["study"]) == 0
     assert "Does batch norm help a tiny network?" in capsys.readouterr().out
 
 
@@ -216,7 +218,7 @@ def test_methods_that_are_the_same_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="the methods bn and batch_norm of study tiny are the same network in setting net_d8"
     ):
-        campaign.finals(study, campaign.first_points(study, study.pairs()))
+        runner.finals(study, runner.first_points(study, study.pairs()))
 
 
 def test_what_cannot_be_built_is_refused_unless_it_is_excluded(tmp_path: Path) -> None:
@@ -224,25 +226,25 @@ def test_what_cannot_be_built_is_refused_unless_it_is_excluded(tmp_path: Path) -
     with pytest.raises(
         UserError, match=r"study tiny, net_d8/psp_of_signs: norm=psp does nothing .*or name net_d8/psp_of_signs"
     ):
-        campaign.trials(write(tmp_path, methods=methods))
+        runner.trials(write(tmp_path, methods=methods))
     study = write(tmp_path, methods=methods, exclude={"*/psp_of_signs": "nothing to normalize"})
-    assert {run.method for run in campaign.trials(study)} == {"bn", "none"}
-    page = study_report.write(campaign.survey(study)).read_text()
+    assert {run.method for run in runner.trials(study)} == {"bn", "none"}
+    page = readme.write(runner.survey(study)).read_text()
     assert "- `*/psp_of_signs`: nothing to normalize" in page
 
 
 def test_a_note_stands_on_top_of_the_page(tmp_path: Path) -> None:
-    page = study_report.write(campaign.survey(write(tmp_path, note="Only one\nwidth was run."))).read_text()
+    page = readme.write(runner.survey(write(tmp_path, note="Only one\nwidth was run."))).read_text()
     assert page.index("**Note.** Only one width was run.") < page.index("## Claims")
-    assert "**Note.**" not in study_report.write(campaign.survey(write(tmp_path))).read_text()
+    assert "**Note.**" not in readme.write(runner.survey(write(tmp_path))).read_text()
 
 
 def test_a_study_has_one_energy_profile(tmp_path: Path) -> None:
     study = write(tmp_path, methods={"bn": ["norm=bn"], "none": ["norm=none", "energy=h45_int8"]})
     with pytest.raises(UserError, match=r"^study tiny prices net_d8/bn with energy=h45_fp32 and net_d8/none with "):
-        campaign.trials(study)
+        runner.trials(study)
     study = write(tmp_path, base=[*TINY["base"], "energy=h45_int8"])
-    assert campaign.survey(study).profile.name == "h45_int8"
+    assert runner.survey(study).profile.name == "h45_int8"
 
 
 # --- which runs -----------------------------------------------------------------------------------
@@ -250,11 +252,11 @@ def test_a_study_has_one_energy_profile(tmp_path: Path) -> None:
 
 def test_every_method_has_the_same_trials_and_none_of_them_reads_the_test_set(tmp_path: Path) -> None:
     study = write(tmp_path)
-    tried = campaign.trials(study)
+    tried = runner.trials(study)
     tried_by = {m: [(r.point, r.config.seed) for r in tried if r.method == m] for m in study.methods}
     assert tried_by["bn"] == tried_by["none"] == [(("optim.lr=0.01",), 100), (("optim.lr=0.001",), 100)]
     assert all(run.setting == "net_d8" and not run.config.trainer.test for run in tried)
-    answering = campaign.finals(study, campaign.first_points(study, study.pairs()))
+    answering = runner.finals(study, runner.first_points(study, study.pairs()))
     assert len(answering) == 2 * 2 * 2 and all(run.config.trainer.test for run in answering)
     assert not {r.config.run_id for r in tried} & {r.config.run_id for r in answering}
 
@@ -262,7 +264,7 @@ def test_every_method_has_the_same_trials_and_none_of_them_reads_the_test_set(tm
 def test_a_cell_may_have_more_seeds_than_the_others(tmp_path: Path) -> None:
     study = write(tmp_path, more_seeds={"net_d8/bn": [2, 3]})
     seeds: dict[tuple[str, str], list[int]] = {}
-    for run in campaign.finals(study, campaign.first_points(study, study.pairs())):
+    for run in runner.finals(study, runner.first_points(study, study.pairs())):
         seeds.setdefault(run.key, []).append(run.config.seed)
     assert seeds.pop(("net_d8", "bn")) == [0, 1, 2, 3]
     assert set(map(tuple, seeds.values())) == {(0, 1)}
@@ -270,25 +272,25 @@ def test_a_cell_may_have_more_seeds_than_the_others(tmp_path: Path) -> None:
 
 def test_a_method_keeps_its_best_point_ties_go_to_the_loss_and_divergence_ranks_last(tmp_path: Path) -> None:
     study = write(tmp_path)
-    tried = campaign.trials(study)
+    tried = runner.trials(study)
 
     def kept(*outcomes: tuple[Any, ...]) -> str:
         bn = [run for run in tried if run.method == "bn"]
         rows = {run.config.run_id: row_of(run, *outcome) for run, outcome in zip(bn, outcomes, strict=True)}
-        return campaign.choose(study, tried, rows)["net_d14", "bn"][0]
+        return runner.choose(study, tried, rows)["net_d14", "bn"][0]
 
     assert kept((0.9, 0.1), (0.8, 0.1)) == "optim.lr=0.01"
     assert kept((0.8, 0.1), (0.9, 0.1)) == "optim.lr=0.001"
     assert kept((0.9, 0.3), (0.9, 0.2)) == "optim.lr=0.001"
     assert kept((0.9, 0.1, "diverged"), (0.1, 0.1)) == "optim.lr=0.001"
-    assert ("net_d8", "none") not in campaign.choose(study, tried, {}), "nothing is kept before the trials have ended"
+    assert ("net_d8", "none") not in runner.choose(study, tried, {}), "nothing is kept before the trials have ended"
 
 
 def test_a_study_over_its_budget_is_refused_and_says_what_to_drop(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path, budget_core_hours=0.0001)
-    assert cli.main(["study", "tiny", "--plan"]) == 2
+    assert main.main(["study", "tiny", "--plan"]) == 2
     said = capsys.readouterr()
     assert "net_d8" in said.out and "core hours" in said.out
     assert "and its budget_core_hours is 0.0001; drop the setting net_d8 (0.0" in said.err
@@ -320,9 +322,9 @@ def test_a_study_whose_teachers_are_not_there_trains_nothing_of_their_students(t
     with pytest.raises(
         UserError, match=r"^study tiny, net_d8/taught: teacher=[0-9a-f]{10} is no run of .*train it first$"
     ):
-        campaign.advance(study, lambda configs, keep: pytest.fail("it was launched"))
+        runner.advance(study, lambda configs, keep: pytest.fail("it was launched"))
     launched: list[ExperimentConfig] = []
-    campaign.advance(study, lambda configs, keep: launched.extend(configs) or [], only="*/bn")
+    runner.advance(study, lambda configs, keep: launched.extend(configs) or [], only="*/bn")
     assert launched and all(config.teacher is None for config in launched)
 
 
@@ -331,14 +333,14 @@ def test_a_study_goes_on_where_it_was_stopped_and_its_rows_outlive_the_runs(
 ) -> None:
     study = write(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        campaign.advance(study, in_process(stop_after=5))
+        runner.advance(study, in_process(stop_after=5))
     rows = Ledger(study.folder / "results.jsonl").rows
     assert len(rows) == 5 and sum("test/acc" in row.result.metrics for row in rows.values()) == 1
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "another machine"))
-    progress, failures = campaign.advance(study, in_process())
+    progress, failures = runner.advance(study, in_process())
     assert not failures and not progress.todo() and len(progress.rows()) == 12
     assert len(list((tmp_path / "another machine" / "runs").iterdir())) == 7, "what the file holds is not done again"
-    assert cli.main(["report", "tiny"]) == 0
+    assert main.main(["report", "tiny"]) == 0
     page = (study.folder / "README.md").read_text()
     assert "BN helps." in page and "### net_d14" in page and "2 trials a method and seed (seed 100)" in page
     assert (study.folder / "figures" / "layers_net_d8.png").stat().st_size > 10_000
@@ -355,23 +357,23 @@ def test_a_study_goes_on_where_it_was_stopped_and_its_rows_outlive_the_runs(
 
 def test_what_another_study_has_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = write(tmp_path, settings=None, tuning=None, seeds=[0])
-    campaign.advance(study, in_process())
+    runner.advance(study, in_process())
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "elsewhere"))
     twin = tmp_path / "studies" / "twin"
     twin.mkdir()
     (twin / "study.yaml").write_text((study.folder / "study.yaml").read_text())
-    assert campaign.survey(load("twin")).todo() == []
+    assert runner.survey(load("twin")).todo() == []
 
 
 def test_a_stored_run_that_is_done_again_and_differs_is_named(tmp_path: Path) -> None:
     study = write(tmp_path, settings={"net_d8": {"overrides": ["depth=d8"]}}, tuning=None, seeds=[0])
-    progress, _ = campaign.advance(study, in_process())
-    assert campaign.contradictions(progress) == []
+    progress, _ = runner.advance(study, in_process())
+    assert runner.contradictions(progress) == []
     path = progress.ledger.path
     path.write_text(
         path.read_text().replace('"finished_at":"2', '"finished_at":"1').replace('"test/acc":0.', '"test/acc":0.0', 1)
     )
-    (said,) = campaign.contradictions(campaign.survey(study))
+    (said,) = runner.contradictions(runner.survey(study))
     assert "gives another test/acc on the same machine" in said
 
 
@@ -379,12 +381,12 @@ def test_the_command_trains_through_hydra_and_writes_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = write(tmp_path, settings=None, tuning=None, seeds=[0])
-    assert cli.main(["study", "tiny"]) == 0
+    assert main.main(["study", "tiny"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"main +0 done, .* core hours for bn 0 \+ 1, none 0 \+ 1", said)
     assert "not decided yet: BN helps." in said and "written: " in said
     assert len(Ledger(study.folder / "results.jsonl").rows) == 2
-    assert cli.main(["study", "tiny", "trainer.max_epochs=2", "--plan"]) == 0
+    assert main.main(["study", "tiny", "trainer.max_epochs=2", "--plan"]) == 0
     assert "for bn 0 + 1, none 0 + 1" in capsys.readouterr().out, "another number of epochs is another study"
 
 
@@ -394,25 +396,25 @@ def test_verify_does_a_stored_run_again_and_warns_where_its_row_was_tampered_wit
     study = write(
         tmp_path, settings=None, tuning=None, seeds=[0], methods={"bn": ["norm=bn"]}, reference=None, claims=None
     )
-    assert cli.main(["study", "tiny"]) == 0
+    assert main.main(["study", "tiny"]) == 0
     capsys.readouterr()
-    assert cli.main(["study", "tiny", "--verify", "1"]) == 0
+    assert main.main(["study", "tiny", "--verify", "1"]) == 0
     assert "warning" not in capsys.readouterr().err
     rows = study.folder / "results.jsonl"
     rows.write_text(rows.read_text().replace('"test/acc":0.', '"test/acc":0.0', 1))
-    assert cli.main(["study", "tiny", "--verify", "1"]) == 0
+    assert main.main(["study", "tiny", "--verify", "1"]) == 0
     assert "gives another test/acc on the same machine" in capsys.readouterr().err
 
 
 def test_the_page_says_what_its_statements_are_about(tmp_path: Path) -> None:
     study = write(tmp_path, methods={"bn": ["norm=bn"], "none": ["norm=none"], "lif": ["neuron=lif", "norm=bn"]})
-    progress = campaign.survey(study)
-    assert "## What was run" not in study_report.write(progress).read_text(), "nothing was"
+    progress = runner.survey(study)
+    assert "## What was run" not in readme.write(progress).read_text(), "nothing was"
     for run in progress.trials:
         progress.ledger.add(row_of(run, 0.9))
-    for run in campaign.survey(study).finals:
+    for run in runner.survey(study).finals:
         progress.ledger.add(row_of(run, 0.9 + run.config.seed / 100))
-    page = study_report.write(campaign.survey(study)).read_text()
+    page = readme.write(runner.survey(study)).read_text()
     assert "- norm=bn (eps=1e-05, momentum=0.1); norm=none\n" in page
     assert re.search(r"- surrogate=s2nn \(.*peak=.*\) with neuron=s2nn; surrogate=atan \(.*\) with neuron=lif\n", page)
     assert "- trainer.max_epochs=1, trainer.precision=32-true\n" in page

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from snn_exp.surrogates import SURROGATES
+from snn_exp.nn.surrogates import SURROGATES
 
 X = torch.linspace(-3.01, 3, 601, dtype=torch.float64)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from snn_exp.errors import UserError
-from snn_exp.synapses import AlphaSynapse, ExponentialSynapse, IdentitySynapse
+from snn_exp.nn.synapses import AlphaSynapse, ExponentialSynapse, IdentitySynapse
 
 
 def spikes(num_steps: int = 40) -> Tensor:

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from snn_exp import cli, train
-from snn_exp.compose import compose, overrides_of, read_command
-from snn_exp.config import ExperimentConfig
+from snn_exp.cli import main
+from snn_exp.config.compose import compose, overrides_of, read_command
+from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.results import Result, RunFolder, teacher_of
-from snn_exp.task import distance
+from snn_exp.runs.folder import Result, RunFolder, teacher_of
+from snn_exp.training import train
+from snn_exp.training.task import distance
 
 TINY = ("network.width=4", "logger=none", "trainer.max_epochs=1", "optim.batch_size=128", "residual=bireal")
 RELU = "neuron=relu network.width=4 trainer.max_epochs=1 optim.batch_size=128 residual=bireal"
@@ -70,27 +71,27 @@ def test_who_may_not_teach_is_refused_before_anything_is_trained(
     assert teacher_of(student(f"teacher={teacher.run_id}")) == folder
     assert teacher_of(student()) is None
     named = f"teacher={teacher.run_id}"
-    assert cli.main(["train", *TINY, "neuron=s2nn", named, "dataset=digits_200"]) == 2
+    assert main.main(["train", *TINY, "neuron=s2nn", named, "dataset=digits_200"]) == 2
     assert "has learned on other data: dataset.name is digits there and digits_200 here" in capsys.readouterr().err
-    assert cli.main(["train", *TINY, "neuron=s2nn", named, "dataset.split_seed=1"]) == 2
+    assert main.main(["train", *TINY, "neuron=s2nn", named, "dataset.split_seed=1"]) == 2
     assert "has learned on other data: dataset.split_seed is 0 there and 1 here" in capsys.readouterr().err
-    assert cli.main(["train", *TINY, "neuron=s2nn", named, "seed=1"]) == 2
+    assert main.main(["train", *TINY, "neuron=s2nn", named, "seed=1"]) == 2
     assert "has seed=0 and so another split" in capsys.readouterr().err
-    assert cli.main(["train", *TINY, "neuron=s2nn", "teacher=0123456789"]) == 2
+    assert main.main(["train", *TINY, "neuron=s2nn", "teacher=0123456789"]) == 2
     assert "teacher=0123456789 is no run of " in capsys.readouterr().err
     stored = json.loads((folder.path / "result.json").read_text())
     (folder.path / "result.json").write_text(json.dumps(stored | {"split_fingerprint": "another"}))
-    assert cli.main(["train", *TINY, "neuron=s2nn", named]) == 2
+    assert main.main(["train", *TINY, "neuron=s2nn", named]) == 2
     assert "has learned on another split, although its config is the same" in capsys.readouterr().err
     other_parts = stored["config"] | {"norm": stored["config"]["norm"] | {"momentum": 0.7}}
     (folder.path / "result.json").write_text(json.dumps(stored | {"config": other_parts}))
-    assert cli.main(["train", *TINY, "neuron=s2nn", named]) == 2
+    assert main.main(["train", *TINY, "neuron=s2nn", named]) == 2
     assert "was trained with parts that mean something else today" in capsys.readouterr().err
     (folder.path / "result.json").write_text(json.dumps(stored | {"status": "diverged"}))
-    assert cli.main(["train", *TINY, "neuron=s2nn", named]) == 2
+    assert main.main(["train", *TINY, "neuron=s2nn", named]) == 2
     assert "diverged, so it has no trained weights" in capsys.readouterr().err
     (folder.path / "result.json").unlink()
-    assert cli.main(["train", *TINY, "neuron=s2nn", named]) == 2
+    assert main.main(["train", *TINY, "neuron=s2nn", named]) == 2
     assert "is not finished" in capsys.readouterr().err
     assert [path.parent for path in (output / "runs").glob("*/manifest.json")] == [folder.path]
 

@@ -15,12 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from snn_exp import callbacks, train
-from snn_exp.cli import main
-from snn_exp.compose import compose
-from snn_exp.config import ExperimentConfig
-from snn_exp.neurons import Neuron
-from snn_exp.results import RunFolder
+from snn_exp.cli.main import main
+from snn_exp.config.compose import compose
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.nn.neurons import Neuron
+from snn_exp.runs.folder import RunFolder
+from snn_exp.training import callbacks, train
 
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128")
 
@@ -198,7 +198,7 @@ def test_a_run_killed_in_mid_training_goes_on_to_bitwise_the_same_weights(
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "killed"))
     killed = RunFolder.of(config)
     process = subprocess.Popen(
-        [sys.executable, "-m", "snn_exp.cli", "train", *overrides], stdout=subprocess.DEVNULL, env=dict(os.environ)
+        [sys.executable, "-m", "snn_exp", "train", *overrides], stdout=subprocess.DEVNULL, env=dict(os.environ)
     )
     deadline = time.monotonic() + 120
     while killed.last_checkpoint is None and time.monotonic() < deadline:

@@ -22,12 +22,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn_exp.config import TrainerConfig
+from snn_exp.config.experiment import TrainerConfig
 from snn_exp.errors import UserError
-from snn_exp.kernels import choose, forms, fused, on_gpu
-from snn_exp.kernels.fused import fire
-from snn_exp.kernels.layout import computed_in
-from snn_exp.neurons import KLIF, LIF
+from snn_exp.nn.kernels import choose, forms, fused, on_gpu
+from snn_exp.nn.kernels.fused import fire
+from snn_exp.nn.kernels.layout import computed_in
+from snn_exp.nn.neurons import KLIF, LIF
 from tests import judge
 
 triton = pytest.importorskip("triton", reason="Triton is not installed; torch brings it on Linux")
@@ -40,7 +40,7 @@ LARGE = (3, 16, 6, 8, 8)
 
 def loaded(*, interpreted: bool) -> ModuleType:
     """passes.py of its own: Triton decides when a function is defined whether it will be compiled."""
-    spec = importlib.util.find_spec("snn_exp.kernels.passes")
+    spec = importlib.util.find_spec("snn_exp.nn.kernels.passes")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with triton.knobs.runtime.scope():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from snn_exp.weights import BNNWeights, CentredWeights, StandardizedWeights, XNORWeights
+from snn_exp.nn.weights import BNNWeights, CentredWeights, StandardizedWeights, XNORWeights
 
 SHAPES = [(6, 50), (6, 4, 3, 3)]
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from snn_exp import results
-from snn_exp.config import ExperimentConfig
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError, unknown
+from snn_exp.export.fold import load_folded
 from snn_exp.export.nir_graph import PACKAGES as NIR_PACKAGES
 from snn_exp.export.nir_graph import write_nir
 from snn_exp.export.nir_steps import read_nir
@@ -21,11 +22,10 @@ from snn_exp.export.onnx_graph import PACKAGES as ONNX_PACKAGES
 from snn_exp.export.onnx_graph import read_onnx, write_onnx
 from snn_exp.export.reading import Check, Reader, check, require
 from snn_exp.export.weights import read_weights, write_weights
-from snn_exp.fold import load_folded
-from snn_exp.loading import DataModule
-from snn_exp.networks import Network
-from snn_exp.task import Classification
-from snn_exp.train import Seen, build_data, load_task
+from snn_exp.nn.networks import Network
+from snn_exp.runs.folder import RunFolder, now, whole_file, write_json
+from snn_exp.training.task import Classification
+from snn_exp.training.train import Seen, build_data, load_task
 
 FORMATS: Mapping[str, tuple[str, ...]] = {  # and what each needs besides snn_exp
     "onnx": ONNX_PACKAGES,
@@ -90,9 +90,7 @@ def require_format(export_format: str) -> None:
     require(export_format, *FORMATS[export_format])
 
 
-def export_run(
-    folder: results.RunFolder, config: ExperimentConfig, export_format: str, *, folded: bool = False
-) -> Exported:
+def export_run(folder: RunFolder, config: ExperimentConfig, export_format: str, *, folded: bool = False) -> Exported:
     """Writes a finished run's network into its folder, reads it back and compares.
 
     Args:
@@ -120,7 +118,7 @@ def export_run(
     split = "test" if "test/acc" in trained.metrics else "val"  # a run that has not read the test set does not here
     try:
         folder.exports.mkdir(exist_ok=True)
-        with results.whole_file(path) as scratch:
+        with whole_file(path) as scratch:
             exact = _exactly(network, task, data, scratch, said) if export_format == "nir" else None
             reader = _written(network, task, data, export_format, scratch, said)
             found = check(network, reader, _samples(task, data, split), torch.float32)
@@ -128,9 +126,9 @@ def export_run(
             num_bytes = scratch.stat().st_size
         result = Exported(
             trained.run_id, export_format, folded, str(path), num_bytes, _interface(task, data, reader), reader.name,
-            exact, found, split, results.now(),
+            exact, found, split, now(),
         )  # fmt: skip
-        results.write_json(path.with_name(f"{path.name}.json"), dataclasses.asdict(result))
+        write_json(path.with_name(f"{path.name}.json"), dataclasses.asdict(result))
     except OSError as error:
         raise UserError(f"the exported network cannot be written to {folder.exports} ({error.strerror})") from None
     return result
@@ -158,7 +156,7 @@ def _exactly(network: Network, task: Classification, data: DataModule, path: Pat
     return check(double, reader, _samples(task, data, "val"), torch.float64)
 
 
-def _refuse_another(folder: results.RunFolder, export_format: str, exact: Check | None, found: Check) -> None:
+def _refuse_another(folder: RunFolder, export_format: str, exact: Check | None, found: Check) -> None:
     """A RuntimeError if what was read back is another network."""
     same = found.num_flipped <= MAX_FLIPPED * found.num_samples and found.logit_error < torch.inf  # so no NaN passes
     if export_format == "safetensors":

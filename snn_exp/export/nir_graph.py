@@ -35,16 +35,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from snn_exp.dataflow import data_flow, innermost_kind, part_at
 from snn_exp.errors import UserError
+from snn_exp.export.fold import ChannelBias, Folded
 from snn_exp.export.reading import require
-from snn_exp.fold import ChannelBias, Folded
-from snn_exp.layers import TimeFolded
-from snn_exp.networks import MaxPool, MeanOverTimeAndSpace, Network
-from snn_exp.neurons import IF, LIF, PLIF, S2NN, CubaLIF, IntegratingNeuron, Neuron
-from snn_exp.norms import NoNorm, Norm
-from snn_exp.stream import PoolDup
-from snn_exp.synapses import AlphaSynapse, ExponentialSynapse
+from snn_exp.nn.graph import data_flow, innermost_kind, part_at
+from snn_exp.nn.layers import TimeFolded
+from snn_exp.nn.networks import MaxPool, MeanOverTimeAndSpace, Network
+from snn_exp.nn.neurons import IF, LIF, PLIF, S2NN, CubaLIF, IntegratingNeuron, Neuron
+from snn_exp.nn.norms import NoNorm, Norm
+from snn_exp.nn.shortcuts import PoolDup
+from snn_exp.nn.synapses import AlphaSynapse, ExponentialSynapse
 
 DT = 1e-4  # seconds a step: what most who read NIR take where nothing is said
 PACKAGES = ("nir", "h5py")

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from snn_exp.encodings import Encoding, Rate
 from snn_exp.errors import UserError
 from snn_exp.export.reading import Reader, name_with_version, require
-from snn_exp.networks import Network
+from snn_exp.nn.encodings import Encoding, Rate
+from snn_exp.nn.networks import Network
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 

@@ -12,15 +12,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from snn_exp.config import resolve
+from snn_exp.config.experiment import resolve
 from snn_exp.errors import UserError
+from snn_exp.export.fold import Folded, fold
 from snn_exp.export.reading import Reader, name_with_version
-from snn_exp.files_read import Unreadable, printable, require_file
-from snn_exp.fold import Folded, fold
-from snn_exp.networks import Network
-from snn_exp.stored import ExportMetadata, export_metadata
-from snn_exp.task import Classification
-from snn_exp.train import Seen, assemble
+from snn_exp.files import Unreadable, printable, require_file
+from snn_exp.nn.networks import Network
+from snn_exp.runs.stored import ExportMetadata, export_metadata
+from snn_exp.training.task import Classification
+from snn_exp.training.train import Seen, assemble
 
 KEYS = ("run_id", "folded", "config", "seen")
 

@@ -133,7 +133,18 @@ def warm() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from snn_exp import cli, compose, figures, fold, integer, recall, study_report, train  # noqa: F401
+    from snn_exp.cli import main as cli  # noqa: F401
+    from snn_exp.config import compose
+    from snn_exp.export import (
+        fold,  # noqa: F401
+        int8,  # noqa: F401
+    )
+    from snn_exp.reporting import figures  # noqa: F401
+    from snn_exp.studies import readme  # noqa: F401
+    from snn_exp.training import (
+        train,  # noqa: F401
+        verify,  # noqa: F401
+    )
 
     compose.compose(["neuron=lif"])
 

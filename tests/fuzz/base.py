@@ -92,8 +92,8 @@ def _interrupted(box: Box) -> None:
 
 def _failed(box: Box) -> None:
     """A run that ended in an error, as `train -m` stores it."""
-    from snn_exp.compose import compose
-    from snn_exp.results import RunFolder
+    from snn_exp.config.compose import compose
+    from snn_exp.runs.folder import RunFolder
 
     before = os.environ.get("SNN_EXP_OUTPUT")
     os.environ["SNN_EXP_OUTPUT"] = str(box / "out")

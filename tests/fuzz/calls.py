@@ -113,17 +113,18 @@ PLANNED = "--- planned ---"
 
 def call(argv: Sequence[str]) -> int:
     """What the console script does; what Python's users call, with the same codes."""
-    from snn_exp import cli, interrupts
+    from snn_exp.cli import main
     from snn_exp.errors import UserError
+    from snn_exp.runs import interrupts
 
     if argv[:1] != ("python",):
         with interrupts.listening():
-            return cli.main(list(argv))
+            return main.main(list(argv))
     try:
         if argv[1].startswith("plan and "):
-            if (code := cli.main(["plan", *argv[2:]])) == 0:
+            if (code := main.main(["plan", *argv[2:]])) == 0:
                 print(PLANNED, flush=True)
-                code = cli.main([argv[1].removeprefix("plan and "), *argv[2:]])
+                code = main.main([argv[1].removeprefix("plan and "), *argv[2:]])
             return code
         FUNCTIONS[argv[1]](argv[2])
         return 0
@@ -287,8 +288,8 @@ def _redirect(box: Box, stdout: str) -> None:
 
 def _stand_in(stored: Path) -> None:
     """Training copies what a run has left, under the id and with the config of the one that is asked for."""
-    from snn_exp import train
-    from snn_exp.results import RunFolder
+    from snn_exp.runs.folder import RunFolder
+    from snn_exp.training import train
 
     def run(config: Any, *args: Any, folder: Any = None, **kwargs: Any) -> Any:
         folder = folder or RunFolder.of(config)

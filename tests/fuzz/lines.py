@@ -65,7 +65,7 @@ WORDS = (
 @functools.cache
 def groups() -> dict[str, list[str]]:
     """Group -> names of its options, as the YAML files say."""
-    from snn_exp.compose import config_dir
+    from snn_exp.config.compose import config_dir
 
     folders = sorted(path for path in config_dir().iterdir() if path.is_dir() and not path.name.startswith("_"))
     return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
@@ -74,14 +74,15 @@ def groups() -> dict[str, list[str]]:
 @functools.cache
 def keys() -> dict[str, list[tuple[str, Any]]]:
     """Group -> (key, its parameter), of all its options."""
-    from snn_exp import config, menu
+    from snn_exp.config import schemas
+    from snn_exp.config.experiment import SETTINGS
     from snn_exp.registry import parameters_of
 
     found = {
         kind: [(p.name, p) for option in options.values() for p in option.parameters]
-        for kind, options in menu.load().items()
+        for kind, options in schemas.load().items()
     }
-    found |= {group: [(p.name, p) for p in parameters_of(cls)] for group, cls in config.SETTINGS.items()}
+    found |= {group: [(p.name, p) for p in parameters_of(cls)] for group, cls in SETTINGS.items()}
     return {group: parameters for group, parameters in found.items() if parameters}
 
 
@@ -196,7 +197,7 @@ def sound(rng: random.Random) -> list[str]:
         chosen.pop(group, None)
     chosen["dataset"] = rng.choice(("digits_200", "digits_200", "digits_200", "digits", "digits_dvs"))
     words = [f"{group}={name}" for group, name in chosen.items()]
-    from snn_exp import menu
+    from snn_exp.config import schemas
 
     for group, name in {
         "neuron": "lif",
@@ -206,7 +207,7 @@ def sound(rng: random.Random) -> list[str]:
         "network": "resnet",
         **chosen,
     }.items():
-        option = menu.load().get(group, {}).get(name)
+        option = schemas.load().get(group, {}).get(name)
         for p in option.parameters if option else ():
             if rng.random() < 0.25 and p.name not in ("split_seed", "path"):
                 words.append(f"{group}.{p.name}={proper(rng, p)}")

@@ -1,0 +1,1 @@
+"""The command line: main, one file per subcommand, and what they share."""

@@ -1,0 +1,90 @@
+"""`snn-exp doctor`: whether this machine can run experiments."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+import torch
+
+from snn_exp.config import schemas
+from snn_exp.config.experiment import TrainerConfig
+from snn_exp.errors import UserError
+from snn_exp.nn.kernels import choose
+from snn_exp.nn.neurons import LIF
+from snn_exp.runs.folder import RECORDED_PACKAGES, data_root, output_root, require_writable
+from snn_exp.runs.wandb_record import wandb_is_offline
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Args:
+        what: was looked at.
+        found: in words.
+        ok: whether experiments can run with it.
+    """
+
+    what: str
+    found: str
+    ok: bool = True
+
+
+def examine() -> list[Check]:
+    """All findings."""
+    return [*_versions(), *_devices(), _kernels(), *_data(), _write_access(), _wandb()]
+
+
+def _versions() -> list[Check]:
+    checks = []
+    for package in RECORDED_PACKAGES:
+        try:
+            checks.append(Check(package, version(package)))
+        except PackageNotFoundError:
+            checks.append(Check(package, "is not installed; type make setup", ok=False))
+    return checks
+
+
+def _devices() -> list[Check]:
+    memory = psutil.virtual_memory().total / 2**30
+    cpu = Check("cpu", f"{os.cpu_count()} cores, {memory:.1f} GiB, torch uses {torch.get_num_threads()} threads")
+    if not torch.cuda.is_available():
+        return [cpu, Check("gpu", "none; networks train on the CPU")]
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return [cpu, Check("gpu", ", ".join(names))]
+
+
+def _kernels() -> Check:
+    """Builds those of one neuron, since only that shows that the compiler works."""
+    choice = choose(TrainerConfig(), LIF())
+    return Check("kernels", f"{choice.used}: {choice.why}")
+
+
+def _data() -> list[Check]:
+    root = data_root()
+    checks = []
+    for name, option in schemas.load()["dataset"].items():
+        if option.traits["embedded"]:
+            checks.append(Check(f"data {name}", "embedded"))
+        else:
+            there = schemas.registry_of("dataset")[name].is_present(root)
+            where = "found in" if there else "not here yet; looked for in"
+            checks.append(Check(f"data {name}", f"{where} {root}"))
+    return checks
+
+
+def _write_access() -> Check:
+    try:
+        require_writable(output_root())
+    except UserError as error:
+        return Check("outputs", str(error), ok=False)
+    return Check("outputs", f"{output_root().resolve()} can be written")
+
+
+def _wandb() -> Check:
+    if wandb_is_offline():
+        return Check("W&B", "offline: not logged in, or WANDB_MODE says so; runs can be sent later with wandb sync")
+    return Check("W&B", "online: logged in")

@@ -1,0 +1,88 @@
+"""Answers the flags of Hydra's that only look: what is composed, what there is, completion in a shell. No torch.
+
+Hydra has others, which name another root config or read a pickled one; they are not taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from snn_exp.cli.parsing import Parser
+from snn_exp.config import compose, interpolations
+from snn_exp.config.overrides import CONFIG_NAME, first_line
+from snn_exp.errors import UserError
+
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of what is answered here."""
+    made = Parser("snn-exp train", allow_abbrev=False, description="What Hydra answers by itself.")
+    made.add_argument("overrides", nargs="*", help="Hydra overrides, such as neuron=lif neuron.tau=3")
+    made.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed config")
+    made.add_argument("--package", "-p", help="print this part of it only, such as neuron")
+    made.add_argument("--resolve", action="store_true", help="with its interpolations resolved")
+    made.add_argument("--info", "-i", nargs="?", const="all", choices=INFO, help="print what Hydra knows")
+    made.add_argument("--hydra-help", action="store_true", help="Hydra's own help")
+    made.add_argument("--shell-completion", "-sc", action="store_true", help="install=bash, say")
+    made.add_argument("--config-dir", "-cd", action="append", default=[], help="a further folder of configs")
+    return made
+
+
+def answer(arguments: Sequence[str]) -> int:
+    """Answer a command line that has one of these flags; the exit code.
+
+    Raises:
+        UserError: what is asked for cannot be composed, or Hydra's own settings are set to what they may not be.
+    """
+    given = parser().parse_intermixed_args(arguments)
+    compose.store_schemas()
+    with compose.hydra_on(given.config_dir):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        try:
+            _answer(hydra, given)
+        except (OmegaConfBaseException, ValueError) as error:
+            raise UserError(f"this cannot be answered: {first_line(error)}") from None
+    return 0
+
+
+def _answer(hydra: Hydra, given: argparse.Namespace) -> None:
+    if given.shell_completion:
+        if "COMP_LINE" not in os.environ and any(line.startswith("query=") for line in given.overrides):
+            raise UserError("the shell asks query=...; type --shell-completion install=bash, so that it does")
+        try:
+            hydra.shell_completion(config_name=CONFIG_NAME, overrides=given.overrides)
+        except UserError:  # the line that is being typed is not whole yet
+            if not any(line.startswith("query=") for line in given.overrides):
+                raise
+        return
+    composed = hydra.config_loader.load_configuration(CONFIG_NAME, given.overrides, RunMode.RUN)
+    job = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(job, dict)
+    interpolations.require_flat({str(key): value for key, value in job.items() if key != "hydra"})
+    if given.hydra_help:
+        hydra.hydra_help(config_name=None, args_parser=get_args_parser(), args=argparse.Namespace(overrides=[]))
+    elif given.info:
+        hydra.show_info(given.info, config_name=CONFIG_NAME, overrides=given.overrides)
+    elif given.cfg:
+        hydra.show_cfg(
+            config_name=CONFIG_NAME,
+            overrides=given.overrides,
+            cfg_type=given.cfg,
+            package=given.package,
+            resolve=given.resolve,
+        )
+    else:
+        raise UserError("--package and --resolve say how --cfg prints; type --cfg job with them")
+    sys.stdout.flush()

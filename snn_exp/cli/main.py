@@ -1,0 +1,105 @@
+"""The command line: finds the command, and says in one sentence what went wrong.
+
+Every cell of a sweep is composed and checked before Hydra launches any of them. A fault in the user's
+hands is one sentence and exit code 2; a run that crashed is exit code 1; a signal 128 and its number; otherwise 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from snn_exp.cli.allocator import keep_freed_memory
+
+keep_freed_memory()
+
+from snn_exp.cli.commands import COMMANDS
+from snn_exp.errors import UserError, begin_command, unknown
+from snn_exp.escaping import say
+from snn_exp.runs import interrupts
+
+HELP = """usage: snn-exp COMMAND ...
+
+Experiments on spiking neural networks: PSP normalization, single-step S2NN, and what they are compared with.
+
+  train [-m] [overrides]   train one run, or with -m every combination of a sweep
+  plan [-m] [overrides]    what that would run, what of it is done, and how long the rest takes
+  search [overrides]       let Optuna choose among values and ranges by validation accuracy, or against energy too
+  study [NAME] [overrides] tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs
+  report NAME|key=value    what a study, or the stored runs that agree, say: tables, figures, one page
+  dashboard NAME|key=value the same runs as a dashboard in W&B
+  options [group]          what can be chosen: each option, its parameters, defaults and units
+  show [overrides]         the resolved config, the built network, and its layers before training
+  runs [list|clean] [key=value ...]   the stored runs, and which of them may go
+  diff RUN RUN             where two runs differ: choices and metrics
+  eval RUN [overrides]     the test set again, under other dataset=... or encoding=...
+  verify RUN               train a run again and compare it bit by bit
+  fold RUN [--int8]        a trained network without its norms: into weights and thresholds, checked; in int8 too
+  export RUN --format F    a trained network as onnx, nir or safetensors (--folded: without norms), read back, compared
+  doctor                   versions, devices, data, write access, W&B
+
+  snn-exp train neuron=s2nn norm=bn residual=bireal depth=d20 seed=0
+  snn-exp train -m neuron=lif,plif norm=bn,psp seed=0,1,2
+  snn-exp train experiment=quick
+  snn-exp study psp_depth --plan
+
+SNN_EXP_OUTPUT moves outputs/, SNN_EXP_DATA the data. `snn-exp COMMAND --help` says more.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    begin_command()
+    with interrupts.listening():
+        try:
+            exit_code = _run(given)
+            sys.stdout.flush()
+            return exit_code
+        except (interrupts.Interrupted, KeyboardInterrupt):
+            return interrupts.stop()
+        except UserError as error:
+            say(f"snn-exp: {error}", file=sys.stderr)
+            return error.exit_code
+        except BrokenPipeError:  # who reads what is printed has read enough, as head does
+            return 128 + 13
+        except OSError as error:  # a run, a fold and an export say more, with what is lost
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f" of {error.filename}" if error.filename else ""
+            say(f"snn-exp: the disk{where} is full; make room and type the same command again", file=sys.stderr)
+            return UserError.exit_code
+        finally:
+            _let_go_of_output()
+
+
+def _let_go_of_output() -> None:
+    """Drop what cannot be printed, over which Python would end with a warning and a code of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(given: Sequence[str]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    command, rest = given[0], given[1:]
+    if command not in COMMANDS:
+        raise unknown("command", command, COMMANDS, "snn-exp {}")
+    return COMMANDS[command](rest)
+
+
+def entry_point() -> None:
+    """The console script."""
+    with interrupts.listening():
+        interrupts.leave(main())
+
+
+if __name__ == "__main__":
+    entry_point()

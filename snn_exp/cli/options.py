@@ -1,0 +1,63 @@
+"""`snn-exp options`: what can be chosen, read off the menu and the config files. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import yaml
+from rich.table import Table
+
+from snn_exp.config import schemas
+from snn_exp.config.compose import config_dir
+from snn_exp.config.experiment import SETTINGS
+from snn_exp.config.overrides import CHOICES
+from snn_exp.errors import unknown
+from snn_exp.escaping import add_row, rich
+from snn_exp.registry import Parameter, parameters_of
+
+
+def option_files(group: str | None = None) -> dict[str, dict[str, Path]]:
+    """group -> option -> its YAML file, for one group or all.
+
+    Raises:
+        UserError: no such group.
+    """
+    if group is not None and group not in CHOICES:
+        raise unknown("group", group, CHOICES, "snn-exp options {}")
+    groups = (group,) if group else CHOICES
+    return {g: {file.stem: file for file in sorted((config_dir() / g).glob("*.yaml"), key=_natural)} for g in groups}
+
+
+def _natural(file: Path) -> tuple[str, int]:
+    digits = "".join(filter(str.isdigit, file.stem))
+    return file.stem.rstrip("0123456789"), int(digits or 0)
+
+
+def table(group: str, files: dict[str, Path]) -> Table:
+    """A row an option: what it is, and its parameters with defaults, ranges and units."""
+    drawn = Table(title=rich(group), title_justify="left", show_lines=True)
+    for heading in ("option", "what it is", "parameters"):
+        drawn.add_column(heading, overflow="fold")
+    for name, file in files.items():
+        add_row(drawn, name, comment(file), "\n".join(_describe(p) for p in parameters(group, name)) or "-")
+    return drawn
+
+
+def comment(file: Path) -> str:
+    """The comment line of a config file."""
+    lines = [line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#")]
+    return next((line for line in lines if not line.startswith("@package")), "")
+
+
+def parameters(group: str, name: str) -> tuple[Parameter, ...]:
+    """The parameters of an option, with what its file sets as their defaults; none for a bundle of choices."""
+    option = schemas.load().get(group, {}).get(name)
+    found = parameters_of(SETTINGS[group]) if group in SETTINGS else option.parameters if option else ()
+    sets = yaml.safe_load((config_dir() / group / f"{name}.yaml").read_text())
+    return tuple(dataclasses.replace(p, default=sets.get(p.name, p.default)) for p in found)
+
+
+def _describe(p: Parameter) -> str:
+    default = "null" if p.default is None else f"{p.default:g}" if isinstance(p.default, float) else p.default
+    return f"{p.name}={default}  ({p.allowed})  {p.doc}".rstrip()

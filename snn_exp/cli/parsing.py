@@ -1,0 +1,72 @@
+"""What the commands share: how a line is read, how wide tables are, that data are there."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from rich.console import Console
+
+from snn_exp.errors import UserError, unknown
+from snn_exp.escaping import PlainConsole
+from snn_exp.files import printable
+
+if TYPE_CHECKING:
+    from snn_exp.config.experiment import ExperimentConfig
+
+
+class Parser(argparse.ArgumentParser):
+    """Reads the words of a command, and says in a sentence what it cannot read."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line.
+
+        Raises:
+            UserError: with what to type instead.
+        """
+        begin, _, words = message.partition("unrecognized arguments: ")
+        if begin:
+            raise UserError(f"{printable(message, 300)}; type {self.prog} --help to see what it takes")
+        first = printable(words.split()[0] if words.split() else words, 120)
+        if re.match(r"-+[A-Za-z_][\w./@]*=", first):
+            raise UserError(f"{first} is not a flag but an override, which has no dashes; type {first.lstrip('-')}")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        if first.startswith("-"):
+            raise unknown("flag", first, flags, f"{self.prog} {{}}")
+        raise UserError(f"{first} is more than {self.prog} takes; type {self.prog} --help to see what it does")
+
+
+def command_parser(command: str, text: str, overrides: bool = False) -> argparse.ArgumentParser:
+    """Of one command.
+
+    Args:
+        command: its name.
+        text: what it does.
+        overrides: whether it takes Hydra's, and further folders of configs.
+    """
+    parser = Parser(f"snn-exp {command}", description=text)
+    if overrides:
+        parser.add_argument("overrides", nargs="*", help="Hydra overrides, such as neuron=lif neuron.tau=3")
+        parser.add_argument(
+            "--config-dir", "-cd", action="append", default=[], help="a further folder of configs; may be repeated"
+        )
+    return parser
+
+
+def wide_console(width: int) -> Console:
+    """Return what prints tables, as wide as the terminal, or where there is none as given."""
+    return PlainConsole(width=None if sys.stdout.isatty() else width)
+
+
+def require_data(configs: Sequence[ExperimentConfig]) -> None:
+    """Every data set is there, or is fetched, before anything is trained."""
+    from snn_exp.config import schemas
+    from snn_exp.runs.folder import data_root
+
+    names = dict.fromkeys(str(config.dataset["name"]) for config in configs)
+    for name in names:
+        if not schemas.load()["dataset"][name].traits["embedded"]:
+            schemas.registry_of("dataset")[name].prepare(data_root())

@@ -1,0 +1,346 @@
+"""One experiment as data: typed, resolved, validated, never mutated; and its identity.
+
+A composed config (plain dicts) becomes an `ExperimentConfig`. What says `auto` or null is resolved,
+what has no effect becomes `none`, what cannot work is refused in one sentence. No torch, no Hydra.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Unit
+
+from snn_exp.config import constraints as rules
+from snn_exp.config import schemas
+from snn_exp.errors import UserError, unknown
+from snn_exp.registry import (
+    MAX_SEED,
+    Below,
+    Count,
+    Limit,
+    Parameter,
+    PartConfig,
+    Scalar,
+    parameters_of,
+    require_constraints,
+    shown,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DepthConfig:
+    """How deep the network is.
+
+    Args:
+        num_layers: weight layers of the longest path.
+    """
+
+    num_layers: Annotated[Count, Limit(10_000, "building the network alone takes minutes")] = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """How long, how precisely and where a run trains.
+
+    Args:
+        max_epochs: passes over the training set.
+        precision: of the computation, as in pytorch-lightning.
+        accelerator: cpu, gpu or auto.
+        devices: number of devices, GPUs or processes on a CPU; each takes its share of every batch.
+        strategy: ddp (distributed data parallel), or auto, which is ddp for several devices.
+        num_threads: threads of torch on a CPU, a process; one is fastest for small networks and repeats exactly.
+        test: read the test set once training is done.
+        progress: show a live bar or a line an epoch.
+        checkpoint_activations: keep only what goes into each block or layer and compute the rest again in the
+            backward pass: less memory, more time, the same result.
+        kernels: what computes norms and neurons: the plain path (reference), one pass over the data (fused; C++ on
+            a CPU, Triton on a GPU), or that where it can be and is known to pay (auto). Results differ by rounding.
+        channels_last: maps lie position by position and not channel by channel, which is faster or slower by the
+            machine and the shapes; results differ by rounding.
+        compile: training batches go through torch.compile, which takes a while before the first and less for each
+            one after, and computes on the plain path; results differ by rounding.
+        checkpoint_every_minutes: time between two checkpoints within an epoch, from which an interrupted run goes on;
+            there is one at the end of every epoch besides.
+        vectorized_seeds: runs of a multirun that differ in their seed only train as one network of all, each a run
+            like any other; results differ by rounding.
+    """
+
+    max_epochs: Annotated[Count, Limit(100_000, "the smallest run takes days")] = 12
+    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
+    accelerator: Literal["cpu", "gpu", "auto"] = "auto"
+    devices: Annotated[Count, Limit(64, "no machine has as many, and a run stays on one machine")] = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    num_threads: Annotated[Count, Limit(1024, "OpenMP ends the process; more threads than cores only wait")] = 1
+    test: bool = True
+    progress: bool = True
+    checkpoint_activations: bool = False
+    kernels: Literal["auto", "reference", "fused"] = "auto"
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint_every_minutes: Annotated[float, Gt(0), Unit("min")] = 5.0
+    vectorized_seeds: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoggerConfig:
+    """What logs a run besides metrics.csv.
+
+    Args:
+        name: wandb or none.
+        project: the W&B project.
+        group: what W&B lists it under; the experiment, the study or the sweep if left out.
+    """
+
+    name: Literal["wandb", "none"] = "wandb"
+    project: str = "snn_exp"
+    group: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnergyConfig:
+    """What an operation costs, when counts are printed as energy; `summary.energy_pj` has the equation.
+
+    Args:
+        name: what the profile is called where its constants are printed.
+        mac_pj: a multiplication and its addition.
+        ac_pj: an addition.
+        xnor_fj: a multiplication and its addition of two signs; binary accelerators report 10 to 35.
+        weight_pj: reading a 32-bit weight; 0 here and in state_pj is compute only, without memory traffic.
+        state_pj: reading or writing a 32-bit accumulator or state.
+    """
+
+    name: str = "h45_fp32"
+    mac_pj: Annotated[float, Gt(0), Unit("pJ")] = 4.6
+    ac_pj: Annotated[float, Gt(0), Unit("pJ")] = 0.9
+    xnor_fj: Annotated[float, Gt(0), Unit("fJ")] = 20.0
+    weight_pj: Annotated[float, Ge(0), Unit("pJ")] = 0.0
+    state_pj: Annotated[float, Ge(0), Unit("pJ")] = 0.0
+
+
+SETTINGS: dict[str, type] = {
+    "depth": DepthConfig,
+    "trainer": TrainerConfig,
+    "logger": LoggerConfig,
+    "energy": EnergyConfig,
+}
+GROUPS = (*list(schemas.REGISTRIES)[:3], "depth", *list(schemas.REGISTRIES)[3:], "trainer", "logger", "energy")
+
+KEYS = ("seed", "teacher", "experiment")  # beside the groups
+
+_SEED = Parameter("seed", "int", 0, ge=0, limit=MAX_SEED.most, because=MAX_SEED.because)
+
+# What decides nothing about a result: a name, where it is logged, how it is priced.
+ASIDE = ("logger", "energy", "experiment")
+
+# Part of how a run is done and not of what comes out; recorded as `execution`, left out of the identity.
+EXECUTION = {
+    "trainer": (
+        "accelerator",
+        "devices",
+        "strategy",
+        "num_threads",
+        "test",
+        "progress",
+        "checkpoint_activations",
+        "kernels",
+        "channels_last",
+        "compile",
+        "checkpoint_every_minutes",
+        "vectorized_seeds",
+    )
+}
+
+# The value of a later field that reproduces the behaviour before it: with it, run ids stay as they were.
+NEUTRAL: dict[str, Scalar] = {
+    "optim.adamw.rate_penalty": 0.0,
+    "optim.sgd.rate_penalty": 0.0,
+    "residual.pre.stream_decay": 1.0,
+    "residual.pre.activation": "none",
+    "residual.bireal.activation": "none",
+    "optim.adamw.width_schedule": "constant",
+    "optim.adamw.width_end": 1.0,
+    "optim.sgd.width_schedule": "constant",
+    "optim.sgd.width_end": 1.0,
+    "optim.adamw.teacher_weight": 0.5,
+    "optim.adamw.teacher_temperature": 4.0,
+    "optim.sgd.teacher_weight": 0.5,
+    "optim.sgd.teacher_temperature": 4.0,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that decides a run, resolved. The parts are {"name": ..., parameter: value}."""
+
+    dataset: PartConfig
+    encoding: PartConfig
+    network: PartConfig
+    depth: DepthConfig
+    residual: PartConfig
+    neuron: PartConfig
+    surrogate: PartConfig
+    synapse: PartConfig
+    norm: PartConfig
+    weight_norm: PartConfig
+    weight_quant: PartConfig
+    optim: PartConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    energy: EnergyConfig
+    seed: int
+    experiment: str | None = None
+    teacher: str | None = None  # a run id; overrides until `compose` has answered them
+
+    @property
+    def num_steps(self) -> int:
+        """T, resolved."""
+        return int(self.encoding["num_steps"])  # type: ignore[arg-type]
+
+    @property
+    def run_id(self) -> str:
+        """10 hex digits that name the run: the same wherever and whenever it is asked for."""
+        canonical = json.dumps(identity(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+    @property
+    def label(self) -> str:
+        """A run in a few words.
+
+        Example:
+            >>> from snn_exp.config.experiment.compose import compose
+            >>> compose(["neuron=s2nn", "depth=d20", "seed=3"]).label
+            's2nn+bn pre d20 digits seed=3'
+        """
+        return (
+            f"{self.neuron['name']}+{self.norm['name']} {self.residual['name']} d{self.depth.num_layers} "
+            f"{self.dataset['name']} seed={self.seed}"
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain dicts, as stored in a run's manifest; `resolve` reads them back."""
+        return {
+            field.name: _plain(value) for field in dataclasses.fields(self) for value in [getattr(self, field.name)]
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, DepthConfig | TrainerConfig | LoggerConfig | EnergyConfig):
+        return dataclasses.asdict(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def identity(config: ExperimentConfig) -> dict[str, Any]:
+    """What the run id is the hash of: all that decides the result, with the parts' versions."""
+    plain = config.to_plain()
+    for group in ASIDE:
+        del plain[group]
+    if plain["teacher"] is None:
+        del plain["teacher"]
+    for group, fields in EXECUTION.items():
+        plain[group] = {key: value for key, value in plain[group].items() if key not in fields}
+    for group, options in schemas.load().items():
+        name = plain[group]["name"]
+        plain[group] = {
+            key: value
+            for key, value in plain[group].items()
+            if f"{group}.{name}.{key}" not in NEUTRAL or NEUTRAL[f"{group}.{name}.{key}"] != value
+        }
+        plain[group]["version"] = options[name].version
+    return plain
+
+
+def execution(config: ExperimentConfig) -> dict[str, Any]:
+    """How the run is done: recorded, not part of the identity."""
+    plain = config.to_plain()
+    return {group: {key: plain[group][key] for key in fields} for group, fields in EXECUTION.items()}
+
+
+def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
+    """A composed config, checked and with every `auto` and null answered.
+
+    Args:
+        composed: group -> {"name": ..., parameter: value}, and seed.
+
+    Raises:
+        UserError: an unknown group, key or name; a value out of its range; parts that don't fit together.
+
+    Example:
+        >>> from snn_exp.config.experiment.compose import compose
+        >>> compose(["neuron=s2nn", "depth=d20"]).num_steps
+        1
+    """
+    # what decides nothing may be missing, as it is from a config stored before there was such a group
+    c: dict[str, Any] = {group: {} for group in ASIDE if group in SETTINGS}
+    c |= {key: _plain(value) for key, value in composed.items()}
+    for key in c:
+        if key not in (*GROUPS, *KEYS):
+            raise unknown("group or key", key, (*GROUPS, *KEYS), "{}=...")
+    for key in (*GROUPS, "seed"):  # a file may stand where a group's own would, and hold something else
+        if key not in c:
+            choice = "seed=0" if key == "seed" else f"{key}={_first(key)}"
+            raise UserError(f"the config has no {key}; choose one, such as {choice}")
+    rules.answer_auto(c)
+    _refuse_an_incomplete_profile(c)
+    for group in GROUPS:
+        c[group] = _checked_group(group, c[group])
+    c["seed"] = _SEED.checked(c["seed"])
+    for rule in rules.RULES:
+        rule(c)
+    settings = {group: cls(**c[group]) for group, cls in SETTINGS.items()}
+    return ExperimentConfig(**{**c, **settings})
+
+
+def _checked_group(group: str, given: Any) -> dict[str, Scalar]:
+    """Known keys only, every value in its type and range, defaults filled in."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"{group}={shown(given)} is not allowed: choose an option, such as {group}={_first(group)}")
+    constraints: tuple[Below, ...] = ()
+    if group in SETTINGS:
+        parameters, head = _settings(group), {}
+    else:
+        options = schemas.load()[group]
+        name = str(given.get("name"))
+        if name not in options:
+            raise unknown(group, name, options, f"{group}={{}}")
+        parameters, head, constraints = options[name].parameters, {"name": name}, options[name].constraints
+    known = {p.name: p for p in parameters}
+    for key in given:
+        if key not in known and key not in head:
+            owner = f"{group}={head['name']}" if head else group
+            raise unknown(f"key of {owner}", key, known, f"{group}.{{}}=...")
+    where = f"{group}."
+    checked = {p.name: p.checked(given.get(p.name, p.default), where) for p in parameters}
+    for p in parameters:
+        p.require_a_float32(checked[p.name], where)
+    require_constraints(constraints, checked, where)
+    return head | checked
+
+
+@functools.cache
+def _settings(group: str) -> tuple[Parameter, ...]:
+    return parameters_of(SETTINGS[group])
+
+
+def _first(group: str) -> str:
+    return next(iter(schemas.load().get(group, {"default": None})))
+
+
+def _refuse_an_incomplete_profile(c: dict[str, Any]) -> None:
+    """A default in the place of a constant that a profile forgets would price it as another one."""
+    given = c["energy"]
+    if not isinstance(given, dict) or not given:
+        return  # the check that follows says so; a config stored before there was such a group has none
+    names = [p.name for p in _settings("energy")]
+    memory = {"weight_pj", "state_pj"}
+    for name in names if given.keys() & memory else [n for n in names if n not in memory]:
+        if name not in given:
+            raise UserError(
+                f"the energy profile {given.get('name', 'without a name')} lacks {name}, and a profile must say "
+                f"{', '.join(names[:-2])}, and {' and '.join(names[-2:])} both or neither; type energy.{name}=..., or "
+                f"{name}: ... in its YAML file"
+            )

@@ -1,0 +1,101 @@
+"""The menu: every registered part's schema, traits and one line, readable without torch.
+
+It is read off the registries once and kept beside the byte code (`__pycache__/menu.json`) until a
+source file changes. Guests (entry points of the group `snn_exp.plugins`, each a module that registers
+parts when imported) are read by importing them, and only where one is installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from snn_exp.registry import Below, Option, Parameter, Registry
+
+# kind -> (module, name of its registry), in the order in which people read a config
+REGISTRIES = {
+    "dataset": ("snn_exp.data.events", "DATASETS"),
+    "encoding": ("snn_exp.nn.encodings", "ENCODINGS"),
+    "network": ("snn_exp.nn.networks", "NETWORKS"),
+    "residual": ("snn_exp.nn.blocks", "RESIDUALS"),
+    "neuron": ("snn_exp.nn.neurons", "NEURONS"),
+    "surrogate": ("snn_exp.nn.surrogates", "SURROGATES"),
+    "synapse": ("snn_exp.nn.synapses", "SYNAPSES"),
+    "norm": ("snn_exp.nn.norms", "NORMS"),
+    "weight_norm": ("snn_exp.nn.weights", "WEIGHT_NORMS"),
+    "weight_quant": ("snn_exp.nn.weights", "WEIGHT_QUANTS"),
+    "optim": ("snn_exp.training.optim", "OPTIMS"),
+}
+
+Menu = Mapping[str, Mapping[str, Option]]  # kind -> name -> option
+
+
+@functools.cache
+def load() -> Menu:
+    """The menu, from the cache if no source file has changed since it was written."""
+    guests = entry_points(group="snn_exp.plugins")
+    if guests:
+        for guest in guests:
+            guest.load()
+        return _read_registries()
+    source = _source_hash()
+    cache = Path(__file__).parents[1] / "__pycache__" / "menu.json"
+    try:
+        stored = json.loads(cache.read_text())
+        if stored["source"] == source:
+            return _from_plain(stored["menu"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # missing, torn or of an older form: read it anew
+    menu = _read_registries()
+    _write_quietly(cache, {"source": source, "menu": _to_plain(menu)})
+    return menu
+
+
+def registry_of(kind: str) -> Registry[Any]:
+    """The registry of a kind; imports its module."""
+    module, name = REGISTRIES[kind]
+    registry: Registry[Any] = getattr(importlib.import_module(module), name)
+    return registry
+
+
+def _read_registries() -> Menu:
+    return {kind: registry_of(kind).options() for kind in REGISTRIES}
+
+
+def _source_hash() -> str:
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return hashlib.sha256(b"".join(f.name.encode() + f.read_bytes() for f in files)).hexdigest()
+
+
+def _write_quietly(path: Path, content: object) -> None:
+    """A cache that cannot be written costs time and nothing else."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        scratch = path.with_suffix(f".{os.getpid()}")
+        scratch.write_text(json.dumps(content))
+        scratch.replace(path)
+    except OSError:
+        pass
+
+
+def _to_plain(menu: Menu) -> dict[str, Any]:
+    return {
+        kind: {name: dataclasses.asdict(option) for name, option in options.items()} for kind, options in menu.items()
+    }
+
+
+def _from_plain(plain: dict[str, Any]) -> Menu:
+    def option(o: dict[str, Any]) -> Option:
+        parameters = tuple(Parameter(**{**p, "choices": tuple(p["choices"])}) for p in o["parameters"])
+        constraints = tuple(Below(**c) for c in o["constraints"])
+        return Option(**{**o, "parameters": parameters, "constraints": constraints})
+
+    return {kind: {name: option(o) for name, o in options.items()} for kind, options in plain.items()}

@@ -1,0 +1,661 @@
+"""Data sets in memory, split once; the digits are in digits.py, data with time in events.py.
+
+A data set answers three questions, and inherits the answers: how it is split (StratifiedTest, OfficialTest),
+where its files come from (embedded, or Fetched), and what a sample is.
+
+Shapes: N samples, T steps, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from snn_exp.config import splits
+from snn_exp.errors import UserError
+from snn_exp.registry import Below, Limit, OpenFraction, Registry, Scalar, Seed
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Samples and what they show.
+
+    Args:
+        samples: images [N, C, H, W], uint8 in 0..255 or float in [0, 1]; or counts [N, T, C, H, W], int16.
+        labels: [N], int64.
+    """
+
+    samples: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at(self, indices: Indices) -> Split:
+        """Some of the samples."""
+        chosen = torch.from_numpy(indices)
+        return Split(self.samples[chosen], self.labels[chosen])
+
+
+DATASETS: Registry[Dataset] = Registry(
+    "dataset", traits=("embedded", "has_time", "num_classes", "image_shape", "class_counts")
+)
+MaxShift = Annotated[int, Ge(0), Limit(1024, "nothing of an image is left")]
+
+
+class Dataset(ABC):
+    """Train, validation and test samples of one data set.
+
+    Args:
+        root: the folder of the data.
+        seed: draws training and validation; pairs of runs with the same seed share both.
+        num_steps: T of data with time; images know no time.
+        max_shift: largest random shift of a training image, pixels.
+    """
+
+    defaults: ClassVar[Mapping[str, Scalar]] = {}
+    embedded: ClassVar[bool] = False
+    has_time: ClassVar[bool] = False
+    num_classes: ClassVar[int] = 10
+    # what a config is checked with before a file is read: (C, H, W) of one step, H and W 0 where `size` says them,
+    # and how many samples of each class are split; None where only the files know
+    image_shape: ClassVar[tuple[int, int, int] | None] = None
+    class_counts: ClassVar[tuple[int, ...] | None] = None
+    version: ClassVar[int] = 1
+
+    flip: bool = False
+    train: Split
+    val: Split
+
+    def __init__(self, root: Path, seed: int, num_steps: int = 1, *, max_shift: MaxShift = 0) -> None:
+        self.root = root
+        self.seed = seed
+        self.num_steps = num_steps
+        self.max_shift = max_shift
+
+    @abstractmethod
+    def _read(self, *, train: bool) -> Split:
+        """The official training or test set; all samples, where there is no official test set."""
+
+    def _read_whole(self, *, train: bool) -> Split:
+        """What was read, once it is seen to be whole.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        return self._whole(self._read(train=train), train=train)
+
+    def _whole(self, split: Split, *, train: bool) -> Split:
+        if fault := _fault(split, self.num_classes, self._expected_shape()):
+            raise UserError(
+                f"{self._source(train=train)} is damaged: {fault}; place the files there anew, or set SNN_EXP_DATA to "
+                f"a folder with them"
+            )
+        return split
+
+    def require_whole(self) -> None:
+        """For a data set that splits itself, and so does not go by `_read_whole`.
+
+        Raises:
+            UserError: its training or validation samples are damaged.
+        """
+        for split in (self.train, self.val):
+            self._whole(split, train=True)
+
+    def _expected_shape(self) -> tuple[int, int, int] | None:
+        """(C, H, W) of one step, where it is known before a file is read."""
+        return self.image_shape
+
+    def _source(self, *, train: bool) -> str:
+        """Where samples come from, in words."""
+        return f"dataset={DATASETS.name_of(type(self))}: the {'training' if train else 'test'} set"
+
+    @cached_property
+    @abstractmethod
+    def test(self) -> Split:
+        """The test set; read only when asked for."""
+
+    @classmethod
+    def is_present(cls, root: Path) -> bool:
+        """Whether the files lie under root."""
+        return cls.embedded
+
+    @classmethod
+    def prepare(cls, root: Path) -> None:
+        """Makes sure that the files lie under root; an embedded set has nothing to do.
+
+        Raises:
+            UserError: they do not, and cannot be fetched.
+        """
+        return
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """(C, H, W), or (T, C, H, W) of data with time."""
+        return tuple(self.train.samples.shape[1:])
+
+    @property
+    def in_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one step."""
+        c, h, w = self.sample_shape[-3:]
+        return c, h, w
+
+    @cached_property
+    def pixel_mean(self) -> float:
+        """Mean of the training pixels, in [0, 1]."""
+        return float(as_float(self.train.samples).mean())
+
+    @cached_property
+    def pixel_std(self) -> float:
+        """Standard deviation of the training pixels."""
+        return float(as_float(self.train.samples).std())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of the training and validation samples, in order, and of what fixes the test set."""
+        digest = hashlib.sha256(self._test_key())
+        for split in (self.train, self.val):
+            digest.update(split.samples.numpy().tobytes())
+            digest.update(split.labels.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def test_fingerprint(self) -> str:
+        """16 hex digits of the test samples, in order; reads them."""
+        digest = hashlib.sha256(self.test.samples.numpy().tobytes())
+        digest.update(self.test.labels.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @abstractmethod
+    def _test_key(self) -> bytes:
+        """Names the test samples without reading them."""
+
+
+def as_float(samples: Tensor) -> Tensor:
+    """float32: pixels in [0, 1], counts as they are."""
+    return samples.float() / 255 if samples.dtype == torch.uint8 else samples.float()
+
+
+def _fault(split: Split, num_classes: int, image_shape: tuple[int, int, int] | None) -> str | None:
+    """What is wrong with samples that were read; None if nothing is."""
+    x, y = split.samples, split.labels
+    if len(x) != len(y):
+        return f"it has {len(x)} samples and {len(y)} labels"
+    if not len(y):
+        return "it has no samples"
+    if y.is_floating_point() or y.dim() != 1:
+        return f"its labels are {y.dtype} {tuple(y.shape)}, and should be one whole number for each sample"
+    beyond = ((y < 0) | (y >= num_classes)).nonzero().flatten()
+    if len(beyond):
+        first = int(beyond[0])
+        return (
+            f"{len(beyond)} of {len(y)} labels lie beyond the classes 0 to {num_classes - 1}, the first of them is "
+            f"class {int(y[first])} of sample {first}"
+        )
+    if image_shape is not None and tuple(x.shape[-3:]) != image_shape:
+        return f"its samples are {_sides(x.shape[-3:])}, and should be {_sides(image_shape)}"
+    if x.is_floating_point() and not bool(x.isfinite().all()):
+        first = int((~x.flatten(1).isfinite().all(1)).nonzero()[0])
+        return f"sample {first}, of class {int(y[first])}, has pixels that are NaN or infinite"
+    least, most = x.min().item(), x.max().item()
+    if least == most:
+        return f"each of its values is {least:g}, in all samples, so there is nothing to tell apart"
+    if x.is_floating_point() and (least < 0 or most > 1):
+        return f"its pixels go from {least:g} to {most:g}, and as floats they should lie between 0 and 1"
+    return None
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    c, h, w = shape
+    return f"{h} x {w} pixels of {c} channel{'s' if c > 1 else ''}"
+
+
+def stratified(
+    labels: Indices, indices: Indices, size: int, seed: int, *, part: str, num_classes: int
+) -> tuple[Indices, Indices]:
+    """Splits indices in two, the second of a given size, every class in proportion; both sorted.
+
+    Args:
+        labels: of all samples.
+        indices: the samples to split.
+        size: samples of the second part.
+        seed: of the draw.
+        part: what the second part is for.
+        num_classes: K.
+
+    Raises:
+        UserError: a part is too small to hold every class, or a class too small for its parts.
+    """
+    from sklearn.model_selection import train_test_split
+
+    counts = np.bincount(labels[indices], minlength=num_classes)
+    splits.require_every_class([int(count) for count in counts], size, part)
+    first, second = train_test_split(indices, test_size=size, stratify=labels[indices], random_state=seed)
+    for chosen, of in ((first, "the rest"), (second, part)):
+        missing = np.flatnonzero(np.bincount(labels[chosen], minlength=num_classes) == 0)
+        if len(missing):
+            raise UserError(
+                f"class {missing[0]} has {counts[missing[0]]} of {len(indices)} samples, and none of them came into "
+                f"the {len(chosen)} of {of}, which are drawn in proportion: it needs about "
+                f"{-(-len(indices) // len(chosen))}; add samples of that class, or type a larger part"
+            )
+    return np.sort(first), np.sort(second)
+
+
+class StratifiedTest(Dataset):
+    """A data set without an official test set: a stratified part of it is the test set.
+
+    Args:
+        split_seed: fixes the test part.
+        val_fraction: of all samples.
+        test_fraction: of all samples.
+    """
+
+    constraints = (
+        Below(
+            "val_fraction + test_fraction",
+            "1",
+            "{val_fraction} and {test_fraction} leave nothing to train on; their sum must be below 1",
+        ),
+    )
+
+    def __init__(
+        self,
+        root: Path,
+        seed: int,
+        num_steps: int = 1,
+        *,
+        split_seed: Seed = 0,
+        val_fraction: OpenFraction = 0.15,
+        test_fraction: OpenFraction = 0.25,
+        **parent: Any,
+    ) -> None:
+        super().__init__(root, seed, num_steps, **parent)
+        self.split_seed = split_seed
+        self._everything = self._read_whole(train=True)
+        labels, total = self._everything.labels.numpy(), len(self._everything)
+        rest, self._test_indices = stratified(
+            labels, np.arange(total), splits.num_test(total, test_fraction), split_seed,
+            part=splits.TEST, num_classes=self.num_classes,
+        )  # fmt: skip
+        train, val = stratified(
+            labels, rest, splits.num_val(total, val_fraction), seed,
+            part=splits.VALIDATION, num_classes=self.num_classes,
+        )  # fmt: skip
+        self.train, self.val = self._everything.at(train), self._everything.at(val)
+
+    @cached_property
+    def test(self) -> Split:
+        return self._everything.at(self._test_indices)
+
+    def _test_key(self) -> bytes:
+        return self._test_indices.tobytes()
+
+
+class OfficialTest(Dataset):
+    """A data set with an official test set.
+
+    Args:
+        val_fraction: share of the official training set that is held out for validation, redrawn by the seed.
+    """
+
+    def __init__(
+        self, root: Path, seed: int, num_steps: int = 1, *, val_fraction: OpenFraction = 0.1, **parent: Any
+    ) -> None:
+        super().__init__(root, seed, num_steps, **parent)
+        everything = self._read_whole(train=True)
+        labels, total = everything.labels.numpy(), len(everything)
+        train, val = stratified(
+            labels, np.arange(total), splits.num_val_of_official(total, val_fraction), seed,
+            part=splits.VALIDATION, num_classes=self.num_classes,
+        )  # fmt: skip
+        self.train, self.val = everything.at(train), everything.at(val)
+
+    @cached_property
+    def test(self) -> Split:
+        return self._read_whole(train=False)
+
+    def _test_key(self) -> bytes:
+        return f"{type(self).__name__} official test set".encode()
+
+
+class Mirrored(Dataset):
+    """A data set whose things remain what they are in a mirror.
+
+    Args:
+        flip: mirror every other training image.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        seed: int,
+        num_steps: int = 1,
+        *,
+        max_shift: MaxShift = 0,
+        flip: bool = True,
+    ) -> None:
+        super().__init__(root, seed, num_steps, max_shift=max_shift)
+        self.flip = flip
+
+
+class Fetched(Dataset):
+    """A data set whose files a library's class of the same name fetches and reads.
+
+    `files` says in words what to place under root by hand.
+    """
+
+    files: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def _open(cls, root: Path, *, train: bool, download: bool) -> Any:
+        """The library's object; raises whatever the library does where files are missing."""
+
+    @classmethod
+    def _files(cls, root: Path, *, train: bool) -> tuple[Path, ...]:
+        """The files of the training or the test set, where their names are known."""
+        return ()
+
+    @classmethod
+    def _is_whole(cls, root: Path, file: Path) -> bool:
+        """Whether a file that is there is what it should be."""
+        return True
+
+    def _source(self, *, train: bool) -> str:
+        files = self._files(self.root, train=train)
+        folder = files[0].parent if files else self.root
+        names = f" ({', '.join(file.name for file in files)})" if files else ""
+        return f"{super()._source(train=train)} in {folder.resolve()}{names}"
+
+    @classmethod
+    def is_present(cls, root: Path) -> bool:
+        try:
+            for train in (True, False):
+                cls._open(root, train=train, download=False)
+        except Exception:  # missing, or a damaged file, which each reader reports in its own way
+            return False
+        return True
+
+    @classmethod
+    def prepare(cls, root: Path) -> None:
+        if cls.is_present(root):
+            return
+        before = {root, *root.rglob("*")} if root.exists() else set()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            for train in (True, False):
+                cls._open(root, train=train, download=True)
+        except Exception as error:  # the network, an archive cut short, a damaged file
+            _remove_what_is_empty(root, before)
+            raise cls._not_there(root, error) from None
+
+    @classmethod
+    def _not_there(cls, root: Path, error: Exception) -> UserError:
+        typed = f"dataset={DATASETS.name_of(cls)}: the data set {cls.__name__}"
+        files = [file for train in (True, False) for file in cls._files(root, train=train)]
+        for file in files:
+            if file.is_file() and not cls._is_whole(root, file):
+                return UserError(
+                    f"{typed} is damaged: {file.resolve()} is cut short or has been changed; place "
+                    f"that file there anew, or set SNN_EXP_DATA to a folder with {cls.files}"
+                )
+        return UserError(
+            f"{typed} is not in {root.resolve()}, or is damaged there, and could not be fetched ({in_words(error)}); "
+            f"place {cls.files} there by hand, or set SNN_EXP_DATA to the folder with it"
+        )
+
+
+def in_words(error: Exception) -> str:
+    """What a library says of a fault, in one line, without Python's own words."""
+    said = re.sub(r"<urlopen error (.*?)>", r"\1", " ".join(str(error).split()))
+    return re.sub(r"\[Errno -?\d+\] ", "", said)[:200] or "it cannot be read"
+
+
+def _remove_what_is_empty(root: Path, before: set[Path]) -> None:
+    """What a failed download leaves behind, and nothing that was there before."""
+    for path in sorted({root, *root.rglob("*")} - before, reverse=True):
+        with contextlib.suppress(OSError):  # a folder that is not empty
+            if path.is_dir():
+                path.rmdir()
+            elif path.stat().st_size == 0:
+                path.unlink()
+
+
+class TorchvisionDataset(Fetched, OfficialTest):
+    """A data set that torchvision's class of the same name reads."""
+
+    defaults = {"max_shift": 4}
+
+    @classmethod
+    def _open(cls, root: Path, *, train: bool, download: bool) -> Any:
+        from torchvision import datasets
+
+        return getattr(datasets, cls.__name__)(str(root), train=train, download=download)
+
+    def _read(self, *, train: bool) -> Split:
+        self.prepare(self.root)
+        return self._as_split(self._open(self.root, train=train, download=False))
+
+    def _as_split(self, read: Any) -> Split:
+        """torchvision's arrays in our form."""
+        return Split(torch.as_tensor(read.data).unsqueeze(1), torch.as_tensor(read.targets))
+
+
+class _IdxFiles(TorchvisionDataset):
+    """A data set in the four files of MNIST.
+
+    Source: the idx format; a byte, its rank, its sizes, then all values.
+    """
+
+    @classmethod
+    def _files(cls, root: Path, *, train: bool) -> tuple[Path, ...]:
+        prefix = "train" if train else "t10k"
+        names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
+        return tuple(root / cls.__name__ / "raw" / name for name in names)
+
+    @classmethod
+    def _is_whole(cls, root: Path, file: Path) -> bool:
+        try:
+            with file.open("rb") as opened:
+                head = opened.read(4)
+                rank = head[3] if head[:3] == b"\x00\x00\x08" and len(head) == 4 else 0
+                sizes = [int.from_bytes(opened.read(4)) for _ in range(rank)]
+        except OSError:  # such as a link to a file of the system's
+            return False
+        return rank > 0 and file.stat().st_size == 4 + 4 * rank + math.prod(sizes)
+
+
+class _SummedFiles(TorchvisionDataset):
+    """A data set whose files torchvision knows the md5 sums of."""
+
+    @classmethod
+    @abstractmethod
+    def _sums(cls, root: Path, *, train: bool) -> dict[Path, str]:
+        """file -> md5."""
+
+    @classmethod
+    def _files(cls, root: Path, *, train: bool) -> tuple[Path, ...]:
+        return tuple(cls._sums(root, train=train))
+
+    @classmethod
+    def _is_whole(cls, root: Path, file: Path) -> bool:
+        sums = cls._sums(root, train=True) | cls._sums(root, train=False)
+        return hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() == sums[file]
+
+
+MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # of the official training set
+
+_MNIST_FILES = (
+    "{}/raw/ with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte"
+)
+
+
+@DATASETS.register("mnist")
+class MNIST(_IdxFiles):
+    """70,000 handwritten digits of 28 x 28 pixels.
+
+    Definition:
+        official test set of 10,000; validation a stratified part of the training set, redrawn by the seed
+
+    Args:
+        max_shift: largest random shift of a training image, pixels.
+
+    Raises:
+        UserError: the files are not there and cannot be fetched.
+
+    Source: LeCun et al. 1998; torchvision.datasets.MNIST.
+
+    Example:
+        >>> MNIST.embedded
+        False
+    """
+
+    defaults = {"max_shift": 2}
+    image_shape = (1, 28, 28)
+    class_counts = MNIST_COUNTS
+    files = _MNIST_FILES.format("MNIST")
+
+
+@DATASETS.register("fashion_mnist")
+class FashionMNIST(_IdxFiles, Mirrored):
+    """70,000 pictures of clothes, 28 x 28 pixels.
+
+    Definition:
+        official test set of 10,000; validation a stratified part of the training set, redrawn by the seed
+
+    Args:
+        flip: mirror every other training image.
+
+    Raises:
+        UserError: the files are not there and cannot be fetched.
+
+    Source: Xiao et al. 2017; torchvision.datasets.FashionMNIST.
+
+    Example:
+        >>> FashionMNIST.embedded
+        False
+    """
+
+    defaults = {"max_shift": 2}
+    image_shape = (1, 28, 28)
+    class_counts = (6000,) * 10
+    files = _MNIST_FILES.format("FashionMNIST")
+
+
+@DATASETS.register("cifar10")
+class CIFAR10(_SummedFiles, Mirrored):
+    """60,000 small pictures of ten kinds of things, 32 x 32 pixels, colour.
+
+    Definition:
+        official test set of 10,000; validation a stratified part of the training set, redrawn by the seed
+
+    Args:
+        flip: mirror every other training image.
+
+    Raises:
+        UserError: the files are not there and cannot be fetched.
+
+    Source: Krizhevsky 2009; torchvision.datasets.CIFAR10.
+
+    Example:
+        >>> CIFAR10.num_classes
+        10
+    """
+
+    image_shape = (3, 32, 32)
+    class_counts: ClassVar[tuple[int, ...] | None] = (5000,) * 10
+    files = "the unpacked folder cifar-10-batches-py/"
+
+    @classmethod
+    def _sums(cls, root: Path, *, train: bool) -> dict[Path, str]:
+        from torchvision import datasets
+
+        theirs = getattr(datasets, cls.__name__)
+        listed = theirs.train_list if train else theirs.test_list
+        return {root / theirs.base_folder / name: md5 for name, md5 in listed}
+
+    def _as_split(self, read: Any) -> Split:
+        return Split(torch.from_numpy(read.data).permute(0, 3, 1, 2).contiguous(), torch.as_tensor(read.targets))
+
+
+@DATASETS.register("cifar100")
+class CIFAR100(CIFAR10):
+    """60,000 small pictures of a hundred kinds of things, 32 x 32 pixels, colour.
+
+    Definition:
+        official test set of 10,000; validation a stratified part of the training set, redrawn by the seed
+
+    Args:
+        flip: mirror every other training image.
+
+    Raises:
+        UserError: the files are not there and cannot be fetched.
+
+    Source: Krizhevsky 2009; torchvision.datasets.CIFAR100.
+
+    Example:
+        >>> CIFAR100.num_classes
+        100
+    """
+
+    num_classes = 100
+    class_counts = (500,) * 100
+    files = "the unpacked folder cifar-100-python/"
+
+
+@DATASETS.register("svhn")
+class SVHN(_SummedFiles):
+    """99,289 house numbers, 32 x 32 pixels, colour.
+
+    Definition:
+        official test set of 26,032; validation a stratified part of the training set, redrawn by the seed
+
+    Args:
+        max_shift: largest random shift of a training image, pixels.
+
+    Raises:
+        UserError: the files are not there and cannot be fetched.
+
+    Source: Netzer et al. 2011; torchvision.datasets.SVHN.
+
+    Example:
+        >>> SVHN.num_classes
+        10
+    """
+
+    image_shape = (3, 32, 32)
+    class_counts = (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659)
+    files = "train_32x32.mat and test_32x32.mat"
+
+    @classmethod
+    def _sums(cls, root: Path, *, train: bool) -> dict[Path, str]:
+        from torchvision import datasets
+
+        _, name, md5 = datasets.SVHN.split_list["train" if train else "test"]
+        return {root / name: md5}
+
+    @classmethod
+    def _open(cls, root: Path, *, train: bool, download: bool) -> Any:
+        from torchvision import datasets
+
+        return datasets.SVHN(str(root), split="train" if train else "test", download=download)
+
+    def _as_split(self, read: Any) -> Split:
+        return Split(torch.from_numpy(read.data), torch.from_numpy(read.labels.astype(np.int64)))

@@ -1,0 +1,214 @@
+"""From a data set to batches: the order of an epoch, augmentation, the DataModule.
+
+Shapes: N samples, B batch, T steps (of data with time only), C channels, H W space.
+
+The order of an epoch and the augmentation of a sample derive from (seed, epoch, index) alone, so that a
+resumed run repeats the undisturbed one, whatever the batches were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from snn_exp.config.splits import num_left_out
+from snn_exp.data.base import Dataset, Split, as_float
+from snn_exp.errors import UserError
+
+EVAL_BATCH_SIZE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchIndex:
+    """Which samples of which epoch make a batch."""
+
+    epoch: int
+    indices: Tensor
+
+
+def _generator(*key: int) -> torch.Generator:
+    """A generator of its own for each key."""
+    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+class EpochSampler(Sampler[BatchIndex]):
+    """Batches of an epoch, in an order that derives from (seed, epoch); Lightning sets the epoch.
+
+    Args:
+        num_samples: N.
+        batch_size: samples a batch; a last batch of one sample is left out, since no batch norm can use it.
+        seed: None keeps the order of the data and every sample.
+        trained: an epoch, and how many of its first batches are left out, since they were trained before.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, seed: int | None, trained: tuple[int, int] = (0, 0)) -> None:
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self.trained = trained
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order."""
+        self.epoch = epoch
+
+    @property
+    def smallest_batch(self) -> int:
+        """Samples of the last batch of an epoch."""
+        return (self.num_samples - self._num_dropped() - 1) % self.batch_size + 1
+
+    def _num_dropped(self) -> int:
+        return 0 if self.seed is None else num_left_out(self.num_samples, self.batch_size)
+
+    def __len__(self) -> int:
+        return -(-(self.num_samples - self._num_dropped()) // self.batch_size)
+
+    def __iter__(self) -> Iterator[BatchIndex]:
+        # a generator, so that the order is drawn at the first batch: Lightning asks for the iterator of a
+        # resumed epoch before it sets that epoch
+        if self.seed is None:
+            order = torch.arange(self.num_samples)
+        else:
+            order = torch.randperm(self.num_samples, generator=_generator(self.seed, self.epoch, 0))
+        order = order[: self.num_samples - self._num_dropped()]
+        epoch, num_batches = self.trained
+        first = num_batches * self.batch_size if self.epoch == epoch else 0
+        for start in range(first, len(order), self.batch_size):
+            yield BatchIndex(self.epoch, order[start : start + self.batch_size])
+
+
+class BatchedSplit(TorchDataset[tuple[Tensor, Tensor]]):
+    """A split that is indexed, and augmented, a batch at a time.
+
+    Args:
+        split: the samples.
+        seed: of the augmentation.
+        max_shift: largest shift, pixels; 0 does not shift.
+        flip: mirror every other image.
+    """
+
+    def __init__(self, split: Split, seed: int = 0, max_shift: int = 0, flip: bool = False) -> None:
+        self.split = split
+        self.seed = seed
+        self.max_shift = max_shift
+        self.flip = flip
+        self._drawn: tuple[int, Tensor, Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, batch: BatchIndex) -> tuple[Tensor, Tensor]:
+        x = as_float(self.split.samples[batch.indices])
+        if self.max_shift or self.flip:
+            shifts, flips = self._draw(batch.epoch)
+            if self.flip:
+                x = torch.where(flips[batch.indices].view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+            if self.max_shift:
+                x = shifted(x, shifts[batch.indices], self.max_shift)
+        return x, self.split.labels[batch.indices]
+
+    def _draw(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """Shifts and flips of all samples in an epoch."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            generator = _generator(self.seed, epoch, 1)
+            shifts = torch.randint(-self.max_shift, self.max_shift + 1, (len(self.split), 2), generator=generator)
+            flips = torch.rand(len(self.split), generator=generator) < 0.5
+            self._drawn = (epoch, shifts, flips)
+        return self._drawn[1], self._drawn[2]
+
+
+def shifted(x: Tensor, shifts_B2: Tensor, max_shift: int) -> Tensor:
+    """Each sample [C, H, W] or [T, C, H, W] moved down and right by its own shift; zeros move in.
+
+    Example:
+        >>> shifted(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[0, 1]]), 1)
+        tensor([[[[0., 1.]]]])
+    """
+    b, *_, h, w = x.shape
+    padded = functional.pad(x.reshape(b, -1, h, w), (max_shift,) * 4)
+    rows = torch.arange(h) + max_shift - shifts_B2[:, :1]
+    columns = torch.arange(w) + max_shift - shifts_B2[:, 1:]
+    batch, channel = torch.arange(b).view(-1, 1, 1, 1), torch.arange(padded.shape[1]).view(1, -1, 1, 1)
+    return padded[batch, channel, rows.view(b, 1, h, 1), columns.view(b, 1, 1, w)].view(x.shape)
+
+
+class DataModule(pl.LightningDataModule):
+    """A data set's loaders; no Python work a sample.
+
+    Args:
+        dataset: the data set.
+        batch_size: training samples a step.
+        seed: of order and augmentation.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self._trained = (0, 0)
+
+    def go_on(self, epoch: int, num_batches: int) -> None:
+        """Leave out the first batches of an epoch, which an interrupted run has trained."""
+        self._trained = (epoch, num_batches)
+
+    @property
+    def num_batches(self) -> int:
+        """Training batches per epoch."""
+        return len(self._train_sampler())
+
+    @property
+    def num_train(self) -> int:
+        """Training samples an epoch."""
+        return len(self.dataset.train)
+
+    def require_shares(self, num_processes: int) -> None:
+        """For processes that share every batch.
+
+        Raises:
+            UserError: the last batch of an epoch has no sample for some.
+        """
+        if (smallest := self._train_sampler().smallest_batch) < num_processes:
+            raise UserError(
+                f"the last batch of an epoch has {smallest} of the {self.num_train} training samples and "
+                f"trainer.devices={num_processes} share it; type trainer.devices={smallest} or fewer, or another "
+                f"optim.batch_size"
+            )
+
+    def _train_sampler(self) -> EpochSampler:
+        return EpochSampler(self.num_train, self.batch_size, self.seed, self._trained)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled and augmented."""
+        d = self.dataset
+        return _loader(BatchedSplit(d.train, self.seed, d.max_shift, d.flip), self._train_sampler())
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """In order, as they are."""
+        return self._in_order(self.dataset.val)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """In order, as they are."""
+        return self._in_order(self.dataset.test)
+
+    def some_validation_samples(self, num_samples: int) -> tuple[Tensor, Tensor]:
+        """The first samples and classes of the validation set."""
+        batched = BatchedSplit(self.dataset.val)
+        return batched[BatchIndex(0, torch.arange(min(num_samples, len(batched))))]
+
+    def _in_order(self, split: Split) -> DataLoader[Any]:
+        return _loader(BatchedSplit(split), EpochSampler(len(split), EVAL_BATCH_SIZE, None))
+
+
+def _loader(batched: BatchedSplit, sampler: EpochSampler) -> DataLoader[Any]:
+    return DataLoader(batched, sampler=sampler, batch_size=None, num_workers=0)

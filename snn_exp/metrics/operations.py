@@ -1,0 +1,309 @@
+"""What a network spends: firing rates, effective operations, and the dense count of multiplications.
+
+Fractions stay fractions. A firing rate is the share of non-zero outputs a neuron and step: the share of
+ones for spikes, of positive values for relu; for signs it is 1, since -1 is never silent.
+
+Operations are counted here and priced where they are printed (`summary.energy_pj`).
+
+Shapes: T steps, B batch, C channels, H W space, N what one input of a weight layer has (C, H, W or F).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torchmetrics
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from snn_exp.nn.blocks import Block
+from snn_exp.nn.layers import Conv2d, Linear
+from snn_exp.nn.neurons import Neuron
+from snn_exp.nn.norms import Norm
+from snn_exp.nn.shortcuts import RPReLU
+from snn_exp.nn.synapses import Synapse
+
+
+class _NetworkMetric(torchmetrics.Metric, ABC):
+    """A metric that listens to parts of a network.
+
+    Args:
+        parts: name -> part; the metric's layers. They stay the network's own.
+    """
+
+    full_state_update = False
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__(sync_on_compute=False)  # each process counts all of an evaluation
+        self.layers = list(parts)
+        self.parts = list(parts.values())  # a plain list, and so none of the metric's submodules
+
+    @abstractmethod
+    def update(self, layer: int, x: Tensor, y: Tensor) -> None:
+        """Counts what one layer read and gave in one batch."""
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Counts whatever the network does inside the block."""
+
+        def hook(layer: int) -> object:
+            return lambda module, inputs, y: self.update(layer, inputs[0], y)
+
+        handles = [
+            part.register_forward_hook(hook(layer))  # type: ignore[arg-type]
+            for layer, part in enumerate(self.parts)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class FiringRate(_NetworkMetric):
+    """Share of non-zero outputs a neuron and step, by layer; unit: spikes a neuron and step.
+
+    Definition:
+        rate[l] = sum(s_l != 0) / number of values of s_l, over all batches
+
+    Args:
+        network: the network; its neurons, in order, are the layers.
+
+    Example:
+        >>> from snn_exp.nn.neurons import S2NN
+        >>> network = nn.Sequential(S2NN())
+        >>> metric = FiringRate(network)
+        >>> with metric.listening():
+        ...     _ = network(torch.tensor([[[0.0, 2.0]]]))
+        >>> metric.by_layer()
+        {'0': 0.5}
+    """
+
+    spikes: Tensor
+    values: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__({name: module for name, module in network.named_modules() if isinstance(module, Neuron)})
+        zeros = torch.zeros(len(self.layers), dtype=torch.float64)
+        self.add_state("spikes", zeros, dist_reduce_fx="sum")
+        self.add_state("values", zeros.clone(), dist_reduce_fx="sum")
+
+    def update(self, layer: int, x: Tensor, s: Tensor) -> None:
+        self.spikes[layer] += torch.count_nonzero(s).to(self.spikes)
+        self.values[layer] += s.numel()
+
+    def compute(self) -> Tensor:
+        """The mean rate over all neurons."""
+        return self.spikes.sum() / self.values.sum().clamp(min=1)
+
+    def by_layer(self) -> dict[str, float]:
+        """The rate of each layer."""
+        rates = (self.spikes / self.values.clamp(min=1)).tolist()
+        return dict(zip(self.layers, rates, strict=True))
+
+
+COUNTS = (
+    "ac", "mac", "xnor", "ac_trained", "mac_trained", "xnor_trained", "dense",
+    "filter_mac", "filter_mac_trained", "norm_mac", "norm_mac_trained", "neuron_updates",
+)  # fmt: skip
+
+
+class SynapticOperations(_NetworkMetric):
+    """Effective operations of one sample over all its steps, by part of a network in eval.
+
+    An operation is effective where its input and its weight are both non-zero. A layer's operations are
+    additions (ACs) in a batch in which all its inputs are in {-1, 0, 1}, else multiplications (MACs).
+
+    Definition:
+        effective = sum_N [x_N != 0] fan_out_N,  fan_out_N = number of non-zero weights that read x_N
+
+        ac, mac            effective operations of a weight layer
+        xnor               those of the ac with inputs in {-1, 1} and one absolute weight an output unit
+        dense              all operations of a weight layer, zeros and padding included
+        filter_mac         num_multiplications of a synapse, a neuron and step
+        norm_mac           of a norm, 1 a value; 2 where the statistics are the sample's own; of an RPReLU, 1 a value
+        neuron_updates     1 a neuron and step of a neuron that has dynamics
+
+    These are counts of the inference form: a norm that folds costs nothing (before relu neither: the next
+    weights take its scale), and a synapse stands behind the weights that read it, W (eps * s) = eps * (W s),
+    so that they read spikes and the filter is paid a neuron and step of their output, once for all weights
+    whose outputs add up. A synapse whose output meets no weights (a readout's, pooled) stays where it is.
+    What ends in `_trained` counts the network as it was trained, each part where it stands.
+
+    Not counted: biases, pooling, sums of streams, thresholds. A first layer that reads the same pixels at
+    every step is counted at every step.
+
+    Args:
+        network: it reads [T, B, ...].
+
+    Source: NeuroBench (Yik et al. 2025) for effective ACs and MACs; the inference form is ours.
+
+    Example:
+        >>> network = nn.Sequential(Linear(2, 3))
+        >>> metric = SynapticOperations(network)
+        >>> with metric.listening():
+        ...     _ = network(torch.tensor([[[0.0, 1.0]], [[1.0, 1.0]]]))
+        >>> metric.by_layer()["0"]
+        {'ac': 9.0, 'mac': 0.0, 'ac_trained': 9.0, 'dense': 12.0}
+    """
+
+    counts: Tensor
+    samples: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        kinds = (Conv2d, nn.Linear, Synapse, Norm, RPReLU, Neuron)
+        # the network itself is the first: with it a pass ends
+        super().__init__({n: m for n, m in network.named_modules() if not n or isinstance(m, kinds)})
+        self.add_state("counts", torch.zeros(len(self.layers), len(COUNTS), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
+        blocks = [module for module in network.modules() if isinstance(module, Block)]
+        self._served_by_another_filter = {getattr(block, "shortcut", None) for block in blocks if block.shares_filter}
+        self._fan_out: dict[tuple[int, torch.Size], tuple[Tensor, bool]] = {}
+        # a filtered or normalized value -> what it is a linear image of, and the synapses in between
+        self._origin = WeakTensorKeyDictionary()
+        self._start_pass()
+
+    def _start_pass(self) -> None:
+        self._pass = [dict.fromkeys(COUNTS, 0.0) for _ in self.layers]
+        self._standing: dict[int, int] = {}  # synapse -> what it costs where it stands, until weights read it
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Counts whatever the network does inside the block; its weights must not change there."""
+        self._fan_out.clear()
+        self._start_pass()
+        with super().listening():
+            yield
+
+    def update(self, layer: int, x: Tensor, y: Tensor) -> None:
+        part, counts = self.parts[layer], self._pass[layer]
+        if isinstance(part, Conv2d | nn.Linear):
+            self._count_weights(layer, part, x, y)
+        elif isinstance(part, Synapse):
+            self._standing[layer] = part.num_multiplications * y.numel()
+            counts["filter_mac_trained"] += self._standing[layer]
+            self._pass_on(x, y, {layer: part.num_multiplications})
+        elif isinstance(part, Norm):
+            cost = _cost_a_value(part) * y.numel()
+            counts["norm_mac_trained"] += cost
+            if part.folds:
+                self._pass_on(x, y, {})
+            else:
+                counts["norm_mac"] += cost
+        elif isinstance(part, RPReLU):  # it folds nowhere: it acts on a sum that several read
+            counts["norm_mac"] += y.numel()
+            counts["norm_mac_trained"] += y.numel()
+        elif isinstance(part, Neuron) and not part.single_step:
+            counts["neuron_updates"] += y.numel()
+        if layer == 0:
+            self._end_pass(x.shape[1])
+
+    def _end_pass(self, num_samples: int) -> None:
+        for synapse, cost in self._standing.items():
+            self._pass[synapse]["filter_mac"] += cost
+        counted = [list(counts.values()) for counts in self._pass]
+        self.counts += torch.tensor(counted, dtype=self.counts.dtype, device=self.counts.device)
+        self.samples += num_samples
+        self._start_pass()
+
+    def _count_weights(self, layer: int, weights: Conv2d | nn.Linear, x: Tensor, y: Tensor) -> None:
+        key = (layer, x.shape[2:])
+        if key not in self._fan_out:
+            self._fan_out[key] = _fan_out(weights, x, y)
+        origin, synapses = self._origin.get(x, (x, {}))
+        trained = _effective(x, *self._fan_out[key])
+        counts = self._pass[layer]
+        for name, count in (trained if origin is x else _effective(origin, *self._fan_out[key])).items():
+            counts[name] += count
+            counts[f"{name}_trained"] += trained[name]
+        counts["dense"] += weights.weight[0].numel() * y.numel()
+        for synapse, num_multiplications in synapses.items():
+            self._standing.pop(synapse, None)
+            if weights not in self._served_by_another_filter:
+                counts["filter_mac"] += num_multiplications * y.numel()
+
+    def _pass_on(self, x: Tensor, y: Tensor, synapse: Mapping[int, int]) -> None:
+        """Weights that read y could read what x comes from."""
+        if y is not x:
+            origin, before = self._origin.get(x, (x, {}))
+            self._origin[y] = origin, {**before, **synapse}
+
+    def compute(self) -> dict[str, Tensor]:
+        """The sum of each count over the network, a sample."""
+        return dict(zip(COUNTS, self._a_sample().sum(0), strict=True))
+
+    def by_layer(self) -> dict[str, dict[str, float]]:
+        """The counts of each part that has any, a sample; those that are 0 are left out, save ac, mac and dense."""
+        found = {}
+        for layer, row in enumerate(self._a_sample().tolist()):
+            kept = ("ac", "mac", "dense") if isinstance(self.parts[layer], Conv2d | nn.Linear) else ()
+            counts = {name: count for name, count in zip(COUNTS, row, strict=True) if count or name in kept}
+            if counts:
+                found[self.layers[layer]] = counts
+        return found
+
+    def _a_sample(self) -> Tensor:
+        return self.counts / self.samples.clamp(min=1)
+
+
+def _cost_a_value(norm: Norm) -> int:
+    """Multiplications a value in eval: scaling, and squaring where no running statistics are kept."""
+    if not norm.statistics_over:
+        return 0
+    return 1 if "B" in norm.statistics_over.split(",") else 2
+
+
+def _effective(x: Tensor, fan_out_N: Tensor, binary: bool) -> dict[str, float]:
+    """Effective ACs, MACs, and XNORs among the ACs, of a batch [..., N]."""
+    present = x.sign().square_()  # 1 where the input is not 0
+    times_N = present.flatten(0, -fan_out_N.dim() - 1).sum(0, dtype=torch.float32)
+    effective = torch.dot(times_N.flatten().double(), fan_out_N.flatten()).item()
+    if not torch.equal(present, x.abs()):
+        return {"ac": 0.0, "mac": effective, "xnor": 0.0}
+    signs = binary and bool((times_N == x.numel() / times_N.numel()).all())
+    return {"ac": effective, "mac": 0.0, "xnor": effective if signs else 0.0}
+
+
+def _fan_out(weights: Conv2d | nn.Linear, x: Tensor, y: Tensor) -> tuple[Tensor, bool]:
+    """How many non-zero weights read each value of an input, and whether each unit's weights have one size."""
+    used = weights.effective_weight() if isinstance(weights, Conv2d | Linear) else weights.weight
+    readers_N = used.count_nonzero(0).double()
+    if isinstance(weights, Conv2d):
+        # the transpose of the convolution takes every output back to the inputs that it reads
+        assert isinstance(weights.padding, tuple)
+        (s1, s2), (p1, p2), (k1, k2), (h, w) = weights.stride, weights.padding, weights.kernel_size, x.shape[-2:]
+        ones = torch.ones(1, 1, *y.shape[-2:], dtype=torch.float64, device=x.device)
+        rest = ((h + 2 * p1 - k1) % s1, (w + 2 * p2 - k2) % s2)
+        readers_N = functional.conv_transpose2d(ones, readers_N[None], None, weights.stride, weights.padding, rest)[0]
+    size_ON = used.abs().flatten(1)
+    return readers_N, torch.equal(size_ON, size_ON[:, :1].expand_as(size_ON))
+
+
+def dense_macs(network: nn.Module, x_TBCHW: Tensor) -> dict[str, int]:
+    """Multiply-accumulates of one sample over all its steps, by module ("" is the whole), zeros included.
+
+    Args:
+        network: the network.
+        x_TBCHW: a batch of one sample.
+
+    Example:
+        >>> from snn_exp.nn.layers import Conv2d
+        >>> dense_macs(Conv2d(1, 2), torch.zeros(1, 1, 1, 8, 8))[""]
+        1152
+    """
+    was_training = network.training
+    network.eval()
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(x_TBCHW)
+    network.train(was_training)
+    root = type(network).__name__
+    counts = {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
+    total = counter.get_total_flops() // 2
+    by_module = {name.removeprefix(f"{root}."): count for name, count in counts.items() if name.startswith(f"{root}.")}
+    return {"": total, **by_module}

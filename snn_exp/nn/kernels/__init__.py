@@ -1,0 +1,28 @@
+"""Norm, neuron and surrogate in one pass over the data, synapse and PSP norm in another; the plain path is the judge.
+
+Where what stands:
+
+    fused.cpp     norm, neuron and surrogate on a CPU, in C++
+    filter.cpp    synapse and PSP norm
+    stretches.h   what the two share
+    build.py      compiles them at first use, for one case, and keeps what comes out
+    on_cpu.py     calls them
+    passes.py     norm, neuron and surrogate on a GPU, in Triton
+    on_gpu.py     launches them
+    layout.py     how the large tensors lie
+    forms.py      which parts have a fused form
+    fused.py      the autograd of norm, neuron and surrogate
+    filtered.py   that of synapse and PSP norm
+    choice.py     whether a run uses them, and why
+
+Forward, a fused neuron gives bitwise what the plain one gives. A norm that it takes in (in training only) and the
+gradients differ by rounding: sums are formed in another order. In bfloat16 only what is stored is rounded to it.
+
+Triton's passes are tested in its interpreter and compiled for a GPU; they never ran on one, so only
+trainer.kernels=fused takes them. Why C++ and not torch.compile on a CPU: benchmarks/kernels.md.
+"""
+
+from snn_exp.nn.kernels.choice import Choice, choose, fuse, is_on_a_gpu
+from snn_exp.nn.kernels.forms import Form, form_of
+
+__all__ = ["Choice", "Form", "choose", "form_of", "fuse", "is_on_a_gpu"]

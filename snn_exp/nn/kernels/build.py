@@ -1,0 +1,126 @@
+"""Compiles the fused passes for one case, at first use, and keeps what comes out in the user's cache.
+
+A C++ compiler is all it takes: the source knows nothing of torch, so a case compiles in a second or two, where an
+extension that includes torch's headers takes half a minute.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+from snn_exp.runs.folder import whole_file
+
+SHARED = "stretches.h"
+# without errno and traps loops are vectorized; without contraction they round as torch does
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+COMPILERS = ("c++", "g++", "clang++")
+LIMIT_S = 600  # on a busy machine; two seconds are usual
+
+Real = Literal["float", "double"]
+Stored = Literal["float", "double", "Bfloat16"]
+Source = Literal["fused.cpp", "filter.cpp"]
+
+
+class Unavailable(Exception):
+    """The fused passes cannot be had; the message says why, without a full stop."""
+
+
+class Shape(ctypes.Structure):
+    """What the large tensors are alike in; stretches.h has the same."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("num_steps", "batch", "channels", "size", "channels_last")]
+
+
+class FireCall(Shape):
+    """What a call of a neuron reads and writes; fused.cpp has the same."""
+
+    _fields_ = [
+        ("num_thresholds", ctypes.c_int64),
+        *(
+            (name, ctypes.c_double)
+            for name in ("rest", "v_reset", "leak", "decay", "peak", "width", "alpha", "beta", "eps", "momentum")
+        ),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                "x", "threshold", "gain", "bias", "running_mean", "running_var", "statistics", "s", "grad_s", "grad_x",
+                "grad_threshold", "grad_leak", "grad_gain", "grad_bias",
+            )
+        ),
+    ]  # fmt: skip
+
+
+class FilterCall(Shape):
+    """What a call of a filter reads and writes; filter.cpp has the same."""
+
+    _fields_ = [
+        *((name, ctypes.c_double) for name in ("decay", "gain", "eps", "momentum")),
+        *((name, ctypes.c_void_p) for name in ("s", "moment", "scale", "psp", "grad_psp", "grad_s")),
+    ]
+
+
+def cache() -> Path:
+    """Where compiled cases are kept: XDG_CACHE_HOME, or .cache in the user's home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snn_exp" / "kernels"
+
+
+@functools.cache
+def toolchain() -> tuple[str, str]:
+    """The compiler, and all that it predefines for this machine: its version and what the processor has.
+
+    Raises:
+        Unavailable: there is no C++ compiler, or it does not run.
+    """
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
+    compiler = next((path for name in names if (path := shutil.which(name))), None)
+    if compiler is None:
+        raise Unavailable(f"there is no C++ compiler ({', '.join(names)}); install g++, or set CXX to one")
+    return compiler, _output_of([compiler, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
+
+
+@functools.cache
+def library(source: Source, defines: tuple[str, ...], real: Real, stored: Stored) -> ctypes.CDLL:
+    """The passes for one case.
+
+    Args:
+        source: of them, beside this file.
+        defines: its macros, each NAME=value.
+        real: what is computed with; the last macros but one.
+        stored: what the large tensors hold; the last.
+
+    Raises:
+        Unavailable: there is no C++ compiler, it fails, or the cache cannot be written.
+    """
+    compiler, machine = toolchain()
+    defines = (*defines, f"REAL={real}", f"STORED={stored}")
+    text, shared = (Path(__file__).with_name(name) for name in (source, SHARED))
+    key = hashlib.sha256(
+        "\0".join([text.read_text(), shared.read_text(), *FLAGS, *defines, machine]).encode()
+    ).hexdigest()[:16]
+    path = cache() / f"{key}.so"
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as scratch:  # another process may build the same
+                command = [compiler, *FLAGS, *(f"-D{define}" for define in defines), "-shared", "-fPIC", "-o"]
+                _output_of([*command, str(scratch), str(text)])
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise Unavailable(f"{error.filename or path} cannot be used ({error.strerror or error})") from None
+
+
+def _output_of(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT_S).stdout
+    except subprocess.CalledProcessError as error:
+        reason = next((line for line in error.stderr.splitlines() if "error" in line), f"exit code {error.returncode}")
+        raise Unavailable(f"the C++ compiler {command[0]} fails ({reason.strip()})") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"the C++ compiler {command[0]} does not run ({error})") from None

@@ -1,0 +1,205 @@
+"""Whether a run uses the fused passes, and why; and their way into a network."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from snn_exp.config.experiment import TrainerConfig
+from snn_exp.errors import UserError
+from snn_exp.nn.graph import data_flow, part_at
+from snn_exp.nn.kernels.build import Unavailable, library, toolchain
+from snn_exp.nn.kernels.filtered import filtered
+from snn_exp.nn.kernels.forms import NORMS_WITH_A_FORM, Form, Trace, form_of, has_a_moment_a_channel, trace_of
+from snn_exp.nn.kernels.fused import fire, fire_over
+from snn_exp.nn.kernels.on_cpu import NUMBERS
+from snn_exp.nn.kernels.on_gpu import triton_version
+from snn_exp.nn.layers import Conv2d, Linear
+from snn_exp.nn.networks import Network
+from snn_exp.nn.neurons import Neuron
+from snn_exp.nn.norms import BatchNorm, NoNorm, PSPNorm
+from snn_exp.nn.synapses import IdentitySynapse, Synapse
+
+# trainer.precision -> what the convolutions hand to a neuron
+_DTYPES = {"32-true": torch.float32, "64-true": torch.float64, "bf16-mixed": torch.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What a run computes its norms and neurons with.
+
+    Args:
+        used: fused or reference.
+        why: in words.
+    """
+
+    used: Literal["fused", "reference"]
+    why: str
+
+
+def choose(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = None) -> Choice:
+    """The kernels of a run, built if they are the fused ones.
+
+    Args:
+        trainer: the resolved group.
+        neuron: one as the network has it.
+        synapse: likewise; if there is none, the filters are built where they are first used.
+
+    Raises:
+        UserError: trainer.kernels=fused, and it cannot be.
+    """
+    if trainer.kernels == "reference":
+        return Choice("reference", "trainer.kernels=reference")
+    if trainer.compile:
+        return Choice("reference", "trainer.compile=true compiles the plain path")
+    gpu = is_on_a_gpu(trainer)
+    if trainer.kernels == "auto" and gpu:
+        return Choice("reference", "the fused kernels were not measured on a GPU yet; trainer.kernels=fused takes them")
+    if trainer.kernels == "auto" and neuron.emits == "signs":
+        return Choice("reference", "a step with signs is hardly faster fused, see benchmarks/kernels.md")
+    reason = _why_not(trainer, neuron, synapse)
+    if reason is None:
+        why = "trainer.kernels=fused" if trainer.kernels == "fused" else "faster, see benchmarks/kernels.md"
+        return Choice("fused", f"{why}; built by {triton_version() if gpu else Path(toolchain()[0]).name}")
+    if trainer.kernels == "fused":
+        raise UserError(f"trainer.kernels=fused cannot be: {reason}; leave it out, or type trainer.kernels=reference")
+    return Choice("reference", reason)
+
+
+def is_on_a_gpu(trainer: TrainerConfig) -> bool:
+    """Whether a run computes on a GPU of this machine."""
+    return trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.accelerator.is_available())
+
+
+def _why_not(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None) -> str | None:
+    gpu = is_on_a_gpu(trainer)
+    if trainer.precision not in _DTYPES:
+        return f"the fused kernels are for trainer.precision={', '.join(_DTYPES)}, not {trainer.precision}"
+    if trainer.devices > 1:
+        return f"the fused kernels see one share of a batch, and trainer.devices is {trainer.devices}"
+    form = form_of(neuron)
+    if isinstance(form, str):
+        return form
+    try:
+        if gpu:
+            triton_version()
+        else:
+            numbers = NUMBERS[_DTYPES[trainer.precision]]
+            library("fused.cpp", form.defines, *numbers)
+            if synapse is not None and (trace := trace_of(synapse)):
+                library("filter.cpp", trace.defines, *numbers)
+    except Unavailable as reason:
+        return str(reason)
+    return None
+
+
+@torch.no_grad()
+def fuse(network: Network, *, overwrite: bool = False) -> None:
+    """From now on neurons, synapses and PSP norms of a network use the fused passes.
+
+    A neuron takes in the batch norm that it alone reads, a PSP norm the synapse. They do so in training only: in eval
+    each stands for itself, so that the network is bitwise the plain one. What has no fused form, such as a neuron with
+    a norm folded in, stays as it is. Names in the state_dict do as well.
+
+    Args:
+        network: it may be moved to another device later.
+        overwrite: where no gradients are asked for, a neuron writes its spikes over a current that it alone reads,
+            which takes half the memory and less time. A hook that keeps such a current keeps spikes then.
+    """
+    norm_of = dict(_norms_that_a_neuron_alone_reads(network))
+    own = set(_neurons_with_a_current_of_their_own(network)) if overwrite else set()
+    for neuron in [module for module in network.modules() if isinstance(module, Neuron)]:
+        form = form_of(neuron)
+        if isinstance(form, str):
+            continue
+        norm = norm_of.get(neuron)
+        _replace_forward(neuron, functools.partial(_fire, neuron, form, norm, neuron in own))
+        if norm is not None:
+            _replace_forward(norm, functools.partial(_hand_on, norm, norm.forward))
+    _fuse_filters(network)
+
+
+def _fuse_filters(network: Network) -> None:
+    taken_in = {norm: synapse for synapse, norm in _synapses_that_a_norm_alone_reads(network)}
+    for part in list(network.modules()):
+        if has_a_moment_a_channel(part):
+            synapse = taken_in.get(part)
+            trace = trace_of(synapse or IdentitySynapse())
+            assert trace is not None
+            _replace_forward(part, functools.partial(_filter, part, part.forward, trace, part))
+            if synapse is not None:
+                _replace_forward(synapse, functools.partial(_leave_to_the_norm, synapse, synapse.forward))
+        elif isinstance(part, Synapse) and part not in taken_in.values():
+            trace = trace_of(part)
+            if trace is not None and trace.name != "Identity":
+                _replace_forward(part, functools.partial(_filter, part, part.forward, trace, None))
+
+
+def _synapses_that_a_norm_alone_reads(network: Network) -> Iterator[tuple[Synapse, PSPNorm]]:
+    for node in data_flow(network).nodes:
+        synapse = part_at(network, node)
+        readers = [part_at(network, reader) for reader in node.users]
+        if isinstance(synapse, Synapse) and trace_of(synapse) and len(readers) == 1:
+            (norm,) = readers
+            if has_a_moment_a_channel(norm):
+                yield synapse, norm
+
+
+def _norms_that_a_neuron_alone_reads(network: Network) -> Iterator[tuple[Neuron, BatchNorm]]:
+    for node in data_flow(network).nodes:
+        norm = part_at(network, node)
+        readers = [part_at(network, reader) for reader in node.users]
+        if type(norm) in NORMS_WITH_A_FORM and len(readers) == 1 and isinstance(readers[0], Neuron):
+            assert isinstance(norm, BatchNorm)
+            yield readers[0], norm
+
+
+def _neurons_with_a_current_of_their_own(network: Network) -> Iterator[Neuron]:
+    """Those that alone read what weights or a batch norm have just put into a new tensor."""
+    for node in data_flow(network).nodes:
+        neuron = part_at(network, node)
+        if isinstance(neuron, Neuron):
+            (read,) = node.all_input_nodes
+            while isinstance(part_at(network, read), nn.Identity | NoNorm) and len(read.users) == 1:
+                (read,) = read.all_input_nodes  # a folded norm hands on what it is given
+            if isinstance(part_at(network, read), Conv2d | Linear | BatchNorm) and len(read.users) == 1:
+                yield neuron
+
+
+def _replace_forward(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
+    module.forward = forward
+
+
+def _fire(neuron: Neuron, form: Form, norm: BatchNorm | None, overwrite: bool, x_TBN: Tensor) -> Tensor:
+    taken_in = norm if norm is not None and _is_left_to_the_neuron(norm, x_TBN) else None
+    if overwrite and taken_in is None and not torch.is_grad_enabled():
+        return fire_over(neuron, form, x_TBN)
+    return fire(neuron, form, taken_in, x_TBN)
+
+
+def _hand_on(norm: BatchNorm, forward: Callable[[Tensor], Tensor], x_TBN: Tensor) -> Tensor:
+    return x_TBN if _is_left_to_the_neuron(norm, x_TBN) else forward(x_TBN)
+
+
+def _is_left_to_the_neuron(norm: BatchNorm, x_TBN: Tensor) -> bool:
+    return norm.training and x_TBN.numel() > x_TBN.shape[2]  # torch refuses a single value a channel
+
+
+def _filter(
+    part: nn.Module, forward: Callable[[Tensor], Tensor], trace: Trace, norm: PSPNorm | None, s_TBN: Tensor
+) -> Tensor:
+    return filtered(trace, norm, s_TBN) if _is_filtered_in_one_pass(part, s_TBN) else forward(s_TBN)
+
+
+def _leave_to_the_norm(synapse: Synapse, forward: Callable[[Tensor], Tensor], s_TBN: Tensor) -> Tensor:
+    return s_TBN if _is_filtered_in_one_pass(synapse, s_TBN) else forward(s_TBN)
+
+
+def _is_filtered_in_one_pass(part: nn.Module, s_TBN: Tensor) -> bool:
+    return part.training and s_TBN.device.type == "cpu"

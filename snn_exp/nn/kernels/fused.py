@@ -1,0 +1,126 @@
+"""The fused passes as a part of autograd.
+
+Shapes: T steps, B batch, C channels, N any feature dimensions (C alone, or C, H, W).
+
+Of the forward, backward keeps what the neuron read, and four numbers a channel where a norm was taken in; membranes
+are computed again. Where the tensors are decides what computes: C++ on a CPU (fused.cpp), Triton on a GPU (passes.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from snn_exp.nn.kernels.forms import Form
+from snn_exp.nn.kernels.layout import channels_last, computed_in
+from snn_exp.nn.kernels.on_cpu import pass_on_cpu
+from snn_exp.nn.kernels.on_gpu import pass_on_gpu
+from snn_exp.nn.neurons import LIF, SRM, IntegratingNeuron, Neuron
+from snn_exp.nn.norms import BatchNorm
+
+
+def pass_at(x: Tensor) -> Callable[..., None]:
+    """What computes a pass where x is."""
+    return pass_on_cpu if x.device.type == "cpu" else pass_on_gpu
+
+
+def fire(neuron: Neuron, form: Form, norm: BatchNorm | None, x_TBN: Tensor) -> Tensor:
+    """What the neuron makes of x, or of norm(x) if a norm in training is given."""
+    bn = None if norm is None else norm.bn
+    if bn is not None:
+        assert bn.num_batches_tracked is not None
+        bn.num_batches_tracked.add_(1)
+    gain_C, bias_C = (None, None) if bn is None else (bn.weight, bn.bias)
+    s: Tensor = _Passes.apply(
+        x_TBN, _threshold(neuron, x_TBN), _leak(neuron), gain_C, bias_C, form, _numbers(neuron), bn
+    )
+    return s
+
+
+def fire_over(neuron: Neuron, form: Form, x_TBN: Tensor) -> Tensor:
+    """What the neuron makes of x, without gradients and in the place of x, if a pass can read it as it lies."""
+    s_TBN = x_TBN if channels_last(x_TBN) else x_TBN.contiguous()
+    pass_at(s_TBN)(
+        "forward", form, _numbers(neuron), x=s_TBN, threshold=_threshold(neuron, s_TBN), leak=_leak(neuron), gain=None,
+        bias=None, statistics=None, s=s_TBN,
+    )  # fmt: skip
+    return s_TBN
+
+
+def _leak(neuron: Neuron) -> Tensor | float:
+    return neuron.leak() if isinstance(neuron, LIF) else 0.0
+
+
+def _threshold(neuron: Neuron, x_TBN: Tensor) -> Tensor:
+    return neuron.threshold_as(x_TBN.new_empty((), dtype=computed_in(x_TBN)))
+
+
+def _numbers(neuron: Neuron) -> dict[str, float]:
+    """What is no tensor, as it is now: a surrogate's width may change with the epoch."""
+    surrogate = neuron.surrogate
+    at_rest = float(neuron.v_reset) if isinstance(neuron, IntegratingNeuron) else 0.0
+    return {
+        "rest": at_rest,
+        "v_reset": at_rest,
+        "decay": neuron.refractory_decay if isinstance(neuron, SRM) else 0.0,
+        "peak": surrogate.peak,
+        "width": surrogate.width,
+        "alpha": getattr(surrogate, "alpha", 0.0),
+        "beta": getattr(surrogate, "beta", 0.0),
+    }
+
+
+class _Passes(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_TBN: Tensor,
+        threshold: Tensor,
+        leak: Tensor | float,
+        gain_C: Tensor | None,
+        bias_C: Tensor | None,
+        form: Form,
+        numbers: dict[str, float],
+        bn: Any,
+    ) -> Tensor:
+        x_TBN = x_TBN if channels_last(x_TBN) else x_TBN.contiguous()
+        statistics, running = None, {}
+        if bn is not None:
+            statistics = x_TBN.new_empty(4, x_TBN.shape[2], dtype=computed_in(x_TBN))
+            numbers = {**numbers, "eps": bn.eps, "momentum": bn.momentum}
+            running = {"running_mean": bn.running_mean, "running_var": bn.running_var}
+        s_TBN = torch.empty_like(x_TBN)
+        pass_at(x_TBN)(
+            "forward", form, numbers, x=x_TBN, threshold=threshold, leak=leak, gain=gain_C, bias=bias_C,
+            statistics=statistics, s=s_TBN, **running,
+        )  # fmt: skip
+        learned, number = (leak, None) if isinstance(leak, Tensor) else (None, leak)
+        ctx.save_for_backward(x_TBN, threshold, statistics, learned)
+        ctx.case = form, numbers, number
+        return s_TBN
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x_TBN, threshold, statistics, learned = ctx.saved_tensors
+        form, numbers, number = ctx.case
+        like_numbers = {"dtype": computed_in(x_TBN)}
+        grad_s = gradients[0]
+        if grad_s.stride() != x_TBN.stride() or grad_s.dtype != x_TBN.dtype:
+            grad_s = torch.empty_like(x_TBN).copy_(grad_s)
+        grad_x = torch.empty_like(x_TBN)
+        grad_threshold = torch.empty_like(threshold) if form.learns_threshold else None
+        grad_leak = x_TBN.new_empty((), **like_numbers) if form.learns_leak else None
+        grad_gain, grad_bias = (
+            (None, None) if statistics is None else x_TBN.new_empty(2, x_TBN.shape[2], **like_numbers)
+        )
+        pass_at(x_TBN)(
+            "backward", form, numbers, x=x_TBN, threshold=threshold, leak=number if learned is None else learned,
+            statistics=statistics, grad_s=grad_s, grad_x=grad_x, grad_threshold=grad_threshold, grad_leak=grad_leak,
+            grad_gain=grad_gain, grad_bias=grad_bias,
+        )  # fmt: skip
+        return grad_x, grad_threshold, grad_leak, grad_gain, grad_bias, None, None, None

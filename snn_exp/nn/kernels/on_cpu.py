@@ -1,0 +1,78 @@
+"""The passes on a CPU: a call of what fused.cpp or filter.cpp was compiled to."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from snn_exp.nn.kernels.build import FilterCall, FireCall, Real, Stored, library
+from snn_exp.nn.kernels.forms import Form, Trace
+from snn_exp.nn.kernels.layout import Layout, computed_in
+
+# dtype -> what is computed with, and what is stored
+NUMBERS: dict[torch.dtype, tuple[Real, Stored]] = {
+    torch.float32: ("float", "float"),
+    torch.float64: ("double", "double"),
+    torch.bfloat16: ("float", "Bfloat16"),
+}
+LARGE = ("x", "s", "psp", "grad_x", "grad_s", "grad_psp")  # of the others there are a few numbers a channel
+
+
+def pass_on_cpu(
+    direction: Literal["forward", "backward"],
+    form: Form,
+    numbers: dict[str, float],
+    *,
+    x: Tensor,
+    threshold: Tensor,
+    leak: Tensor | float,
+    **others: Tensor | None,
+) -> None:
+    """One pass; the tensors are those of FireCall, and what is null there is None here."""
+    pointers = _pointers(x, {"threshold": threshold, **others})
+    call = FireCall(
+        **Layout.of(x)._asdict(),
+        num_thresholds=threshold.numel(),
+        x=x.data_ptr(),
+        leak=float(leak),
+        **pointers,
+        **numbers,
+    )
+    getattr(library("fused.cpp", form.defines, *NUMBERS[x.dtype]), direction)(ctypes.byref(call))
+
+
+def filter_on_cpu(
+    direction: Literal["forward", "backward"],
+    trace: Trace,
+    numbers: dict[str, float],
+    *,
+    s: Tensor,
+    **others: Tensor | None,
+) -> None:
+    """One pass; the tensors are those of FilterCall, and what is null there is None here."""
+    pointers = _pointers(s, others)
+    call = FilterCall(
+        **Layout.of(s)._asdict(), s=s.data_ptr(), decay=trace.decay, gain=trace.gain, **pointers, **numbers
+    )
+    getattr(library("filter.cpp", trace.defines, *NUMBERS[s.dtype]), direction)(ctypes.byref(call))
+
+
+def _pointers(x: Tensor, others: dict[str, Tensor | None]) -> dict[str, int]:
+    """Where the tensors lie; the library would read one of another dtype as if it were of its own.
+
+    Raises:
+        TypeError: it is.
+    """
+    if x.dtype not in NUMBERS:
+        raise TypeError(f"the fused passes are for {', '.join(map(str, NUMBERS))}, not {x.dtype}")
+    numbers, pointers = computed_in(x), {}
+    for name, tensor in others.items():
+        if tensor is None:
+            continue
+        if tensor.dtype != (needed := x.dtype if name in LARGE else numbers):
+            raise TypeError(f"{name} is {tensor.dtype}, and the fused passes of {x.dtype} need it in {needed}")
+        pointers[name] = tensor.data_ptr()
+    return pointers

@@ -1,0 +1,1 @@
+"""Stored runs as statistics, tables, figures, documents and dashboards. No torch."""

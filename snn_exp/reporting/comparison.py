@@ -1,0 +1,329 @@
+"""Which runs stand side by side: panels, lines, and what each line is compared with. No torch.
+
+A panel holds what may be compared: the same data and test set. In a study it is a setting, and its lines are the
+methods; any other runs are grouped by what was chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from snn_exp.config.experiment import EnergyConfig
+from snn_exp.errors import UserError, unknown
+from snn_exp.reporting.summary import row_choices, varying, with_energy
+from snn_exp.runs.filters import owners
+from snn_exp.runs.store import StoredRun
+from snn_exp.studies.results import Row
+
+Rows = Mapping[int, Row]  # seed -> finished run
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """Runs that differ in the seed alone.
+
+    Args:
+        labels: what tells it from the other lines of its panel: choice -> value.
+        rows: seed -> finished run, with energies among its metrics.
+        unfinished: seed -> why there is no finished run.
+    """
+
+    labels: Mapping[str, str]
+    rows: Rows
+    unfinished: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The labels in a few words, most of which can be typed back.
+
+        Example:
+            >>> Line({"neuron": "lif", "norm": "bn", "depth.num_layers": "20", "optim.lr": "0.01"}, {}).name
+            'lif bn d20 optim.lr=0.01'
+        """
+        return " ".join(filter(None, (_word(key, value) for key, value in self.labels.items()))) or "all runs"
+
+
+def _word(key: str, value: str) -> str:
+    """A label as people say it; a part that is not there needs no word, unless it is what is asked about."""
+    if key in ("method", "neuron", "norm", "residual", "network"):
+        return value
+    known = {"depth.num_layers": f"d{value}", "encoding.num_steps": f"T={value}"}
+    return known.get(key) or ("" if value == "none" else f"{key}={value}")
+
+
+def _in_order(labels: tuple[str, ...]) -> tuple[tuple[bool, float, str], ...]:
+    """Sorts numbers by size, before words."""
+    return tuple(
+        (False, float(label), "") if label.replace(".", "", 1).isdigit() else (True, 0.0, label) for label in labels
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """Lines that may be compared, since they share data and test set.
+
+    Args:
+        name: of the panel.
+        about: what its runs have in common, as overrides.
+        lines: those with a finished run or an unfinished one.
+        versus: name of a line -> name of the line that it is compared with.
+    """
+
+    name: str
+    about: str
+    lines: Sequence[Line]
+    versus: Mapping[str, str]
+
+    def line(self, name: str) -> Line | None:
+        """The line of a name."""
+        return next((line for line in self.lines if line.name == name), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Everything a report shows, apart from its words.
+
+    Args:
+        title: of the report.
+        metric: what is compared.
+        panels: in the order in which they are shown.
+        profile: what prices the energies.
+        margin: of the equivalence tests, in the metric's unit; None: no such test.
+        notes: what is not there, and why, a sentence each.
+    """
+
+    title: str
+    metric: str
+    panels: Sequence[Panel]
+    profile: EnergyConfig
+    margin: float | None = None
+    notes: Sequence[str] = ()
+
+
+def measured(metrics: Mapping[str, float], metric: str) -> bool:
+    """Return whether a run has a metric; one that is not a finite number was not measured."""
+    return metric in metrics and math.isfinite(metrics[metric])
+
+
+def values(rows: Rows, metric: str) -> dict[int, float]:
+    """Return seed -> metric of the runs that ended with finite weights and have it."""
+    return {seed: r.result.metrics[metric] for seed, r in rows.items() if r.done and measured(r.result.metrics, metric)}
+
+
+def priced(row: Row, profile: EnergyConfig) -> Row:
+    """The row with energies among its metrics."""
+    metrics = with_energy(row.result.metrics, profile)
+    return dataclasses.replace(row, result=dataclasses.replace(row.result, metrics=metrics))
+
+
+def require_metric(metric: str, rows: Iterable[Row]) -> None:
+    """Refuses a metric that no run has.
+
+    Raises:
+        UserError: with the metrics there are.
+    """
+    known = {key for row in rows for key in row.result.metrics if measured(row.result.metrics, key)}
+    if metric not in known:
+        raise unknown("metric", metric, known, "--metric {}")
+
+
+def of_runs(
+    runs: Sequence[StoredRun],
+    *,
+    metric: str,
+    by: Sequence[str] = (),
+    versus: Mapping[str, str] | None = None,
+    margin: float | None = None,
+    profile: EnergyConfig,
+    title: str,
+) -> Comparison:
+    """Stored runs, grouped by what was chosen: a panel for each data set, a line for each choice.
+
+    Args:
+        runs: in any state.
+        metric: what is compared; a run that ended without it is left out, and named.
+        by: the choices that make a line; what differs between the runs, if left out.
+        versus: choice -> value: each line is compared with the one that differs from it in this alone.
+        margin: of the equivalence tests.
+        profile: what prices the energies.
+        title: of the comparison.
+
+    Raises:
+        UserError: no finished run; no run has the metric; a choice that no run has; two runs of a line with the same
+            seed; what is to be compared has other data.
+    """
+    versus = dict(versus or {})
+    by = [_usual(key) for key in by]
+    notes = [
+        f"{run.folder.path} is damaged; snn-exp runs clean state=damaged removes it"
+        for run in runs
+        if run.state == "damaged"
+    ]
+    notes += [
+        f"{run.folder.path} does not say yet what it is of ({run.state})"
+        for run in runs
+        if run.state not in ("kept", "damaged") and not run.config
+    ]
+    found = [_Found.of(run, profile) for run in runs if run.state not in ("kept", "damaged") and run.config]
+    if not any(run.row and run.row.done for run in found):
+        raise UserError(f"none of the {len(runs)} runs asked for has ended; snn-exp runs lists what is stored")
+    require_metric(metric, [run.row for run in found if run.row])
+    if without := [run.name for run in found if run.never_has(metric)]:
+        some = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+        have = "run ended without it and is" if len(without) == 1 else "runs ended without it and are"
+        notes.append(f"{metric}: {len(without)} {have} left out: {some}")
+    found = [run for run in found if run.name not in without]
+    _require_choices(found, by, versus)
+    data = [key for key in varying([run.config for run in found]) if _is_data(key)]
+    # what was interrupted draws no lines: it belongs to one of those there are, or is named
+    ended = [run for run in found if run.row] or found
+    differing = [key for key in varying([run.config for run in ended]) if key not in data]
+    chosen = by or _lines(ended, differing, ["method"] if "method" in versus else [])
+    labels = [key for key in dict.fromkeys((*chosen, *versus)) if not _is_data(key)]
+    groups = _grouped(found, data)
+    panels = [_panel(" ".join(place), of, labels, versus, notes) for place, of in groups.items()]
+    if versus and not any(panel.versus for panel in panels):
+        asked = ",".join(f"{key}={value}" for key, value in versus.items())
+        lines = "; ".join(line.name for panel in panels for line in panel.lines)
+        raise UserError(f"--versus {asked}: no two lines differ in that alone; there are {lines}")
+    return Comparison(title, metric, panels, profile, margin, notes)
+
+
+def _usual(key: str) -> str:
+    """A key as it is stored: depth is depth.num_layers, neuron.name is neuron."""
+    return "depth.num_layers" if key == "depth" else key.removesuffix(".name")
+
+
+def _lines(found: Sequence[_Found], differing: Sequence[str], first: Sequence[str]) -> list[str]:
+    """The choices that make a line: those asked for, and what differs and does not follow from them."""
+    if not first:
+        return row_choices([run.choices for run in found], differing)
+    rows = list(first)
+    for key in differing:
+        if len(_grouped(found, [*rows, key])) > len(_grouped(found, rows)):
+            rows.append(key)
+    return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """A stored run, with its row if it has ended and why not if it has not."""
+
+    run: StoredRun
+    row: Row | None
+    why: str
+
+    @classmethod
+    def of(cls, run: StoredRun, profile: EnergyConfig) -> _Found:
+        row = Row.of_read(run.result, run.manifest, run.folder.epochs()) if run.result else None
+        return cls(run, row and priced(row, profile), run.folder.failure() or run.state)
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.run.config
+
+    @functools.cached_property
+    def choices(self) -> Mapping[str, str]:
+        return {key: value for key, value in self.run.choices.items() if key != "seed"}
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    def never_has(self, metric: str) -> bool:
+        """It ended well, or was never to be tested, without the metric; one that diverged stays a loss."""
+        if self.row is None or measured(self.row.result.metrics, metric):
+            return False
+        return self.row.done or self.row.execution.get("trainer", {}).get("test") is False
+
+
+def _require_choices(found: Sequence[_Found], by: Sequence[str], versus: Mapping[str, str]) -> None:
+    keys = dict.fromkeys(key for run in found for key in run.choices)
+    for key in (*by, *versus):
+        if key in keys or key == "method" or any(key in run.run.stored.chosen for run in found):
+            continue
+        if belongs := owners(key):
+            raise UserError(f"no run has {key}, which belongs to {', '.join(belongs[:5])}; name another choice")
+        raise unknown("choice", key, keys, "--by {}")
+    for key, value in versus.items():
+        if _is_data(key):
+            raise UserError(f"--versus {key}={value}: runs on other data cannot be compared; leave it out")
+
+
+def _is_data(key: str) -> bool:
+    return key.partition(".")[0] == "dataset"
+
+
+def _grouped(found: Sequence[_Found], keys: Sequence[str]) -> dict[tuple[str, ...], list[_Found]]:
+    groups: dict[tuple[str, ...], list[_Found]] = {}
+    for run in found:
+        groups.setdefault(tuple(run.run.label(key) for key in keys), []).append(run)
+    return groups
+
+
+def _panel(
+    place: str, found: Sequence[_Found], keys: Sequence[str], versus: Mapping[str, str], notes: list[str]
+) -> Panel:
+    groups = _grouped(found, keys)
+    of_labels = {of: dict(zip(keys, of, strict=True)) for of in sorted(groups, key=_in_order)}
+    seeds = sorted({run.seed for run in found if run.row})
+    lines = {of: _line(groups[of], labels, seeds, notes) for of, labels in of_labels.items()}
+    _require_one_split(lines.values())
+    others = {of: lines.get(tuple({**labels, **versus}.values())) for of, labels in of_labels.items()}
+    shared = dict(found[0].choices.items() & set.intersection(*(set(run.choices.items()) for run in found)))
+    return Panel(
+        name=place or found[0].choices["dataset"],
+        about=" ".join(f"{key}={shared[key]}" for key in found[0].choices if key in shared and "." not in key),
+        lines=list(lines.values()),
+        versus={line.name: other.name for of, line in lines.items() if (other := others[of]) and other is not line},
+    )
+
+
+def _line(found: Sequence[_Found], labels: Mapping[str, str], seeds: Sequence[int], notes: list[str]) -> Line:
+    """The runs of one choice; seeds that only other lines have are missing here.
+
+    A run that has not ended and is another one than those that have is no reason to show none of them: it is named.
+    """
+    name, by_seed = Line(labels, {}).name, dict[int, _Found]()
+    for run in sorted(found, key=lambda run: run.row is None):  # those that have ended first
+        first = next(iter(by_seed.values()), run)
+        other = by_seed.get(run.seed, run if run.row else first)
+        ours, theirs = other.choices, run.choices
+        key = next((k for k in dict.fromkeys((*ours, *theirs)) if ours.get(k) != theirs.get(k)), "the code alone")
+        if run.seed in by_seed and run.row:
+            raise UserError(
+                f"the runs {other.name} and {run.name} of seed {run.seed} would share the line {name} and differ in "
+                f"{key}: {ours.get(key, '-')} and {theirs.get(key, '-')}; add {key} to --by, or filter {key}=..."
+            )
+        if run.seed in by_seed or ours != theirs:
+            notes.append(
+                f"run {run.name} of seed {run.seed} has not ended ({run.why}) and is left out of {name}, whose runs "
+                f"have another {key}: {ours.get(key, '-')} and not {theirs.get(key, '-')}"
+            )
+        else:
+            by_seed[run.seed] = run
+    rows = {seed: run.row for seed, run in sorted(by_seed.items()) if run.row}
+    unfinished = {seed: run.why for seed, run in sorted(by_seed.items()) if not run.row}
+    return Line(labels, rows, unfinished | {seed: "not run" for seed in seeds if seed not in by_seed})
+
+
+def _require_one_split(lines: Iterable[Line]) -> None:
+    """Runs of the same seed must share the split, or they are no pair."""
+    first: dict[int, tuple[str, str]] = {}
+    for line in lines:
+        for seed, row in line.rows.items():
+            split = row.result.split_fingerprint
+            name, other = first.setdefault(seed, (line.name, split))
+            if split != other:
+                raise UserError(
+                    f"{name} and {line.name} of seed {seed} are no pair: their split_fingerprint differs ({other} and "
+                    f"{split}), so the data have changed between them; train one of them again with --rerun"
+                )

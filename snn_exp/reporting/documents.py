@@ -1,0 +1,311 @@
+"""A comparison as files: one page that needs no network, Markdown, LaTeX, CSV, figures for a paper. No torch.
+
+Every table and figure of every file comes from the same numbers; each figure's data stand beside it as CSV.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from snn_exp import escaping
+from snn_exp.config import compose
+from snn_exp.config.command_line import command_line
+from snn_exp.config.experiment import EnergyConfig, resolve
+from snn_exp.errors import UserError, unknown
+from snn_exp.files import require_within
+from snn_exp.reporting import comparison, figures, tables
+from snn_exp.reporting.comparison import Comparison, Line, Panel, require_metric, values
+from snn_exp.reporting.figures import Picture
+from snn_exp.reporting.summary import price_list
+from snn_exp.runs.filters import read, value_text
+from snn_exp.runs.folder import now, write_text
+from snn_exp.runs.store import selected
+from snn_exp.studies.judging import Answer, judge
+from snn_exp.studies.readme import comparison_of
+from snn_exp.studies.results import Row
+from snn_exp.studies.runner import Progress
+
+FORMATS = ("html", "md", "tex", "csv", "png", "pdf")
+NOTE = (
+    "Mean ± sd over n seeds; each seed draws its own training and validation set, the test set is fixed. A difference "
+    "is the mean over pairs of the same seed, with its 95 % interval; p of the paired t-test, Holm-corrected within "
+    "the table. Firing rate: share of non-zero outputs a neuron and step, over all layers and in the layer that fires "
+    "most. Energy: one test sample in the inference form"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What is written.
+
+    Args:
+        comparison: the figures.
+        command: what writes it again.
+        question: what was asked, if it was a study.
+        answers: to the study's claims.
+        note: what a reader of the study must know before them.
+    """
+
+    comparison: Comparison
+    command: str
+    question: str = ""
+    answers: Sequence[Answer] = ()
+    note: str = ""
+
+    @functools.cached_property
+    def headline(self) -> str:
+        """The answer in a sentence or two."""
+        if not self.answers:
+            return tables.headline(self.comparison)
+        holding = sum(answer.summary == "holds" for answer in self.answers)
+        return f"{holding} of {len(self.answers)} claims hold everywhere. {tables.headline(self.comparison)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a reader wants to know.
+
+    Args:
+        command: as typed.
+        metric: what is compared; None: test/acc, or what the study rests on.
+        by: choices that make a line of runs; none: what differs.
+        versus: key=value,..., or one of the study's methods; "": no comparison, or with the study's reference.
+        margin: of equivalence tests, in the metric's unit.
+    """
+
+    command: str
+    metric: str | None = None
+    by: Sequence[str] = ()
+    versus: str = ""
+    margin: float | None = None
+
+
+def of_study(progress: Progress, asked: Asked) -> Report:
+    """A study with its claims.
+
+    Raises:
+        UserError: no finished run; lines other than its methods; a metric or method that it does not have.
+    """
+    study = progress.study
+    if asked.by:
+        raise UserError(
+            f"the lines of study {study.name} are its methods; leave --by out, or report its runs by filters"
+        )
+    if asked.versus and asked.versus not in study.methods:
+        raise unknown(f"method of study {study.name}", asked.versus, study.methods, "--versus {}")
+    found = comparison_of(progress, asked.versus or study.reference, asked.metric or study.metric)
+    rows = [row for panel in found.panels for line in panel.lines for row in line.rows.values()]
+    if not rows:
+        raise UserError(f"study {study.name} has no finished run yet; type snn-exp study {study.name}")
+    require_metric(found.metric, rows)
+    found = dataclasses.replace(found, margin=asked.margin)
+    return Report(found, asked.command, study.question, judge(progress), study.note)
+
+
+def of_runs(filters: Sequence[str], asked: Asked) -> Report:
+    """The stored runs that agree with the filters.
+
+    Raises:
+        UserError: as `store.selected` and `comparison.of_runs`, or versus is not key=value.
+    """
+    chosen = selected(filters)
+    if not chosen.runs and chosen.notes:
+        raise UserError(f"{'; '.join(chosen.notes)}; snn-exp runs lists what is stored")
+    found = comparison.of_runs(
+        chosen.runs,
+        title="Stored runs",
+        metric=asked.metric or "test/acc",
+        by=asked.by,
+        versus=_versus(asked.versus),
+        margin=asked.margin,
+        profile=EnergyConfig(),
+    )
+    found = dataclasses.replace(found, notes=[*chosen.notes, *found.notes])
+    return Report(found, asked.command, f"{' '.join(filters)}: what do the stored runs say?")
+
+
+def _versus(text: str) -> dict[str, str]:
+    """key=value,... as labels of a line, each value as the config types it."""
+    labels: dict[str, str] = {}
+    for pair in re.split(r",(?=[^,=]+=)", text) if text else []:
+        if "=" not in pair:
+            raise UserError(f"--versus {pair} is not a key=value pair; type --versus norm=bn, say")
+        asked = read(pair)
+        if len(asked.conditions) > 1:
+            raise UserError(f"--versus {pair} names several values; lines are compared with one: type one of them")
+        (condition,) = asked.conditions
+        named = asked.key == "method"
+        labels |= {"method": condition.text.partition("=")[2]} if named else {
+            key: value_text(value) for key, value in condition.demands.items()
+        }  # fmt: skip
+    return labels
+
+
+def folder_name(what: Sequence[str]) -> str:
+    """Return a name of a folder for what was asked.
+
+    Args:
+        what: the filters, or a study, and the options, each of which makes it another question.
+
+    Example:
+        >>> folder_name(["neuron=lif,plif", "norm=bn", "by=depth"])
+        'neuron=lif,plif_norm=bn_by=depth'
+    """
+    return escaping.file_name("_".join(what))
+
+
+def require_formats(formats: Sequence[str]) -> None:
+    """Refuses a format that is not of FORMATS.
+
+    Raises:
+        UserError: which.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("format", name, FORMATS, "--format {}")
+
+
+def write(report: Report, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Writes the report in each format; the files a reader opens.
+
+    Args:
+        report: the report.
+        folder: where to.
+        formats: of FORMATS.
+    """
+    require_within(folder / "figures", folder.parent).mkdir(parents=True, exist_ok=True)
+    pictures = figures.pictures(report.comparison)
+    for picture in pictures:
+        write_text(folder / "figures" / f"{picture.name}.csv", escaping.csv(picture.data))
+    written = []
+    for name in formats:
+        if name in ("png", "pdf"):
+            written += [picture.save(folder / "figures" / f"{picture.name}.{name}") for picture in pictures]
+            continue
+        text = {"html": _html, "md": _markdown, "tex": _latex, "csv": _csv}[name](report, pictures)
+        if name == "md":
+            for picture in pictures:
+                picture.save(folder / "figures" / f"{picture.name}.png")
+        path = folder / f"report.{name}"
+        write_text(path, text)
+        written.append(path)
+    return written
+
+
+def _csv(report: Report, pictures: Sequence[Picture]) -> str:
+    return escaping.csv(tables.numbers(report.comparison))
+
+
+def _markdown(report: Report, pictures: Sequence[Picture]) -> str:
+    shown, plain, code = report.comparison, escaping.markdown, escaping.markdown_code
+    parts = [f"# {plain(shown.title)}", plain(report.question)]
+    parts += [f"**Note.** {plain(report.note)}"] if report.note else []
+    parts += [plain(report.headline)]
+    parts += ["\n".join(f"- **{plain(answer.summary)}**: {plain(answer.claim.says)}" for answer in report.answers)]
+    for panel in shown.panels:
+        headings, rows = tables.table(shown, panel)
+        table = tables.markdown(headings, [[cell.text for cell in row] for row in rows])
+        parts.append(f"## {plain(panel.name)}\n\n{code(panel.about)}\n\n{table}")
+    parts.append(f"{NOTE}; {plain(price_list(shown.profile))}.")
+    parts += [f"![{picture.name}](figures/{picture.name}.png)\n\n{plain(picture.caption)}" for picture in pictures]
+    parts.append("\n".join(f"- {plain(gap)}" for gap in tables.gaps(shown)))
+    parts.append(f"Made by {code(report.command)}.")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _latex(report: Report, pictures: Sequence[Picture]) -> str:
+    r"""Tables for a paper that says \usepackage{booktabs}."""
+    shown = report.comparison
+    parts = [f"{escaping.latex_comment(report.command)}\n% needs \\usepackage{{booktabs}}"]
+    for number, panel in enumerate(shown.panels):
+        headings, rows = tables.table(shown, panel)
+        cells = [[escaping.latex(cell.text) for cell in row] for row in rows]
+        frame = pd.DataFrame(cells, columns=[escaping.latex(heading) for heading in headings])
+        text = frame.to_latex(
+            index=False, escape=False, column_format="l" + "r" * (len(headings) - 1), position="t",
+            caption=escaping.latex(f"{shown.title}, {panel.name}"), label=f"tab:{number}",
+        )  # fmt: skip
+        parts.append(text.replace(r"\begin{tabular}", "\\small\n\\begin{tabular}", 1))
+    return "\n".join(parts)
+
+
+def _html(report: Report, pictures: Sequence[Picture]) -> str:
+    """One page with everything in it: style, script, figures and their data."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("snn_exp.reporting"),
+        autoescape=True,
+        finalize=escaping.html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = report.comparison
+    rows = [row for panel in shown.panels for line in panel.lines for row in line.rows.values()]
+    unit = tables.scale(shown.metric)[2]
+    return environment.get_template("report.html").render(
+        report=report,
+        comparison=shown,
+        tables=[(panel, *tables.table(shown, panel)) for panel in shown.panels],
+        pictures=[(picture, picture.svg(), _data_link(picture)) for picture in pictures],
+        runs=[
+            _card(shown, panel, line, seed, row)
+            for panel in shown.panels
+            for line in panel.lines
+            for seed, row in line.rows.items()
+        ],
+        metric=f"{shown.metric}{unit}",
+        gaps=tables.gaps(shown),
+        note=f"{NOTE}; {price_list(shown.profile)}.",
+        origin=tables.origin(rows),
+        made_at=now(),
+    )
+
+
+def _data_link(picture: Picture) -> str:
+    return "data:text/csv;base64," + base64.b64encode(escaping.csv(picture.data).encode()).decode()
+
+
+def _card(shown: Comparison, panel: Panel, line: Line, seed: int, row: Row) -> dict[str, Any]:
+    """A run, as the page shows it."""
+    result = row.result
+    factor, digits, _ = tables.scale(shown.metric)
+    value = values({seed: row}, shown.metric).get(seed)
+    return {
+        "id": result.run_id,
+        "panel": panel.name,
+        "line": line.name,
+        "seed": seed,
+        "status": result.status,
+        "value": value,
+        "shown": "-" if value is None else f"{factor * value:.{digits}f}",
+        "cpu_s": result.cpu_s,
+        "facts": {
+            "finished": result.finished_at,
+            "split": result.split_fingerprint,
+            "best epoch": result.best_epoch,
+            "wall time": f"{result.duration_s:.0f} s",
+            "peak memory": "-" if result.peak_memory_mib is None else f"{result.peak_memory_mib:.0f} MiB",
+            "source": row.code,
+            "threads": json.dumps(row.execution.get("trainer", {}).get("num_threads")),
+        },
+        "command": _command(result.config),
+    }
+
+
+def _command(config: Mapping[str, Any]) -> str:
+    """What trains a run again; a config of another time or plugin may be refused today, and is shown all the same."""
+    try:
+        return command_line("train", compose.overrides_of(resolve(config)))
+    except UserError as refusal:
+        return f"none: {refusal}"

@@ -1,0 +1,389 @@
+"""Pictures of a comparison, each drawn from the table that is written beside it. Reads results only; no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from snn_exp.escaping import file_name, mathtext
+from snn_exp.reporting import axes as canvas
+from snn_exp.reporting.comparison import Comparison, Line, Panel, values
+from snn_exp.reporting.tables import is_cost, scale, tie
+from snn_exp.runs.folder import DamagedRun, RunFolder, output_root, whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# quantity -> its axis, and whether it is drawn on a logarithmic one
+QUANTITIES = {
+    "firing_rate": ("firing rate", False),
+    "variance": ("Var(u) / theory", True),
+    "gradient_norm": ("|dL/dW|", True),
+    "dead_channels": ("dead channels", False),
+}
+WHEN = {"init": "at initialisation", "trained": "after training"}
+CURVES = {"train/loss": "training loss", "val/acc": "validation accuracy", "val/firing_rate": "firing rate, validation"}
+SMALLEST = 1e-12  # a logarithmic axis has no 0
+MOST_LINES = 12  # that one figure can tell apart
+PER_LAYER = "val/firing_rate/"  # columns of metrics.csv
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure and what it shows.
+
+    Args:
+        name: of its files, made of what it was given.
+        caption: what it shows, in a sentence.
+        data: every number that is drawn, a row a mark.
+        draw: the figure, from the data alone.
+    """
+
+    name: str
+    caption: str
+    data: pd.DataFrame
+    draw: Callable[[pd.DataFrame], Figure]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", file_name(self.name))  # a panel is called as its data are
+
+    def save(self, path: Path) -> Path:
+        """Writes it in the format that the ending names: .png, .pdf, .svg."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as scratch:
+            self._written(scratch, path.suffix[1:])
+        return path
+
+    def svg(self) -> str:
+        """As an element of a page."""
+        text = io.StringIO()
+        self._written(text, "svg")
+        return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+
+    def _written(self, where: Any, kind: str) -> None:
+        import matplotlib
+
+        # text stays text, and the same data give the same file
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
+            self.draw(self.data).savefig(where, format=kind, dpi=90, metadata=dict.fromkeys(_DATED[kind]))
+
+
+# What would make two files of the same data differ
+_DATED = {"png": ["Software"], "svg": ["Creator", "Date"], "pdf": ["Creator", "Producer", "CreationDate"]}
+
+
+def pictures(comparison: Comparison) -> list[Picture]:
+    """Those that the finished runs allow."""
+    panels = comparison.panels
+    made = [
+        depth(comparison),
+        *(pareto(comparison, panel) for panel in panels),
+        *(curves(comparison, panel) for panel in panels),
+        *(heat(comparison, panel) for panel in panels),
+        *(layers(comparison, panel) for panel in panels),
+    ]
+    return [picture for picture in made if picture]
+
+
+def _told_apart(comparison: Comparison, panel: Panel) -> tuple[Sequence[Line], str]:
+    """The lines that a figure shows, the best if there are too many, and what its caption says of that."""
+    if len(panel.lines) <= MOST_LINES:
+        return panel.lines, ""
+    means = {line.name: fmean(of.values()) for line in panel.lines if (of := values(line.rows, comparison.metric))}
+    ranked = sorted(means, key=lambda name: means[name], reverse=not is_cost(comparison.metric))
+    best, rest = ranked[:MOST_LINES], ranked[MOST_LINES:]
+    ties = sum(tie(means[name], means[best[-1]]) for name in rest)
+    which = f" The {MOST_LINES} best of {len(panel.lines)} lines{f'; {ties} more tie with the last' if ties else ''}."
+    return [line for line in panel.lines if line.name in best], which
+
+
+def depth(comparison: Comparison) -> Picture | None:
+    """The metric and the firing rate against depth: a column for each group of lines that differ in depth alone."""
+    metric = comparison.metric
+    found = [
+        {"group": _family(panel.name), "line": _without_depth(line), "layers": layers, "quantity": quantity,
+         "mean": fmean(of), "sd": _sd(of), "n": len(of)}
+        for panel in comparison.panels
+        for line in panel.lines
+        for quantity in dict.fromkeys((metric, "test/firing_rate"))
+        if (of := list(values(line.rows, quantity).values()))
+        for layers in [next(iter(line.rows.values())).result.config["depth"]["num_layers"]]
+    ]  # fmt: skip
+    if not found:
+        return None
+    data = pd.DataFrame(found)
+    several = data.groupby("group")["layers"].transform("nunique") > 1
+    data = data[several].sort_values(["group", "layers"], kind="stable", ignore_index=True)
+    if data.empty:
+        return None
+    title = f"{comparison.title}: mean and sd over seeds"
+    return Picture("depth", "Against depth: mean and sd over seeds.", data, lambda of: _draw_depth(of, title))
+
+
+def _family(panel: str) -> str:
+    """The name of a panel without its depth: the settings of a study may differ in that alone."""
+    return re.sub(r"_d\d+$", "", panel)
+
+
+def _without_depth(line: Line) -> str:
+    return dataclasses.replace(line, labels={k: v for k, v in line.labels.items() if k != "depth.num_layers"}).name
+
+
+def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
+    groups, quantities = data["group"].unique(), data["quantity"].unique()
+    colours = _colours(data)
+    figure, grid = canvas.grid(len(quantities), len(groups), 3.8 if len(groups) > 1 else 5.0, 2.7, title, [*colours])
+    for column, group in enumerate(groups):
+        of_group = data[data["group"] == group]
+        ticks = sorted(of_group["layers"].unique())
+        for row, quantity in enumerate(quantities):
+            axes, (factor, _, unit) = grid[row][column], scale(str(quantity))
+            for line, points in of_group[of_group["quantity"] == quantity].groupby("line", sort=False):
+                axes.errorbar(points["layers"], factor * points["mean"], factor * points["sd"], marker="o",
+                              markersize=3, label=mathtext(line), color=colours[str(line)])  # fmt: skip
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
+            axes.minorticks_off()
+            axes.set_title(mathtext(f"{quantity}{unit}, {group}"), fontsize=9)
+            axes.tick_params(labelsize=7)
+    for axes in grid[-1]:
+        axes.set_xlabel("layers", fontsize=8)
+    canvas.legend_below(figure)
+    return figure
+
+
+def optimal(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The Pareto-optimal ones, in order of cost: nothing is both cheaper and better.
+
+    Args:
+        points: name -> (cost, merit).
+
+    Example:
+        >>> optimal({"dear": (9, 0.9), "good": (5, 0.9), "as good": (5, 0.9), "cheap": (1, 0.7), "poor": (2, 0.6)})
+        ['cheap', 'good', 'as good']
+    """
+    kept: list[str] = []
+    for name in sorted(points, key=lambda n: (points[n][0], -points[n][1])):
+        if not kept or points[name][1] > points[kept[-1]][1] or points[name] == points[kept[-1]]:
+            kept.append(name)
+    return kept
+
+
+def pareto(comparison: Comparison, panel: Panel) -> Picture | None:
+    """The metric against energy: a mark a line, the Pareto-optimal ones joined; None where all spend the same."""
+    found: list[dict[str, Any]] = []
+    for line in panel.lines:
+        energies, merits = values(line.rows, "test/energy_pj"), values(line.rows, comparison.metric)
+        if seeds := sorted(energies.keys() & merits.keys()):
+            cost, merit = ([sample[seed] for seed in seeds] for sample in (energies, merits))
+            found.append({"line": line.name, "energy_pj": fmean(cost), "energy_pj_sd": _sd(cost),
+                          "mean": fmean(merit), "sd": _sd(merit), "n": len(seeds)})  # fmt: skip
+    if len({point["energy_pj"] for point in found}) < 2:
+        return None
+    best = optimal({point["line"]: (point["energy_pj"], point["mean"]) for point in found})
+    data = pd.DataFrame([{**point, "optimal": point["line"] in best} for point in found])
+    title = f"{comparison.title}, {panel.name}: mean and sd over seeds"
+    caption = "Against energy: mean and sd over seeds; joined: the lines than which none is both cheaper and better."
+    metric, profile = comparison.metric, comparison.profile.name
+    return Picture(f"pareto_{panel.name}", caption, data, lambda of: _draw_pareto(of, metric, profile, title))
+
+
+def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> Figure:
+    from matplotlib.ticker import LogFormatter
+
+    factor, _, unit = scale(metric)
+    front = data[data["optimal"]].sort_values("energy_pj")
+    named = front if len(data) > 4 * 10 else data  # as many as colours and marks tell apart
+    colours = _colours(named)
+    height = max(4.0, canvas.ROW * (len(colours) + 4))
+    figure, ((axes,),) = canvas.grid(1, 1, 5.2, height, title, beside=canvas.legend_width([*colours]) + 0.2)
+    axes.plot(front["energy_pj"] / 1000, factor * front["mean"], color="grey", linewidth=0.8)
+    rest = data[~data["line"].isin(colours)]
+    shown = [(rest, {"fmt": "o", "color": "lightgrey"})] if len(rest) else []
+    shown += [(named.iloc[[number]], {"marker": "os^D"[number // 10 % 4], "label": mathtext(line), "color": colour})
+              for number, (line, colour) in enumerate(colours.items())]  # fmt: skip
+    for of, look in shown:
+        axes.errorbar(of["energy_pj"] / 1000, factor * of["mean"], factor * of["sd"], of["energy_pj_sd"] / 1000,
+                      **look)  # fmt: skip
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(LogFormatter())
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    axes.set_xlabel(mathtext(f"energy of one test sample, nJ ({profile})"), fontsize=8)
+    axes.set_ylabel(mathtext(f"{metric}{unit}"), fontsize=8)
+    axes.tick_params(which="both", labelsize=7)
+    figure.legend(fontsize=canvas.LETTERS, loc="center right")
+    return figure
+
+
+def curves(comparison: Comparison, panel: Panel) -> Picture | None:
+    """Loss, accuracy and firing rate over the epochs: the mean, and a band of one sd over seeds."""
+    lines, which = _told_apart(comparison, panel)
+    found = [
+        {"line": line.name, "quantity": quantity, "epoch": epoch, "mean": fmean(of), "sd": _sd(of), "n": len(of)}
+        for line in lines
+        for quantity in CURVES
+        for of_seeds in [[row.curves[quantity] for row in line.rows.values() if row.done and quantity in row.curves]]
+        if of_seeds
+        for epoch in range(min(map(len, of_seeds)))
+        if (of := [curve[epoch] for curve in of_seeds if math.isfinite(curve[epoch])])
+    ]
+    if not found:
+        return None
+    title = f"{comparison.title}, {panel.name}"
+    caption = f"Over the epochs: mean over seeds, and a band of one sd.{which}"
+    return Picture(f"curves_{panel.name}", caption, pd.DataFrame(found), lambda of: _draw_curves(of, title))
+
+
+def _draw_curves(data: pd.DataFrame, title: str) -> Figure:
+    colours = _colours(data)
+    figure, grid = canvas.grid(1, len(CURVES), 3.6, 3.0, title, [*colours])
+    for axes, (quantity, label) in zip(grid.flat, CURVES.items(), strict=True):
+        for line, of in data[data["quantity"] == quantity].groupby("line", sort=False):
+            axes.plot(of["epoch"], of["mean"], label=mathtext(line), color=colours[str(line)])
+            axes.fill_between(of["epoch"], of["mean"] - of["sd"], of["mean"] + of["sd"], alpha=0.2, linewidth=0,
+                              color=colours[str(line)])  # fmt: skip
+        axes.set_title(label, fontsize=9)
+        axes.set_xlabel("epoch", fontsize=8)
+        axes.tick_params(labelsize=7)
+    canvas.legend_below(figure)
+    return figure
+
+
+def heat(comparison: Comparison, panel: Panel) -> Picture | None:
+    """The firing rate of each layer at each epoch, the first seed of each line; from the runs' own folders."""
+    lines, which = _told_apart(comparison, panel)
+    found = []
+    for line in lines:
+        seeds = [seed for seed, row in line.rows.items() if row.done]
+        epochs = _epochs_of(line.rows[min(seeds)].result.run_id) if seeds else []
+        found += [
+            {"line": f"{line.name}, seed {min(seeds)}", "layer": key.removeprefix(PER_LAYER), "epoch": number,
+             "firing_rate": float(value)}
+            for number, epoch in enumerate(epochs)
+            for key, value in epoch.items()
+            if key.startswith(PER_LAYER) and value
+        ]  # fmt: skip
+    if not found:
+        return None
+    title = f"{comparison.title}, {panel.name}"
+    caption = f"Firing rate of each layer (input at the top) over the epochs, on validation data.{which}"
+    return Picture(f"heat_{panel.name}", caption, pd.DataFrame(found), lambda of: _draw_heat(of, title))
+
+
+def _epochs_of(run_id: str) -> list[dict[str, str]]:
+    """Return the rows of a stored run's metrics.csv; none where it is not here or damaged."""
+    try:
+        return RunFolder(output_root() / "runs" / run_id).epochs()
+    except DamagedRun as damaged:
+        damaged.say()
+        return []
+
+
+def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
+    lines = list(dict.fromkeys(data["line"]))
+    across = min(len(lines), 4)
+    down = -(-len(lines) // across)
+    figure, grid = canvas.grid(down, across, 3.2 if across > 1 else 5.0, 2.6, title, beside=0.8)
+    most = data["firing_rate"].max()
+    image = None
+    for axes, line in zip(grid.flat, lines, strict=False):
+        of = data[data["line"] == line]
+        rates = of.pivot(index="layer", columns="epoch", values="firing_rate").loc[list(dict.fromkeys(of["layer"]))]
+        image = axes.imshow(rates, aspect="auto", vmin=0, vmax=most or 1.0, cmap="viridis", interpolation="nearest")
+        axes.set_title(mathtext(line), fontsize=8)
+        axes.set_xlabel("epoch", fontsize=7)
+        axes.set_ylabel("layer", fontsize=7)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_yticks(*_few(list(rates.index)))
+        axes.tick_params(labelsize=6)
+    for axes in grid.flat[len(lines) :]:
+        axes.axis("off")
+    if image is not None:
+        wide = figure.get_figwidth()
+        figure.colorbar(image, cax=figure.add_axes((1 - 0.7 / wide, 0.2, 0.15 / wide, 0.6)), label="firing rate")
+    return figure
+
+
+def _few(names: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Positions and names of at most ten ticks, evenly apart."""
+    step = -(-len(names) // 10)
+    return list(range(0, len(names), step)), [mathtext(name) for name in names[::step]]
+
+
+def layers(comparison: Comparison, panel: Panel) -> Picture | None:
+    """Firing, variance, gradients and dead channels by layer, one curve a line, before and after training."""
+    lines, which = _told_apart(comparison, panel)
+    rows = {line.name: [row.result.layers for row in line.rows.values() if row.result.layers] for line in lines}
+    found = {name: {when: _mean_curves([of.get(when, {}) for of in all_of]) for when in WHEN}
+             for name, all_of in rows.items() if all_of}  # fmt: skip
+    if not any(of for when in found.values() for of in when.values()):
+        return None
+    picture = of_layers(found, f"layers_{panel.name}", f"{comparison.title}, {panel.name}: means over seeds")
+    return dataclasses.replace(picture, caption=picture.caption + which)
+
+
+def of_layers(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], name: str, title: str) -> Picture:
+    """The same of any curves: line -> when -> quantity -> a value a layer."""
+    marks = []
+    for line, of_line in found.items():
+        for when, of in of_line.items():
+            for quantity in QUANTITIES:
+                curve = of.get(quantity, ())
+                if quantity == "variance":
+                    theory = of.get("variance_theory", ())
+                    curve = [v / t if t else 0.0 for v, t in zip(curve, theory, strict=True)]
+                last = max(len(curve) - 1, 1)
+                marks += [{"line": line, "when": when, "quantity": quantity, "depth": i / last, "value": value}
+                          for i, value in enumerate(curve)]  # fmt: skip
+    caption = "By layer, input to output; dotted: the variance law of PSP normalization."
+    return Picture(name, caption, pd.DataFrame(marks), lambda data: _draw_layers(data, title))
+
+
+def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
+    times = [when for when in WHEN if (data["when"] == when).any()]
+    colours = _colours(data)
+    title = f"{title}; dotted: the variance law of PSP normalization"
+    figure, grid = canvas.grid(len(times), len(QUANTITIES), 3.4, 2.6, title, [*colours])
+    for row, when in zip(grid, times, strict=True):
+        for axes, (quantity, (label, logarithmic)) in zip(row, QUANTITIES.items(), strict=True):
+            there = data[(data["when"] == when) & (data["quantity"] == quantity)]
+            for line, of in there.groupby("line", sort=False):
+                shown = of["value"].clip(lower=SMALLEST) if logarithmic else of["value"]
+                axes.plot(of["depth"], shown, label=mathtext(line), color=colours[str(line)])
+            if quantity == "variance":
+                axes.axhline(1.0, color="black", linestyle=":", linewidth=0.8)
+            axes.set_title(f"{label}, {WHEN[when]}", fontsize=9)
+            axes.tick_params(labelsize=7)
+            if logarithmic:
+                axes.set_yscale("log")
+                axes.minorticks_off()  # they would be most of the marks drawn
+    for axes in grid[-1]:
+        axes.set_xlabel("depth, input to output", fontsize=8)
+    canvas.legend_below(figure)
+    return figure
+
+
+def _mean_curves(of_seeds: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """The mean over seeds of each quantity's curve."""
+    there = [of for of in of_seeds if of]
+    shared = [q for q in (there[0] if there else ()) if len({len(of.get(q, ())) for of in there}) == 1]
+    return {q: [fmean(v) for v in zip(*(of[q] for of in there), strict=True)] for q in shared}
+
+
+def _colours(data: pd.DataFrame) -> dict[str, str]:
+    """A line keeps its colour in all axes of a figure."""
+    return {str(line): f"C{number % 10}" for number, line in enumerate(dict.fromkeys(data["line"]))}
+
+
+def _sd(sample: Sequence[float]) -> float:
+    return stdev(sample) if len(sample) > 1 else 0.0

@@ -1,0 +1,675 @@
+"""What is on disk of a run: one folder, named by the run's identity. No torch.
+
+outputs/runs/<run_id>/
+    manifest.json         what was asked for and how it was done: written first
+    metrics.csv           a row an epoch
+    train.log             what would have been printed
+    weights.safetensors   the best weights
+    result.json           the result: written last, so that its presence means "done"
+    folded.safetensors    the network without its norms, once `snn-exp fold` was asked for it,
+    folded.json           and what was folded: written last
+    export/               the network in other formats, each with what a reader of it found, beside it in JSON:
+                          see `snn-exp export`
+    failure.json          instead, when the run crashed; the same command tries again
+    checkpoints/          while it is not done
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import functools
+import hashlib
+import json
+import os
+import platform
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from snn_exp.config import schemas
+from snn_exp.config.experiment import ASIDE, ExperimentConfig, execution, resolve
+from snn_exp.errors import UserError, nearest, say_once
+from snn_exp.files import MAX_JSON, Unreadable, is_within, printable, read_bytes
+from snn_exp.runs import stored
+from snn_exp.runs.lock import refuse_if_taken
+from snn_exp.runs.stored import RUN_FOLDER, RUN_ID, SCHEMA_VERSION, Result, read_epochs
+
+T = TypeVar("T")
+Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations a sample
+
+__all__ = ["SCHEMA_VERSION", "Result", "read_epochs"]  # what stands in stored.py and is asked for here as well
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NEEDED_BYTES = 1 << 16  # what is to be free on a disk where something is begun
+
+PLAIN = {"used": "reference", "why": "nothing else was chosen"}
+RECORDED_PACKAGES = (
+    "snn-exp", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
+    "scikit-learn", "wandb",
+)  # fmt: skip
+
+
+def output_root() -> Path:
+    """Return where results go: SNN_EXP_OUTPUT, or outputs/ here.
+
+    Raises:
+        UserError: no folder is there, and none can be made.
+    """
+    given = os.environ.get("SNN_EXP_OUTPUT") or "outputs"
+    _require_place(given)
+    return Path(given)
+
+
+@functools.lru_cache
+def _require_place(given: str) -> None:
+    """Refuse an output folder that is none and cannot become one."""
+    why, place = "", Path(given)
+    try:
+        given.encode()
+        if not stat.S_ISDIR(place.stat().st_mode):
+            why = f"{place} is no folder"
+    except UnicodeEncodeError:
+        why = "its name is not valid UTF-8"
+    except (FileNotFoundError, NotADirectoryError):
+        there = next(each for each in (place, *place.absolute().parents) if os.path.lexists(each))
+        if there.is_symlink() and not there.exists():
+            why = f"{there} is a link to what is not there"
+        elif not there.is_dir():
+            why = f"{there} is no folder"
+    except PermissionError:
+        pass  # whoever writes there is told
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        raise UserError(f"the output folder {given} cannot be written ({why}); set SNN_EXP_OUTPUT to one that can")
+
+
+def data_root() -> Path:
+    """Where data sets lie: SNN_EXP_DATA, or data/ in the output folder."""
+    return Path(os.environ.get("SNN_EXP_DATA") or output_root() / "data")
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder, or say that it cannot be written.
+
+    Raises:
+        UserError: the folder cannot be made or written to, or its disk is full.
+    """
+    probe = folder / f".write_check_{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(bytes(NEEDED_BYTES))
+        probe.unlink()
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            write_text(ignore, "*\n")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        if error.errno in FULL:
+            raise UserError(
+                f"the disk of the output folder {folder} is full; make room there, or set SNN_EXP_OUTPUT to another one"
+            ) from None
+        raise UserError(
+            f"the output folder {folder} cannot be written ({error.strerror}); set SNN_EXP_OUTPUT to one that can"
+        ) from None
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Writes a whole file or none: what is written to the scratch file it gives is renamed at the end."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)  # it may be a link that somebody has put there
+    try:
+        yield scratch
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    scratch.replace(path)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a whole file or none."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole file or none."""
+    with whole_file(path) as scratch:
+        scratch.write_text(text)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read what `write_json` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it is no mapping in JSON.
+    """
+    content = read_bytes(path, MAX_JSON)
+    try:
+        read = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(path, f"is no JSON ({printable(str(error))})") from None
+    if not isinstance(read, dict):
+        raise Unreadable(path, "is no mapping in JSON")
+    return read
+
+
+class DamagedRun(UserError):
+    """A run whose folder holds what cannot be read.
+
+    Args:
+        name: of its folder.
+        reason: the first thing that is wrong.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(
+            f"run {name} is damaged: {reason}; add --rerun to its snn-exp train command to train it again and keep the "
+            f"old folder, or remove it by {CLEAN}"
+            if not self.is_newer
+            else f"run {name} cannot be read: {reason}; install that version, or add --rerun to train it again here"
+        )
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.name, self.reason)
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether nothing is wrong but that this version is too old."""
+        return stored.NEWER in self.reason
+
+    def say(self) -> None:
+        """Say once a command that it goes on without this run."""
+        then = "" if self.is_newer else f"; {CLEAN} removes it"
+        say_once(f"left out: run {self.name}: {self.reason}{then}")
+
+
+CLEAN = "`snn-exp runs clean state=damaged`"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What is stored of a run, all of which could be read.
+
+    Args:
+        result: None if it is not done.
+        manifest: empty if there is none yet.
+        failure: the last line of what crashed it, if something did.
+        epochs: the rows of metrics.csv.
+    """
+
+    result: Result | None
+    manifest: Mapping[str, Any]
+    failure: str | None
+    epochs: list[dict[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: the folder; its name is the run id.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, config: ExperimentConfig) -> RunFolder:
+        """The folder of a config under the current output root."""
+        return cls(output_root() / "runs" / config.run_id)
+
+    @property
+    def weights(self) -> Path:
+        """The best weights, in safetensors form."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def folded(self) -> Path:
+        """The best weights with the norms folded into them, in safetensors form."""
+        return self.path / "folded.safetensors"
+
+    @property
+    def exports(self) -> Path:
+        """The network in other formats."""
+        return self.path / "export"
+
+    @property
+    def metrics_csv(self) -> Path:
+        """A row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What an interrupted run resumes from."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint, if the run was interrupted after one."""
+        both = (self.checkpoints / name for name in ("last.ckpt", "best.ckpt"))  # a kill may come between the two
+        return next((path for path in both if path.exists()), None)
+
+    @functools.cached_property
+    def _outermost(self) -> Path:
+        """What no link may lead out of: all runs, or of a folder that was named by its path the folder itself."""
+        runs = output_root() / "runs"
+        return runs if self.path.parent == runs else self.path
+
+    def _read(self, name: str, read: Callable[[Path, Path], T]) -> T:
+        """Read a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DamagedRun: it cannot be read.
+        """
+        try:
+            return read(self.path / name, self._outermost)
+        except Unreadable as error:
+            raise DamagedRun(self.path.name, f"{name} {error.reason}") from None
+
+    def result(self) -> Result | None:
+        """Return the result, or None if the run is not done.
+
+        Raises:
+            DamagedRun: result.json cannot be read, or is of another run.
+        """
+        try:
+            result = self._read("result.json", stored.read_result)
+        except FileNotFoundError:
+            return None
+        name = self.path.name
+        if self._outermost != self.path and result.run_id != name.partition(".")[0]:
+            raise DamagedRun(name, f"result.json is of run {result.run_id}")
+        return result
+
+    def sound_result(self) -> Result | None:
+        """Return the result, or None if the run is not done or is damaged, which is said once a command."""
+        try:
+            return self.result()
+        except DamagedRun as damaged:
+            damaged.say()
+            return None
+
+    def contents(self) -> Contents:
+        """Read all that is stored of the run, apart from weights and checkpoints.
+
+        Raises:
+            DamagedRun: something of it cannot be read, or a link in the folder leads out of it.
+        """
+        found = self._entries()
+        result = self.result() if "result.json" in found else None
+        failure = None
+        if "failure.json" in found:
+            with contextlib.suppress(FileNotFoundError):  # the run has begun again meanwhile
+                failure = self._read("failure.json", stored.read_failure).error
+        if "owner" in found:
+            with contextlib.suppress(FileNotFoundError):  # who trains it has ended meanwhile
+                self._read("owner/owner.json", stored.read_owner)
+        return Contents(
+            result,
+            self.manifest() if "manifest.json" in found else {},
+            failure,
+            self.epochs() if "metrics.csv" in found else [],
+        )
+
+    def damage(self) -> str | None:
+        """Return the sentence of what cannot be read of the run, and what to type; None if all can be."""
+        try:
+            self.contents()
+        except DamagedRun as damaged:
+            return str(damaged)
+        return None
+
+    def _entries(self) -> set[str]:
+        """Return the names in the folder and in those that are written to; empty if there is none."""
+        try:
+            top = {entry.name: entry for entry in os.scandir(self.path)}
+            below: list[os.DirEntry[str]] = []
+            for name in ("checkpoints", "export", "owner"):
+                if name in top and top[name].is_dir(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):  # who trains it has ended meanwhile
+                        below += os.scandir(top[name])
+        except FileNotFoundError:
+            if self.path.is_symlink():
+                raise DamagedRun(self.path.name, "it is a link to nothing") from None
+            return set()
+        except NotADirectoryError:
+            raise DamagedRun(self.path.name, "it is no folder") from None
+        except OSError as error:
+            raise DamagedRun(self.path.name, f"its folder cannot be read ({error.strerror})") from None
+        outermost = self._outermost
+        if self.path.is_symlink() and not is_within(self.path, outermost):
+            raise DamagedRun(self.path.name, f"it is a link that leads out of {outermost}")
+        for entry in (*top.values(), *below):
+            if entry.is_symlink() and not is_within(entry.path, outermost):
+                name = printable(Path(entry.path).relative_to(self.path).as_posix())
+                raise DamagedRun(self.path.name, f"{name} is a link that leads out of {outermost}")
+        return set(top)
+
+    def trained(self) -> Result:
+        """The result of a run that has weights.
+
+        Raises:
+            UserError: the run is not finished, crashed, diverged, or is damaged.
+        """
+        result = self.contents().result
+        if result is None:
+            reason = f"crashed ({failure})" if (failure := self.failure()) else "is not finished"
+            raise UserError(f"run {self.path.name} {reason}; type its snn-exp train command again to finish it first")
+        if result.status == "diverged":
+            raise UserError(f"run {self.path.name} diverged, so it has no trained weights; choose another run")
+        return result
+
+    def trained_config(self) -> ExperimentConfig:
+        """The config of a run that has weights.
+
+        Raises:
+            UserError: as `trained`, or a part means something else today than when the run was trained.
+        """
+        result = self.trained()
+        config = resolve(result.config)
+        if config.run_id != result.run_id:
+            raise UserError(
+                f"run {result.run_id} was trained with parts that mean something else today: the same config is run "
+                f"{config.run_id} now; train it again"
+            )
+        return config
+
+    def is_complete(self, config: ExperimentConfig) -> bool:
+        """Return whether nothing is left to do: trained, and tested if that is asked for. A diverged run is done.
+
+        Raises:
+            DamagedRun: something of what is stored cannot be read.
+        """
+        result = self.contents().result
+        if result is None:
+            return False
+        return result.status == "diverged" or "test/acc" in result.metrics or not config.trainer.test
+
+    def failure(self) -> str | None:
+        """Return the last line of what crashed the run, if something did."""
+        try:
+            return printable(self._read("failure.json", stored.read_failure).error, 2000)
+        except FileNotFoundError:
+            return None
+        except DamagedRun as damaged:
+            return damaged.reason
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest; empty if there is none yet.
+
+        Raises:
+            DamagedRun: it cannot be read, or is of another run.
+        """
+        try:
+            manifest = self._read("manifest.json", stored.read_manifest)
+        except FileNotFoundError:
+            return {}
+        name = self.path.name
+        if self._outermost != self.path and manifest.get("run_id") not in (None, name.partition(".")[0]):
+            raise DamagedRun(name, f"manifest.json is of run {manifest['run_id']}")
+        return manifest
+
+    def split_fingerprints(self) -> list[str]:
+        """Return what the manifest and the result say of the split that the run trains on.
+
+        One says so from the start, except in a run of an older version, and the other at the end.
+        """
+        result = self.result()
+        said = (self.manifest().get("split_fingerprint"), None if result is None else result.split_fingerprint)
+        return [str(fingerprint) for fingerprint in said if fingerprint is not None]
+
+    def test_fingerprint(self) -> str | None:
+        """Return that of the test set that the run was tested on; None before, and in a run of an older version."""
+        stored = self.manifest().get("test_fingerprint")
+        return None if stored is None else str(stored)
+
+    def keep_test_fingerprint(self, fingerprint: str) -> None:
+        """Add it to the manifest, once the run is tested."""
+        write_json(self.path / "manifest.json", {**self.manifest(), "test_fingerprint": fingerprint})
+
+    def epochs(self) -> list[dict[str, str]]:
+        """Return the rows of metrics.csv.
+
+        Raises:
+            DamagedRun: it cannot be read.
+        """
+        return self._read("metrics.csv", stored.read_epochs)
+
+    def begin(
+        self,
+        config: ExperimentConfig,
+        hardware: Mapping[str, Any],
+        kernels: Mapping[str, str] = PLAIN,
+        *,
+        in_step: bool = False,
+        split_fingerprint: str | None = None,
+    ) -> None:
+        """Makes the folder and writes the manifest; clears an earlier failure.
+
+        How a run is done says what was done, whatever was asked for.
+
+        Args:
+            config: what is run.
+            hardware: what it is run on.
+            kernels: those used, and why.
+            in_step: with other seeds.
+            split_fingerprint: of the data.
+        """
+        done_by = execution(config)
+        done_by["trainer"] |= {"kernels": kernels["used"], "vectorized_seeds": in_step}
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "failure.json").unlink(missing_ok=True)
+        if self.last_checkpoint is None:
+            self.metrics_csv.unlink(missing_ok=True)
+        write_json(
+            self.path / "manifest.json",
+            {
+                "run_id": config.run_id,
+                "config": config.to_plain(),
+                "execution": done_by,
+                "kernels": dict(kernels),
+                "split_fingerprint": split_fingerprint,
+                "versions": package_versions(),
+                "code": code_hash(),
+                "git": git_state(),
+                "hardware": {"machine": platform.machine(), "system": platform.system(), **hardware},
+                "started_at": now(),
+            },
+        )
+
+    def finish(self, result: Result) -> None:
+        """Writes result.json, then drops what only an unfinished run needs."""
+        write_json(self.path / "result.json", dataclasses.asdict(result))
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def fail(self, error: str, trace: str) -> None:
+        """Store why the run crashed, and write the trace into its log."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / "failure.json", {"error": error, "traceback": trace, "failed_at": now()})
+        with (self.path / "train.log").open("a") as log:
+            log.write(trace.rstrip() + "\n")
+
+    def set_aside(self) -> None:
+        """Renames the folder, so that the run is trained again and the old one kept.
+
+        Raises:
+            Taken: a living process trains it.
+        """
+        if os.path.lexists(self.path):
+            if not self.path.is_symlink():  # a link is renamed, whatever it leads to
+                refuse_if_taken(self.path)
+            stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+            self.path.rename(self.path.with_name(f"{self.path.name}.kept-{stamp}"))
+
+    def check_stored(self, config: ExperimentConfig) -> str | None:
+        """A line to print when the stored run was made by other code; None if it was not.
+
+        Raises:
+            UserError: the stored config is another one under the same run id.
+        """
+        manifest = self.manifest()
+        stored = manifest.get("config")
+        if stored is not None:
+            given = config.to_plain()
+            ours = {k: v for k, v in given.items() if k not in (*ASIDE, "trainer")}
+            theirs = {k: v for k, v in stored.items() if k not in (*ASIDE, "trainer")}
+            # keys added since are left out of the identity while neutral, so only shared keys can disagree
+            differing = [k for k in ours if k in theirs and not _agree(ours[k], theirs[k])]
+            if differing:
+                raise UserError(
+                    f"run {config.run_id} is stored with another {differing[0]}: {theirs[differing[0]]} and not "
+                    f"{ours[differing[0]]}; train it again with --rerun"
+                )
+        if manifest.get("code") != code_hash():
+            return f"run {config.run_id} was trained by other code than today's; --rerun trains it again"
+        return None
+
+
+def run_folders(*, kept: bool = False) -> list[RunFolder]:
+    """Return the folders of the runs under the output root, in the order of their names.
+
+    Args:
+        kept: those that --rerun has put aside as well.
+    """
+    names = _names_in_runs()
+    return [RunFolder(output_root() / "runs" / n) for n in names if (RUN_FOLDER if kept else RUN_ID).fullmatch(n)]
+
+
+def foreign_names() -> list[str]:
+    """Return what lies among the runs and is none, hidden files aside."""
+    return [name for name in _names_in_runs() if not RUN_FOLDER.fullmatch(name) and not name.startswith(".")]
+
+
+def _names_in_runs() -> list[str]:
+    runs = output_root() / "runs"
+    try:
+        return sorted(entry.name for entry in os.scandir(runs))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(
+            f"{runs} cannot be listed ({error.strerror}); set SNN_EXP_OUTPUT to a folder whose runs/ can be"
+        ) from None
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a path leads to something, whatever the path is."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def find_run(given: str) -> RunFolder:
+    """The folder of a run.
+
+    Args:
+        given: a run id, the beginning of one, or a folder.
+
+    Raises:
+        UserError: there is no such run, or several.
+    """
+    runs = output_root() / "runs"
+    for folder in (runs / given, Path(given)):
+        if _is_there(folder / "manifest.json"):
+            return RunFolder(folder)
+    ids = [folder.path.name for folder in run_folders()]
+    matches = [run_id for run_id in ids if run_id.startswith(given)]
+    if len(matches) == 1:
+        return RunFolder(runs / matches[0])
+    if matches:
+        raise UserError(
+            f"run {given!r} may be {', '.join(matches[:5])}{', ...' if len(matches) > 5 else ''}; type more of it"
+        )
+    guess = nearest(given, ids)
+    hint = f"; did you mean {guess}?" if guess else ""
+    raise UserError(f"There is no run {given!r} among the {len(ids)} of {runs}{hint}")
+
+
+def teacher_of(config: ExperimentConfig) -> RunFolder | None:
+    """The finished run that teaches this one; None if none does.
+
+    Raises:
+        UserError: there is no such run, it has no weights, or it has learned on other data, another split or seed, or
+            from other steps of data with time.
+    """
+    if config.teacher is None:
+        return None
+    folder = RunFolder(output_root() / "runs" / config.teacher)
+    if not RUN_ID.fullmatch(config.teacher) or not _is_there(folder.path / "manifest.json"):
+        raise UserError(f"teacher={config.teacher} is no run of {folder.path.parent}; train it first")
+    theirs = folder.trained_config()
+    for key, value in config.dataset.items():
+        if theirs.dataset.get(key) != value:
+            raise UserError(
+                f"teacher={config.teacher} has learned on other data: dataset.{key} is {theirs.dataset.get(key)} there "
+                f"and {value} here; choose a teacher of the same data, or train one"
+            )
+    if theirs.seed != config.seed:
+        raise UserError(
+            f"teacher={config.teacher} has seed={theirs.seed} and so another split: it may have learned what is "
+            f"validated here; choose a teacher of seed={config.seed}, or give the teacher as overrides"
+        )
+    has_time = schemas.load()["dataset"][str(config.dataset["name"])].traits["has_time"]
+    if has_time and theirs.num_steps != config.num_steps:
+        raise UserError(
+            f"teacher={config.teacher} reads {theirs.num_steps} steps of a sample, and both would read the "
+            f"{config.num_steps} of this run; choose a teacher with encoding.num_steps={config.num_steps}"
+        )
+    return folder
+
+
+def _agree(a: Any, b: Any) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return all(a[key] == b[key] for key in a.keys() & b.keys())
+    return bool(a == b)
+
+
+def now() -> str:
+    """The time, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@functools.cache
+def code_hash() -> str:
+    """16 hex digits of the package's source."""
+    files = sorted(path for kind in ("*.py", "*.cpp", "*.h") for path in Path(__file__).parents[1].rglob(kind))
+    return hashlib.sha256(b"".join(f.name.encode() + f.read_bytes() for f in files)).hexdigest()[:16]
+
+
+@functools.cache
+def git_state() -> dict[str, Any]:
+    """Commit and whether the working tree differs from it; empty outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of what a run is computed with."""
+    found = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,81 @@
+"""What a run's copy in W&B holds, and whether W&B can be reached. No torch.
+
+Its curves over the epochs are metrics.csv, under the same names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from snn_exp.reporting.summary import DEFAULT_PROFILE, price_list, with_energy
+from snn_exp.runs.folder import Result
+
+LAYER = "layers/index"  # the axis of curves over the layers: 0 is the first
+
+
+def wandb_is_offline() -> bool:
+    """Whether W&B runs offline: it was told to, or nobody is logged in (no WANDB_API_KEY, no entry in .netrc)."""
+    mode = os.environ.get("WANDB_MODE")
+    if mode:
+        return mode != "online"
+    return not (os.environ.get("WANDB_API_KEY") or _netrc_has_wandb())
+
+
+def _netrc_has_wandb() -> bool:
+    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    try:
+        return "wandb" in path.read_text()
+    except OSError:
+        return False
+
+
+def quiet_wandb() -> None:
+    """Before W&B is imported: what there is to say, we say."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def layer_rows(layers: Mapping[str, Mapping[str, list[float]]]) -> Iterator[dict[str, float]]:
+    """Curves over the layers as W&B draws them: a row a layer, on an axis of their own.
+
+    They are no table of W&B, because such a table keeps its data outside the run's folder and waits for the server.
+
+    Example:
+        >>> list(layer_rows({"init": {"firing_rate": [0.5, 0.25], "variance": [2.0]}}))[1]
+        {'layers/index': 1, 'layers/init/firing_rate': 0.25}
+    """
+    curves = {f"layers/{when}/{quantity}": curve for when, of in layers.items() for quantity, curve in of.items()}
+    for index, values in enumerate(zip_longest(*curves.values())):
+        row = {key: value for key, value in zip(curves, values, strict=True) if value is not None}
+        yield {LAYER: index, **row}
+
+
+def summary_of(result: Result) -> dict[str, Any]:
+    """What a report uses of a run; an energy has the name of the profile that prices it at its end."""
+    priced = with_energy(result.metrics, DEFAULT_PROFILE)
+    summary = {
+        "status": result.status,
+        "best_epoch": result.best_epoch,
+        "duration_s": result.duration_s,
+        "cpu_s": result.cpu_s,
+        "peak_memory_mib": result.peak_memory_mib,
+        "compile_s": result.compile_s,
+        "finished_at": result.finished_at,
+        "split_fingerprint": result.split_fingerprint,
+        "energy_profile": price_list(DEFAULT_PROFILE),
+        **{priced_key(key) if key not in result.metrics else key: value for key, value in priced.items()},
+    }
+    return {key: value for key, value in summary.items() if value is not None}  # a server keeps no None
+
+
+def priced_key(key: str) -> str:
+    """The key of an energy in W&B, where no caption says what it was priced with.
+
+    Example:
+        >>> priced_key("test/energy_pj")
+        'test/energy_pj/h45_fp32'
+    """
+    return f"{key}/{DEFAULT_PROFILE.name}"

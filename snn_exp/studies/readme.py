@@ -1,0 +1,258 @@
+"""The answer of a study, as its README.md: claims, tables, tuning, cost. Reads rows only; no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from rich.table import Table
+
+from snn_exp import escaping
+from snn_exp.files import require_within
+from snn_exp.reporting import figures, tables
+from snn_exp.reporting.comparison import Comparison, Line, Panel, values
+from snn_exp.reporting.summary import price_list
+from snn_exp.runs.folder import write_text
+from snn_exp.studies import scope
+from snn_exp.studies.judging import judge
+from snn_exp.studies.runner import Progress, StudyRun
+from snn_exp.studies.spec import Overrides, Setting, Study
+
+plain = escaping.markdown
+PICTURES = ("depth", "pareto_", "layers_")  # beginnings of the names of those that a README shows
+
+
+def comparison_of(progress: Progress, versus: str | None = None, metric: str | None = None) -> Comparison:
+    """A study's final runs: a panel a setting, a line a method.
+
+    Args:
+        progress: how far the study is.
+        versus: the method that the others are compared with, if not the study's reference.
+        metric: what is compared, if not the study's metric.
+    """
+    study = progress.study
+    versus = versus or study.reference
+    panels = []
+    for setting, about in study.settings.items():
+        methods = [method for method in study.methods if (setting, method) in study.pairs()]
+        lines = [_line(progress, setting, method) for method in methods]
+        panels.append(
+            Panel(
+                name=setting,
+                about=" ".join((*study.base, *about.overrides)),
+                lines=lines,
+                versus={method: versus for method in methods if method != versus and versus in methods},
+            )
+        )
+    panels = [panel for panel in panels if any(line.rows for line in panel.lines)]
+    left_out = [f"{pattern} is not run: {why}" for pattern, why in study.exclude.items()]
+    return Comparison(study.name, metric or study.metric, panels, progress.profile, notes=left_out)
+
+
+def _line(progress: Progress, setting: str, method: str) -> Line:
+    rows = progress.rows_of((setting, method))
+    missing = {seed: "not run" for seed in progress.study.seeds_of((setting, method)) if seed not in rows}
+    return Line({"method": method}, rows, missing)
+
+
+def write(progress: Progress) -> Path:
+    """Writes README.md and the pictures into the study's folder; the path of the README."""
+    study = progress.study
+    comparison = comparison_of(progress)
+    shown = [p for p in figures.pictures(comparison) if p.name.startswith(PICTURES)]
+    folder = require_within(study.folder / "figures", study.folder)
+    pictures = [picture.save(require_within(folder / f"{picture.name}.png", study.folder)) for picture in shown]
+    parts = [
+        f"# {plain(study.name)}\n\n{plain(study.question)}",
+        f"**Note.** {plain(study.note)}" if study.note else "",
+        _status(progress),
+        f"Made by `snn-exp study {study.name}`, which trains what is missing, and by `snn-exp report {study.name}`, "
+        "which only writes this page from `results.jsonl`. What is compared stands in `study.yaml`.",
+        "## What was run\n\n" + _scope(progress) if progress.rows() else "",
+        "## Claims\n\n" + _claims(progress) if study.claims else "",
+        "## Results\n\n" + _results(progress, comparison) + _left_out(study),
+        "## Pictures\n\n" + _pictures(progress, pictures) if pictures else "",
+        "## Tuning\n\n" + _tuning(progress) if progress.trials else "",
+        "## Cost and origin\n\n" + _origin(progress),
+    ]
+    path = study.folder / "README.md"
+    write_text(path, "\n\n".join(part for part in parts if part) + "\n")
+    return path
+
+
+def plan(progress: Progress, only: str = "*") -> str:
+    """What is done, what would be run, and how long it would take, a line a setting."""
+    study = progress.study
+    hours = progress.hours_to_come(only)
+    done = Counter(run.setting for run in (*progress.trials, *progress.finals) if run.config.run_id in progress.rows())
+    trials = Counter(run.key for run in progress.todo(only) if run.is_trial)
+    finals = Counter(run.key for run in (*progress.todo(only), *progress.waiting(only)) if not run.is_trial)
+    lines = [f"study {study.name}: {study.question}"]
+    for setting in study.settings:
+        methods = [m for m in study.methods if trials[setting, m] or finals[setting, m]]
+        todo = ", ".join(f"{m} {trials[setting, m]} + {finals[setting, m]}" for m in methods)
+        cost = f"{hours[setting]:.2f} core hours for {todo}" if todo else "nothing to do"
+        lines.append(f"  {setting:<18} {done[setting]:>3} done, {cost}")
+    lines.append("  (METHOD TRIALS + FINAL RUNS)")
+    total = f"{progress.spent_hours():.2f} core hours spent, {sum(hours.values()):.2f} to come"
+    return "\n".join([*lines, f"  {total}, {study.budget_core_hours:g} allowed"])
+
+
+def tables_of(comparison: Comparison) -> list[Table]:
+    """A table a panel, for a terminal."""
+    drawn = []
+    for panel in comparison.panels:
+        table = Table(title=escaping.rich(f"{comparison.title}, {panel.name}"), title_justify="left")
+        headings, rows = tables.table(comparison, panel)
+        for heading in headings:
+            table.add_column(escaping.rich(heading), justify="left" if heading == headings[0] else "right")
+        for row in rows:
+            escaping.add_row(table, *(cell.text for cell in row))
+        drawn.append(table)
+    return drawn
+
+
+def answers(progress: Progress) -> list[str]:
+    """A line for each claim, for a terminal."""
+    return [f"{answer.summary}: {answer.claim.says}" for answer in judge(progress)]
+
+
+def _status(progress: Progress) -> str:
+    study = progress.study
+    missing = len(progress.todo()) + len(progress.waiting())
+    kind = {
+        "claims": f"Claims rest on {study.metric} over {len(study.seeds)} seeds that no tuning has seen.",
+        "exploratory": "**Exploratory**: few seeds; it suggests and proves nothing.",
+    }[study.status]
+    return (
+        kind if not missing else f"{kind} **{missing} runs are still to be done**, so every statement is preliminary."
+    )
+
+
+def _scope(progress: Progress) -> str:
+    """How far the statements of the page reach."""
+    lines = [f"- {plain(line)}" for line in scope.fixed(progress)]
+    said = "Every statement on this page is about these values. With others it may be another one."
+    return "\n".join([said, "", *lines, "", f"What was searched: {plain(scope.searched(progress.study))}"])
+
+
+def _claims(progress: Progress) -> str:
+    lines = []
+    for answer in judge(progress):
+        lines.append(f"- **{plain(answer.summary)}** — {plain(answer.claim.says)}")
+        decided = [v for v in answer.verdicts if v.finding != "not decided"]
+        for v in decided:
+            against = f" against {v.than}" if v.than else ""
+            metric = " / ".join(filter(None, (answer.claim.metric, answer.claim.than_metric)))
+            lines.append(f"  - {plain(f'{v.setting}, {v.of}{against}, {metric}: {v.finding} ({v.figures})')}")
+        if waiting := len(answer.verdicts) - len(decided):
+            lines.append(f"  - still to be run: {waiting} of {len(answer.verdicts)} comparisons")
+    note = (
+        "*holds*: the 95 % interval of the mean paired difference lies on the claimed side of 0 (for `within`, the "
+        "mean lies inside the margin; for `equivalent`, both one-sided tests reject at 5 %; for `ratio`, the interval "
+        "of the mean paired ratio lies below the value). *not shown*: it does not; that is no proof of the contrary. "
+        "*no test*: all differences are equal, so there is no spread to test them against. "
+        "p values are Holm-corrected over all paired tests of this study: what holds with a p above 0.05 holds as the "
+        "one thing asked, and not yet among so many."
+    )
+    return "\n".join(lines) + "\n\n" + note
+
+
+def _results(progress: Progress, comparison: Comparison) -> str:
+    reference, prices = plain(progress.study.reference), plain(price_list(progress.profile))
+    parts = []
+    for panel in comparison.panels:
+        headings, rows = tables.table(comparison, panel)
+        cells = [[cell.text for cell in row] for row in rows]
+        about = escaping.markdown_code(panel.about)
+        parts.append(f"### {plain(panel.name)}\n\n{about}\n\n{tables.markdown(headings, cells)}")
+    caption = (
+        "Mean ± sd of n seeds; each seed draws its own training and validation set, the test set is fixed. "
+        f"Difference: mean paired difference to {reference} with its 95 % interval; p of the paired t-test, "
+        "Holm-corrected within the table. Firing rate: share of non-zero outputs a neuron and step, over all layers "
+        f"and in the layer that fires most. T: steps, which are the latency. Energy: one test sample in the inference "
+        f"form, and its mean paired ratio to {reference} with its 95 % interval; {prices}."
+    )
+    return "\n\n".join([*parts, caption])
+
+
+def _left_out(study: Study) -> str:
+    """What is not run, and why."""
+    lines = [f"- {escaping.markdown_code(pattern)}: {plain(why)}" for pattern, why in study.exclude.items()]
+    return "\n\nNot run:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _pictures(progress: Progress, pictures: Sequence[Path]) -> str:
+    """Each picture, and under the last one against energy what energy means there."""
+    parts = {p.stem: f"![{p.stem}](figures/{p.name})" for p in pictures}
+    against_energy = [stem for stem in parts if stem.startswith("pareto_")]
+    if against_energy:
+        parts[against_energy[-1]] += (
+            "\n\nAccuracy against energy: mean and sd over seeds of one test sample in the inference form; joined: the "
+            f"methods than which none is both cheaper and better; {plain(price_list(progress.profile))}."
+        )
+    return "\n\n".join(parts.values())
+
+
+def _tuning(progress: Progress) -> str:
+    """What each method tried, on validation data, and what it kept."""
+    study = progress.study
+    parts = []
+    for setting in study.settings.values():
+        runs = [run for run in progress.trials if run.setting == setting.name]
+        if not runs:
+            continue
+        points = setting.points()
+        cells = [
+            [method, *(_trial_cell(progress, [r for r in runs if r.method == method and r.point == p]) for p in points),
+             _kept(setting, progress.chosen.get((setting.name, method)))]
+            for method in study.methods
+            if any(run.method == method for run in runs)
+        ]  # fmt: skip
+        seeds = f"seed{'s' if len(setting.trial_seeds) > 1 else ''} {', '.join(map(str, setting.trial_seeds))}"
+        headings = ["method", *(" ".join(p) for p in points), "kept"]
+        parts.append(
+            f"### {plain(setting.name)}: {len(points)} trials a method and seed ({seeds})\n\n"
+            + tables.markdown(headings, cells)
+        )
+    borrowed = [f"{s.name} uses the choice of {s.tuned_in}" for s in study.settings.values() if s.tuned_in != s.name]
+    note = "Validation accuracy %, mean over trial seeds; no trial reads the test set; ties go to the lower loss."
+    return "\n\n".join([*parts, note + (f" {plain('; '.join(borrowed))}." if borrowed else "")])
+
+
+def _kept(setting: Setting, point: Overrides | None) -> str:
+    """The kept point; at the edge of the grid a better one may lie outside it."""
+    if point is None:
+        return "-"
+    edges = {f"{key}={value}" for key, of in setting.grid.items() if len(of) > 2 for value in (of[0], of[-1])}
+    return " ".join(point) + (" (edge of the grid)" if edges & set(point) else "")
+
+
+def _trial_cell(progress: Progress, runs: Sequence[StudyRun]) -> str:
+    rows = [progress.rows()[run.config.run_id] for run in runs if run.config.run_id in progress.rows()]
+    found = values(dict(enumerate(rows)), "val/acc").values()
+    diverged = sum(not row.done for row in rows)
+    lost = f" ({diverged} of {len(rows)} diverged)" if diverged else ""
+    return (f"{100 * fmean(found):.2f}" if found else "-") + lost
+
+
+def _origin(progress: Progress) -> str:
+    """Budget by method, and with what the rows were computed."""
+    study = progress.study
+    used = [(run, progress.rows()[run.config.run_id]) for run in (*progress.trials, *progress.finals)
+            if run.config.run_id in progress.rows()]  # fmt: skip
+    cells = []
+    for method in study.methods:
+        of = [(run, row) for run, row in used if run.method == method]
+        trials = [row for run, row in of if run.is_trial]
+        hours = sum(row.result.cpu_s for _, row in of) / 3600
+        cells.append([method, str(len(trials)), str(len(of) - len(trials)), f"{hours:.2f}"])
+    table = tables.markdown(["method", "trials", "final runs", "core hours"], cells)
+    rows = list({row.result.run_id: row for _, row in used}.values())
+    lines = [f"- {what}: {plain(found)}" for what, found in tables.origin(rows).items()]
+    total = sum(row.result.cpu_s for row in rows) / 3600
+    return "\n".join(
+        [table, "", f"{len(rows)} runs, {total:.2f} core hours of {study.budget_core_hours:g} allowed.", "", *lines]
+    )

@@ -1,0 +1,373 @@
+"""The runs of a study: which there are, which are done, what each method keeps of its trials. No torch.
+
+Every method tunes over the same grid on validation data; what it keeps is trained on fresh seeds, and only those runs
+read the test set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
+
+from snn_exp.config import compose
+from snn_exp.config.experiment import EnergyConfig, ExperimentConfig
+from snn_exp.errors import UserError, say_once
+from snn_exp.files import Unreadable
+from snn_exp.reporting.comparison import priced
+from snn_exp.runs.folder import DamagedRun, Result, RunFolder, output_root, teacher_of
+from snn_exp.runs.same_data import DataAtHand
+from snn_exp.studies.results import Ledger, Row, disagreement
+from snn_exp.studies.spec import Key, Overrides, Study, matches
+from snn_exp.sweeps import plan
+
+SECONDS_A_LAYER = 0.04  # of an epoch of the digits, a step; where no finished run says better
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyRun:
+    """One run of a study.
+
+    Args:
+        setting: its setting.
+        method: its method.
+        point: the point of the grid.
+        config: its resolved config.
+        is_trial: whether it tunes.
+    """
+
+    setting: str
+    method: str
+    point: Overrides
+    config: ExperimentConfig
+    is_trial: bool
+
+    @property
+    def key(self) -> Key:
+        """Setting and method."""
+        return self.setting, self.method
+
+    @property
+    def name(self) -> str:
+        """Return what no other run of the study is called."""
+        return " ".join(["/".join(self.key), *self.point, f"seed={self.config.seed}"])
+
+
+def trials(study: Study, overrides: Overrides = ()) -> list[StudyRun]:
+    """The runs that tune: every method, every point of the grid, every trial seed; none reads the test set."""
+    wanted = [
+        (setting.name, method, point, seed)
+        for setting in study.settings.values()
+        if setting.tuned_in == setting.name and len(setting.points()) > 1
+        for seed in setting.trial_seeds
+        for point in setting.points()
+        for method in study.methods
+        if (setting.name, method) in study.pairs()
+    ]
+    return _composed(study, wanted, overrides, is_trial=True)
+
+
+def finals(study: Study, chosen: Mapping[Key, Overrides], overrides: Overrides = ()) -> list[StudyRun]:
+    """The runs that answer: every method with what was chosen for it, on every fresh seed."""
+    wanted = [(*key, chosen[key], seed) for key in study.pairs() if key in chosen for seed in study.seeds_of(key)]
+    wanted.sort(key=lambda run: run[-1])  # so that a stopped study has every method on its first seeds
+    runs = _composed(study, wanted, overrides, is_trial=False)
+    first_of: dict[str, StudyRun] = {}
+    for run in runs:
+        other = first_of.setdefault(run.config.run_id, run)
+        if other.method != run.method:
+            raise UserError(
+                f"the methods {other.method} and {run.method} of study {study.name} are the same network in setting "
+                f"{run.setting} (run {run.config.run_id}); take one of them out, or exclude {run.setting}/{run.method}"
+            )
+    return runs
+
+
+def _composed(
+    study: Study, wanted: Sequence[tuple[str, str, Overrides, int]], overrides: Overrides, *, is_trial: bool
+) -> list[StudyRun]:
+    last = ("trainer.test=false",) if is_trial else ()
+    commands = [
+        (*study.base, *study.settings[s].overrides, *study.methods[m], *point, f"seed={seed}", *overrides, *last)
+        for s, m, point, seed in wanted
+    ]
+    runs = []
+    for (s, m, point, _), cell in zip(wanted, compose.compose_cells(commands), strict=True):
+        if cell.config is None:
+            raise UserError(f"study {study.name}, {s}/{m}: {cell.refusal} (or name {s}/{m} under exclude)")
+        runs.append(StudyRun(s, m, point, cell.config, is_trial))
+    if other := next((run for run in runs if run.config.energy != runs[0].config.energy), None):
+        raise UserError(
+            f"study {study.name} prices {'/'.join(runs[0].key)} with energy={runs[0].config.energy.name} and "
+            f"{'/'.join(other.key)} with energy={other.config.energy.name}; one profile prices all: give it under base"
+        )
+    return runs
+
+
+def choose(study: Study, tried: Sequence[StudyRun], rows: Mapping[str, Row]) -> dict[Key, Overrides]:
+    """The point of the grid that each method keeps, where all its trials have ended.
+
+    The highest mean validation accuracy over the trial seeds wins; ties go to the lower validation loss, and a point
+    with a diverged run ranks behind all without one.
+    """
+    chosen: dict[Key, Overrides] = {}
+    for setting, method in study.pairs():
+        source = study.settings[setting].tuned_in
+        points = study.settings[source].points()
+        runs = [run for run in tried if run.key == (source, method)]
+        if not runs:
+            if len(points) == 1:
+                chosen[setting, method] = points[0]
+        elif all(run.config.run_id in rows for run in runs):
+            chosen[setting, method] = max(
+                points, key=lambda p: _merit([rows[r.config.run_id] for r in runs if r.point == p])
+            )
+    return chosen
+
+
+def first_points(study: Study, pairs: Sequence[Key]) -> dict[Key, Overrides]:
+    """A point of the grid for each setting and method, where only the cost matters and not which."""
+    return {(s, m): study.settings[study.settings[s].tuned_in].points()[0] for s, m in pairs}
+
+
+def _merit(rows: Sequence[Row]) -> tuple[int, float, float]:
+    done = [row.result.metrics for row in rows if row.done]
+    if not done:
+        return -len(rows), 0.0, 0.0
+    return len(done) - len(rows), fmean(m["val/acc"] for m in done), -fmean(m["val/loss"] for m in done)
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a study is.
+
+    Args:
+        study: the study.
+        ledger: its finished runs.
+        trials: the runs that tune.
+        finals: the runs that answer, as far as the trials have decided them.
+        chosen: what each method keeps.
+        is_standard: whether it is the study as written, and not one changed by overrides.
+    """
+
+    study: Study
+    ledger: Ledger
+    trials: list[StudyRun]
+    finals: list[StudyRun]
+    chosen: dict[Key, Overrides]
+    is_standard: bool = True
+
+    def rows(self) -> dict[str, Row]:
+        """run id -> row of what is finished."""
+        return self.ledger.rows
+
+    @property
+    def profile(self) -> EnergyConfig:
+        """What energies are priced with: what the study's base chooses."""
+        runs = self.finals or self.trials
+        return runs[0].config.energy if runs else EnergyConfig()
+
+    def rows_of(self, key: Key) -> dict[int, Row]:
+        """seed -> row of the finished final runs of a setting and method, with energies among its metrics."""
+        return {
+            run.config.seed: priced(self.ledger.rows[run.config.run_id], self.profile)
+            for run in self.finals
+            if run.key == key and run.config.run_id in self.ledger.rows
+        }
+
+    def todo(self, only: str = "*") -> list[StudyRun]:
+        """The runs that can be trained now: trials first, and finals where the trials are done."""
+        return [
+            run
+            for run in (*self.trials, *self.finals)
+            if run.config.run_id not in self.ledger.rows and matches(run.key, only)
+        ]
+
+    def waiting(self, only: str = "*") -> list[StudyRun]:
+        """The final runs that wait for trials, each at a point of the grid that stands for the one to be chosen."""
+        undecided = [key for key in self.study.pairs() if key not in self.chosen and matches(key, only)]
+        return finals(self.study, first_points(self.study, undecided))
+
+    def seconds(self, config: ExperimentConfig) -> float:
+        """Estimated CPU time of a run."""
+        done = [row.result for row in self.ledger.rows.values() if row.done]
+        estimate = plan.seconds(config, done)
+        return SECONDS_A_LAYER * plan.size(config.to_plain()) if estimate is None else estimate
+
+    def spent_hours(self) -> float:
+        """CPU time of the study's finished runs."""
+        ids = {run.config.run_id for run in (*self.trials, *self.finals)}
+        return sum(row.result.cpu_s for run_id, row in self.ledger.rows.items() if run_id in ids) / 3600
+
+    def hours_to_come(self, only: str = "*") -> dict[str, float]:
+        """setting -> estimated CPU time of what is left, the undecided final runs with it."""
+        hours = dict.fromkeys(self.study.settings, 0.0)
+        for run in (*self.todo(only), *self.waiting(only)):
+            hours[run.setting] += self.seconds(run.config) / 3600
+        return hours
+
+    def require_budget(self, only: str = "*") -> None:
+        """Refuses a study that would take longer than it may.
+
+        Raises:
+            UserError: with what to leave out.
+        """
+        hours = self.hours_to_come(only)
+        total = self.spent_hours() + sum(hours.values())
+        if total > self.study.budget_core_hours:
+            longest = max(hours, key=lambda setting: hours[setting])
+            raise UserError(
+                f"study {self.study.name} would take {total:.2g} core hours, {self.spent_hours():.2g} of them spent, "
+                f"and its budget_core_hours is {self.study.budget_core_hours:g}; drop the setting {longest} "
+                f"({hours[longest]:.2g} core hours), or fewer seeds, or raise the budget in study.yaml"
+            )
+
+    def require_teachers(self, only: str = "*") -> None:
+        """Refuses runs that could be trained now, were it not for their teacher.
+
+        Raises:
+            UserError: the first of them, and what is wrong with its teacher.
+        """
+        for run in self.todo(only):
+            try:
+                teacher_of(run.config)
+            except UserError as refusal:
+                raise UserError(f"study {self.study.name}, {run.setting}/{run.method}: {refusal}") from None
+
+
+def survey(study: Study, overrides: Overrides = ()) -> Progress:
+    """How far a study is, with what lies in outputs/ and in the files of other studies taken into its own.
+
+    Overrides that decide what comes out make it another study, kept in outputs/studies/<name>/.
+    """
+    tuning = trials(study, overrides)
+    theirs = study.folder / "results.jsonl"
+    standard = not overrides or _ids(tuning or _first_finals(study, overrides)) == _ids(
+        trials(study) or _first_finals(study)
+    )
+    ledger = Ledger(theirs if standard else output_root() / "studies" / study.name / "results.jsonl")
+    others = _rows_of_other_studies(study)
+    _take_in(tuning, ledger, others)
+    chosen = choose(study, tuning, ledger.rows)
+    answering = finals(study, chosen, overrides)
+    _take_in(answering, ledger, others)
+    return Progress(study, ledger, tuning, answering, chosen, standard)
+
+
+def _first_finals(study: Study, overrides: Overrides = ()) -> list[StudyRun]:
+    return finals(study, first_points(study, study.pairs()), overrides)
+
+
+def _ids(runs: Sequence[StudyRun]) -> list[str]:
+    return [run.config.run_id for run in runs]
+
+
+def _rows_of_other_studies(study: Study) -> dict[str, Row]:
+    found: dict[str, Row] = {}
+    for path in study.folder.parent.glob("*/results.jsonl"):
+        if path.parent != study.folder:
+            try:
+                found |= Ledger(path).rows
+            except Unreadable as error:
+                say_once(f"left out: {error}")
+    return found
+
+
+def _take_in(runs: Sequence[StudyRun], ledger: Ledger, others: Mapping[str, Row]) -> None:
+    at_hand = DataAtHand()
+    for run in runs:
+        run_id, folder = run.config.run_id, RunFolder.of(run.config)
+        if run_id in ledger.rows:
+            continue
+        row = _stored_row(folder, run.config)
+        try:
+            if row is not None:
+                at_hand.require(folder, run.config)
+        except UserError as error:
+            say_once(f"left out: {error}")
+            row = None
+        row = row or others.get(run_id)
+        if row is not None and (run.is_trial or not row.done or "test/acc" in row.result.metrics):
+            ledger.add(row)
+
+
+def _stored_row(folder: RunFolder, config: ExperimentConfig | None = None) -> Row | None:
+    """Return the row of a stored run, done as its config asks where that is given; None of a damaged one."""
+    try:
+        return Row.of(folder) if config is None or folder.is_complete(config) else None
+    except DamagedRun as damaged:
+        damaged.say()
+        return None
+
+
+def advance(
+    study: Study,
+    train: Callable[[list[ExperimentConfig], Callable[[Result], None]], list[str]],
+    overrides: Overrides = (),
+    only: str = "*",
+    names: dict[str, str] | None = None,
+) -> tuple[Progress, list[str]]:
+    """Train what is left, the trials first; return how far the study is then, and what failed.
+
+    Args:
+        study: the study.
+        train: trains runs, tells of each result as soon as it is there, and returns what failed.
+        overrides: of every run.
+        only: a pattern SETTING/METHOD.
+        names: takes up what each run is called, run id -> name, before it is trained.
+
+    Raises:
+        UserError: over budget, a run has no teacher that can teach it, or is stored with other data than those at hand.
+    """
+    progress = survey(study, overrides)
+    progress.require_budget(only)
+    failures: list[str] = []
+    for is_trial in (True, False):
+        progress.require_teachers(only)
+        runs = [run for run in progress.todo(only) if run.is_trial == is_trial]
+        configs = {run.config.run_id: run.config for run in runs}
+        if names is not None:
+            names.update({run.config.run_id: run.name for run in runs})
+        at_hand = DataAtHand()
+        for config in configs.values():
+            folder = RunFolder.of(config)
+            if _stored_row(folder, config) is not None:
+                at_hand.require(folder, config)
+        if configs:
+            failures += train(list(configs.values()), _keeper(progress.ledger, configs))
+        progress = survey(study, overrides)
+    return progress, failures
+
+
+def _keeper(ledger: Ledger, configs: Mapping[str, ExperimentConfig]) -> Callable[[Result], None]:
+    def keep(result: Result) -> None:
+        folder = RunFolder.of(configs[result.run_id])
+        if row := _stored_row(folder, configs[result.run_id]):
+            ledger.add(row)
+
+    return keep
+
+
+def sample_of_finished(progress: Progress, num_runs: int) -> list[StudyRun]:
+    """Finished final runs, evenly over the study, to be done again; their folders are kept aside."""
+    finished = [run for run in progress.finals if run.config.run_id in progress.ledger.rows]
+    step = max(1, len(finished) // max(1, num_runs))
+    sample = finished[::step][:num_runs]
+    for run in sample:
+        RunFolder.of(run.config).set_aside()
+    return sample
+
+
+def contradictions(progress: Progress) -> list[str]:
+    """A sentence for each run that was done again and does not match its stored row."""
+    found = []
+    for run in (*progress.trials, *progress.finals):
+        stored, again = progress.ledger.rows.get(run.config.run_id), _stored_row(RunFolder.of(run.config))
+        if stored is None or again is None or again.result.finished_at == stored.result.finished_at:
+            continue
+        metric = progress.study.metric
+        cell = progress.rows_of(run.key).values()
+        spread = [row.result.metrics[metric] for row in cell if metric in row.result.metrics]
+        if sentence := disagreement(stored, again, metric, spread):
+            found.append(sentence)
+    return found

@@ -1,0 +1,361 @@
+"""A study as data: one question, asked of several methods with the same tuning budget. No torch.
+
+It is written in studies/<name>/study.yaml; docs/studies.md says what each key means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import itertools
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from snn_exp.config import compose
+from snn_exp.errors import UserError, unknown
+from snn_exp.files import Unreadable, printable, read_yaml
+from snn_exp.runs.stored import NAME, ClaimFile, SettingFile, StudyFile, TuningFile, what_it_should_be
+
+Overrides = tuple[str, ...]
+Key = tuple[str, str]  # setting, method
+MAX_RUNS = 100_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A circumstance in which all methods are compared, such as a depth.
+
+    Args:
+        name: of the setting.
+        overrides: what it sets.
+        grid: key -> values that every method may tune over here.
+        trial_seeds: each point of the grid is tried with each of them.
+        tuned_in: the setting whose choice is used here instead of tuning.
+    """
+
+    name: str
+    overrides: Overrides
+    grid: Mapping[str, Sequence[Any]]
+    trial_seeds: Sequence[int]
+    tuned_in: str
+
+    def points(self) -> list[Overrides]:
+        """The points of the grid, as overrides."""
+        return [
+            tuple(f"{key}={value}" for key, value in zip(self.grid, values, strict=True))
+            for values in itertools.product(*self.grid.values())
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A sentence that the figures decide.
+
+    Args:
+        says: the sentence.
+        test: higher or lower (the interval of the paired difference excludes 0), within (the mean paired difference is
+            at most margin), equivalent (two one-sided tests at margin), at_least or at_most (the mean against value),
+            ratio (the interval of the paired ratio of `of` to `than` lies below value).
+        of: methods it is said of.
+        than: methods they are compared with.
+        settings: where.
+        metric: such as test/acc.
+        margin: in the metric's unit.
+        value: in the metric's unit; of a ratio, a number.
+        than_metric: of `than` in a ratio, where it is another one.
+        than_in: the setting in which it is compared with `than`, if not its own; then `than` may be left out, which
+            compares each method with itself.
+    """
+
+    says: str
+    test: Literal["higher", "lower", "within", "equivalent", "at_least", "at_most", "ratio"]
+    of: Sequence[str]
+    than: Sequence[str]
+    settings: Sequence[str]
+    metric: str
+    margin: float | None
+    value: float | None
+    than_metric: str | None = None
+    than_in: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What study.yaml says.
+
+    Args:
+        folder: studies/<name>.
+        question: what is asked, in a sentence.
+        status: claims, or exploratory.
+        metric: what the claims rest on.
+        reference: the method that the others are compared with in tables.
+        budget_core_hours: most CPU time all its runs together may take.
+        seeds: of the final runs.
+        more_seeds: pattern SETTING/METHOD -> seeds beyond those.
+        methods: name -> overrides.
+        settings: name -> setting.
+        exclude: pattern SETTING/METHOD of what is not run -> why.
+        base: overrides of every run.
+        claims: what the figures decide.
+        note: what a reader must know before the claims, printed on top of the page.
+    """
+
+    folder: Path
+    question: str
+    status: Literal["claims", "exploratory"]
+    metric: str
+    reference: str
+    budget_core_hours: float
+    seeds: Sequence[int]
+    more_seeds: Mapping[str, Sequence[int]]
+    base: Overrides
+    methods: Mapping[str, Overrides]
+    settings: Mapping[str, Setting]
+    exclude: Mapping[str, str]
+    claims: Sequence[Claim]
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    def pairs(self) -> list[Key]:
+        """Setting and method of everything that is compared."""
+        pairs = itertools.product(self.settings, self.methods)
+        return [key for key in pairs if not any(matches(key, pattern) for pattern in self.exclude)]
+
+    def num_runs(self) -> int:
+        """How many runs it has at most, trials and final ones."""
+        points = {
+            setting.name: math.prod(map(len, setting.grid.values())) * len(setting.trial_seeds)
+            for setting in self.settings.values()
+            if setting.tuned_in == setting.name
+        }
+        finals = len(self.seeds) + sum(map(len, self.more_seeds.values()))
+        return len(self.methods) * (sum(points.values()) + len(self.settings) * finals)
+
+    def seeds_of(self, key: Key) -> list[int]:
+        """The seeds of the final runs of a setting and method."""
+        more = (seeds for pattern, seeds in self.more_seeds.items() if matches(key, pattern))
+        return sorted({*self.seeds, *itertools.chain(*more)})
+
+
+def matches(key: Key, pattern: str) -> bool:
+    """Whether a setting and method are meant by a pattern such as 'digits_*/bn'."""
+    return fnmatch.fnmatch("/".join(key), pattern)
+
+
+def studies_root() -> Path:
+    """Where studies are: SNN_EXP_STUDIES, or studies/ beside the configs, or here."""
+    if given := os.environ.get("SNN_EXP_STUDIES"):
+        return Path(given)
+    beside = compose.config_dir().parent / "studies"
+    return beside if beside.is_dir() else Path("studies")
+
+
+def names() -> list[str]:
+    """The studies there are."""
+    found = (path.parent.name for path in studies_root().glob("*/study.yaml"))
+    return sorted(name for name in found if NAME.fullmatch(name))
+
+
+def load(name: str) -> Study:
+    """Reads studies/<name>/study.yaml.
+
+    Raises:
+        UserError: no such study, broken YAML, an unknown or missing key, a value that a key cannot have, a name that is
+            not defined, more runs than anybody waits for.
+    """
+    if not NAME.fullmatch(name) and name in (path.parent.name for path in studies_root().glob("*/study.yaml")):
+        raise UserError(
+            f"the folder {printable(name)} of {studies_root()} has a name that no study can have; rename it to a-z, "
+            f"0-9, '_', '.' and '-', beginning with a letter or digit"
+        )
+    if name not in names():
+        raise unknown("study", name, names(), "snn-exp study {}")
+    folder = studies_root() / name
+    if folder.is_symlink() and not folder.resolve().is_relative_to(studies_root().resolve()):
+        raise UserError(
+            f"{folder} is a link that leads out of {studies_root()}, where its page would be written; place the folder "
+            f"itself there, or point SNN_EXP_STUDIES at the folder that holds it"
+        )
+    where = f"{folder.name}/study.yaml"
+    y = _written(folder / "study.yaml", where)
+    tuning = y.tuning or TuningFile()
+    methods = {method: tuple(overrides) for method, overrides in y.methods.items()}
+    if not methods:
+        raise UserError(f"{where} has no methods; type at least two, such as bn: [norm=bn]")
+    settings: dict[str, Setting] = {}
+    for setting, given in (y.settings or {"main": None}).items():
+        s = given or SettingFile()
+        settings[setting] = Setting(
+            name=setting,
+            overrides=tuple(s.overrides),
+            grid=(tuning.grid if s.grid is None and "grid" not in s.model_fields_set else s.grid) or {},
+            trial_seeds=tuning.seeds or (),
+            tuned_in=setting if s.tuned_in is None else s.tuned_in,
+        )
+    for place in settings.values():
+        if place.tuned_in not in settings:
+            raise unknown(f"setting in {where}", place.tuned_in, settings, "tuned_in: {}")
+    more_seeds = y.more_seeds or {}
+    if shared := set(tuning.seeds or ()) & {*y.seeds, *itertools.chain(*more_seeds.values())}:
+        raise UserError(f"{where} tunes on seed {min(shared)}, which is also a final seed; final seeds must be fresh")
+    exclude = y.exclude or {}
+    for pattern in (*more_seeds, *exclude):
+        if not any(matches(key, pattern) for key in itertools.product(settings, methods)):
+            raise UserError(
+                f"{where}: {printable(pattern)} is no SETTING/METHOD of this study; type '*/{next(iter(methods))}'"
+            )
+    reference = next(iter(methods)) if y.reference is None else y.reference
+    if reference not in methods:
+        raise unknown(f"method in {where}", reference, methods, "reference: {}")
+    study = Study(
+        folder=folder,
+        question=_on_one_line(y.question),
+        status=y.status,
+        metric=y.metric,
+        reference=reference,
+        budget_core_hours=y.budget_core_hours,
+        seeds=y.seeds,
+        more_seeds=more_seeds,
+        base=tuple(y.base),
+        methods=methods,
+        settings=settings,
+        exclude=exclude,
+        claims=[_claim(c, f"{where}: claims", methods, settings, y.metric) for c in y.claims or ()],
+        note=_on_one_line(y.note or ""),
+    )
+    if (runs := study.num_runs()) > MAX_RUNS:
+        raise UserError(
+            f"{where} asks for {runs:,} runs, and a study may have {MAX_RUNS:,}; give it a smaller grid, or fewer "
+            f"seeds, methods or settings"
+        )
+    return study
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+_EXAMPLES = {
+    "question": "question: Does it help?",
+    "methods": "methods: {bn: [norm=bn], none: [norm=none]}",
+    "seeds": "seeds: [0, 1, 2]",
+    "budget_core_hours": "budget_core_hours: 10",
+    "status": "status: claims",
+    "metric": "metric: test/acc",
+    "reference": "reference: bn",
+    "base": "base: [depth=d20, logger=none]",
+    "settings": "settings: {d20: {overrides: [depth=d20]}}",
+    "tuning": "tuning: {seeds: [100], grid: {optim.lr: [0.01, 0.02]}}",
+    "more_seeds": "more_seeds: {'*/bn': [5, 6]}",
+    "exclude": "exclude: {'d20/bn': why}",
+    "claims": "claims: [{says: It helps., test: higher, of: bn, than: none}]",
+    "note": "note: What to know first.",
+}
+_KEYS: Mapping[str, type[BaseModel]] = {"tuning": TuningFile, "settings": SettingFile, "claims": ClaimFile}
+
+
+def _written(path: Path, where: str) -> StudyFile:
+    try:
+        text = read_yaml(path, path.parent)
+    except Unreadable as error:
+        raise UserError(f"{where} {error.reason}") from None
+    try:
+        return StudyFile.model_validate(text)
+    except ValidationError as error:
+        raise _refusal(error, where) from None
+
+
+def _refusal(error: ValidationError, where: str) -> UserError:
+    """Say the first thing that is wrong: where, what was given, what is allowed, what to type."""
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    *parents, key = first["loc"] or ("",)
+    place = ".".join(printable(str(word)) for word in parents)
+    if first["type"] == "extra_forbidden":
+        model = _KEYS.get(str(parents[0]), StudyFile) if parents else StudyFile
+        allowed = [field.alias or name for name, field in model.model_fields.items()]
+        return unknown(f"key of {where}{f': {place}' if place else ''}", printable(str(key)), allowed, "{}: ...")
+    if first["type"] == "missing":
+        missing = [str(e["loc"][-1]) for e in errors if e["type"] == "missing" and list(e["loc"][:-1]) == parents]
+        return UserError(f"{where}{f': {place}' if place else ''} lacks {', '.join(missing)}; type {key}: ...")
+    if not first["loc"]:
+        return UserError(f"{where} must be a mapping of keys to values; type question: Does it help?")
+    is_name = key == "[key]"
+    named = f"{'.'.join(map(str, parents[:-1]))}: the name" if is_name else ".".join(filter(None, (place, str(key))))
+    says = what_it_should_be(first).replace("should be", "must be")
+    given = printable(repr(first["input"]), 60)
+    return UserError(f"{where}: {named} {says}, not {given}; type {_EXAMPLES.get(str(first['loc'][0]), '')}")
+
+
+# What decides each test; a ratio may also name than_metric.
+_TESTS: Mapping[str, tuple[str, ...]] = {
+    "higher": ("than",), "lower": ("than",), "within": ("than", "margin"), "equivalent": ("than", "margin"),
+    "at_least": ("value",), "at_most": ("value",), "ratio": ("than", "value"),
+}  # fmt: skip
+
+
+def _claim(
+    written: ClaimFile, where: str, methods: Mapping[str, Any], settings: Mapping[str, Any], metric: str
+) -> Claim:
+    decisive = ("than", "than_in", "margin", "value", "than_metric")
+    c = written.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
+    test = str(c["test"])
+    if test not in _TESTS:
+        raise unknown(f"test of {where}", printable(test), _TESTS, "test: {}")
+    takes = (
+        *_TESTS[test],
+        *(["than_in"] if "than" in _TESTS[test] else []),
+        *(["than_metric"] if test == "ratio" else []),
+    )
+    for key in decisive:
+        if key in _TESTS[test] and key not in c and not (key == "than" and "than_in" in c):
+            raise UserError(f"{where}: test: {test} needs {key}: ...")
+        if key in c and key not in takes:
+            raise UserError(
+                f"{where}: {key} does not go with test: {test}, which takes {', '.join(takes)}; leave it out"
+            )
+    of, than, places = _names(c["of"]), _names(c.get("than", ())), _names(c.get("in", list(settings)))
+    for name in (*of, *than):
+        if name not in methods:
+            raise unknown(f"method in {where}", printable(name), methods, "of: {}")
+    for name in (*places, *_names(c.get("than_in", ()))):
+        if name not in settings:
+            raise unknown(f"setting in {where}", printable(name), settings, "in: {}")
+    margin, value = (_number(c[key], f"{where}: {key}") if key in c else None for key in ("margin", "value"))
+    return Claim(
+        str(c["says"]),
+        c["test"],
+        of,
+        than,
+        places,
+        str(c.get("metric", metric)),
+        margin,
+        value,
+        c.get("than_metric"),
+        c.get("than_in"),
+    )
+
+
+def _number(given: Any, where: str) -> float:
+    """A number, also one written as a fraction such as 1/12."""
+    try:
+        if len(str(given)) <= 30 and re.search(r"[eE][-+]?\d{4}", str(given)) is None:  # else it may take for ever
+            return float(Fraction(str(given)))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        pass
+    raise UserError(f"{where} must be a number such as 0.01 or 1/12, not {printable(repr(given))}")
+
+
+def _names(given: Any) -> list[str]:
+    return [str(name) for name in given] if isinstance(given, list | tuple) else [str(given)]

@@ -1,0 +1,372 @@
+"""Many runs at once: a Hydra multirun over resolved configs, with whatever launcher is chosen. No torch.
+
+Hydra is handed run ids, not overrides: what was composed and checked is what is trained, no run is handed
+over twice, and any list of runs, such as a study's, is a multirun like any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import multiprocessing
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from snn_exp.config import compose
+from snn_exp.config.compose import Launcher
+from snn_exp.config.experiment import ExperimentConfig, resolve
+from snn_exp.config.hydra_tree import quoted
+from snn_exp.config.overrides import CONFIG_NAME
+from snn_exp.errors import UserError
+from snn_exp.escaping import say
+from snn_exp.runs import interrupts
+from snn_exp.runs.folder import NEEDED_BYTES, Result, RunFolder, output_root, write_json
+from snn_exp.runs.lock import Taken, refuse_if_taken
+from snn_exp.runs.stored import read_handed_over
+from snn_exp.sweeps import cells, progress
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+Job = Callable[["DictConfig"], Any]
+
+MOST_KILLS = 3  # of a run's process, before it is left as failed
+
+_at_work = threading.Lock()
+
+
+def in_group(configs: Sequence[ExperimentConfig], name: str) -> list[ExperimentConfig]:
+    """The runs, which W&B lists under one name, unless they bring another."""
+    return [
+        config
+        if config.logger.group or config.experiment
+        else dataclasses.replace(config, logger=dataclasses.replace(config.logger, group=name))
+        for config in configs
+    ]
+
+
+def sweep_name(configs: Sequence[ExperimentConfig]) -> str:
+    """The same for a sweep however often it is taken up again; it has no better name."""
+    return f"sweep {_digest(sorted(config.run_id for config in configs))}"
+
+
+def _digest(run_ids: Sequence[str]) -> str:
+    return hashlib.sha256(" ".join(run_ids).encode()).hexdigest()[:10]
+
+
+def train_all(
+    configs: Sequence[ExperimentConfig],
+    console: Console,
+    overrides: Sequence[str] = (),
+    search: Sequence[str] = (),
+    on_finish: Callable[[Result], Any] = lambda result: None,
+    names: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Train the runs, show their progress, and return a sentence for each that did not end.
+
+    Args:
+        configs: the runs, each once.
+        console: where progress is shown.
+        overrides: Hydra's own, such as hydra/launcher=joblib, and the experiment that may hold some.
+        search: further folders of configs.
+        on_finish: called with each result soon after it is there.
+        names: run id -> what the run is called; what varies between the runs, if left out.
+    """
+    names = names or cells.names(configs)
+    damaged = {config.run_id: why for config in configs if (why := RunFolder.of(config).damage())}
+    unread = [f"failed {names[run_id]}: {why}" for run_id, why in damaged.items()]
+    configs = [config for config in configs if config.run_id not in damaged]
+    if not configs:
+        return unread
+    launcher = ready_launcher(overrides, search)
+    jobs = as_jobs(configs)
+    ids = [config.run_id for config in configs]
+    file = output_root() / "hydra" / f"runs_{_digest(ids)}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {f"run_{config.run_id}": config.to_plain() for config in configs})
+    log, begun = file.with_suffix(".log"), file.stat().st_mtime
+    log.unlink(missing_ok=True)  # of an earlier sweep of these runs
+    with progress.watching(configs, console, on_finish, names) as watcher:
+        failures = _launch({config.run_id: config for config in configs}, jobs, launcher, file)
+    if watcher.error is not None:
+        failures.append(f"what finished could not be followed to the end: {watcher.error}")
+    still_open = [c for c in configs if RunFolder.of(c).damage() or not RunFolder.of(c).is_complete(c)]
+    return unread + failures + [why_open(names[c.run_id], RunFolder.of(c), log, begun) for c in still_open]
+
+
+def _launch(
+    configs: Mapping[str, ExperimentConfig], jobs: Sequence[Sequence[str]], launcher: Launcher, file: Path
+) -> list[str]:
+    """Launch the jobs; return why the launcher gave up, if it did.
+
+    Where a process of joblib is killed, for want of memory say, joblib ends all its processes, so that nobody knows
+    whose run was at fault. What was in training goes on from its checkpoint with all that is left; what has met that
+    twice is tried alone, and fails at the third time.
+
+    Args:
+        configs: run id -> run.
+        jobs: run ids of each.
+        launcher: what starts them.
+        file: of the configs, which every job reads.
+    """
+    kills: Counter[int] = Counter()
+    left, begun = list(range(len(jobs))), file.stat().st_mtime
+    while left:
+        now = [number for number in left if kills[number] < MOST_KILLS - 1] or left[:1]
+        file.touch()
+        since = file.stat().st_mtime
+        chosen = [
+            *launcher.overrides,
+            f"+run={','.join('_'.join(['run', *jobs[number]]) for number in now)}",
+            f"+runs_file={quoted(str(file.resolve()))}",
+        ]
+        failures = multirun(launcher, chosen, file.with_suffix(".log"), _job)
+        is_open = {n: any(_is_open(configs[run_id], begun) for run_id in jobs[n]) for n in left}
+        hit = [n for n in now if is_open[n] and any(_has_begun(configs[run_id], since) for run_id in jobs[n])]
+        if failures and (launcher.name != "joblib" or not hit):
+            return failures
+        left = [n for n in left if is_open[n] and (failures or n not in now)]
+        for number in hit if failures else ():
+            kills[number] += 1
+            if kills[number] == MOST_KILLS:
+                left.remove(number)
+                for run_id in jobs[number]:
+                    why = f"its process was killed {MOST_KILLS} times, for want of memory perhaps"
+                    RunFolder.of(configs[run_id]).fail(why, file.with_suffix(".log").read_text())
+        if failures and left:
+            say(f"snn-exp: warning: a process was killed; {len(left)} jobs go on", sys.stderr)
+    return []
+
+
+def _is_open(config: ExperimentConfig, since: float) -> bool:
+    """Return whether a run has neither ended nor failed since."""
+    folder = RunFolder.of(config)
+    return not folder.damage() and not folder.is_complete(config) and not _is_newer(folder.path / "failure.json", since)
+
+
+def _has_begun(config: ExperimentConfig, since: float) -> bool:
+    path = RunFolder.of(config).path
+    return any(_is_newer(path / name, since) for name in ("manifest.json", "owner"))
+
+
+def _is_newer(path: Path, since: float) -> bool:
+    try:
+        return path.stat().st_mtime >= since
+    except OSError:
+        return False
+
+
+def as_jobs(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
+    """The run ids of each job: one, or with trainer.vectorized_seeds all that differ in their seed only.
+
+    Raises:
+        UserError: runs that were to be one job cannot be.
+    """
+    jobs: dict[tuple[bool, str], list[str]] = {}
+    for config in configs:
+        key = config.run_id
+        if config.trainer.vectorized_seeds:
+            from snn_exp.training.train import require_stackable
+
+            key = dataclasses.replace(config, seed=0, teacher=None).run_id  # each seed has its own teacher
+            if (True, key) not in jobs:
+                require_stackable(config)
+        jobs.setdefault((config.trainer.vectorized_seeds, key), []).append(config.run_id)
+    return list(jobs.values())
+
+
+def ready_launcher(overrides: Sequence[str], search: Sequence[str] = ()) -> Launcher:
+    """The launcher that is chosen, once it is seen that it can start something here.
+
+    Raises:
+        UserError: as `compose.launcher_of`, or it is Slurm's and there is no Slurm.
+    """
+    launcher = compose.launcher_of(overrides, search)
+    if launcher.name == "submitit_slurm" and shutil.which("sbatch") is None:
+        raise UserError(
+            "hydra/launcher=submitit_slurm needs Slurm, and there is no sbatch here; type the command where you submit "
+            "jobs, or choose hydra/launcher=joblib"
+        )
+    return launcher
+
+
+def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job) -> list[str]:
+    """A Hydra multirun; a sentence if its launcher gave up.
+
+    It reads no folder of configs but our own: what others have chosen has been checked, and stands in the overrides.
+
+    Args:
+        launcher: what starts its jobs.
+        overrides: its own, and what the jobs are told.
+        log: where it is kept why the launcher gave up.
+        job: what is done in each.
+    """
+    arguments = [
+        *overrides,
+        *(["hydra.output_subdir=null"] if "${" in str(Path(launcher.folder).absolute()) else []),  # resolved by Hydra
+        "hydra.mode=MULTIRUN",
+        f"hydra.sweep.dir={quoted(launcher.folder)}",
+        f"++hydra.job.env_set.SNN_EXP_OUTPUT={quoted(str(output_root().resolve()))}",  # wherever the job runs
+    ]
+    of_joblib = launcher.name == "joblib"  # it starts processes here, which hear what the terminal says
+    with _raising(), interrupts.kept_from_children() if of_joblib else nullcontext():
+        try:
+            run_hydra(arguments, job)
+        except interrupts.Interrupted:
+            if launcher.name == "submitit_slurm":
+                interrupts.note("its jobs stay in the queue of Slurm, until they are done or scancel ends them")
+            raise
+        except Exception as error:  # the first job that was killed, or what kept all from starting
+            log.write_text(traceback.format_exc())
+            if launcher.name == "submitit_slurm":
+                _wait_for_slurm(launcher)
+            elif launcher.name == "ray":
+                _wait_for_ray()
+            return [f"the launcher {launcher.name} gave up: {error or type(error).__name__} (log: {log})"]
+    return []
+
+
+@contextmanager
+def _raising() -> Iterator[None]:
+    """Hydra raises what goes wrong, and does not print it and end the process."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _wait_for_slurm(launcher: Launcher) -> None:
+    """Waits for all jobs: the launcher gives up at the first that was killed, while Slurm has others to run."""
+    from submitit import SlurmJob
+
+    jobs, ending = launcher.settings["submitit_folder"], "_submitted.pkl"
+    for file in Path(jobs.partition("%j")[0]).glob(f"*/*{ending}"):
+        SlurmJob(jobs, file.name.removesuffix(ending)).wait()
+
+
+def _wait_for_ray() -> None:
+    """Waits until the workers have been idle for three looks: the launcher gives up as it does on Slurm.
+
+    On a cluster that others use, that is until they are done as well.
+    """
+    import ray
+
+    idle = 0
+    while ray.is_initialized() and idle < 3:
+        time.sleep(1)
+        free, there = ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
+        idle = idle + 1 if free == there else 0
+
+
+def why_open(name: str, folder: RunFolder, launchers_log: Path | None = None, since: float = 0.0) -> str:
+    """Return why a run has no result, and a log of it that exists.
+
+    Args:
+        name: what tells the run apart from the others.
+        folder: of the run.
+        launchers_log: where it is said why the launcher gave up, if it did.
+        since: time from which on a failure is of this sweep, by the clock of the disk; one of before says nothing.
+    """
+    if damage := folder.damage():
+        return f"failed {name}: {damage}"
+    try:
+        refuse_if_taken(folder.path, patient=False)
+    except Taken as taken:
+        return f"left alone {name}: {taken}"
+    failure, log = folder.path / "failure.json", folder.path / "train.log"
+    logs: list[Path | None]
+    if _is_newer(failure, since):
+        error, logs = folder.failure() or "it crashed", [log, failure]
+    elif folder.manifest():
+        is_full = shutil.disk_usage(folder.path).free < NEEDED_BYTES  # then nobody could store that it is
+        error = f"it was stopped before it ended{', and its disk is full' if is_full else ''}"
+        logs = [log, launchers_log]
+    else:
+        error, logs = "it was not started", [launchers_log]
+    there = next((f" (log: {file})" for file in logs if file is not None and file.exists()), "")
+    return f"failed {name}: {error}{there}"
+
+
+def _job(cfg: DictConfig) -> None:
+    """One run of a multirun, or several as one."""
+    stored = read_handed_over(cfg.runs_file)
+    configs = [resolve(stored[f"run_{run_id}"]) for run_id in cfg.run.split("_")[1:]]
+    with at_work():
+        if len(configs) == 1:
+            finish(configs[0])
+            return
+        from snn_exp.training.train import run_in_step
+
+        if open_ones := [config for config in configs if not RunFolder.of(config).is_complete(config)]:
+            run_in_step(open_ones)
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """A job, in a process that ends after it if the sweep was killed meanwhile."""
+    _watch_the_sweep()
+    with _at_work:
+        yield
+
+
+@functools.cache
+def _watch_the_sweep() -> None:
+    """Ends a worker of joblib once its sweep is gone and it has nothing to do.
+
+    By itself it would begin with the runs that were handed to it beforehand, and then wait for more for five
+    minutes, with all its memory.
+    """
+    sweep = multiprocessing.parent_process()
+    if sweep is not None:
+        threading.Thread(target=_end_after, args=(sweep.pid,), daemon=True).start()
+
+
+def _end_after(sweep: int | None) -> None:
+    while os.getppid() == sweep:
+        time.sleep(1)
+    with _at_work:
+        os._exit(0)
+
+
+def finish(config: ExperimentConfig) -> Result | None:
+    """Trains a run if that was not done before; None if it did not end. Never ends the process."""
+    folder = RunFolder.of(config)
+    if damage := folder.damage():
+        say(damage)
+        return None
+    if not folder.is_complete(config):
+        from snn_exp.training.train import run_or_store_failure
+
+        run_or_store_failure(config)
+    return folder.result()
+
+
+def run_hydra(arguments: Sequence[str], job: Job = _job) -> None:
+    """Hydra's own entry, on our configs."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    before = sys.argv
+    sys.argv = ["snn-exp train", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(compose.config_dir()), config_name=CONFIG_NAME)(job)()
+    finally:
+        sys.argv = before

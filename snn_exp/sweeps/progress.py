@@ -1,0 +1,180 @@
+"""What a person sees of a running sweep: read from the run folders, so it works with any launcher."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.runs.folder import Result, RunFolder
+
+POLL_S = 1.0
+
+
+@contextmanager
+def watching(
+    configs: Sequence[ExperimentConfig],
+    console: Console,
+    on_finish: Callable[[Result], Any] = lambda result: None,
+    names: Mapping[str, str] | None = None,
+) -> Iterator[_Watcher]:
+    """Show the sweep while the block runs: a live bar in a terminal, a line for each finished run elsewhere.
+
+    Args:
+        configs: the runs.
+        console: where it is shown.
+        on_finish: called with each result soon after it is there, by a thread of its own.
+        names: run id -> what the run is called, if not by its label.
+
+    Yields:
+        the watcher; its `error` is what stopped the display or `on_finish`, if anything did.
+    """
+    watcher = _Watcher(configs, console, on_finish, names or {config.run_id: config.label for config in configs})
+    thread = threading.Thread(target=watcher.follow, daemon=True)
+    thread.start()
+    try:
+        yield watcher
+    finally:
+        watcher.stop.set()
+        thread.join()
+
+
+SAME_COMMAND = "the same command"
+
+
+def interrupted_run(config: ExperimentConfig, command: str = SAME_COMMAND) -> str:
+    """Return what is said of a single run that a signal has stopped.
+
+    Args:
+        config: of the run.
+        command: with which it goes on.
+    """
+    folder, asked = RunFolder.of(config), config.trainer.max_epochs
+    if (folder.path / "result.json").exists():
+        return f"interrupted; the run is trained, and {command} prints it"
+    if folder.last_checkpoint is None:
+        return f"interrupted before the end of the first epoch; {command} begins again"
+    epochs, batches = _where_it_goes_on(folder)
+    if batches:
+        return f"interrupted within epoch {epochs + 1} of {asked}; {command} goes on behind its step {batches}"
+    if not epochs:
+        return f"interrupted within epoch 1 of {asked}; {command} goes on from its last checkpoint"
+    return f"interrupted after epoch {min(epochs, asked)} of {asked}; {command} goes on from there"
+
+
+def _where_it_goes_on(folder: RunFolder) -> tuple[int, int]:
+    """Return how many epochs the last checkpoint has behind it, and how many steps of the next."""
+    last = folder.last_checkpoint
+    if last is not None and "torch" in sys.modules:  # else this process has written none
+        from snn_exp.training import checkpoints
+
+        with contextlib.suppress(Exception):  # it may be damaged, and a sentence is all that depends on it
+            return checkpoints.epochs_and_batches(last)
+    return len(folder.epochs()), 0
+
+
+def interrupted_sweep(configs: Sequence[ExperimentConfig], since: float, command: str = SAME_COMMAND) -> str:
+    """Return what is said of runs that a signal has stopped.
+
+    Args:
+        configs: all of the command.
+        since: when the command began, as by time.time().
+        command: with which they go on.
+    """
+    folders = [RunFolder.of(config) for config in configs]
+    done = sum((folder.path / "result.json").exists() for folder in folders)
+    begun = sum(_was_in_training(folder, since) for folder in folders)
+    return f"interrupted: {done} of {len(configs)} runs done, {begun} in training; {command} goes on from there"
+
+
+def _was_in_training(folder: RunFolder, since: float) -> bool:
+    try:
+        begun = (folder.path / "manifest.json").stat().st_mtime >= since
+    except OSError:
+        return False
+    return begun and not any((folder.path / name).exists() for name in ("result.json", "failure.json"))
+
+
+class _Watcher:
+    def __init__(
+        self,
+        configs: Sequence[ExperimentConfig],
+        console: Console,
+        on_finish: Callable[[Result], Any],
+        names: Mapping[str, str],
+    ) -> None:
+        self.configs = {config.run_id: config for config in configs}
+        self.console = console
+        self.on_finish = on_finish
+        self.names = names
+        self.error: Exception | None = None
+        self.stop = threading.Event()
+        self._begun = time.time()
+        self._open = dict(self.configs)
+
+    def follow(self) -> None:
+        """Show it until it is to stop, or nothing more can be shown."""
+        try:
+            self._follow()
+        except Exception as error:  # such as a full disk; the runs go on, and who waits for them is told
+            self.error = error
+
+    def _follow(self) -> None:
+        epochs = sum(config.trainer.max_epochs for config in self.configs.values())
+        state, done = TextColumn("{task.description}", markup=False), MofNCompleteColumn()
+        columns = (state, BarColumn(), done, TextColumn("epochs"),
+                   TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
+        with Progress(*columns, console=self.console, disable=not sys.stdout.isatty()) as bar:
+            sweep = bar.add_task("sweep", total=epochs)
+            while True:
+                last = self.stop.is_set()
+                bar.update(sweep, completed=self._look(bar.console), description=self._state())
+                if last:
+                    return
+                self.stop.wait(POLL_S)
+
+    def _state(self) -> str:
+        folders = [RunFolder.of(config) for config in self._open.values()]
+        failed = sum(map(self._has_failed, folders))
+        running = sum(folder.metrics_csv.exists() and not self._has_failed(folder) for folder in folders)
+        done = f"{len(self.configs) - len(self._open)} of {len(self.configs)} runs done, {running} running"
+        return f"{done}, {failed} failed" if failed else done
+
+    def _has_failed(self, folder: RunFolder) -> bool:
+        """In this sweep: what failed in an earlier one waits to be trained again."""
+        failure = folder.path / "failure.json"
+        return failure.exists() and failure.stat().st_mtime >= self._begun
+
+    def _look(self, console: Console) -> int:
+        """Says what has finished since the last look; the number of epochs done."""
+        epochs = 0
+        for run_id, config in self.configs.items():
+            if run_id not in self._open:
+                epochs += config.trainer.max_epochs
+                continue
+            folder = RunFolder.of(config)
+            result = folder.sound_result()
+            if result is not None:
+                del self._open[run_id]
+                self.on_finish(result)
+                done = len(self.configs) - len(self._open)
+                accuracy = result.metrics.get("test/acc", result.metrics.get("val/acc"))
+                shown = result.status if accuracy is None else f"{100 * accuracy:.1f} %"
+                console.print(
+                    f"{time.strftime('%H:%M:%S')}  {done}/{len(self.configs)}  {self.names[run_id]}  {shown}  "
+                    f"{result.duration_s:.1f} s",
+                    highlight=False,
+                    markup=False,
+                )
+                epochs += config.trainer.max_epochs
+            elif folder.metrics_csv.exists():
+                epochs += max(0, folder.metrics_csv.read_bytes().count(b"\n") - 1)
+        return epochs

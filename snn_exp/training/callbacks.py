@@ -1,0 +1,282 @@
+"""What watches a run: the epoch table, the live line, warnings in words, the end of a diverging run."""
+
+from __future__ import annotations
+
+import csv
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from snn_exp.runs.folder import read_epochs, whole_file
+from snn_exp.runs.lock import Ownership
+from snn_exp.training.saved_weights import write_whole
+from snn_exp.training.task import Classification
+
+Say = Callable[[str], None]
+SATURATED = 0.95  # a rate above this is one a neuron can hardly signal with
+
+
+def say_nothing(line: str) -> None:
+    """What a process says that is not the first of its run."""
+
+
+class Diverged(Exception):
+    """The loss or a weight is no longer finite; the run ends, and that is its result."""
+
+
+class StopWhenLost(pl.Callback):
+    """Ends a run that another process has taken over, before this one writes anything more.
+
+    It must be the first of the callbacks.
+    """
+
+    def __init__(self, ownership: Ownership) -> None:
+        self.ownership = ownership
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.ownership.check()
+
+    on_validation_epoch_end = on_fit_end = on_train_epoch_end
+
+
+class KeepSigterm(pl.Callback):
+    """Leaves SIGTERM to who handled it before.
+
+    Slurm says SIGTERM to a job that it is about to put back into the queue, and submitit lets it pass. Lightning would
+    end the run at its next batch with exit code 0, which to Slurm is a job that has done its work.
+    """
+
+    def __init__(self) -> None:
+        self._before = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes it back from Lightning, which restores it later by itself."""
+        if callable(self._before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
+
+    on_test_start = on_predict_start = on_train_start
+
+
+class Clock(pl.Callback):
+    """Wall and process CPU seconds of the fit, added up over the parts of an interrupted run.
+
+    Where several processes train, which wait for each other at every layer, the others count as much as this one.
+
+    Args:
+        cpu_s: the CPU time that counts, seconds from some start.
+    """
+
+    def __init__(self, cpu_s: Callable[[], float] = time.process_time) -> None:
+        self._cpu_s = cpu_s
+        self._num_processes = 1
+        self._before = (0.0, 0.0)
+        self._start = (0.0, 0.0)
+        self._running = False
+
+    @property
+    def wall_s(self) -> float:
+        """Wall time so far."""
+        return round(self._before[0] + self._elapsed()[0], 3)
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of all processes so far."""
+        return round(self._before[1] + self._elapsed()[1], 3)
+
+    def _elapsed(self) -> tuple[float, float]:
+        if not self._running:
+            return 0.0, 0.0
+        wall_s, cpu_s = time.monotonic() - self._start[0], self._cpu_s() - self._start[1]
+        return wall_s, cpu_s * self._num_processes
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts."""
+        self._num_processes = trainer.world_size
+        self._start, self._running = (time.monotonic(), self._cpu_s()), True
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Stops, however the fit ended."""
+        self._before, self._running = (self.wall_s, self.cpu_s), False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"wall_s": self.wall_s, "cpu_s": self.cpu_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self._before = (state_dict["wall_s"], state_dict["cpu_s"])
+
+
+class PeakMemory(pl.Callback):
+    """The highest memory of the fit, over the parts of an interrupted run.
+
+    On a GPU, what torch had allocated. Elsewhere the memory of the process, read where it is highest: before
+    the backward pass, when every activation is there, and after it, when every gradient is. The highest that
+    the system itself counts would be that of all runs of the process.
+    """
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._peak_bytes = 0
+
+    @property
+    def peak_mib(self) -> float | None:
+        """So far; None before the first step."""
+        return round(self._peak_bytes / 2**20, 1) if self._peak_bytes else None
+
+    def _read(self, device: torch.device) -> None:
+        on_gpu = device.type == "cuda"
+        now = torch.cuda.max_memory_allocated(device) if on_gpu else self._process.memory_info().rss
+        self._peak_bytes = max(self._peak_bytes, now)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forgets what was before."""
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Reads."""
+        self._read(pl_module.device)
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reads."""
+        self._read(pl_module.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"peak_bytes": self._peak_bytes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self._peak_bytes = max(self._peak_bytes, state_dict["peak_bytes"])
+
+
+class EpochTable(pl.Callback):
+    """metrics.csv: a row an epoch, by the first process; a resumed run goes on where its checkpoint stands."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drops rows of epochs that will be trained again."""
+        if trainer.is_global_zero and self.path.exists():
+            rows = [row for row in read_epochs(self.path) if int(row["epoch"]) < trainer.current_epoch]
+            with whole_file(self.path) as scratch:
+                _append(scratch, rows)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Appends the epoch's row."""
+        metrics = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
+        if trainer.is_global_zero:
+            _append(self.path, [{"epoch": trainer.current_epoch, **metrics}])
+
+
+def _append(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("a", newline="") as file:
+        if rows:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerows(rows)
+
+
+class EpochLine(pl.Callback):
+    """One line an epoch: loss, accuracy, firing rate, samples a second, time left."""
+
+    def __init__(self, say: Say, num_samples: int) -> None:
+        self.say = say
+        self.num_samples = num_samples
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        # in epochs; a run may go on within one
+        self._start, self._first = time.monotonic(), trainer.global_step / trainer.num_training_batches
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Says the line."""
+        done = trainer.current_epoch + 1
+        seconds = (time.monotonic() - self._start) / (done - self._first)
+        metrics = trainer.callback_metrics
+        self.say(
+            f"epoch {done}/{trainer.max_epochs}  loss {metrics['train/loss']:.3f}  "
+            f"val acc {100 * metrics['val/acc']:.1f} %  firing rate {metrics['val/firing_rate']:.3f}  "
+            f"{self.num_samples / seconds:.0f} samples/s  {seconds * ((trainer.max_epochs or done) - done):.0f} s left"
+        )
+
+
+class FiringWarnings(pl.Callback):
+    """A sentence, once a layer, when a layer is silent or saturated on the validation set."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self._warned: set[str] = set()
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks at every layer's rate."""
+        if trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, Classification)
+        emits_signs = {
+            name for name, module in pl_module.network.named_modules() if getattr(module, "emits", "") == "signs"
+        }
+        for sentence in firing_sentences(pl_module.firing_rate.by_layer(), emits_signs):
+            if sentence not in self._warned:
+                self._warned.add(sentence)
+                self.say(f"warning, epoch {trainer.current_epoch + 1}: {sentence}")
+
+
+def firing_sentences(rates: Mapping[str, float], never_silent: set[str] | frozenset[str] = frozenset()) -> list[str]:
+    """What is wrong with a network's firing rates, in words.
+
+    Example:
+        >>> firing_sentences({"stem": 0.0, "1": 0.2})
+        ['layer stem is silent: no neuron fires, so nothing behind it can learn from it']
+    """
+    sentences = []
+    for layer, rate in rates.items():
+        if layer in never_silent:
+            continue
+        if rate == 0:
+            sentences.append(f"layer {layer} is silent: no neuron fires, so nothing behind it can learn from it")
+        elif rate > SATURATED:
+            sentences.append(f"layer {layer} is saturated: over {SATURATED:.0%} of its neurons fire at every step")
+    return sentences
+
+
+class StopOnDivergence(pl.Callback):
+    """Ends a run whose loss or weights are no longer finite, and keeps the batch that showed it.
+
+    A NaN membrane fires no spike and can leave the loss finite, so the weights are looked at as well,
+    once an epoch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks at the loss, over all processes, so that they end together."""
+        loss: Tensor = trainer.strategy.reduce(outputs["loss"].clone(), reduce_op="mean")
+        if not math.isfinite(loss.item()):
+            x_BCHW, y_B = batch
+            if trainer.is_global_zero:
+                write_whole({"images": x_BCHW.cpu(), "labels": y_B.cpu()}, self.folder / "diverged_batch.pt")
+            raise Diverged(
+                f"the loss is {loss.item()} at step {trainer.global_step}; the batch is kept in diverged_batch.pt"
+            )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks at the weights."""
+        for name, parameter in pl_module.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise Diverged(f"the weight {name} is no longer finite after epoch {trainer.current_epoch + 1}")

@@ -1,0 +1,90 @@
+"""What would stop a run before its first step although its config is sound: its teacher, or this machine.
+
+`plan` asks it as `train` does. torch is imported only for a question that needs it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+from snn_exp.config import constraints, footprint
+from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
+from snn_exp.errors import UserError
+from snn_exp.runs.folder import RunFolder, teacher_of
+
+
+def require(config: ExperimentConfig) -> None:
+    """Check what a run needs besides its config.
+
+    Raises:
+        UserError: its teacher cannot teach it; this machine has not the devices, the precision, the compiler or the
+            kernels that it asks for; its network cannot be trained beside those of other seeds.
+    """
+    teacher_of(config)
+    trainer = config.trainer
+    if _asks_for_something(trainer):
+        _require_devices(trainer)
+    if trainer.kernels == "fused":
+        from snn_exp.training.train import kernels_of
+
+        kernels_of(config)
+    if trainer.vectorized_seeds:
+        from snn_exp.training.train import require_stackable
+
+        require_stackable(config)
+
+
+def _asks_for_something(trainer: TrainerConfig) -> bool:
+    return (
+        trainer.accelerator == "gpu"
+        or trainer.devices > 1
+        or trainer.precision not in ("32-true", "64-true")
+        or trainer.compile
+    )
+
+
+@functools.cache
+def _require_devices(trainer: TrainerConfig) -> None:
+    from snn_exp.training.train import require_devices
+
+    require_devices(trainer)
+
+
+def refusal(config: ExperimentConfig) -> str:
+    """Why a run cannot start here; "" if it can, or if nothing of it is left to do."""
+    folder = RunFolder.of(config)
+    if damage := folder.damage():
+        return damage
+    if folder.is_complete(config):
+        return ""
+    try:
+        require(config)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def warnings(configs: Iterable[ExperimentConfig]) -> list[str]:
+    """Sentences on what can be run and will hardly be meant, each once."""
+    found: dict[str, None] = {}
+    memory = footprint.machine_memory()
+    for config in configs:
+        plain = config.to_plain()
+        needed, num_train, batch_size = (
+            constraints.least_memory(plain),
+            constraints.num_train(plain),
+            config.optim["batch_size"],
+        )
+        on_a_cpu = config.trainer.accelerator != "gpu"
+        if on_a_cpu and needed is not None and memory is not None and needed.total > memory:
+            found[
+                f"{config.label}: a training step takes at least {footprint.in_gib(needed.total)} of memory ({needed}) "
+                f"and this machine has {footprint.in_gib(memory)}"
+            ] = None
+        if num_train is not None and isinstance(batch_size, int) and batch_size > num_train:
+            found[
+                f"optim.batch_size={batch_size} is more than the {num_train} training samples of "
+                f"dataset={config.dataset['name']}, so an epoch is one step"
+            ] = None
+    return list(found)

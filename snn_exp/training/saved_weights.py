@@ -1,0 +1,86 @@
+"""Tensors on disk: written whole or not at all; weights, in safetensors form, read with a sentence for each fault."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from snn_exp.errors import UserError
+from snn_exp.files import printable
+from snn_exp.runs.folder import whole_file
+
+
+def write_whole(content: Any, path: Path) -> None:
+    """Save with torch, a whole file or none; a full disk is an `OSError`, which torch's own writer hides."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as scratch:
+        scratch.write_bytes(buffer.getbuffer())
+
+
+def write_weights(network: nn.Module, path: Path) -> None:
+    """Write the state of a network; a full disk is an `OSError`, which safetensors' own writer hides."""
+    content = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+    with whole_file(path) as scratch:
+        scratch.write_bytes(content)
+
+
+def read_weights(path: Path, again: str) -> dict[str, Tensor]:
+    """Read what `write_weights` wrote.
+
+    Args:
+        path: the file.
+        again: how it is made again, such as "train run 0123456789 again with --rerun".
+
+    Raises:
+        UserError: the file is missing, cut short, or no file of weights.
+    """
+    if not path.exists():
+        raise UserError(f"the weights {path} are missing; put the file back, or {again}")
+    try:
+        if not path.is_file():
+            raise OSError("it is no regular file")
+        return load(path.read_bytes())
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        why = printable(str(error), 200) or type(error).__name__
+        raise UserError(f"the weights {path} are damaged ({why}); put the file back, or {again}") from error
+
+
+def load_weights(network: nn.Module, path: Path, again: str) -> None:
+    """Give a network the weights of a file.
+
+    Args:
+        network: what they belong to.
+        path: the file.
+        again: as in `read_weights`.
+
+    Raises:
+        UserError: as `read_weights`, or they are of another network.
+    """
+    weights = read_weights(path, again)
+    if difference := first_difference(network.state_dict(), weights):
+        raise UserError(f"the weights {path} are of another network: {difference}; put the file back, or {again}")
+    network.load_state_dict(weights)
+
+
+def first_difference(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """Return in words where one state is not of the other's form; None if it is.
+
+    Example:
+        >>> first_difference({"weight": torch.zeros(2)}, {"weight": torch.zeros(3)})
+        'weight would be (2,) and is (3,)'
+    """
+    for name, value in wanted.items():
+        if name not in found:
+            return f"{name} is not there"
+        if found[name].shape != value.shape:
+            return f"{name} would be {tuple(value.shape)} and is {tuple(found[name].shape)}"
+    return next((f"{printable(str(name))} belongs to no part" for name in found if name not in wanted), None)

@@ -1,0 +1,306 @@
+"""The LightningModule: step, loss, metrics, optimizer. No files, no config tree.
+
+Shapes: T steps, B batch, C channels, H W space, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torchmetrics
+from torch import Tensor, nn
+from torch.nn import functional
+
+from snn_exp.metrics.operations import FiringRate
+from snn_exp.nn.distributed import gathered, num_processes, share_of
+from snn_exp.nn.encodings import Encoding
+from snn_exp.nn.networks import Network, outputs_of
+from snn_exp.nn.neurons import Neuron
+from snn_exp.training.compiling import Compiled
+from snn_exp.training.optim import Optim
+from snn_exp.training.vectorized import Seat
+
+Batch = tuple[Tensor, Tensor]
+TIE_BREAK = 1e-3  # small enough to decide between equal accuracies only, on some hundred validation samples
+
+
+class Classification(pl.LightningModule):
+    """A network that learns to name what it sees.
+
+    Randomness of a step (such as rate encoding) derives from (seed, global step), so that a resumed run
+    repeats the undisturbed one.
+
+    Where several processes train, each reads and encodes the whole batch, so that all draw the same, and trains on its
+    share of it; the loss is weighted so that the mean of their gradients is that of the batch. In an evaluation each
+    counts all samples.
+
+    Args:
+        network: [T, B, C, H, W] -> logits [B, K].
+        encoding: pixels [B, C, H, W] or frames [B, T, C, H, W] -> [T, B, C, H, W].
+        optim: how the loss is minimised.
+        num_classes: K.
+        seed: of the run.
+    """
+
+    def __init__(self, network: Network, encoding: Encoding, optim: Optim, num_classes: int, seed: int) -> None:
+        super().__init__()
+        self.network = network
+        self.encoding = encoding
+        self.optim = optim
+        self.seed = seed
+        self._teachers: list[Classification] = []  # a plain list, and so none of our weights
+        self._seat: Seat | None = None
+        self._compiled: Compiled | None = None
+        self.train_acc = _accuracy(num_classes)
+        self.train_loss = WeightedMean()
+        self.eval_acc = nn.ModuleDict(
+            {split: _accuracy(num_classes, sync_on_compute=False) for split in ("val_", "test_")}
+        )
+        self.eval_loss = torchmetrics.MeanMetric(sync_on_compute=False)
+        self.firing_rate = FiringRate(network)
+        neurons = [module for module in network.modules() if isinstance(module, Neuron)]
+        self._penalized = neurons if optim.rate_penalty else []
+        self._widths = {neuron.surrogate: neuron.surrogate.width for neuron in neurons}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, K] of pixels in [0, 1], or of frames; of this process's share of them."""
+        x_TBCHW = share_of(self.encoding(x), axis=1)
+        if self._seat is not None and self.training:
+            return self._seat.forward(self.network, x_TBCHW)
+        if self._compiled is not None and self.training:
+            return self._compiled(x_TBCHW)
+        logits: Tensor = self.network(x_TBCHW)
+        return logits
+
+    @contextmanager
+    def training_through(self, *, seat: Seat | None, compiled: Compiled | None) -> Iterator[None]:
+        """Inside the block training batches go through what is given: several runs at once, or a compiled network."""
+        self._seat, self._compiled = seat, compiled
+        try:
+            yield
+        finally:
+            self._seat = self._compiled = None
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Gradients of the loss."""
+        super().backward(loss, *args, **kwargs)
+        if self._seat is not None:
+            self._seat.backward()
+
+    def learn_from(self, teacher: Classification) -> None:
+        """From here on the loss compares with the logits of a trained task on the same batch, too."""
+        self._teachers.append(teacher.eval())
+
+    def on_fit_start(self) -> None:
+        """Lightning trains a network in the mode in which it finds it; a folded one refuses here."""
+        self.network.train()
+        for teacher in self._teachers:
+            teacher.to(self.device, self.dtype)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """The width of the surrogates, which the number of the epoch alone decides.
+
+        It is set at each batch, since Lightning starts no epoch of which a checkpoint has trained some batches.
+        """
+        if self.optim.width_schedule == "constant":
+            return
+        factor = self.optim.width_factor(self.current_epoch, int(self.trainer.max_epochs or 1))
+        for surrogate, width in self._widths.items():
+            surrogate.width = factor * width
+        width = next(iter(self._widths)).width
+        self.log("train/surrogate_width", width, on_step=False, on_epoch=True, reduce_fx="max")
+
+    def on_train_end(self) -> None:
+        """The width of the config again, so that a probe before and one after training see the same gradient."""
+        for surrogate, width in self._widths.items():
+            surrogate.width = width
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch, mixed with the distance to a teacher, and a penalty on the neurons' mean output."""
+        x, whole_y_B = batch
+        y_B = share_of(whole_y_B, axis=0)
+        _seed_all_draws(self.device, _mixed(self.seed, self.global_step))
+        with outputs_of(self._penalized) as outputs:
+            logits_BK = self(x)
+        loss = functional.cross_entropy(logits_BK, y_B, label_smoothing=self.optim.label_smoothing)
+        for teacher in self._teachers:
+            with torch.no_grad():
+                taught_BK = teacher(x)
+            share = self.optim.teacher_weight
+            loss = (1 - share) * loss + share * distance(logits_BK, taught_BK, self.optim.teacher_temperature)
+        if outputs:
+            loss = loss + self.optim.rate_penalty * torch.stack([s.mean() for s in outputs.values()]).mean()
+        loss = loss * (num_processes() * len(y_B) / len(whole_y_B))  # 1 where the shares are equal
+        self.train_acc.update(logits_BK, y_B)
+        self.train_loss.update(loss.detach(), len(whole_y_B))
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+        self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
+        return loss
+
+    def epoch_so_far(self) -> dict[str, dict[str, list[Tensor]]]:
+        """Return the sums behind the training metrics: metric -> sum -> one per process, which all must ask for."""
+        return {
+            name: {key: gathered(value) for key, value in metric.metric_state.items()}  # type: ignore[arg-type]
+            for name, metric in self._training_metrics().items()
+        }
+
+    def go_on_within_epoch(self, sums: Mapping[str, Mapping[str, list[Tensor]]], rank: int, num: int) -> None:
+        """Take up what `epoch_so_far` gave.
+
+        Args:
+            sums: as returned; where as many processes train as then, each takes its own, else the first takes all.
+            rank: number of this process.
+            num: of the processes.
+        """
+        for name, metric in self._training_metrics().items():
+            for key, of_each in sums[name].items():
+                if len(of_each) == num:
+                    setattr(metric, key, of_each[rank].to(metric.device))
+                elif rank == 0:
+                    setattr(metric, key, torch.stack(of_each).sum(0).to(metric.device))
+
+    def _training_metrics(self) -> dict[str, torchmetrics.Metric]:
+        return {"train/loss": self.train_loss, "train/acc": self.train_acc}
+
+    def _eval_acc(self, split: str) -> torchmetrics.Metric:
+        metric = self.eval_acc[f"{split}_"]  # 'test_' and not 'test': a ModuleDict has attributes of its own
+        assert isinstance(metric, torchmetrics.Metric)
+        return metric
+
+    def encoded(self, x_BCHW: Tensor, batch_idx: int) -> Tensor:
+        """A batch as the network reads it in an evaluation, the same whenever it is asked for."""
+        _seed_all_draws(self.device, _mixed(self.seed, batch_idx))
+        x_TBCHW: Tensor = self.encoding(x_BCHW)
+        return x_TBCHW
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Logits [B, K] of a batch, the same whenever it is asked for."""
+        logits_BK: Tensor = self.network(self.encoded(batch[0], batch_idx))
+        return logits_BK
+
+    def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:
+        y_B = batch[1]
+        with self.firing_rate.listening():
+            logits_BK = self.predict_step(batch, batch_idx)
+        accuracy = self._eval_acc(split)
+        accuracy.update(logits_BK, y_B)
+        loss = functional.cross_entropy(logits_BK, y_B)
+        self.eval_loss.update(loss, weight=len(y_B))
+        self.log(f"{split}/loss", self.eval_loss, on_step=False, on_epoch=True)
+        self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Accuracy, loss and firing of a validation batch."""
+        self._eval_step("val", batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Accuracy, loss and firing of a test batch."""
+        self._eval_step("test", batch, batch_idx)
+
+    def on_validation_epoch_start(self) -> None:
+        """A fresh count."""
+        self.firing_rate.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """A fresh count."""
+        self.firing_rate.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the firing rates and the score that selects the best epoch: accuracy, ties by loss."""
+        self._log_firing("val")
+        score = self._eval_acc("val").compute() - TIE_BREAK * self.eval_loss.compute()
+        self.log("val/score", score)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the firing rates, mean and by layer."""
+        self._log_firing("test")
+
+    def _log_firing(self, split: str) -> None:
+        self.log(f"{split}/firing_rate", self.firing_rate.compute().float())
+        rates = self.firing_rate.by_layer()
+        self.log(f"{split}/firing_rate_max", max(rates.values(), default=0.0))
+        self.log_dict({f"{split}/firing_rate/{layer}": rate for layer, rate in rates.items()})
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """As Lightning does; it refuses a fused optimizer in bfloat16, where gradients are not scaled either."""
+        if self.trainer.precision == "bf16-mixed" and gradient_clip_val:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer and schedule, stepped once a batch."""
+        optimizer, schedule = self.optim.build(self.network, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class WeightedMean(torchmetrics.Metric):
+    """A mean over batches, in the precision of what is given, and float32 at least.
+
+    Lightning's own keeps its sums where no checkpoint within an epoch finds them; torchmetrics' keeps its in float32.
+
+    Example:
+        >>> mean = WeightedMean()
+        >>> mean.update(torch.tensor(1.0), 1)
+        >>> mean.update(torch.tensor(4.0), 2)
+        >>> float(mean.compute())
+        3.0
+    """
+
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("weight", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, weight: int) -> None:
+        """Take a batch."""
+        self.total = self.total + value.to(torch.promote_types(value.dtype, torch.float32)) * weight
+        self.weight = self.weight + weight
+
+    def compute(self) -> Tensor:
+        """Return the mean."""
+        return self.total / self.weight
+
+
+def distance(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> Tensor:
+    """How far softened predictions lie from a teacher's; its gradient is as large at any temperature.
+
+    Equation:
+        temperature^2 KL(softmax(teacher / temperature) || softmax(student / temperature)), mean over B
+
+    Source: Hinton et al. 2015, arXiv 1503.02531.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 0.0]])
+        >>> float(distance(x, x, 4.0))
+        0.0
+    """
+    student, teacher = ((logits / temperature).log_softmax(1) for logits in (student_BK, teacher_BK))
+    return temperature**2 * functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def _accuracy(num_classes: int, *, sync_on_compute: bool = True) -> torchmetrics.Metric:
+    return torchmetrics.classification.MulticlassAccuracy(num_classes, average="micro", sync_on_compute=sync_on_compute)
+
+
+def _seed_all_draws(device: torch.device, seed: int) -> None:
+    """torch.manual_seed, which on a CPU would also format a stack trace for each kind of device not in use."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
+def _mixed(seed: int, index: int) -> int:
+    """One seed out of two numbers, without the collisions of a sum."""
+    return (seed * 1_000_003 + index * 7_919 + 12_345) % (2**63)

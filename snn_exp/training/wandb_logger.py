@@ -1,0 +1,161 @@
+"""A run's copy in W&B, made from the run's folder, which is the truth.
+
+Every copy is whole. A run that goes on from its checkpoint, or is tested later, is copied anew from its first epoch,
+and that copy takes the place of the one before: here, and in W&B under the same id. So it is when a connection is lost.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytorch_lightning as pl
+
+from snn_exp.config.experiment import ASIDE, GROUPS, ExperimentConfig
+from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.wandb_record import LAYER, layer_rows, quiet_wandb, summary_of, wandb_is_offline
+
+if TYPE_CHECKING:
+    import wandb
+
+Say = Callable[[str], None]
+
+PATIENCE_S = 20.0  # for W&B to answer, when a copy begins and when it ends
+
+
+class Mirror(pl.Callback):
+    """Follows a run and copies nothing, as logger=none asks."""
+
+    def finish(self, result: Result) -> None:
+        """The run has ended."""
+
+    def close(self) -> None:
+        """Nothing more comes, whether the run has ended or crashed."""
+
+
+def make_mirror(config: ExperimentConfig, folder: RunFolder, say: Say) -> Mirror:
+    """What copies a run as it goes; of the trainer's callbacks it must stand behind the one that writes metrics.csv."""
+    return Mirror() if config.logger.name == "none" else WandbMirror(config, folder, say)
+
+
+class WandbMirror(Mirror):
+    """Copies a run to W&B: each epoch when it is there, the result at the end. It never asks, and never ends a run.
+
+    Args:
+        config: of the run.
+        folder: of the run; everything is read from there.
+        say: for a line where the copy is not online.
+    """
+
+    _num_teardowns: ClassVar[int] = 0  # each ends all copies that this process makes: of seeds in step, several
+
+    def __init__(self, config: ExperimentConfig, folder: RunFolder, say: Say) -> None:
+        self.config = config
+        self.folder = folder
+        self.say = say
+        self._modes = ["offline"] if wandb_is_offline() else ["online", "offline"]  # the first, until it fails
+        self._run: wandb.Run | None = None
+        self._num_epochs = 0
+        self._made_after = 0  # as many teardowns
+
+    @property
+    def _sync(self) -> str:
+        return f"wandb sync {shlex.quote(str(self.folder.path / 'wandb'))}/offline-run-*"
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begins the copy, before the clock of the fit starts."""
+        self._copy(self._begun)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copies the epochs that an interrupted run has behind it."""
+        self._copy(self._follow)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copies the epoch."""
+        self._copy(self._follow)
+
+    def finish(self, result: Result) -> None:
+        def end() -> None:
+            run = self._follow()
+            for row in layer_rows(result.layers):
+                run.log(row, commit=True)
+            summary = summary_of(result)
+            run.summary.update(summary)
+            for key in run.summary.keys() - summary.keys():
+                if not key.startswith("_"):  # W&B keeps the last of every curve by itself, of a diverged run as well
+                    del run.summary[key]
+            run.finish()
+
+        self._copy(end)
+        self._run = None
+
+    def close(self) -> None:
+        if self._run is not None:
+            self._copy(lambda: self._follow().finish(exit_code=1))
+            self._run = None
+
+    def _copy(self, act: Callable[[], Any]) -> None:
+        """Does it, and where W&B fails, begins again offline."""
+        while self._modes:
+            try:
+                act()
+                return
+            except Exception as error:  # of many kinds, none of which may end a training
+                self._fall_back(str(error).partition("\n")[0] or type(error).__name__)
+
+    def _fall_back(self, reason: str) -> None:
+        import wandb
+
+        self._modes.pop(0)
+        self._run, self._num_epochs = None, 0
+        wandb.teardown()  # it holds on to the id
+        WandbMirror._num_teardowns += 1
+        then = f"the run is kept for `{self._sync}`" if self._modes else "the run goes on without a copy"
+        self.say(f"warning: W&B failed ({reason}); {then}")
+
+    def _follow(self) -> wandb.Run:
+        """The copy, with all epochs that metrics.csv has by now."""
+        run = self._begun()
+        for row in self.folder.epochs()[self._num_epochs :]:
+            run.log({k: int(v) if k == "epoch" else float(v) for k, v in row.items()}, commit=True)
+            self._num_epochs += 1
+        return run
+
+    def _begun(self) -> wandb.Run:
+        """The copy, empty at first."""
+        if self._run is not None and self._made_after == self._num_teardowns:
+            return self._run
+        if self._run is not None:
+            self._num_epochs = 0
+            if self._modes[0] == "online":
+                self.say(f"warning: W&B failed for another seed; the run is kept for `{self._sync}`")
+            self._modes = ["offline"]
+        self._made_after = self._num_teardowns
+        quiet_wandb()
+        import wandb
+
+        if wandb_is_offline():
+            self.say(f"W&B is offline (not logged in): `{self._sync}` sends the run later; logger=none leaves it out")
+        shutil.rmtree(self.folder.path / "wandb", ignore_errors=True)
+        plain = self.config.to_plain()
+        made_by = {k: v for k, v in self.folder.manifest().items() if k not in ("run_id", "config")}
+        self._run = wandb.init(
+            project=self.config.logger.project,
+            id=self.config.run_id,
+            name=f"{self.config.label} {self.config.run_id}",  # a label may be that of several runs
+            group=self.config.logger.group or self.config.experiment,
+            tags=[f"{g}={plain[g]['name']}" for g in GROUPS if g not in ASIDE and "name" in plain[g]],
+            config={**plain, "made_by": made_by},
+            dir=str(self.folder.path),
+            mode=self._modes[0],  # type: ignore[arg-type]
+            reinit="create_new",
+            settings=wandb.Settings(
+                silent=True, console="off", save_code=False, disable_git=True, init_timeout=PATIENCE_S,
+                finish_timeout=PATIENCE_S, finish_timeout_raises=True, x_disable_stats=True, x_disable_meta=True,
+                x_disable_machine_info=True, x_save_requirements=False,
+            ),
+        )  # fmt: skip
+        self._run.define_metric("layers/*", step_metric=LAYER, summary="none")
+        return self._run
