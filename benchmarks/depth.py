@@ -52,7 +52,7 @@ def measure(method: str, setting: Setting, num_steps: int) -> Figures:
     from torch.nn import functional
 
     from snn_exp.config.compose import compose
-    from snn_exp.training.train import build_data, build_task
+    from snn_exp.training.build import build_data, build_task
 
     torch.set_num_threads(1)
     config = compose(

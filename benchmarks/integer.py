@@ -35,7 +35,7 @@ from snn_exp.export.fold import Folded, fold
 from snn_exp.export.int8 import IntegerWeights, floating, integer
 from snn_exp.nn.layers import make_part_factories
 from snn_exp.nn.networks import build_network
-from snn_exp.runs.folder import git_state
+from snn_exp.runs.provenance import git_state
 
 LEGEND = """\
 A pass is the forward of a batch of images of one channel through a folded resnet. ReLU stands in post-activation

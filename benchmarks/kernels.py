@@ -34,7 +34,7 @@ from snn_exp.nn.kernels.fused import fire
 from snn_exp.nn.neurons import NEURONS
 from snn_exp.nn.norms import NORMS, BatchNorm, Site
 from snn_exp.nn.surrogates import SURROGATES
-from snn_exp.training.train import build_data, build_task, kernels_of
+from snn_exp.training.build import build_data, build_task, kernels_of
 
 MAPS = ((64, 16, 8, 8), (64, 32, 4, 4), (64, 64, 16, 16))  # B, C, H, W
 LEGEND = """\

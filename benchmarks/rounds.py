@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from snn_exp.runs.folder import git_state
+from snn_exp.runs.provenance import git_state
 
 
 def in_rounds(

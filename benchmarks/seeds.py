@@ -25,7 +25,8 @@ from steps import composed
 
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.runs.folder import RunFolder
-from snn_exp.training.train import run, run_in_step
+from snn_exp.training.seeds import run_in_step
+from snn_exp.training.train import run
 
 LEGEND = """\
 s: of all fits, median over the rounds. Ratio: median of the rounds' ratios, in brackets the quartiles. One seed: the

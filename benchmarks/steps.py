@@ -11,7 +11,7 @@ from torch.nn import functional
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.nn.layers import Conv2d
-from snn_exp.training.train import Seen, assemble, kernels_of
+from snn_exp.training.build import Seen, assemble, kernels_of
 
 
 def composed(*overrides: str) -> ExperimentConfig:

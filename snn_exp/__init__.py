@@ -20,6 +20,6 @@ def load(run: str | Path) -> Classification:
     Raises:
         UserError: there is no such run, or it has no weights.
     """
-    from snn_exp.training.verify import load as load_task  # torch only where a network is wanted
+    from snn_exp.training.load import load as load_task  # torch only where a network is wanted
 
     return load_task(run)

@@ -1,4 +1,6 @@
-"""Read a file that somebody may have sent: within bounds, or refused in a sentence. No torch.
+"""Files are read within bounds, and written whole or not at all. No torch.
+
+Read a file that somebody may have sent: within bounds, or refused in a sentence. No torch.
 
 A regular file only, since a named pipe or a device may never end; no link that leads out of the folder it is to be
 within; no more bytes than its kind of file can have. YAML is data alone, and its depth, its nodes and what its aliases
@@ -7,10 +9,12 @@ stand for are counted before anything is made of it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +293,74 @@ def _in_words(error: yaml.YAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     return printable(" ".join(said.split()), 200) + where
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NEEDED_BYTES = 1 << 16  # what is to be free on a disk where something is begun
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder, or say that it cannot be written.
+
+    Raises:
+        UserError: the folder cannot be made or written to, or its disk is full.
+    """
+    probe = folder / f".write_check_{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(bytes(NEEDED_BYTES))
+        probe.unlink()
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            write_text(ignore, "*\n")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        if error.errno in FULL:
+            raise UserError(
+                f"the disk of the output folder {folder} is full; make room there, or set SNN_EXP_OUTPUT to another one"
+            ) from None
+        raise UserError(
+            f"the output folder {folder} cannot be written ({error.strerror}); set SNN_EXP_OUTPUT to one that can"
+        ) from None
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Writes a whole file or none: what is written to the scratch file it gives is renamed at the end."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)  # it may be a link that somebody has put there
+    try:
+        yield scratch
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    scratch.replace(path)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a whole file or none."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole file or none."""
+    with whole_file(path) as scratch:
+        scratch.write_text(text)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read what `write_json` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it is no mapping in JSON.
+    """
+    content = read_bytes(path, MAX_JSON)
+    try:
+        read = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(path, f"is no JSON ({printable(str(error))})") from None
+    if not isinstance(read, dict):
+        raise Unreadable(path, "is no mapping in JSON")
+    return read

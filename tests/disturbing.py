@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from snn_exp.config.experiment import ExperimentConfig
-from snn_exp.runs.folder import RunFolder, read_json
+from snn_exp.files import read_json
+from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
 
 NUM_EPOCHS = 45

@@ -13,8 +13,9 @@ from torch.nn import functional
 from snn_exp.config.compose import compose
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
+from snn_exp.training.build import Seen, assemble, build_data, kernels_of, load_task
+from snn_exp.training.evaluation import evaluate
 from snn_exp.training.task import Classification
-from snn_exp.training.train import Seen, assemble, kernels_of
 
 SEEN = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
 
@@ -65,6 +66,6 @@ def test_a_run_is_the_same_and_so_are_its_files(tmp_path: Path, monkeypatch: pyt
         weights.append(load_file(folder.weights))
     assert folder.manifest()["execution"]["trainer"]["channels_last"] is True
     torch.testing.assert_close(*weights, rtol=1e-7, atol=1e-9)
-    assert train.evaluate(train.load_task(folder, config, data := train.build_data(config)), data, "val")[
-        "val/acc"
-    ] == pytest.approx(folder.trained().metrics["val/acc"])
+    assert evaluate(load_task(folder, config, data := build_data(config)), data, "val")["val/acc"] == pytest.approx(
+        folder.trained().metrics["val/acc"]
+    )

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from snn_exp.reporting.claims import Claim
 from snn_exp.runs.folder import Result
+from snn_exp.runs.row import Row
 from snn_exp.studies.judging import judge
-from snn_exp.studies.results import Row
 from snn_exp.studies.runner import Progress
-from snn_exp.studies.spec import Claim
 
 SEEDS = range(5)
 NOISE = (0.000, 0.002, -0.002, 0.001, -0.001)

@@ -16,11 +16,11 @@ from snn_exp.config import schemas
 from snn_exp.config.compose import compose, compose_cells, config_dir, read_command
 from snn_exp.config.experiment import SETTINGS, EnergyConfig, ExperimentConfig
 from snn_exp.config.overrides import CHOICES
+from snn_exp.data.base import make_dataset
 from snn_exp.data.datamodule import DataModule
-from snn_exp.data.events import make_dataset
 from snn_exp.errors import UserError
 from snn_exp.registry import parameters_of
-from snn_exp.training.train import build_task
+from snn_exp.training.build import build_task
 
 OPTIONS = [(g, f.stem) for g in CHOICES for f in sorted((config_dir() / g).glob("*.yaml"))]
 NEEDS = {

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from snn_exp.config.compose import compose
+from snn_exp.data.base import make_dataset
 from snn_exp.data.datamodule import DataModule
-from snn_exp.data.events import make_dataset
 from snn_exp.metrics.operations import SynapticOperations, dense_macs
 from snn_exp.nn.layers import Conv2d, Linear
 from snn_exp.nn.neurons import IF, S2NN, ReLU, Sign
 from snn_exp.nn.norms import NORMS, BatchNorm, GroupNorm, LayerNorm, MembraneBatchNorm, NoNorm, PSPNorm, RMSNorm, Site
 from snn_exp.nn.synapses import AlphaSynapse, ExponentialSynapse
 from snn_exp.nn.weights import BNNWeights
+from snn_exp.training.build import build_task
 from snn_exp.training.task import Classification
-from snn_exp.training.train import build_task
 
 Counts = dict[str, dict[str, float]]
 

@@ -24,9 +24,9 @@ from snn_exp import escaping
 from snn_exp.cli import main
 from snn_exp.config.experiment import EnergyConfig
 from snn_exp.reporting.comparison import Comparison, Line, Panel
+from snn_exp.runs.row import Row
 from snn_exp.studies import runner
 from snn_exp.studies.readme import write
-from snn_exp.studies.results import Row
 from snn_exp.studies.spec import load
 from tests.stored import store
 

@@ -37,7 +37,7 @@ from snn_exp.nn.networks import Network, outputs_of
 from snn_exp.nn.neurons import NEURONS as registered
 from snn_exp.nn.neurons import Neuron
 from snn_exp.runs.folder import RunFolder
-from snn_exp.training import train
+from snn_exp.training import build, train
 from tests.test_fold import NEURONS, as_if_trained, make_network
 
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128", "trainer.max_epochs=1")
@@ -84,9 +84,9 @@ def test_the_file_alone_makes_the_network_again(
     assert stored["found"]["logit_error"] == 0 and stored["split"] == "test"
     assert stored["found"]["acc"] == pytest.approx(trained.metrics["test/acc"])
 
-    data = train.build_data(config)
+    data = build.build_data(config)
     x, _ = data.some_validation_samples(16)
-    task = train.load_task(RunFolder.of(config), config, data).eval()
+    task = build.load_task(RunFolder.of(config), config, data).eval()
     elsewhere = path.rename(tmp_path / "elsewhere.safetensors")
     monkeypatch.setattr(train, "build_data", lambda *_: pytest.fail("the data were read"))
     again = load_exported(elsewhere)
@@ -102,8 +102,8 @@ def test_the_file_alone_makes_the_network_again(
 )
 def test_every_structure_comes_back_folded(overrides: str, tmp_path: Path) -> None:
     config = tiny("neuron=lif", *overrides.split())
-    seen = train.Seen((1, 8, 8), 10, 0.3, 0.4)
-    folded = fold(as_if_trained(train.assemble(config, seen).network)).float()
+    seen = build.Seen((1, 8, 8), 10, 0.3, 0.4)
+    folded = fold(as_if_trained(build.assemble(config, seen).network)).float()
     said = {"run_id": config.run_id, "folded": "true", "config": json.dumps(config.to_plain())}
     write_weights(folded, tmp_path / "file", {**said, "seen": json.dumps(dataclasses.asdict(seen))})
     x = torch.randn(4, 5, 1, 8, 8)

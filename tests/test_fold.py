@@ -26,7 +26,7 @@ from snn_exp.nn.norms import Norm, OnlineRenorm, PSPNorm
 from snn_exp.nn.synapses import SYNAPSES
 from snn_exp.nn.weights import WEIGHT_NORMS, StandardizedWeights
 from snn_exp.runs.folder import RunFolder
-from snn_exp.training import train
+from snn_exp.training import build, train
 
 NEURONS: dict[str, dict[str, Any]] = {
     "if": {"name": "if", "v_reset": -0.3},
@@ -285,7 +285,7 @@ def test_a_folded_network_refuses_to_be_trained_further(monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="a folded network cannot be trained further"):
         folded.train()
     config = tiny()
-    task = train.build_task(config, train.build_data(config))
+    task = build.build_task(config, build.build_data(config))
     task.network = folded
     monkeypatch.setattr(train, "build_task", lambda *_: task)
     with pytest.raises(UserError, match="train the run that it was folded from"):
@@ -330,8 +330,8 @@ def test_the_command_writes_the_folded_network_which_loads_back(capsys: pytest.C
     assert {f["part"] for f in stored["folds"]} >= {"stages.0.0.activation1.norm", "readout.norm"}
     assert {path.name for path in folder.path.glob(".*")} == set(), "no scratch file is left"
 
-    data = train.build_data(config)
-    task = train.build_task(config, data)
+    data = build.build_data(config)
+    task = build.build_task(config, data)
     folded = load_folded(folder)
     encoded = folding.encoded(task, data.test_dataloader())
     with torch.no_grad():

@@ -12,9 +12,11 @@ import pytest
 
 from snn_exp.config.compose import compose
 from snn_exp.errors import UserError
-from snn_exp.runs.folder import Result, RunFolder, write_json
+from snn_exp.files import write_json
+from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.row import MOST_LAYERS, Row, disagreement
 from snn_exp.runs.stored import row_of_line
-from snn_exp.studies.results import MOST_LAYERS, Ledger, Row, disagreement
+from snn_exp.studies.results import Ledger
 
 CONFIG = compose([]).to_plain()
 

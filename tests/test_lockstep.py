@@ -21,14 +21,17 @@ from snn_exp.cli.main import main
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
+from snn_exp.files import write_json
 from snn_exp.nn.weights import WeightQuant
-from snn_exp.runs.folder import RunFolder, write_json
+from snn_exp.runs.folder import RunFolder
 from snn_exp.sweeps import launch
-from snn_exp.training import checkpoints, train
+from snn_exp.training import checkpoints
+from snn_exp.training.build import Seen, assemble, kernels_of
 from snn_exp.training.checkpoints import Resumption
+from snn_exp.training.seeds import _at_the_same_batch, require_stackable, run_in_step
 from snn_exp.training.stacking import Stack, what_cannot_be_stacked
 from snn_exp.training.task import Classification
-from snn_exp.training.train import Seen, assemble, kernels_of, require_stackable, run, run_in_step
+from snn_exp.training.train import run
 from snn_exp.training.vectorized import Failed, Lockstep, Seat
 from snn_exp.training.verify import verify
 
@@ -169,7 +172,7 @@ def test_only_runs_at_the_same_batch_go_on_together(monkeypatch: pytest.MonkeyPa
     for config in configs[:4]:  # seed 2 has a checkpoint that cannot be used, and begins anew as seed 4 does
         RunFolder.of(config).checkpoints.mkdir(parents=True)
         (RunFolder.of(config).checkpoints / "last.ckpt").touch()
-    groups = train._at_the_same_batch(configs)
+    groups = _at_the_same_batch(configs)
     assert [[config.seed for config in group] for group in groups] == [[0, 3], [1], [2, 4]]
 
 

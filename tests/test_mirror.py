@@ -19,6 +19,7 @@ from snn_exp.runs.folder import Result, RunFolder
 from snn_exp.sweeps import launch
 from snn_exp.training import train, wandb_logger
 from snn_exp.training.callbacks import Diverged
+from snn_exp.training.seeds import run_in_step
 from tests import wandb_files
 from tests.wandb_files import WandbRun
 from tests.wandb_server import Server
@@ -259,7 +260,7 @@ def seeds_in_step(*overrides: str) -> list[ExperimentConfig]:
 def test_seeds_in_step_have_a_copy_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
     configs = seeds_in_step()
-    train.run_in_step(configs)
+    run_in_step(configs)
     for folder in map(RunFolder.of, configs):
         assert_whole(copy_of(folder), folder)
 
@@ -268,7 +269,7 @@ def test_seeds_in_step_have_a_copy_each(tmp_path: Path, monkeypatch: pytest.Monk
 def test_seeds_in_step_without_their_server_are_all_kept(online: Server) -> None:
     online.stop()
     configs = seeds_in_step()
-    train.run_in_step(configs)
+    run_in_step(configs)
     for folder in map(RunFolder.of, configs):
         assert_whole(copy_of(folder), folder)
         assert log_of(folder).count("W&B failed") == 1

@@ -16,13 +16,12 @@ from snn_exp.cli import main
 from snn_exp.config import constraints, footprint, schemas, splits
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import GROUPS, ExperimentConfig, resolve
-from snn_exp.data.base import DATASETS, OfficialTest, Split
+from snn_exp.data.base import DATASETS, OfficialTest, Split, make_dataset
 from snn_exp.data.digits import Digits, read_digits
-from snn_exp.data.events import make_dataset
 from snn_exp.errors import UserError
 from snn_exp.registry import Parameter, Scalar
 from snn_exp.training import preflight
-from snn_exp.training.train import Seen, assemble
+from snn_exp.training.build import Seen, assemble
 
 # of the generated combinations; by hand: SNN_EXP_COMBINATIONS=5000 pytest tests/test_plan_refuses.py
 COUNT = int(os.environ.get("SNN_EXP_COMBINATIONS", "300"))

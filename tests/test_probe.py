@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from snn_exp.config.compose import compose
+from snn_exp.data.base import make_dataset
 from snn_exp.data.datamodule import DataModule
-from snn_exp.data.events import make_dataset
+from snn_exp.training.build import build_task
 from snn_exp.training.layer_statistics import Layers, hidden_weight_layers, probe
-from snn_exp.training.train import build_task
 
 
 def probed(*overrides: str, trained: bool = False) -> Layers:

@@ -25,7 +25,7 @@ from snn_exp.nn.distributed import share_of
 from snn_exp.nn.norms import NORMS, Norm, Site
 from snn_exp.runs.folder import Result, RunFolder
 from snn_exp.runs.lock import Lost
-from snn_exp.training import train
+from snn_exp.training import build, train
 from snn_exp.training.ddp import together
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
@@ -139,7 +139,7 @@ def test_two_processes_train_what_one_does(
     assert shared.run_id == config.run_id
     one = ran(config, tmp_path / "one", monkeypatch)
     two = ran(shared, tmp_path / "two", monkeypatch)
-    data = train.build_data(config)
+    data = build.build_data(config)
     assert 2 * len(data.train_dataloader()) >= 20 and data._train_sampler().smallest_batch % 2, "unequal shares"
     require_the_same(two, one)
     files = [{path.name for path in folder.path.rglob("*")} for _, folder in (two, one)]
@@ -287,7 +287,7 @@ def test_devices_that_cannot_share_a_batch_are_refused(overrides: list[str], sen
 
 
 def test_a_last_batch_that_is_too_small_is_refused() -> None:
-    data = train.build_data(tiny("optim.batch_size=100"))
+    data = build.build_data(tiny("optim.batch_size=100"))
     smallest = data.num_train % 100
     data.require_shares(smallest)
     with pytest.raises(UserError) as raised:

@@ -19,7 +19,9 @@ from snn_exp.errors import UserError
 from snn_exp.runs.folder import Result, RunFolder
 from snn_exp.runs.lock import owning
 from snn_exp.runs.store import stored_runs
-from snn_exp.training import train, verify
+from snn_exp.training import train
+from snn_exp.training.build import build_data, build_task
+from snn_exp.training.load import evaluate
 from snn_exp.training.saved_weights import write_weights
 
 TINY = ("network.width=4", "logger=none", "trainer.max_epochs=1", "optim.batch_size=128", "neuron=lif")
@@ -46,7 +48,7 @@ def trained() -> tuple[RunFolder, ExperimentConfig]:
 def test_a_loaded_network_gives_the_stored_accuracy_from_pixels(trained: tuple[RunFolder, ExperimentConfig]) -> None:
     folder, config = trained
     task = snn_exp.load(folder.path.name[:6])
-    val = train.build_data(config).dataset.val
+    val = build_data(config).dataset.val
     with torch.no_grad():
         accuracy = (task(val.samples).argmax(1) == val.labels).float().mean().item()
     result = folder.result()
@@ -59,7 +61,7 @@ def test_an_evaluation_repeats_the_test_and_takes_other_data_and_more_steps(
     folder, config = trained
     result = folder.result()
     assert result is not None
-    again = verify.evaluate(folder, config)
+    again = evaluate(folder, config)
     assert {k: v for k, v in again.items() if k in result.metrics} == pytest.approx(
         {k: v for k, v in result.metrics.items() if k in again}
     )
@@ -94,9 +96,9 @@ def test_parameters_that_depend_on_the_number_of_steps_are_not_blamed_on_the_dat
     chosen = [word for word in TINY if "neuron" not in word or not part.startswith("neuron")]
     config = compose([*chosen, *overrides, "dataset=digits_200", "trainer.test=false"])
     folder = RunFolder.of(config)
-    data = train.build_data(config)
+    data = build_data(config)
     folder.begin(config, {}, split_fingerprint=data.dataset.fingerprint)
-    write_weights(train.build_task(config, data).network, folder.weights)
+    write_weights(build_task(config, data).network, folder.weights)
     folder.finish(Result(config.run_id, "done", config.to_plain(), {"val/acc": 0.1, "val/loss": 2.3, "params": 1.0}, 1.0, 1.0,
                          "2026-01-01T00:00:00+00:00", 0, data.dataset.fingerprint))  # fmt: skip
     assert main.main(["eval", config.run_id, "encoding.num_steps=8"]) == 2

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import EnergyConfig
-from snn_exp.reporting.summary import comparison, energy_pj, price_list, summary, with_energy
+from snn_exp.metrics.energy import energy_pj, price_list, with_energy
+from snn_exp.reporting.summary import comparison, summary
 from snn_exp.runs.folder import Result
 
 

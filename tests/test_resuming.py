@@ -25,7 +25,7 @@ from snn_exp.errors import UserError
 from snn_exp.runs import folder as results
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Lost
-from snn_exp.training import checkpoints, train
+from snn_exp.training import build, checkpoints, train
 from tests.disturbing import NUM_EPOCHS, TINY, came_out, undisturbed, wait_for
 
 CONFIG = compose([*TINY, "seed=0"])
@@ -157,7 +157,7 @@ def test_runs_killed_fifty_times_at_random_moments_lose_an_epoch_or_the_time_bet
     seed = int(os.environ.get("SEED", time.time_ns() % 10**6))
     moment = random.Random(f"{seed} {name}")
     config, plateau = compose([*LONG, *KILLED[name]]), "plateau" in name
-    num_batches = train.build_data(config).num_batches
+    num_batches = build.build_data(config).num_batches
     output, file = tmp_path / "killed", tmp_path / "steps"
     before = functools.partial(steps_are_written_down, file, plateau)
     for _ in range(KILLS_OF_EACH):
@@ -271,7 +271,7 @@ def test_a_whole_checkpoint_has_no_damage(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
     folder = cut_off_in_the_last_epoch(SHORT, monkeypatch)
     said: list[str] = []
-    task = train.build_task(SHORT, train.build_data(SHORT))
+    task = build.build_task(SHORT, build.build_data(SHORT))
     last = folder.checkpoints / "last.ckpt"
     assert checkpoints.where_to_resume(folder, task, said.append) == checkpoints.Resumption(last, epoch=2, batch=0)
     assert said == []

@@ -13,10 +13,13 @@ import snn_exp
 from snn_exp.cli import main
 from snn_exp.config.compose import compose
 from snn_exp.errors import UserError
-from snn_exp.runs import folder as results
-from snn_exp.runs.folder import RunFolder, read_json, write_json
+from snn_exp.files import read_json, write_json
+from snn_exp.runs import folder as runs_folder
+from snn_exp.runs import provenance
+from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.same_data import DataAtHand
 from snn_exp.training import train
+from snn_exp.training.build import build_data
 from tests import stored
 from tests.test_datasets import idx
 
@@ -66,7 +69,7 @@ def test_a_finished_run_is_refused_in_every_command_once_its_data_have_changed(
     assert result is not None and result.split_fingerprint == stored
     assert main.main(["fold", run]) == 0
     write_mnist(data, relabelled="train")
-    found = train.build_data(compose(ONE)).dataset.fingerprint
+    found = build_data(compose(ONE)).dataset.fingerprint
     sentence = (
         f"run {run} was trained on split {stored[:8]} and the data at hand give split {found[:8]}: the data, or what "
         f"splits them, have changed since; put the old data back, or train the run again with --rerun"
@@ -171,10 +174,10 @@ def test_a_stored_result_stands_where_the_data_are_not(
 def test_each_data_set_is_read_once_and_then_only_looked_at(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configs = [compose([*TINY, f"seed={seed}", f"optim.lr={lr}"]) for seed in (0, 1) for lr in (0.01, 0.02)]
     made = []
-    from snn_exp.data import events
+    from snn_exp.data import base
 
-    make = events.make_dataset
-    monkeypatch.setattr(events, "make_dataset", lambda *given: made.append(given) or make(*given))
+    make = base.make_dataset
+    monkeypatch.setattr(base, "make_dataset", lambda *given: made.append(given) or make(*given))
 
     def fingerprints() -> list[str]:
         at_hand = DataAtHand()
@@ -191,7 +194,7 @@ def test_each_data_set_is_read_once_and_then_only_looked_at(data: Path, monkeypa
     write_mnist(data, relabelled="train")
     os.utime(labels, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert not set(fingerprints()) & set(first), "its times were put back, but not that of the last change"
-    for kept in (results.output_root() / "fingerprints").iterdir():
+    for kept in (runs_folder.output_root() / "fingerprints").iterdir():
         kept.write_text("no fingerprint")
     assert len(set(fingerprints())) == 2
 
@@ -206,10 +209,10 @@ def test_the_hash_of_the_code_covers_every_source(name: str, tmp_path: Path, mon
     package = tmp_path / "package"
     (package / "kernels").mkdir(parents=True)
     (package / name).write_text("one")
-    monkeypatch.setattr(results, "__file__", str(package / "runs/folder.py"))
-    one = results.code_hash.__wrapped__()
+    monkeypatch.setattr(runs_folder, "__file__", str(package / "runs/folder.py"))
+    one = provenance.code_hash.__wrapped__()
     (package / name).write_text("other")
-    assert results.code_hash.__wrapped__() != one
+    assert provenance.code_hash.__wrapped__() != one
     found = {path.suffix for path in Path(train.__file__).parents[1].rglob("*") if "__pycache__" not in path.parts}
     assert found - {""} <= {".py", ".cpp", ".h", ".html", ".json", ".yaml", ".css", ".js"}, "is it a source?"
 

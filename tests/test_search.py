@@ -19,7 +19,7 @@ from snn_exp.cli import main
 from snn_exp.config import compose
 from snn_exp.config.experiment import EnergyConfig
 from snn_exp.errors import UserError
-from snn_exp.reporting.summary import energy_pj
+from snn_exp.metrics.energy import energy_pj
 from snn_exp.runs.folder import Result, RunFolder, now, output_root
 from snn_exp.sweeps import launch
 from snn_exp.sweeps import search as searching

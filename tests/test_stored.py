@@ -17,9 +17,9 @@ from rich.console import Console
 from snn_exp.cli import main
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import GROUPS, KEYS, resolve
-from snn_exp.files import Unreadable
+from snn_exp.files import Unreadable, write_json
 from snn_exp.runs import stored as schemas
-from snn_exp.runs.folder import DamagedRun, RunFolder, write_json
+from snn_exp.runs.folder import DamagedRun, RunFolder
 from snn_exp.runs.store import stored_runs
 from snn_exp.sweeps import launch
 from tests import stored

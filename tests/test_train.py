@@ -20,7 +20,7 @@ from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.nn.neurons import Neuron
 from snn_exp.runs.folder import RunFolder
-from snn_exp.training import callbacks, train
+from snn_exp.training import build, callbacks, train
 
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128")
 
@@ -59,7 +59,7 @@ def test_the_stored_weights_give_the_stored_validation_accuracy() -> None:
     config = tiny()
     result = train.run(config, echo=False)
     data = train.DataModule(train.make_dataset(config.dataset, Path(), config.seed, config.num_steps), 128, config.seed)
-    task = train.build_task(config, data).eval()
+    task = build.build_task(config, data).eval()
     task.network.load_state_dict(load_file(RunFolder.of(config).weights))
     with torch.no_grad():
         hits = [(task(x).argmax(1) == y).float() for x, y in data.val_dataloader()]

@@ -12,9 +12,11 @@ import torch
 from snn_exp.config import schemas
 from snn_exp.config.experiment import TrainerConfig
 from snn_exp.errors import UserError
+from snn_exp.files import require_writable
 from snn_exp.nn.kernels import choose
 from snn_exp.nn.neurons import LIF
-from snn_exp.runs.folder import RECORDED_PACKAGES, data_root, output_root, require_writable
+from snn_exp.runs.folder import data_root, output_root
+from snn_exp.runs.provenance import RECORDED_PACKAGES
 from snn_exp.runs.wandb_record import wandb_is_offline
 
 

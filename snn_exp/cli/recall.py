@@ -50,7 +50,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     require_data([config])
 
     from snn_exp.reporting.summary import evaluation
-    from snn_exp.training import verify as recall
+    from snn_exp.training import load as recall
 
     say(
         f"run {folder.path.name}: {trained.label}"

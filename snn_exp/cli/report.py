@@ -34,10 +34,11 @@ def report(arguments: Sequence[str]) -> int:
     parser.add_argument("--format", default="", metavar="FORMATS", help="of html,md,tex,csv,png,pdf")
     given = parser.parse_intermixed_args(arguments)
 
+    from snn_exp.files import require_writable
     from snn_exp.reporting import documents, tables
-    from snn_exp.runs.folder import output_root, require_writable
+    from snn_exp.runs.folder import output_root
     from snn_exp.studies import runner
-    from snn_exp.studies.readme import tables_of, write
+    from snn_exp.studies.readme import report_of, tables_of, write
     from snn_exp.studies.spec import load
 
     is_study = len(given.what) == 1 and "=" not in given.what[0]
@@ -53,7 +54,7 @@ def report(arguments: Sequence[str]) -> int:
         margin=given.margin,
     )
     gc.disable()  # what is read stays to the end: looking for garbage in it takes a tenth of the time
-    made = documents.of_study(progress, asked) if progress else documents.of_runs(given.what, asked)
+    made = report_of(progress, asked) if progress else documents.of_runs(given.what, asked)
     formats = list(dict.fromkeys((given.format or "html").split(",")))
     documents.require_formats(formats)
     for table in tables_of(made.comparison):
@@ -75,17 +76,17 @@ def dashboard(arguments: Sequence[str]) -> int:
     parser.add_argument("what", nargs="+", help="a folder of studies/, or key=value filters of stored runs")
     given = parser.parse_args(arguments)
 
-    from snn_exp.reporting import documents
-    from snn_exp.reporting import wandb_dashboard as boards
-    from snn_exp.runs.folder import output_root, require_writable
-    from snn_exp.studies import runner
+    from snn_exp.files import require_writable
+    from snn_exp.reporting import documents, wandb_dashboard
+    from snn_exp.runs.folder import output_root
+    from snn_exp.studies import readme, runner
     from snn_exp.studies.spec import load
 
     is_study = len(given.what) == 1 and "=" not in given.what[0]
-    shown = boards.of_study(runner.survey(load(given.what[0]))) if is_study else boards.of_runs(given.what)
+    shown = readme.dashboard_of(runner.survey(load(given.what[0]))) if is_study else wandb_dashboard.of_runs(given.what)
     require_writable(output_root())
     file = output_root() / "dashboards" / f"{documents.folder_name(given.what)}.json"
-    say(boards.save(shown, file, command_line("dashboard", arguments)))
+    say(wandb_dashboard.save(shown, file, command_line("dashboard", arguments)))
     for note in shown.notes:
         say(note)
     if missing := shown.without_a_copy():

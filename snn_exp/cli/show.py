@@ -13,9 +13,9 @@ from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.datamodule import DataModule
 from snn_exp.escaping import add_row
 from snn_exp.metrics.operations import dense_macs
+from snn_exp.training.build import build_data, build_task
 from snn_exp.training.layer_statistics import NUM_SAMPLES, Layers, probe
 from snn_exp.training.task import Classification
-from snn_exp.training.train import build_data, build_task
 
 
 def config_text(config: ExperimentConfig) -> str:

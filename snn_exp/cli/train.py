@@ -76,8 +76,9 @@ def train(arguments: Sequence[str]) -> int:
 
 
 def _train(sweep: Sweep, configs: list[ExperimentConfig], options: argparse.Namespace) -> int:
+    from snn_exp.files import require_writable
     from snn_exp.runs import same_data
-    from snn_exp.runs.folder import RunFolder, output_root, require_writable
+    from snn_exp.runs.folder import RunFolder, output_root
     from snn_exp.training import preflight
 
     folders = {config.run_id: RunFolder.of(config) for config in configs}
@@ -156,7 +157,7 @@ def plan(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.config import compose
-    from snn_exp.reporting.summary import stored_results
+    from snn_exp.runs.store import stored_results
     from snn_exp.studies.spec import names
     from snn_exp.sweeps import cells
     from snn_exp.sweeps import plan as planning
@@ -195,7 +196,7 @@ def plan(arguments: Sequence[str]) -> int:
 
 def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:
     """run id -> CPU seconds, one measurement for all seeds."""
-    from snn_exp.reporting.summary import choices
+    from snn_exp.runs.choices import choices
     from snn_exp.training import train
 
     measured: dict[str, float] = {}
@@ -214,7 +215,8 @@ def search(arguments: Sequence[str]) -> int:
     parser.add_argument("--objective", default="val/acc", metavar="METRICS", help="val/acc, or val/acc,val/energy_pj")
     given = parser.parse_intermixed_args(arguments)
 
-    from snn_exp.runs.folder import output_root, require_writable
+    from snn_exp.files import require_writable
+    from snn_exp.runs.folder import output_root
     from snn_exp.sweeps import search as searching
     from snn_exp.training import preflight
 
@@ -245,7 +247,8 @@ def study(arguments: Sequence[str]) -> int:
     parser.add_argument("--verify", type=int, default=0, metavar="N", help="do N stored runs again and compare")
     given = parser.parse_intermixed_args(arguments)
 
-    from snn_exp.runs.folder import output_root, require_writable
+    from snn_exp.files import require_writable
+    from snn_exp.runs.folder import output_root
     from snn_exp.studies import readme, runner
     from snn_exp.studies.readme import answers, comparison_of, tables_of, write
     from snn_exp.studies.spec import load, names

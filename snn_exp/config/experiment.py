@@ -103,7 +103,7 @@ class LoggerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnergyConfig:
-    """What an operation costs, when counts are printed as energy; `summary.energy_pj` has the equation.
+    """What an operation costs, when counts are printed as energy; `energy.energy_pj` has the equation.
 
     Args:
         name: what the profile is called where its constants are printed.

@@ -14,8 +14,17 @@ import numpy.typing as npt
 import torch
 from annotated_types import Unit
 
-from snn_exp.data.base import DATASETS as DATASETS  # handed on, so that a reader of this file's finds all of them
-from snn_exp.data.base import MNIST_COUNTS, Dataset, Fetched, Mirrored, OfficialTest, Split, StratifiedTest, in_words
+from snn_exp.data.base import (
+    DATASETS,
+    MNIST_COUNTS,
+    Dataset,
+    Fetched,
+    Mirrored,
+    OfficialTest,
+    Split,
+    StratifiedTest,
+    in_words,
+)
 from snn_exp.data.digits import DIGITS_COUNTS, read_digits
 from snn_exp.data.event_camera import (
     POSITIONS_A_SACCADE,
@@ -29,7 +38,7 @@ from snn_exp.data.event_camera import (
     sense,
 )
 from snn_exp.errors import UserError
-from snn_exp.registry import Below, Count, Limit, NonNegative, PartConfig, Positive
+from snn_exp.registry import Below, Count, Limit, NonNegative, Positive
 
 SHUFFLE_SEED = 2_059  # of the shuffled-time control; any number will do, and this one must stay
 Pixels = Annotated[Count, Unit("pixels"), Limit(1024, "no event camera here has as many")]
@@ -315,11 +324,3 @@ class CIFAR10DVS(TonicDataset, StratifiedTest, Mirrored):
     defaults = {"size": 48, "max_shift": 4}
     class_counts = (1000,) * 10
     files = "CIFAR10DVS/ with a folder of .aedat4 files a class, airplane to truck"
-
-
-def make_dataset(config: PartConfig, root: Path, seed: int, num_steps: int) -> Dataset:
-    """The data set of a resolved config group."""
-    dataset = DATASETS.make(config, root, seed, num_steps)
-    if not isinstance(dataset, StratifiedTest | OfficialTest):
-        dataset.require_whole()
-    return dataset

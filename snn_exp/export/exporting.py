@@ -22,10 +22,11 @@ from snn_exp.export.onnx_graph import PACKAGES as ONNX_PACKAGES
 from snn_exp.export.onnx_graph import read_onnx, write_onnx
 from snn_exp.export.reading import Check, Reader, check, require
 from snn_exp.export.weights import read_weights, write_weights
+from snn_exp.files import whole_file, write_json
 from snn_exp.nn.networks import Network
-from snn_exp.runs.folder import RunFolder, now, whole_file, write_json
+from snn_exp.runs.folder import RunFolder, now
+from snn_exp.training.build import Seen, build_data, load_task
 from snn_exp.training.task import Classification
-from snn_exp.training.train import Seen, build_data, load_task
 
 FORMATS: Mapping[str, tuple[str, ...]] = {  # and what each needs besides snn_exp
     "onnx": ONNX_PACKAGES,

@@ -28,17 +28,18 @@ from torch import Tensor, fx, nn
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.export.addition_only import Multiplications, multiplications
+from snn_exp.files import write_json
 from snn_exp.metrics.operations import SynapticOperations
 from snn_exp.nn.graph import data_flow, part_at
 from snn_exp.nn.layers import TimeFolded
 from snn_exp.nn.networks import MeanOverTimeAndSpace, Network
 from snn_exp.nn.neurons import Neuron
 from snn_exp.nn.norms import NoNorm, Norm
-from snn_exp.runs.folder import RunFolder, now, write_json
+from snn_exp.runs.folder import RunFolder, now
 from snn_exp.runs.same_data import require_split
+from snn_exp.training.build import build_data, build_task, load_task
 from snn_exp.training.saved_weights import load_weights, write_weights
 from snn_exp.training.task import Classification
-from snn_exp.training.train import build_data, build_task, load_task
 
 TOLERANCE = 1e-10  # of logits in float64, relative to the largest where that is above 1
 CHUNK = 64  # samples whose spikes are kept at a time for comparison

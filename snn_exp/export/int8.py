@@ -34,11 +34,12 @@ from torch.nn import functional
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.export.fold import WEIGHT_LAYERS, Folded, encoded, load_folded
+from snn_exp.files import write_json
 from snn_exp.nn.graph import data_flow, part_at
 from snn_exp.nn.networks import MaxPool, MeanOverTimeAndSpace, Network, outputs_of
 from snn_exp.nn.neurons import Neuron
-from snn_exp.runs.folder import RunFolder, write_json
-from snn_exp.training.train import build_data, build_task
+from snn_exp.runs.folder import RunFolder
+from snn_exp.training.build import build_data, build_task
 
 Q_MAX = 127  # of a weight; -128 is left out, so that a weight can be negated
 S_MAX = 255  # of an activation

@@ -19,8 +19,8 @@ from snn_exp.export.reading import Reader, name_with_version
 from snn_exp.files import Unreadable, printable, require_file
 from snn_exp.nn.networks import Network
 from snn_exp.runs.stored import ExportMetadata, export_metadata
+from snn_exp.training.build import Seen, assemble
 from snn_exp.training.task import Classification
-from snn_exp.training.train import Seen, assemble
 
 KEYS = ("run_id", "folded", "config", "seen")
 

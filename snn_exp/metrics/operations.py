@@ -3,7 +3,7 @@
 Fractions stay fractions. A firing rate is the share of non-zero outputs a neuron and step: the share of
 ones for spikes, of positive values for relu; for signs it is 1, since -1 is never silent.
 
-Operations are counted here and priced where they are printed (`summary.energy_pj`).
+Operations are counted here and priced where they are printed (`energy.energy_pj`).
 
 Shapes: T steps, B batch, C channels, H W space, N what one input of a weight layer has (C, H, W or F).
 """

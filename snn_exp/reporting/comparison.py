@@ -14,10 +14,11 @@ from typing import Any
 
 from snn_exp.config.experiment import EnergyConfig
 from snn_exp.errors import UserError, unknown
-from snn_exp.reporting.summary import row_choices, varying, with_energy
+from snn_exp.metrics.energy import with_energy
+from snn_exp.runs.choices import row_choices, varying
 from snn_exp.runs.filters import owners
+from snn_exp.runs.row import Row
 from snn_exp.runs.store import StoredRun
-from snn_exp.studies.results import Row
 
 Rows = Mapping[int, Row]  # seed -> finished run
 

@@ -21,18 +21,16 @@ from snn_exp.config import compose
 from snn_exp.config.command_line import command_line
 from snn_exp.config.experiment import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
-from snn_exp.files import require_within
+from snn_exp.files import require_within, write_text
+from snn_exp.metrics.energy import price_list
 from snn_exp.reporting import comparison, figures, tables
-from snn_exp.reporting.comparison import Comparison, Line, Panel, require_metric, values
+from snn_exp.reporting.claims import Answer
+from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.figures import Picture
-from snn_exp.reporting.summary import price_list
 from snn_exp.runs.filters import read, value_text
-from snn_exp.runs.folder import now, write_text
+from snn_exp.runs.folder import now
+from snn_exp.runs.row import Row
 from snn_exp.runs.store import selected
-from snn_exp.studies.judging import Answer, judge
-from snn_exp.studies.readme import comparison_of
-from snn_exp.studies.results import Row
-from snn_exp.studies.runner import Progress
 
 FORMATS = ("html", "md", "tex", "csv", "png", "pdf")
 NOTE = (
@@ -87,28 +85,6 @@ class Asked:
     by: Sequence[str] = ()
     versus: str = ""
     margin: float | None = None
-
-
-def of_study(progress: Progress, asked: Asked) -> Report:
-    """A study with its claims.
-
-    Raises:
-        UserError: no finished run; lines other than its methods; a metric or method that it does not have.
-    """
-    study = progress.study
-    if asked.by:
-        raise UserError(
-            f"the lines of study {study.name} are its methods; leave --by out, or report its runs by filters"
-        )
-    if asked.versus and asked.versus not in study.methods:
-        raise unknown(f"method of study {study.name}", asked.versus, study.methods, "--versus {}")
-    found = comparison_of(progress, asked.versus or study.reference, asked.metric or study.metric)
-    rows = [row for panel in found.panels for line in panel.lines for row in line.rows.values()]
-    if not rows:
-        raise UserError(f"study {study.name} has no finished run yet; type snn-exp study {study.name}")
-    require_metric(found.metric, rows)
-    found = dataclasses.replace(found, margin=asked.margin)
-    return Report(found, asked.command, study.question, judge(progress), study.note)
 
 
 def of_runs(filters: Sequence[str], asked: Asked) -> Report:

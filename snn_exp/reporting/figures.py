@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from snn_exp.escaping import file_name, mathtext
+from snn_exp.files import whole_file
 from snn_exp.reporting import axes as canvas
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.tables import is_cost, scale, tie
-from snn_exp.runs.folder import DamagedRun, RunFolder, output_root, whole_file
+from snn_exp.runs.folder import DamagedRun, RunFolder, output_root
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,7 +17,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 CONFIDENCE = 0.95
-DIGITS = 6  # significant, of a stored metric (`results.DIGITS`)
+DIGITS = 6  # significant, of a stored metric (`row.DIGITS`)
 
 Differences = np.ndarray[tuple[int], np.dtype[np.float64]]
 

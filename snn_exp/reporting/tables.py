@@ -11,10 +11,10 @@ from statistics import fmean, stdev
 import pandas as pd
 
 from snn_exp import escaping
+from snn_exp.metrics.energy import joules
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.stats import PairedDifference, PairedRatio, equivalence_p, holm, paired_difference, paired_ratio
-from snn_exp.reporting.summary import joules
-from snn_exp.studies.results import Row
+from snn_exp.runs.row import Row
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn_exp.errors import UserError
+from snn_exp.files import read_json, write_json
+from snn_exp.metrics.energy import DEFAULT_PROFILE, price_list
 from snn_exp.reporting.figures import PER_LAYER, WHEN
-from snn_exp.reporting.summary import DEFAULT_PROFILE, choices, price_list, row_choices, varying
 from snn_exp.runs import wandb_record
-from snn_exp.runs.folder import Result, RunFolder, output_root, read_json, write_json
+from snn_exp.runs.choices import choices, row_choices, varying
+from snn_exp.runs.folder import Result, RunFolder, output_root
 from snn_exp.runs.store import selected
 from snn_exp.runs.wandb_record import LAYER, priced_key
-from snn_exp.studies.runner import Progress
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -78,19 +79,6 @@ def of_runs(filters: Sequence[str]) -> Shown:
         why = "; ".join(found.notes) or f"none of the {len(found.runs)} runs asked for has ended"
         raise UserError(f"{why}; snn-exp runs lists what is stored")
     return Shown(" ".join(filters), results, found.notes)
-
-
-def of_study(progress: Progress) -> Shown:
-    """The finished runs that answer a study.
-
-    Raises:
-        UserError: there is none.
-    """
-    study, rows = progress.study, progress.rows()
-    results = [rows[run.config.run_id].result for run in progress.finals if run.config.run_id in rows]
-    if not results:
-        raise UserError(f"study {study.name} has no finished run yet; type snn-exp study {study.name}")
-    return Shown(study.name, results)
 
 
 def save(shown: Shown, path: Path, command: str) -> str:

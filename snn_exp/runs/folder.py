@@ -19,26 +19,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import errno
 import functools
-import hashlib
-import json
 import os
 import platform
 import shutil
 import stat
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from snn_exp.config import schemas
 from snn_exp.config.experiment import ASIDE, ExperimentConfig, execution, resolve
 from snn_exp.errors import UserError, nearest, say_once
-from snn_exp.files import MAX_JSON, Unreadable, is_within, printable, read_bytes
+from snn_exp.files import Unreadable, is_within, printable, write_json
 from snn_exp.runs import stored
 from snn_exp.runs.lock import refuse_if_taken
+from snn_exp.runs.provenance import code_hash, git_state, package_versions
 from snn_exp.runs.stored import RUN_FOLDER, RUN_ID, SCHEMA_VERSION, Result, read_epochs
 
 T = TypeVar("T")
@@ -46,14 +41,8 @@ Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -
 
 __all__ = ["SCHEMA_VERSION", "Result", "read_epochs"]  # what stands in stored.py and is asked for here as well
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-NEEDED_BYTES = 1 << 16  # what is to be free on a disk where something is begun
 
 PLAIN = {"used": "reference", "why": "nothing else was chosen"}
-RECORDED_PACKAGES = (
-    "snn-exp", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy",
-    "scikit-learn", "wandb",
-)  # fmt: skip
 
 
 def output_root() -> Path:
@@ -94,73 +83,6 @@ def _require_place(given: str) -> None:
 def data_root() -> Path:
     """Where data sets lie: SNN_EXP_DATA, or data/ in the output folder."""
     return Path(os.environ.get("SNN_EXP_DATA") or output_root() / "data")
-
-
-def require_writable(folder: Path) -> None:
-    """Make the folder, or say that it cannot be written.
-
-    Raises:
-        UserError: the folder cannot be made or written to, or its disk is full.
-    """
-    probe = folder / f".write_check_{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(bytes(NEEDED_BYTES))
-        probe.unlink()
-        ignore = folder / ".gitignore"
-        if not ignore.exists():
-            write_text(ignore, "*\n")
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
-        if error.errno in FULL:
-            raise UserError(
-                f"the disk of the output folder {folder} is full; make room there, or set SNN_EXP_OUTPUT to another one"
-            ) from None
-        raise UserError(
-            f"the output folder {folder} cannot be written ({error.strerror}); set SNN_EXP_OUTPUT to one that can"
-        ) from None
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Writes a whole file or none: what is written to the scratch file it gives is renamed at the end."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)  # it may be a link that somebody has put there
-    try:
-        yield scratch
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
-    scratch.replace(path)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a whole file or none."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a whole file or none."""
-    with whole_file(path) as scratch:
-        scratch.write_text(text)
-
-
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Read what `write_json` wrote.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        Unreadable: it is no mapping in JSON.
-    """
-    content = read_bytes(path, MAX_JSON)
-    try:
-        read = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(path, f"is no JSON ({printable(str(error))})") from None
-    if not isinstance(read, dict):
-        raise Unreadable(path, "is no mapping in JSON")
-    return read
 
 
 class DamagedRun(UserError):
@@ -599,39 +521,6 @@ def find_run(given: str) -> RunFolder:
     raise UserError(f"There is no run {given!r} among the {len(ids)} of {runs}{hint}")
 
 
-def teacher_of(config: ExperimentConfig) -> RunFolder | None:
-    """The finished run that teaches this one; None if none does.
-
-    Raises:
-        UserError: there is no such run, it has no weights, or it has learned on other data, another split or seed, or
-            from other steps of data with time.
-    """
-    if config.teacher is None:
-        return None
-    folder = RunFolder(output_root() / "runs" / config.teacher)
-    if not RUN_ID.fullmatch(config.teacher) or not _is_there(folder.path / "manifest.json"):
-        raise UserError(f"teacher={config.teacher} is no run of {folder.path.parent}; train it first")
-    theirs = folder.trained_config()
-    for key, value in config.dataset.items():
-        if theirs.dataset.get(key) != value:
-            raise UserError(
-                f"teacher={config.teacher} has learned on other data: dataset.{key} is {theirs.dataset.get(key)} there "
-                f"and {value} here; choose a teacher of the same data, or train one"
-            )
-    if theirs.seed != config.seed:
-        raise UserError(
-            f"teacher={config.teacher} has seed={theirs.seed} and so another split: it may have learned what is "
-            f"validated here; choose a teacher of seed={config.seed}, or give the teacher as overrides"
-        )
-    has_time = schemas.load()["dataset"][str(config.dataset["name"])].traits["has_time"]
-    if has_time and theirs.num_steps != config.num_steps:
-        raise UserError(
-            f"teacher={config.teacher} reads {theirs.num_steps} steps of a sample, and both would read the "
-            f"{config.num_steps} of this run; choose a teacher with encoding.num_steps={config.num_steps}"
-        )
-    return folder
-
-
 def _agree(a: Any, b: Any) -> bool:
     if isinstance(a, dict) and isinstance(b, dict):
         return all(a[key] == b[key] for key in a.keys() & b.keys())
@@ -641,35 +530,3 @@ def _agree(a: Any, b: Any) -> bool:
 def now() -> str:
     """The time, UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-@functools.cache
-def code_hash() -> str:
-    """16 hex digits of the package's source."""
-    files = sorted(path for kind in ("*.py", "*.cpp", "*.h") for path in Path(__file__).parents[1].rglob(kind))
-    return hashlib.sha256(b"".join(f.name.encode() + f.read_bytes() for f in files)).hexdigest()[:16]
-
-
-@functools.cache
-def git_state() -> dict[str, Any]:
-    """Commit and whether the working tree differs from it; empty outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return {}
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of what a run is computed with."""
-    found = {"python": platform.python_version()}
-    for package in RECORDED_PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

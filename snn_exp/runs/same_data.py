@@ -22,8 +22,9 @@ from pathlib import Path
 from snn_exp.config import schemas
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.files import read_bytes
-from snn_exp.runs.folder import RunFolder, code_hash, data_root, output_root, package_versions, write_text
+from snn_exp.files import read_bytes, write_text
+from snn_exp.runs.folder import RunFolder, data_root, output_root
+from snn_exp.runs.provenance import code_hash, package_versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ class DataAtHand:
         dataset = schemas.registry_of("dataset")[str(config.dataset["name"])]
         if not dataset.is_present(data_root()):  # so that nothing is fetched to look at a stored result
             return None
-        from snn_exp.data.events import make_dataset
+        from snn_exp.data.base import make_dataset
 
         data = make_dataset(config.dataset, data_root(), config.seed, config.num_steps)
         found = Fingerprints(data.fingerprint, data.test_fingerprint)

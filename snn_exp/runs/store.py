@@ -16,8 +16,8 @@ from rich.table import Table
 
 from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import add_row, rich
-from snn_exp.reporting.summary import choices, row_choices, varying
 from snn_exp.runs import filters as asking
+from snn_exp.runs.choices import choices, row_choices, varying
 from snn_exp.runs.filters import Stored
 from snn_exp.runs.folder import Contents, DamagedRun, Result, RunFolder, output_root, run_folders
 from snn_exp.runs.lock import Taken, refuse_if_taken
@@ -243,3 +243,9 @@ def _finished(folder: RunFolder) -> Result:
             f"run {folder.path.name} is not finished; type its snn-exp train command again to finish it first"
         )
     return result
+
+
+def stored_results() -> list[Result]:
+    """Return every finished run under the output root; a damaged one is named and left out."""
+    found = (folder.sound_result() for folder in run_folders())
+    return [result for result in found if result is not None]

@@ -310,7 +310,7 @@ class Epoch(_Model):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredRow(Result):
-    """A line of results.jsonl: a result, and what a study keeps beside it; see `results.Row`."""
+    """A line of results.jsonl: a result, and what a study keeps beside it; see `row.Row`."""
 
     curves: Annotated[Mapping[str, list[float]], Kept(dict[str, list[Number]])]
     versions: Annotated[Mapping[str, str], Kept(dict[str, Text])]
@@ -364,7 +364,7 @@ class SettingFile(_Written):
 
 
 class ClaimFile(_Written):
-    """See `spec.Claim`; which keys a test takes is checked there."""
+    """See `claims.Claim`; which keys a test takes is checked there."""
 
     says: Sentence
     test: Sentence

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from snn_exp.reporting.summary import DEFAULT_PROFILE, price_list, with_energy
+from snn_exp.metrics.energy import DEFAULT_PROFILE, price_list, with_energy
 from snn_exp.runs.folder import Result
 
 LAYER = "layers/index"  # the axis of curves over the layers: 0 is the first

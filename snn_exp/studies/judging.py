@@ -8,77 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import fmean
-from typing import Literal
 
+from snn_exp.reporting.claims import Answer, Claim, Finding, Verdict
 from snn_exp.reporting.comparison import values
 from snn_exp.reporting.stats import equivalence_p, holm, paired_difference, paired_ratio
 from snn_exp.reporting.tables import all_of, shown, shown_difference, shown_p, shown_ratio
-from snn_exp.studies.results import Row
+from snn_exp.runs.row import Row
 from snn_exp.studies.runner import Progress
-from snn_exp.studies.spec import Claim
 
-Finding = Literal["holds", "not shown", "the opposite holds", "no test", "not decided"]
 ALPHA = 0.05
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What one comparison says of a claim.
-
-    Args:
-        setting: where.
-        of: the method it is said of.
-        than: the method it is compared with; "" where the claim is on a mean alone.
-        finding: the answer.
-        figures: the figures it rests on, in words.
-        p: of the paired t-test, uncorrected; None where there is none.
-    """
-
-    setting: str
-    of: str
-    than: str
-    finding: Finding
-    figures: str
-    p: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """A claim and its verdicts.
-
-    Args:
-        claim: the claim.
-        verdicts: one for each setting, method and method it is compared with; none where the study excludes them all.
-    """
-
-    claim: Claim
-    verdicts: Sequence[Verdict]
-
-    @property
-    def summary(self) -> str:
-        """The answer in a few words."""
-        if not self.verdicts:
-            return "not run"
-        found = {finding: [v for v in self.verdicts if v.finding == finding] for finding in _FINDINGS}
-        for finding in _FINDINGS:
-            if len(found[finding]) == len(self.verdicts):
-                return {"not decided": "not decided yet"}.get(finding, finding)
-        so_far = " so far" if found["not decided"] else ""
-        if not found["holds"]:
-            return ("does not hold" if found["the opposite holds"] else "not shown") + so_far
-        where = ", ".join(_place(v) for v in found["holds"])
-        rest = [f"{f}: {', '.join(_place(v) for v in found[f])}" for f in _FINDINGS[1:4] if found[f]]
-        rest += [f"{len(found['not decided'])} not decided yet"] if found["not decided"] else []
-        return f"holds when: {where} ({'; '.join(rest)})"
-
-
-_FINDINGS: tuple[Finding, ...] = ("holds", "not shown", "the opposite holds", "no test", "not decided")
-
-
-def _place(verdict: Verdict) -> str:
-    return f"{verdict.of}{' against ' + verdict.than if verdict.than else ''} in {verdict.setting}"
 
 
 def judge(progress: Progress) -> list[Answer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,13 @@ from statistics import fmean
 from rich.table import Table
 
 from snn_exp import escaping
-from snn_exp.files import require_within
+from snn_exp.errors import UserError, unknown
+from snn_exp.files import require_within, write_text
+from snn_exp.metrics.energy import price_list
 from snn_exp.reporting import figures, tables
-from snn_exp.reporting.comparison import Comparison, Line, Panel, values
-from snn_exp.reporting.summary import price_list
-from snn_exp.runs.folder import write_text
+from snn_exp.reporting.comparison import Comparison, Line, Panel, require_metric, values
+from snn_exp.reporting.documents import Asked, Report
+from snn_exp.reporting.wandb_dashboard import Shown
 from snn_exp.studies import scope
 from snn_exp.studies.judging import judge
 from snn_exp.studies.runner import Progress, StudyRun
@@ -256,3 +259,38 @@ def _origin(progress: Progress) -> str:
     return "\n".join(
         [table, "", f"{len(rows)} runs, {total:.2f} core hours of {study.budget_core_hours:g} allowed.", "", *lines]
     )
+
+
+def report_of(progress: Progress, asked: Asked) -> Report:
+    """A study with its claims.
+
+    Raises:
+        UserError: no finished run; lines other than its methods; a metric or method that it does not have.
+    """
+    study = progress.study
+    if asked.by:
+        raise UserError(
+            f"the lines of study {study.name} are its methods; leave --by out, or report its runs by filters"
+        )
+    if asked.versus and asked.versus not in study.methods:
+        raise unknown(f"method of study {study.name}", asked.versus, study.methods, "--versus {}")
+    found = comparison_of(progress, asked.versus or study.reference, asked.metric or study.metric)
+    rows = [row for panel in found.panels for line in panel.lines for row in line.rows.values()]
+    if not rows:
+        raise UserError(f"study {study.name} has no finished run yet; type snn-exp study {study.name}")
+    require_metric(found.metric, rows)
+    found = dataclasses.replace(found, margin=asked.margin)
+    return Report(found, asked.command, study.question, judge(progress), study.note)
+
+
+def dashboard_of(progress: Progress) -> Shown:
+    """The finished runs that answer a study.
+
+    Raises:
+        UserError: there is none.
+    """
+    study, rows = progress.study, progress.rows()
+    results = [rows[run.config.run_id].result for run in progress.finals if run.config.run_id in rows]
+    if not results:
+        raise UserError(f"study {study.name} has no finished run yet; type snn-exp study {study.name}")
+    return Shown(study.name, results)

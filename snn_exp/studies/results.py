@@ -6,85 +6,13 @@ it was computed with. Lines are only ever added, so work that was done on one ma
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import json
-import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
 
 from snn_exp.errors import say_once
-from snn_exp.runs.folder import Result, RunFolder
-from snn_exp.runs.stored import StoredRow, read_rows, row_of_line
-
-CURVES = ("train/loss", "val/acc", "val/firing_rate")
-DIGITS = 6  # significant, of a stored number
-MOST_LAYERS = 60  # points that are kept of a curve over the layers
-TOLERANCE_SD = 3.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A finished run, as a study keeps it.
-
-    Args:
-        result: the result; its metrics without those of single layers, its curves over the layers thinned out.
-        curves: metric -> a value an epoch.
-        versions: package -> version.
-        hardware: what it was computed on.
-        execution: how it was done, such as the number of threads.
-        code: hash of the package's source.
-    """
-
-    result: Result
-    curves: Mapping[str, list[float]]
-    versions: Mapping[str, str]
-    hardware: Mapping[str, Any]
-    execution: Mapping[str, Any]
-    code: str
-
-    @classmethod
-    def of(cls, folder: RunFolder) -> Row | None:
-        """The row of a run's folder, or None if the run is not done."""
-        contents = folder.contents()
-        return None if contents.result is None else cls.of_read(contents.result, contents.manifest, contents.epochs)
-
-    @classmethod
-    def of_read(cls, result: Result, manifest: Mapping[str, Any], epochs: Sequence[Mapping[str, str]]) -> Row:
-        """Return the row of a run whose files have been read already."""
-        return cls(
-            result=dataclasses.replace(
-                result,
-                metrics={k: _rounded(v) for k, v in result.metrics.items() if k.count("/") < 2},
-                operations={},  # their totals are among the metrics
-                layers={when: {k: _thinned(v) for k, v in of.items()} for when, of in result.layers.items()},
-            ),
-            curves={k: [_rounded(float(e[k])) for e in epochs] for k in CURVES if epochs and k in epochs[0]},
-            versions=manifest.get("versions", {}),
-            hardware=manifest.get("hardware", {}),
-            execution=manifest.get("execution", {}),
-            code=manifest.get("code", ""),
-        )
-
-    @classmethod
-    def of_stored(cls, line: StoredRow) -> Row:
-        """Return what `to_plain` gave, as a results.jsonl has kept it."""
-        plain = {field.name: getattr(line, field.name) for field in dataclasses.fields(line)}
-        own = {field.name: plain.pop(field.name) for field in dataclasses.fields(cls) if field.name != "result"}
-        return cls(Result(**plain), **own)
-
-    def to_plain(self) -> dict[str, Any]:
-        """One flat mapping, as stored."""
-        own = dataclasses.asdict(self)
-        result: dict[str, Any] = own.pop("result")
-        return result | own
-
-    @property
-    def done(self) -> bool:
-        """It ended with finite weights."""
-        return self.result.status == "done"
+from snn_exp.runs.row import Row
+from snn_exp.runs.stored import read_rows, row_of_line
 
 
 class Ledger:
@@ -142,46 +70,3 @@ def _is_row(line: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def disagreement(stored: Row, again: Row, metric: str, spread: Sequence[float]) -> str | None:
-    """A sentence if a run that was done again does not match its stored row.
-
-    Where versions, hardware, execution and code are the same, every metric must be equal; otherwise the study's metric
-    must lie within three standard deviations of the stored seeds of its cell.
-
-    Args:
-        stored: the row of the file.
-        again: the row of the run as done now.
-        metric: what the study's claims rest on.
-        spread: that metric of all stored seeds of the cell.
-    """
-    run = f"run {stored.result.run_id}, done again,"
-    same = all(getattr(stored, what) == getattr(again, what) for what in ("versions", "hardware", "execution", "code"))
-    if same:
-        differing = sorted(
-            k for k in stored.result.metrics if stored.result.metrics[k] != again.result.metrics.get(k, None)
-        )
-        return f"{run} gives another {', '.join(differing)} on the same machine" if differing else None
-    if stored.result.status != again.result.status:
-        return f"{run} is {again.result.status} and was {stored.result.status}"
-    if metric not in stored.result.metrics:
-        return None
-    was, now = stored.result.metrics[metric], again.result.metrics.get(metric, float("nan"))
-    sd = stdev(spread) if len(spread) > 1 else 0.0
-    if abs(now - was) <= TOLERANCE_SD * sd:
-        return None
-    return f"{run} gives {metric} {now:.4f}, which was {was:.4f}: more than {TOLERANCE_SD:g} sd ({sd:.4f}) away"
-
-
-def _rounded(value: float, digits: int = DIGITS) -> float:
-    return float(f"{value:.{digits}g}")
-
-
-def _thinned(curve: list[float]) -> list[float]:
-    """At most MOST_LAYERS points: means over windows of an even number of layers.
-
-    Even, since the first and the second weights of a block differ by design.
-    """
-    window = 2 * math.ceil(len(curve) / MOST_LAYERS / 2) if len(curve) > MOST_LAYERS else 1
-    return [_rounded(fmean(curve[i : i + window]), 4) for i in range(0, len(curve), window)]

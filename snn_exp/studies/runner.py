@@ -15,9 +15,11 @@ from snn_exp.config.experiment import EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError, say_once
 from snn_exp.files import Unreadable
 from snn_exp.reporting.comparison import priced
-from snn_exp.runs.folder import DamagedRun, Result, RunFolder, output_root, teacher_of
+from snn_exp.runs.folder import DamagedRun, Result, RunFolder, output_root
+from snn_exp.runs.row import Row, disagreement
 from snn_exp.runs.same_data import DataAtHand
-from snn_exp.studies.results import Ledger, Row, disagreement
+from snn_exp.runs.teacher import teacher_of
+from snn_exp.studies.results import Ledger
 from snn_exp.studies.spec import Key, Overrides, Study, matches
 from snn_exp.sweeps import plan
 

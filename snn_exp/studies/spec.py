@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from snn_exp.config import compose
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import Unreadable, printable, read_yaml
+from snn_exp.reporting.claims import Claim
 from snn_exp.runs.stored import NAME, ClaimFile, SettingFile, StudyFile, TuningFile, what_it_should_be
 
 Overrides = tuple[str, ...]
@@ -52,38 +53,6 @@ class Setting:
             tuple(f"{key}={value}" for key, value in zip(self.grid, values, strict=True))
             for values in itertools.product(*self.grid.values())
         ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """A sentence that the figures decide.
-
-    Args:
-        says: the sentence.
-        test: higher or lower (the interval of the paired difference excludes 0), within (the mean paired difference is
-            at most margin), equivalent (two one-sided tests at margin), at_least or at_most (the mean against value),
-            ratio (the interval of the paired ratio of `of` to `than` lies below value).
-        of: methods it is said of.
-        than: methods they are compared with.
-        settings: where.
-        metric: such as test/acc.
-        margin: in the metric's unit.
-        value: in the metric's unit; of a ratio, a number.
-        than_metric: of `than` in a ratio, where it is another one.
-        than_in: the setting in which it is compared with `than`, if not its own; then `than` may be left out, which
-            compares each method with itself.
-    """
-
-    says: str
-    test: Literal["higher", "lower", "within", "equivalent", "at_least", "at_most", "ratio"]
-    of: Sequence[str]
-    than: Sequence[str]
-    settings: Sequence[str]
-    metric: str
-    margin: float | None
-    value: float | None
-    than_metric: str | None = None
-    than_in: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

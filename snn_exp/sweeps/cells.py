@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from snn_exp.config.experiment import ExperimentConfig
-from snn_exp.reporting.summary import choices, row_choices, varying
+from snn_exp.runs.choices import choices, row_choices, varying
 
 
 def once_each(configs: Iterable[ExperimentConfig]) -> list[ExperimentConfig]:

@@ -31,8 +31,9 @@ from snn_exp.config.hydra_tree import quoted
 from snn_exp.config.overrides import CONFIG_NAME
 from snn_exp.errors import UserError
 from snn_exp.escaping import say
+from snn_exp.files import NEEDED_BYTES, write_json
 from snn_exp.runs import interrupts
-from snn_exp.runs.folder import NEEDED_BYTES, Result, RunFolder, output_root, write_json
+from snn_exp.runs.folder import Result, RunFolder, output_root
 from snn_exp.runs.lock import Taken, refuse_if_taken
 from snn_exp.runs.stored import read_handed_over
 from snn_exp.sweeps import cells, progress
@@ -178,7 +179,7 @@ def as_jobs(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
     for config in configs:
         key = config.run_id
         if config.trainer.vectorized_seeds:
-            from snn_exp.training.train import require_stackable
+            from snn_exp.training.seeds import require_stackable
 
             key = dataclasses.replace(config, seed=0, teacher=None).run_id  # each seed has its own teacher
             if (True, key) not in jobs:
@@ -312,7 +313,7 @@ def _job(cfg: DictConfig) -> None:
         if len(configs) == 1:
             finish(configs[0])
             return
-        from snn_exp.training.train import run_in_step
+        from snn_exp.training.seeds import run_in_step
 
         if open_ones := [config for config in configs if not RunFolder.of(config).is_complete(config)]:
             run_in_step(open_ones)

@@ -33,10 +33,12 @@ from snn_exp.config.hydra_tree import quoted
 from snn_exp.config.overrides import CHOICES
 from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import say
-from snn_exp.reporting.summary import energy_pj
+from snn_exp.files import read_json, write_json
+from snn_exp.metrics.energy import energy_pj
 from snn_exp.reporting.tables import shown
-from snn_exp.runs.folder import Result, RunFolder, output_root, read_json, teacher_of, write_json
+from snn_exp.runs.folder import Result, RunFolder, output_root
 from snn_exp.runs.lock import Taken, owning
+from snn_exp.runs.teacher import teacher_of
 from snn_exp.sweeps import launch
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from snn_exp.config import constraints, footprint
 from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
 from snn_exp.errors import UserError
-from snn_exp.runs.folder import RunFolder, teacher_of
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.teacher import teacher_of
 
 
 def require(config: ExperimentConfig) -> None:
@@ -26,11 +27,11 @@ def require(config: ExperimentConfig) -> None:
     if _asks_for_something(trainer):
         _require_devices(trainer)
     if trainer.kernels == "fused":
-        from snn_exp.training.train import kernels_of
+        from snn_exp.training.build import kernels_of
 
         kernels_of(config)
     if trainer.vectorized_seeds:
-        from snn_exp.training.train import require_stackable
+        from snn_exp.training.seeds import require_stackable
 
         require_stackable(config)
 

@@ -13,8 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from snn_exp.errors import UserError
-from snn_exp.files import printable
-from snn_exp.runs.folder import whole_file
+from snn_exp.files import printable, whole_file
 
 
 def write_whole(content: Any, path: Path) -> None:

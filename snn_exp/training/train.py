@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import functools
 import os
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from statistics import median
-from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -21,31 +19,24 @@ from torch.nn import functional
 
 from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
 from snn_exp.data.datamodule import DataModule
-from snn_exp.data.events import make_dataset
 from snn_exp.errors import UserError
 from snn_exp.escaping import say
-from snn_exp.metrics.operations import SynapticOperations, dense_macs
-from snn_exp.nn.activation_checkpointing import checkpoint_activations
-from snn_exp.nn.encodings import ENCODINGS
-from snn_exp.nn.kernels import Choice, choose, fuse, is_on_a_gpu
-from snn_exp.nn.layers import PartFactories, lay_channels_last, make_part_factories
-from snn_exp.nn.networks import build_network
-from snn_exp.runs.folder import DamagedRun, Operations, Result, RunFolder, data_root, now, teacher_of
+from snn_exp.nn.kernels import Choice, is_on_a_gpu
+from snn_exp.runs.folder import DamagedRun, Operations, Result, RunFolder, now
 from snn_exp.runs.lock import Lost, Ownership, Taken, owning, removed
 from snn_exp.runs.same_data import DataAtHand, Fingerprints, keep, require_split
+from snn_exp.runs.teacher import teacher_of
 from snn_exp.training import callbacks, checkpoints, log
+from snn_exp.training.build import build_data, build_task, kernels_of, load_teacher
 from snn_exp.training.compiling import Compiled, require_compiler
 from snn_exp.training.ddp import together
+from snn_exp.training.devices import hardware
+from snn_exp.training.evaluation import count_on_validation, size_of, test_stored
 from snn_exp.training.layer_statistics import NUM_SAMPLES, Layers, probe
-from snn_exp.training.optim import OPTIMS
-from snn_exp.training.saved_weights import load_weights, write_weights
-from snn_exp.training.stacking import what_cannot_be_stacked
+from snn_exp.training.saved_weights import write_weights
 from snn_exp.training.task import Classification
-from snn_exp.training.vectorized import Lockstep, Seat
+from snn_exp.training.vectorized import Seat
 from snn_exp.training.wandb_logger import Mirror, make_mirror
-
-Split = Literal["val", "test"]
-Evaluation = tuple[dict[str, float], dict[str, Operations]]  # metrics; split -> operations by part
 
 
 def run(
@@ -157,7 +148,7 @@ def _train(
     devices = config.trainer.devices if stored is None else 1
     trainer = _make_trainer(config, folder, watchers, live, devices)
     if stored is not None:
-        tested, counts = _test(trainer, task, data, folder)
+        tested, counts = test_stored(trainer, task, data, folder)
         result = dataclasses.replace(
             stored, metrics={**stored.metrics, **tested}, operations={**stored.operations, **counts}
         )
@@ -177,12 +168,12 @@ def _train(
             trainer = _make_trainer(config, folder, watchers, live, devices=1)
         status, best_epoch, metrics = "done", *_keep_best(task, kept.best.best_model_path, folder)
         layers["trained"] = _probe(task, data, trained=True)
-        counted, operations = _count_on_validation(trainer, task, data)
+        counted, operations = count_on_validation(trainer, task, data)
         metrics |= counted
         if config.trainer.test:
-            tested, counts = _test(trainer, task, data, folder)
+            tested, counts = test_stored(trainer, task, data, folder)
             metrics, operations = metrics | tested, operations | counts
-    metrics |= _size(task, data)
+    metrics |= size_of(task, data)
     result = Result(
         run_id=config.run_id, status=status, config=config.to_plain(), metrics=metrics, duration_s=kept.clock.wall_s,
         cpu_s=kept.clock.cpu_s, peak_memory_mib=kept.memory.peak_mib, finished_at=now(), best_epoch=best_epoch,
@@ -208,54 +199,6 @@ def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False, seat: 
             RunFolder.of(config).fail(said, traceback.format_exc())
         except OSError:  # on a full disk
             say(f"failed {config.label}: {said}")
-
-
-def run_in_step(configs: Sequence[ExperimentConfig]) -> None:
-    """Runs inside a multirun that differ in their seed only, trained as one network of all.
-
-    Only runs at the same batch of their epochs are trained together, so that their batches are of one size: first those
-    that go on from a checkpoint, then those that begin, since a norm may treat its first batch otherwise.
-
-    Raises:
-        UserError: a part of their networks mixes channels.
-    """
-    require_stackable(configs[0])
-    every_s = 60 * min(config.trainer.checkpoint_every_minutes for config in configs)
-    for same_batch in _at_the_same_batch(configs):
-        jobs = [functools.partial(_run_in_seat, config) for config in same_batch]
-        Lockstep(len(jobs), every_s).run(jobs)
-
-
-def _at_the_same_batch(configs: Sequence[ExperimentConfig]) -> list[list[ExperimentConfig]]:
-    """Groups of runs by the batch behind which they go on; those that begin are the last."""
-    groups: dict[int, list[ExperimentConfig]] = {}
-    begin: list[ExperimentConfig] = []
-    task: Classification | None = None
-    for config in configs:
-        folder = RunFolder.of(config)
-        if folder.last_checkpoint is not None and task is None:
-            task = build_task(config, build_data(config))  # the others' differ in their seed only
-        where = task and checkpoints.where_to_resume(folder, task, callbacks.say_nothing)
-        (groups.setdefault(where.batch, []) if where else begin).append(config)
-    return [*groups.values(), *([begin] if begin else [])]
-
-
-def _run_in_seat(config: ExperimentConfig, seat: Seat) -> None:
-    run_or_store_failure(config, seat=seat)
-
-
-def require_stackable(config: ExperimentConfig) -> None:
-    """For runs that are to train as one.
-
-    Raises:
-        UserError: a part of their networks mixes channels, or keeps something that is not one value a channel.
-    """
-    small = Seen(in_shape=(1, 8, 8), num_classes=2, pixel_mean=0.0, pixel_std=1.0)
-    if part := what_cannot_be_stacked(assemble(config, small).network):
-        raise UserError(
-            f"trainer.vectorized_seeds=true trains the networks of several seeds as one, channels beside channels, and "
-            f"{part} mixes channels or keeps something that is not one value a channel; leave it out"
-        )
 
 
 def require_devices(trainer: TrainerConfig) -> None:
@@ -301,113 +244,7 @@ def _prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Cla
 
 def _teach(task: Classification, config: ExperimentConfig, data: DataModule) -> None:
     if teacher := teacher_of(config):
-        task.learn_from(_load_teacher(teacher, data))
-
-
-def build_data(config: ExperimentConfig) -> DataModule:
-    """The data set, split by the seed, and its loaders."""
-    dataset = make_dataset(config.dataset, data_root(), config.seed, config.num_steps)
-    return DataModule(dataset, int(config.optim["batch_size"] or 1), config.seed)
-
-
-def kernels_of(config: ExperimentConfig) -> Choice:
-    """What a run computes norms and neurons with, built if need be.
-
-    Raises:
-        UserError: trainer.kernels=fused, and it cannot be.
-    """
-    parts = _parts(config)
-    return choose(config.trainer, parts.neuron((1, 1, 1)), parts.make_synapse())
-
-
-def _parts(config: ExperimentConfig) -> PartFactories:
-    return make_part_factories(
-        neuron=config.neuron, surrogate=config.surrogate, synapse=config.synapse, norm=config.norm,
-        weight_norm=config.weight_norm, weight_quant=config.weight_quant, num_steps=config.num_steps,
-    )  # fmt: skip
-
-
-def build_task(config: ExperimentConfig, data: DataModule, kernels: Choice | None = None) -> Classification:
-    """The network and its task, untrained; on the plain path unless kernels say otherwise."""
-    return assemble(config, Seen.of(data), kernels)
-
-
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """What a network knows of its data set.
-
-    Args:
-        in_shape: (C, H, W) of one sample at one step.
-        num_classes: K.
-        pixel_mean: mean of the training pixels.
-        pixel_std: standard deviation of the training pixels.
-    """
-
-    in_shape: tuple[int, ...]
-    num_classes: int
-    pixel_mean: float
-    pixel_std: float
-
-    @classmethod
-    def of(cls, data: DataModule) -> Seen:
-        """Of a data set, split by a seed."""
-        d = data.dataset
-        return cls(tuple(d.in_shape), d.num_classes, float(d.pixel_mean), float(d.pixel_std))
-
-
-def assemble(config: ExperimentConfig, seen: Seen, kernels: Choice | None = None) -> Classification:
-    """As `build_task`, without the data."""
-    encoding = ENCODINGS.make(config.encoding, seen.pixel_mean, seen.pixel_std)
-    network = build_network(
-        config.network, _parts(config), in_shape=seen.in_shape, num_classes=seen.num_classes,
-        num_layers=config.depth.num_layers, residual=config.residual,
-    )  # fmt: skip
-    if config.trainer.channels_last:
-        lay_channels_last(network)
-    if kernels is not None and kernels.used == "fused":
-        fuse(network)
-    if config.trainer.checkpoint_activations:
-        checkpoint_activations(network.segments())
-    return Classification(network, encoding, OPTIMS.make(config.optim), seen.num_classes, config.seed)
-
-
-def load_task(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> Classification:
-    """The network and the task of a finished run, with its best weights.
-
-    Raises:
-        UserError: the data are not those that it was trained on; its weights are missing, damaged, or of another
-            network.
-    """
-    require_split(folder, data.dataset.fingerprint)
-    task = build_task(config, data)
-    load_weights(task.network, folder.weights, how_to_train_again(folder))
-    return task
-
-
-def how_to_train_again(folder: RunFolder) -> str:
-    """What mends a finished run that has lost something."""
-    return f"train run {folder.path.name} again with --rerun"
-
-
-def _load_teacher(folder: RunFolder, data: DataModule) -> Classification:
-    """The task of a run that may teach, once its split is seen to be the one at hand."""
-    folder.trained()
-    if set(folder.split_fingerprints()) != {data.dataset.fingerprint}:
-        raise UserError(
-            f"teacher={folder.path.name} has learned on another split, although its config is the same: the data or "
-            f"what splits them have changed since, and it may know what is validated here; train it again with --rerun"
-        )
-    return load_task(folder, folder.trained_config(), data)
-
-
-def evaluate(task: Classification, data: DataModule, split: Split = "test") -> dict[str, float]:
-    """Accuracy, loss, firing and operations of a task as it stands."""
-    log.quiet_libraries()
-    trainer = pl.Trainer(
-        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-        plugins=LightningEnvironment(),
-    )  # fmt: skip
-    return _evaluated(trainer, task, data, split)[0]
+        task.learn_from(load_teacher(teacher, data))
 
 
 def seconds_measured(config: ExperimentConfig, num_steps: int = 3) -> float:
@@ -424,12 +261,6 @@ def seconds_measured(config: ExperimentConfig, num_steps: int = 3) -> float:
         optimizer.step()
         spent.append(time.process_time() - start)
     return 1.1 * median(spent[1:] or spent) * len(data.train_dataloader()) * config.trainer.max_epochs
-
-
-def hardware() -> dict[str, Any]:
-    """What the run computes on."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cores": os.cpu_count(), "gpu": gpu}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -526,44 +357,7 @@ def _keep_best(task: Classification, checkpoint: str, folder: RunFolder) -> tupl
     return int(best["epoch"]), {key: float(value) for key, value in row.items() if key != "epoch"}
 
 
-def _count_on_validation(trainer: pl.Trainer, task: Classification, data: DataModule) -> Evaluation:
-    """Operations on the validation set, with the best weights, which are loaded."""
-    operations = SynapticOperations(task.network)
-    with operations.listening():
-        trainer.predict(task, data.val_dataloader(), return_predictions=False)
-    return _counts("val", operations)
-
-
-def _test(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder) -> Evaluation:
-    """The test set, with the stored best weights."""
-    load_weights(task.network, folder.weights, how_to_train_again(folder))
-    evaluation = _evaluated(trainer, task, data, "test")
-    folder.keep_test_fingerprint(data.dataset.test_fingerprint)
-    return evaluation
-
-
-def _evaluated(trainer: pl.Trainer, task: Classification, data: DataModule, split: Split) -> Evaluation:
-    operations = SynapticOperations(task.network)
-    with operations.listening():
-        (metrics,) = {"val": trainer.validate, "test": trainer.test}[split](task, data, verbose=False)
-    totals, by_layer = _counts(split, operations)
-    return {key: float(value) for key, value in metrics.items()} | totals, by_layer
-
-
-def _counts(split: str, operations: SynapticOperations) -> Evaluation:
-    totals = {f"{split}/synops_{count}": float(total) for count, total in operations.compute().items()}
-    return totals, {split: operations.by_layer()}
-
-
 def _probe(task: Classification, data: DataModule, *, trained: bool = False) -> Layers:
     """What the first validation samples show of every layer."""
     x, y_B = data.some_validation_samples(NUM_SAMPLES)
     return probe(task.cpu(), x.to(task.dtype), y_B, trained=trained)
-
-
-def _size(task: Classification, data: DataModule) -> dict[str, float]:
-    """Parameters and dense multiply-accumulates of one sample."""
-    like = next(task.network.parameters())
-    x = torch.zeros(1, *data.dataset.sample_shape, device=like.device, dtype=like.dtype)
-    macs = dense_macs(task.network, task.encoding(x))[""]
-    return {"params": sum(p.numel() for p in task.network.parameters()), "macs_dense": macs}

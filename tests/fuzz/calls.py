@@ -289,7 +289,7 @@ def _redirect(box: Box, stdout: str) -> None:
 def _stand_in(stored: Path) -> None:
     """Training copies what a run has left, under the id and with the config of the one that is asked for."""
     from snn_exp.runs.folder import RunFolder
-    from snn_exp.training import train
+    from snn_exp.training import seeds, train
 
     def run(config: Any, *args: Any, folder: Any = None, **kwargs: Any) -> Any:
         folder = folder or RunFolder.of(config)
@@ -307,7 +307,7 @@ def _stand_in(stored: Path) -> None:
         for config in configs:
             run(config)
 
-    train.run, train.run_in_step = run, run_in_step
+    train.run, seeds.run_in_step = run, run_in_step
 
 
 _WATCHED: list[tuple[list[str], Box]] = []  # what is seen now; a hook cannot be taken away again

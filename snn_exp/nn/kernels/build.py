@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import Literal
 
-from snn_exp.runs.folder import whole_file
+from snn_exp.files import whole_file
 
 SHARED = "stretches.h"
 # without errno and traps loops are vectorized; without contraction they round as torch does

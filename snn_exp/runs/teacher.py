@@ -1,0 +1,42 @@
+"""The finished run that teaches another. No torch."""
+
+from __future__ import annotations
+
+from snn_exp.config import schemas
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.errors import UserError
+from snn_exp.runs.folder import RunFolder, _is_there, output_root
+from snn_exp.runs.stored import RUN_ID
+
+
+def teacher_of(config: ExperimentConfig) -> RunFolder | None:
+    """The finished run that teaches this one; None if none does.
+
+    Raises:
+        UserError: there is no such run, it has no weights, or it has learned on other data, another split or seed, or
+            from other steps of data with time.
+    """
+    if config.teacher is None:
+        return None
+    folder = RunFolder(output_root() / "runs" / config.teacher)
+    if not RUN_ID.fullmatch(config.teacher) or not _is_there(folder.path / "manifest.json"):
+        raise UserError(f"teacher={config.teacher} is no run of {folder.path.parent}; train it first")
+    theirs = folder.trained_config()
+    for key, value in config.dataset.items():
+        if theirs.dataset.get(key) != value:
+            raise UserError(
+                f"teacher={config.teacher} has learned on other data: dataset.{key} is {theirs.dataset.get(key)} there "
+                f"and {value} here; choose a teacher of the same data, or train one"
+            )
+    if theirs.seed != config.seed:
+        raise UserError(
+            f"teacher={config.teacher} has seed={theirs.seed} and so another split: it may have learned what is "
+            f"validated here; choose a teacher of seed={config.seed}, or give the teacher as overrides"
+        )
+    has_time = schemas.load()["dataset"][str(config.dataset["name"])].traits["has_time"]
+    if has_time and theirs.num_steps != config.num_steps:
+        raise UserError(
+            f"teacher={config.teacher} reads {theirs.num_steps} steps of a sample, and both would read the "
+            f"{config.num_steps} of this run; choose a teacher with encoding.num_steps={config.num_steps}"
+        )
+    return folder

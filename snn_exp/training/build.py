@@ -1,0 +1,116 @@
+"""Data, network and task of a config."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.data.base import make_dataset
+from snn_exp.data.datamodule import DataModule
+from snn_exp.errors import UserError
+from snn_exp.nn.activation_checkpointing import checkpoint_activations
+from snn_exp.nn.encodings import ENCODINGS
+from snn_exp.nn.kernels import Choice, choose, fuse
+from snn_exp.nn.layers import PartFactories, lay_channels_last, make_part_factories
+from snn_exp.nn.networks import build_network
+from snn_exp.runs.folder import RunFolder, data_root
+from snn_exp.runs.same_data import require_split
+from snn_exp.training.optim import OPTIMS
+from snn_exp.training.saved_weights import load_weights
+from snn_exp.training.task import Classification
+
+
+def build_data(config: ExperimentConfig) -> DataModule:
+    """The data set, split by the seed, and its loaders."""
+    dataset = make_dataset(config.dataset, data_root(), config.seed, config.num_steps)
+    return DataModule(dataset, int(config.optim["batch_size"] or 1), config.seed)
+
+
+def kernels_of(config: ExperimentConfig) -> Choice:
+    """What a run computes norms and neurons with, built if need be.
+
+    Raises:
+        UserError: trainer.kernels=fused, and it cannot be.
+    """
+    parts = _parts(config)
+    return choose(config.trainer, parts.neuron((1, 1, 1)), parts.make_synapse())
+
+
+def _parts(config: ExperimentConfig) -> PartFactories:
+    return make_part_factories(
+        neuron=config.neuron, surrogate=config.surrogate, synapse=config.synapse, norm=config.norm,
+        weight_norm=config.weight_norm, weight_quant=config.weight_quant, num_steps=config.num_steps,
+    )  # fmt: skip
+
+
+def build_task(config: ExperimentConfig, data: DataModule, kernels: Choice | None = None) -> Classification:
+    """The network and its task, untrained; on the plain path unless kernels say otherwise."""
+    return assemble(config, Seen.of(data), kernels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What a network knows of its data set.
+
+    Args:
+        in_shape: (C, H, W) of one sample at one step.
+        num_classes: K.
+        pixel_mean: mean of the training pixels.
+        pixel_std: standard deviation of the training pixels.
+    """
+
+    in_shape: tuple[int, ...]
+    num_classes: int
+    pixel_mean: float
+    pixel_std: float
+
+    @classmethod
+    def of(cls, data: DataModule) -> Seen:
+        """Of a data set, split by a seed."""
+        d = data.dataset
+        return cls(tuple(d.in_shape), d.num_classes, float(d.pixel_mean), float(d.pixel_std))
+
+
+def assemble(config: ExperimentConfig, seen: Seen, kernels: Choice | None = None) -> Classification:
+    """As `build_task`, without the data."""
+    encoding = ENCODINGS.make(config.encoding, seen.pixel_mean, seen.pixel_std)
+    network = build_network(
+        config.network, _parts(config), in_shape=seen.in_shape, num_classes=seen.num_classes,
+        num_layers=config.depth.num_layers, residual=config.residual,
+    )  # fmt: skip
+    if config.trainer.channels_last:
+        lay_channels_last(network)
+    if kernels is not None and kernels.used == "fused":
+        fuse(network)
+    if config.trainer.checkpoint_activations:
+        checkpoint_activations(network.segments())
+    return Classification(network, encoding, OPTIMS.make(config.optim), seen.num_classes, config.seed)
+
+
+def load_task(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> Classification:
+    """The network and the task of a finished run, with its best weights.
+
+    Raises:
+        UserError: the data are not those that it was trained on; its weights are missing, damaged, or of another
+            network.
+    """
+    require_split(folder, data.dataset.fingerprint)
+    task = build_task(config, data)
+    load_weights(task.network, folder.weights, how_to_train_again(folder))
+    return task
+
+
+def how_to_train_again(folder: RunFolder) -> str:
+    """What mends a finished run that has lost something."""
+    return f"train run {folder.path.name} again with --rerun"
+
+
+def load_teacher(folder: RunFolder, data: DataModule) -> Classification:
+    """The task of a run that may teach, once its split is seen to be the one at hand."""
+    folder.trained()
+    if set(folder.split_fingerprints()) != {data.dataset.fingerprint}:
+        raise UserError(
+            f"teacher={folder.path.name} has learned on another split, although its config is the same: the data or "
+            f"what splits them have changed since, and it may know what is validated here; train it again with --rerun"
+        )
+    return load_task(folder, folder.trained_config(), data)
