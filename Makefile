@@ -23,33 +23,33 @@ test: setup  ## all tests but for those below, which need more than .venv or tak
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 equivalence: setup .peers/installed  ## our parts against SpikingJelly's, our counts against NeuroBench's; .ci/run too
-	PYTHONPATH=.peers $(BIN)/python -m pytest -m equivalence tests/test_equivalence.py
+	PYTHONPATH=.peers $(BIN)/python -m pytest -m equivalence tests/nn/test_equivalence.py
 
 browser: setup .browser/installed  ## the page of a report in a real browser, its tables through LaTeX; .ci/run too
 	scripts/need chromium chromium pdflatex texlive-latex-recommended
-	PYTHONPATH=$(CURDIR)/.browser $(BIN)/python -m pytest -m browser tests/test_browser.py
+	PYTHONPATH=$(CURDIR)/.browser $(BIN)/python -m pytest -m browser tests/reporting/test_browser.py
 
 slurm: setup .slurm/installed  ## a multirun on a real Slurm of one node, with jobs killed and preempted; .ci/run too
 	scripts/need munged munge slurmctld slurmctld slurmd slurmd sbatch slurm-client
-	PYTHONPATH=$(CURDIR)/.slurm $(BIN)/python -m pytest -m slurm tests/test_slurm.py
+	PYTHONPATH=$(CURDIR)/.slurm $(BIN)/python -m pytest -m slurm tests/sweeps/test_slurm.py
 
 ray: setup .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
-	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/test_ray.py
+	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/sweeps/test_ray.py
 
 killed: setup  ## 60 runs by joblib killed five times, one run killed twenty times, five ten times each, signals, lost workers: as undisturbed; .ci/run too
-	$(BIN)/python -m pytest -m killed tests/test_killed.py tests/test_resuming.py tests/test_interrupted.py tests/test_launch.py
+	$(BIN)/python -m pytest -m killed tests/sweeps/test_killed.py tests/training/test_checkpoints.py tests/runs/test_interrupted.py tests/sweeps/test_launch.py
 
 fuzz: setup  ## COUNT generated command lines and COUNT tampered calls (SEED of them, CASE=runs-17 for one again); .ci/run too
 	$(BIN)/python -m tests.fuzz --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
 
 search: setup .search/installed  ## searches with Optuna, one of which is killed and goes on; .ci/run too
-	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/test_search.py
+	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/sweeps/test_search.py
 
 wandb: setup .dashboard/installed  ## copies and a dashboard in a server that stands in for W&B, and a lost connection; .ci/run too
-	PYTHONPATH=$(CURDIR)/.dashboard $(BIN)/python -m pytest -m wandb tests/test_mirror.py tests/test_dashboard.py
+	PYTHONPATH=$(CURDIR)/.dashboard $(BIN)/python -m pytest -m wandb tests/training/test_wandb_logger.py tests/reporting/test_wandb_dashboard.py
 
 export: setup .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
-	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/test_export.py
+	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/export/test_export.py
 
 .%/installed: requirements-%.lock .venv/installed
 	rm -rf $(@D)

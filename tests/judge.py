@@ -23,7 +23,7 @@ from snn_exp.nn.norms import NORMS, BatchNorm, PSPNorm, Site
 from snn_exp.nn.surrogates import SURROGATES
 from snn_exp.nn.synapses import SYNAPSES
 from tests import contracts
-from tests.test_checkpointing import defaults
+from tests.nn.test_activation_checkpointing import defaults
 
 FILTERS = ("identity", "exponential", "alpha", "alpha-slayer")
 FUSED = [name for name in NEURONS if NEURONS[name] in forms.NEURONS_WITH_A_FORM]

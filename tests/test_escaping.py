@@ -230,7 +230,7 @@ def test_a_report_of_stored_runs_shows_hostile_names_and_obeys_none(
 
 def test_panels_and_lines_of_any_name_are_drawn_into_their_folder(tmp_path: Path) -> None:
     from snn_exp.reporting import documents
-    from tests.test_claims import rows
+    from tests.studies.test_judging import rows
 
     found = rows(0.9, **{"test/energy_pj": 100.0})
     for row in found.values():

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: an exit code, one sentence, a clean line; tests/test_interrupted.py has real training."""
+"""Ctrl-C, SIGTERM and SIGHUP: an exit code, one sentence, a clean line; tests/runs/test_interrupted.py has real training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A multirun that its launcher gives up, or that cannot be launched at all; tests/test_slurm.py has the real thing."""
+"""A multirun that its launcher gives up, or that cannot be launched at all; tests/sweeps/test_slurm.py has the real thing."""
 
 from __future__ import annotations
 

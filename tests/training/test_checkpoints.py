@@ -81,7 +81,7 @@ def die_at(name: str, at: Callable[..., object], *, half: bool) -> None:
 def child(output: Path, before: Callable[[], None] = undressed, config: ExperimentConfig = CONFIG) -> BaseProcess:
     """A process that goes on with the run; torch is imported already where it is forked."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_resuming"])
+    context.set_forkserver_preload(["tests.training.test_checkpoints"])
     process = context.Process(target=trained_by, args=(output, before, config))
     process.start()
     return process

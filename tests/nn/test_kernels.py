@@ -29,7 +29,7 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
 from tests import judge
 from tests.judge import FUSED, NORMED, fused, learned, network
-from tests.test_checkpointing import trains_the_same
+from tests.nn.test_activation_checkpointing import trains_the_same
 
 try:
     build.toolchain()

@@ -23,7 +23,7 @@ from snn_exp.registry import Parameter, Scalar
 from snn_exp.training import preflight
 from snn_exp.training.build import Seen, assemble
 
-# of the generated combinations; by hand: SNN_EXP_COMBINATIONS=5000 pytest tests/test_plan_refuses.py
+# of the generated combinations; by hand: SNN_EXP_COMBINATIONS=5000 pytest tests/training/test_preflight.py
 COUNT = int(os.environ.get("SNN_EXP_COMBINATIONS", "300"))
 SEED = int(os.environ.get("SNN_EXP_COMBINATIONS_SEED", "0"))
 CHUNKS = 4

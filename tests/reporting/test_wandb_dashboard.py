@@ -17,8 +17,8 @@ from snn_exp.runs import wandb_record
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
 from tests.stored import store
-from tests.test_mirror import TINY
 from tests.test_readme import COMMANDS
+from tests.training.test_wandb_logger import TINY
 from tests.wandb_server import Server
 
 
@@ -172,6 +172,6 @@ def test_the_commands_of_the_documentation_run_and_a_study_is_shown_by_the_runs_
     assert [main.main(words[1:]) for words in commands] == [0] * len(commands)
     (runs,) = specification(output, "psp_depth")["spec"]["section"]["runSets"]
     (wanted,) = runs["filters"]["filters"]
-    lines = (Path(__file__).parent.parent / "studies" / "psp_depth" / "results.jsonl").read_text().splitlines()
+    lines = (Path(__file__).parents[2] / "studies" / "psp_depth" / "results.jsonl").read_text().splitlines()
     finished = {json.loads(line)["run_id"] for line in lines}
     assert set(wanted["value"]) < finished, "the trials are left out"

@@ -468,7 +468,7 @@ def test_a_checkpoint_with_a_payload_is_not_unpickled(
         torch.save({"state_dict": Payload(canary), "epoch": 0, "global_step": 1}, folder.checkpoints / name)
     try:
         assert main.main(["train", *command]) in (0, 1, 2)
-    except Exception as error:  # what is said of it: tests/test_resuming.py
+    except Exception as error:  # what is said of it: tests/training/test_checkpoints.py
         assert "weights_only" in str(error) or "pickle" in str(error).lower()
     assert not canary.exists()
 

@@ -26,7 +26,7 @@ from snn_exp.nn.norms import (
 )
 from snn_exp.nn.stepwise import Stepwise
 from snn_exp.nn.surrogates import SURROGATES, Sigmoid
-from tests.test_energy import task_of
+from tests.metrics.test_operations import task_of
 
 pytestmark = pytest.mark.equivalence
 

@@ -10,7 +10,7 @@ import torch
 from snn_exp.export.addition_only import Multiplications, multiplications
 from snn_exp.export.fold import fold
 from snn_exp.metrics.operations import SynapticOperations
-from tests.test_fold import batch, make_network
+from tests.export.test_fold import batch, make_network
 
 BUSY = {"name": "lif", "v_threshold": 0.1}
 ENDS = {"stem.conv": "first layer", "classifier": "readout"}

@@ -18,7 +18,7 @@ from snn_exp.data.base import Dataset, Split
 from snn_exp.data.digits import CANVAS, Digits200, DigitsClutter, among_clutter, placed
 from snn_exp.errors import UserError
 from snn_exp.training import train
-from tests.test_datasets import digits, keys, same
+from tests.data.test_base import digits, keys, same
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from snn_exp.config.experiment import EnergyConfig
 from snn_exp.reporting import axes as canvas
 from snn_exp.reporting.comparison import Comparison, Line, Panel
 from snn_exp.reporting.figures import Picture, depth, optimal, pareto
-from tests.test_claims import rows
+from tests.studies.test_judging import rows
 
 
 def of(**lines: dict[int, Any]) -> Comparison:

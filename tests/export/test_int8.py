@@ -17,7 +17,7 @@ from snn_exp.export.fold import Folded, fold
 from snn_exp.export.int8 import Fire, IntegerRectified, IntegerSpikes, IntegerWeights, Rectify, floating, integer
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
-from tests.test_fold import STRUCTURES, make_network
+from tests.export.test_fold import STRUCTURES, make_network
 
 SEW = {"name": "sew_add", "shortcut": "maxpool_dup"}
 LAYERS: dict[str, Any] = {

@@ -38,7 +38,7 @@ from snn_exp.nn.neurons import NEURONS as registered
 from snn_exp.nn.neurons import Neuron
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import build, train
-from tests.test_fold import NEURONS, as_if_trained, make_network
+from tests.export.test_fold import NEURONS, as_if_trained, make_network
 
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128", "trainer.max_epochs=1")
 

@@ -21,7 +21,7 @@ from snn_exp.runs.same_data import DataAtHand
 from snn_exp.training import train
 from snn_exp.training.build import build_data
 from tests import stored
-from tests.test_datasets import idx
+from tests.data.test_base import idx
 
 TINY = ("dataset=mnist", "network.width=4", "neuron=s2nn", "optim.batch_size=60", "logger=none")
 ONE, THREE = (*TINY, "trainer.max_epochs=1"), (*TINY, "trainer.max_epochs=3")
