@@ -10,9 +10,9 @@ help:  ## what can be made
 
 setup: .venv/installed  ## the virtual environment, from the hashed lock
 
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed: requirements/base.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -51,7 +51,7 @@ wandb: setup .dashboard/installed  ## copies and a dashboard in a server that st
 export: setup .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
 	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/export/test_export.py
 
-.%/installed: requirements-%.lock .venv/installed
+.%/installed: requirements/%.lock .venv/installed
 	rm -rf $(@D)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $<
 	@touch $@
@@ -98,17 +98,17 @@ COMPILE := uv pip compile --quiet --generate-hashes --no-header --no-annotate --
 	--universal --python-version 3.11
 
 # what is in the lock of `make setup` already
-LOCKED = $$(sed -n 's/^\([a-z0-9_.-]*\)==.*/--no-emit-package \1/p' requirements.lock)
+LOCKED = $$(sed -n 's/^\([a-z0-9_.-]*\)==.*/--no-emit-package \1/p' requirements/base.lock)
 
 lock:  ## resolve all locks anew (needs uv)
-	$(COMPILE) --extra dev --extra events pyproject.toml -o requirements.lock
-	$(COMPILE) --no-deps --group peers -o requirements-peers.lock
-	$(COMPILE) --group browser -o requirements-browser.lock
-	$(COMPILE) --extra slurm --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-slurm.lock
-	$(COMPILE) --extra ray --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-ray.lock
-	$(COMPILE) --extra search --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-search.lock
-	$(COMPILE) --extra dashboard --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-dashboard.lock
-	$(COMPILE) --extra export --group readers --constraint requirements.lock $(LOCKED) pyproject.toml -o requirements-export.lock
+	$(COMPILE) --extra dev --extra events pyproject.toml -o requirements/base.lock
+	$(COMPILE) --no-deps --group peers -o requirements/peers.lock
+	$(COMPILE) --group browser -o requirements/browser.lock
+	$(COMPILE) --extra slurm --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/slurm.lock
+	$(COMPILE) --extra ray --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/ray.lock
+	$(COMPILE) --extra search --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/search.lock
+	$(COMPILE) --extra dashboard --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/dashboard.lock
+	$(COMPILE) --extra export --group readers --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/export.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
 	rm -rf .venv .peers .browser .slurm .ray .search .dashboard .export .pytest_cache .mypy_cache .ruff_cache .hypothesis
