@@ -312,7 +312,7 @@ def require_writable(folder: Path) -> None:
         probe.unlink()
         ignore = folder / ".gitignore"
         if not ignore.exists():
-            write_text(ignore, "*\n")
+            write_text(ignore, "*\n!.gitignore\n")
     except OSError as error:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
