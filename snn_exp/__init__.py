@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from snn_exp.training.task import Classification
+
+try:
+    __version__ = version("snn-exp")
+except PackageNotFoundError:  # a checkout that was never installed
+    __version__ = "unknown"
 
 
 def load(run: str | Path) -> Classification:

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from snn_exp import __version__
 from snn_exp.cli.allocator import keep_freed_memory
 
 keep_freed_memory()
@@ -46,7 +47,7 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
   snn-exp train experiment=quick
   snn-exp study psp_depth --plan
 
-SNN_EXP_OUTPUT moves outputs/, SNN_EXP_DATA the data. `snn-exp COMMAND --help` says more.
+SNN_EXP_OUTPUT moves outputs/, SNN_EXP_DATA the data. `snn-exp COMMAND --help` says more; `snn-exp --version`.
 """
 
 
@@ -88,6 +89,9 @@ def _let_go_of_output() -> None:
 def _run(given: Sequence[str]) -> int:
     if not given or given[0] in ("-h", "--help"):
         print(HELP, end="")
+        return 0
+    if given[0] == "--version":
+        print(f"snn-exp {__version__}")
         return 0
     command, rest = given[0], given[1:]
     if command not in COMMANDS:

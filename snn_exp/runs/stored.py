@@ -232,7 +232,8 @@ class Result:
         metrics: flat, such as test/acc (a fraction) and test/firing_rate (spikes a neuron and step).
         duration_s: wall time of training, summed over resumed parts; of seeds in step that of all.
         cpu_s: process CPU time of training, summed likewise, and over processes.
-        layers: curves over the layers, before ("init") and after ("trained") training: see training/layer_statistics.py.
+        layers: curves over the layers, before ("init") and after ("trained") training: see
+            training/layer_statistics.py.
         operations: split -> part -> what it counts a sample, see `operations.SynapticOperations`; the totals are
             among the metrics as test/synops_ac and so on. Empty for a diverged run.
         peak_memory_mib: highest memory of training: allocated on a GPU, else resident of the process, the first
