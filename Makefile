@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray killed fuzz search wandb export check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training format lock clean
+.PHONY: help setup run test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -50,6 +50,15 @@ wandb: setup .dashboard/installed  ## copies and a dashboard in a server that st
 
 export: setup .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
 	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/export/test_export.py
+
+lowest: .lowest/installed  ## all tests of `make test` with the lowest versions that pyproject.toml promises
+	.lowest/bin/python -m pytest -n 2 --dist worksteal -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
+
+.lowest/installed: requirements/lowest.lock pyproject.toml
+	$(PYTHON) -m venv .lowest
+	.lowest/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lowest.lock
+	.lowest/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
 
 .%/installed: requirements/%.lock .venv/installed
 	rm -rf $(@D)
@@ -103,6 +112,7 @@ LOCKED = $$(sed -n 's/^\([a-z0-9_.-]*\)==.*/--no-emit-package \1/p' requirements
 
 lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra dev --extra events pyproject.toml -o requirements/base.lock
+	$(COMPILE) --resolution lowest-direct --extra dev --extra events pyproject.toml -o requirements/lowest.lock
 	$(COMPILE) --no-deps --group peers -o requirements/peers.lock
 	$(COMPILE) --group browser -o requirements/browser.lock
 	$(COMPILE) --extra slurm --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/slurm.lock
@@ -112,5 +122,5 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra export --group readers --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/export.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .peers .browser .slurm .ray .search .dashboard .export .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .lowest .peers .browser .slurm .ray .search .dashboard .export .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
