@@ -1,4 +1,4 @@
-"""Runs `snn-exp doctor` from a checkout."""
+"""Run `snn-exp doctor` from a checkout."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Runs `snn-exp fold` from a checkout."""
+"""Run `snn-exp fold` from a checkout."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Runs `snn-exp options` from a checkout."""
+"""Run `snn-exp options` from a checkout."""
 
 import sys
 

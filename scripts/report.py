@@ -1,4 +1,4 @@
-"""Runs `snn-exp report` from a checkout."""
+"""Run `snn-exp report` from a checkout."""
 
 import sys
 

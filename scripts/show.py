@@ -1,4 +1,4 @@
-"""Runs `snn-exp show` from a checkout."""
+"""Run `snn-exp show` from a checkout."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Runs `snn-exp study` from a checkout."""
+"""Run `snn-exp study` from a checkout."""
 
 import sys
 

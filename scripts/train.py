@@ -1,4 +1,4 @@
-"""Runs `snn-exp train` from a checkout."""
+"""Run `snn-exp train` from a checkout."""
 
 import sys
 

@@ -16,7 +16,7 @@ except PackageNotFoundError:  # a checkout that was never installed
 
 
 def load(run: str | Path) -> Classification:
-    """The trained network of a run, built from its stored config and weights; nothing is unpickled.
+    """Load the trained network of a run from its stored config and weights; nothing is unpickled.
 
     Call it on pixels in [0, 1] for logits; `.network` is what reads encoded steps.
 

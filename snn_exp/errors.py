@@ -1,4 +1,4 @@
-"""Faults that lie in the user's hands.
+"""User errors.
 
 A `UserError` is one sentence: what was given, what is allowed, the nearest option, what to type.
 The command line prints it without a traceback and exits with code 2. A bug keeps its traceback.
@@ -15,7 +15,7 @@ from snn_exp.escaping import say
 
 
 class UserError(Exception):
-    """A fault the user can mend; its text is the whole message.
+    """An error that the user can fix; its text is the whole message.
 
     Args:
         sentence: the message; of a word that fills several lines of a terminal the middle is left out.
@@ -31,7 +31,7 @@ _ENDLESS = re.compile(r"\S{500,}")
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str | None:
-    """The allowed word that looks most like the given one, if any looks like it at all.
+    """Return the allowed word most similar to the given one, if any is similar.
 
     Example:
         >>> nearest("lfi", ["if", "lif", "relu"])
@@ -44,7 +44,7 @@ def nearest(given: str, allowed: Iterable[str]) -> str | None:
 
 
 def unknown(what: str, given: str, allowed: Iterable[str], type_this: str = "{}") -> UserError:
-    """The error for a word that is not on a list.
+    """Return the error for a word that is not allowed.
 
     Args:
         what: what the word was meant to be, such as "neuron" or "key of norm".
@@ -71,7 +71,7 @@ def begin_command() -> None:
 
 
 def say_once(sentence: str) -> None:
-    """Print what a command has left out and goes on without, once however often it is met."""
+    """Print a note on what a command leaves out, once per command however often it is met."""
     if sentence not in _said:
         _said.add(sentence)
         say(f"snn-exp: {sentence}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Text on its way out: one function per destination. No torch.
+"""Escape text for output: one function per destination. No torch.
 
 A name, a value, a claim, a question or an error may hold anything, since it may come from a file that somebody has
 sent. Each function makes text of it that says the same there and does nothing: no markup, no formula, no escape code.
@@ -76,7 +76,7 @@ def say(text: object, file: TextIO | None = None) -> None:
 
 
 def rich(text: object) -> Text:
-    """Return what rich prints as it is: no markup, no emoji.
+    """Return text that rich prints unchanged: no markup, no emoji.
 
     Example:
         >>> rich("[/] :smile:").plain
@@ -97,12 +97,12 @@ class PlainConsole(Console):
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **settings})
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Return the string as rich text, without what a terminal would obey."""
+        """Return the string as rich text, without control characters."""
         return super().render_str(terminal(text), **settings)
 
 
 def html(value: object) -> object:
-    """Return what stands in a page: printable text, which jinja2 escapes after this; markup of our own stays.
+    """Return text for an HTML page: printable, and later escaped by jinja2; markup of our own stays.
 
     Example:
         >>> html("a\\x00b"), html(3)

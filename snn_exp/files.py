@@ -49,7 +49,7 @@ class Unreadable(UserError):
 
 
 def printable(text: str, most: int = 80) -> str:
-    """Return the text on one line, without what a terminal would obey, and cut where it is long.
+    """Return the text on one line, without control characters, and truncated where it is long.
 
     Example:
         >>> printable("a\\x1b[31mb")
@@ -110,7 +110,7 @@ def read_bytes(path: str | Path, limit: int, within: str | Path | None = None) -
 
 
 def require_file(path: str | Path, within: str | Path | None = None) -> None:
-    """Refuse what is no regular file, before it is opened: opening a device may do something.
+    """Refuse anything but a regular file, before it is opened: opening a device may have effects.
 
     Args:
         path: the file.
@@ -192,7 +192,7 @@ def read_yaml(path: str | Path, within: str | Path | None = None) -> Any:
 
 
 def num_nodes(text: str, path: str | Path, *, most: int = MAX_NODES, deepest: int = MAX_DEPTH) -> int:
-    """Count the nodes of a YAML text, each alias as all that it stands for.
+    """Count the nodes of a YAML text, with aliases expanded.
 
     Args:
         text: the text.
@@ -254,7 +254,7 @@ for _kind in ("int", "float"):
 
 
 def _counted(events: Iterator[Any], most: int, deepest: int) -> int:
-    """Count nodes, with all that the aliases stand for, and the depth."""
+    """Count the nodes, with aliases expanded, and check the depth."""
     sizes: dict[str, int | None] = {}  # of what is anchored; None while it is open
     opened: list[tuple[str | None, int]] = []  # anchor, and nodes before it
     total = 0
@@ -327,7 +327,7 @@ def require_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Writes a whole file or none: what is written to the scratch file it gives is renamed at the end."""
+    """Write a whole file or none: the yielded scratch file is renamed at the end."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.unlink(missing_ok=True)  # it may be a link that somebody has put there
     try:
@@ -339,18 +339,18 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a whole file or none."""
+    """Write a whole JSON file, or none."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole file or none."""
+    """Write a whole text file, or none."""
     with whole_file(path) as scratch:
         scratch.write_text(text)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """Read what `write_json` wrote.
+    """Read a file that `write_json` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.

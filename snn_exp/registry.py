@@ -1,4 +1,4 @@
-"""One registry a kind of part: name -> class, with everything a config must know read off the class.
+"""One registry per kind of part: name -> class, with everything a config must know read off the class.
 
 A constructor's signature is the only place where a parameter, its type, its range and its default
 are written. Behind the `*` stand the arguments that a person chooses, each with a default; before
@@ -70,7 +70,7 @@ class Below:
     when: str = ""
 
     def refusal(self, values: Mapping[str, Any], where: str) -> str | None:
-        """The sentence, or None where the constraint holds."""
+        """Return the error sentence, or None where the constraint holds."""
         if (self.when and not values[self.when]) or _sum(self.left, values) < _sum(self.right, values):
             return None
         return self.otherwise.format(**{name: f"{where}{name}={value}" for name, value in values.items()})
@@ -119,11 +119,11 @@ class Parameter:
 
     @property
     def allowed(self) -> str:
-        """The allowed values in words, such as 'a float > 1 [steps]'."""
+        """Return the allowed values in words, such as 'a float > 1 [steps]'."""
         return self._in_words() if self.limit is None else dataclasses.replace(self, le=self.limit)._in_words()
 
     def _in_words(self) -> str:
-        """As `allowed`, without the limit."""
+        """Return the allowed values in words, without the limit."""
         if self.type == "choice":
             words = "one of " + ", ".join(self.choices)
         else:
@@ -134,7 +134,7 @@ class Parameter:
         return words + (f" [{self.unit}]" if self.unit else "") + (" or null" if self.optional else "")
 
     def checked(self, value: Any, where: str = "") -> Scalar:
-        """The value in its declared type, or a UserError that names the parameter.
+        """Return the value in its declared type, or raise a UserError that names the parameter.
 
         Args:
             value: what was given.
@@ -169,7 +169,7 @@ class Parameter:
         return typing.cast(Scalar, value)
 
     def require_a_float32(self, value: Scalar, where: str) -> None:
-        """For what a network computes with.
+        """Refuse a number that float32 cannot compute with.
 
         Raises:
             UserError: a number so large or so near 0 that float32 would make infinity or 0 of it or of its square.
@@ -185,7 +185,7 @@ class Parameter:
 
 
 def shown(value: Any) -> str:
-    """A value in a message, cut short where it is long.
+    """Return a value for a message, truncated where it is long.
 
     Example:
         >>> shown(None), shown(10**5000), shown("x" * 100)
@@ -203,7 +203,7 @@ def _number(bound: float) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What a config, a help text and a test need to know of a registered class, without the class."""
+    """The facts on a registered class that configs, help texts and tests need, without the class."""
 
     kind: str
     name: str
@@ -214,12 +214,12 @@ class Option:
     constraints: tuple[Below, ...] = ()
 
     def parameter(self, name: str) -> Parameter | None:
-        """The parameter of that name, or None."""
+        """Return the parameter of that name, or None."""
         return next((p for p in self.parameters if p.name == name), None)
 
 
 def parameters_of(cls: type) -> tuple[Parameter, ...]:
-    """The keyword-only constructor arguments of a class, with type, range, unit, default and text.
+    """Return the keyword-only constructor arguments of a class, with type, range, unit, default and text.
 
     A constructor that takes `**parent` passes it on to its parent's, whose parameters follow its own. A class
     that shares a constructor and deviates in a default says so in its attribute `defaults`.
@@ -312,7 +312,7 @@ class Registry(Generic[P]):
         self._classes: dict[str, type[P]] = {}
 
     def register(self, name: str) -> Callable[[type[P]], type[P]]:
-        """Class decorator: files the class under a name and puts its range checks into its constructor.
+        """Return a class decorator that registers the class under a name and adds range checks to its constructor.
 
         Raises:
             ValueError: the name is taken.
@@ -333,7 +333,7 @@ class Registry(Generic[P]):
         return self._classes[name]
 
     def name_of(self, cls: type) -> str:
-        """The name under which a class, or the nearest of its parents that has one, was registered."""
+        """Return the registered name of a class, or of its nearest registered parent."""
         names = {registered: name for name, registered in self._classes.items()}
         return next((names[ancestor] for ancestor in cls.__mro__ if ancestor in names), cls.__name__)
 
@@ -341,12 +341,12 @@ class Registry(Generic[P]):
         return iter(self._classes)
 
     def make(self, config: PartConfig, *supplied: Any) -> P:
-        """A new part from its group of the config and what the framework supplies."""
+        """Make a new part from its group of the config and the framework's arguments."""
         parameters = {key: value for key, value in config.items() if key != "name"}
         return self[str(config["name"])](*supplied, **parameters)
 
     def options(self) -> dict[str, Option]:
-        """What the menu says of each class."""
+        """Return the menu entry of each class."""
         return {name: self._option(name, cls) for name, cls in self._classes.items()}
 
     def _option(self, name: str, cls: type[P]) -> Option:
@@ -362,12 +362,13 @@ class Registry(Generic[P]):
 
 
 def constraints_of(cls: type) -> tuple[Below, ...]:
-    """The constraints of a class and of its parents."""
+    """Return the constraints of a class and of its parents."""
     return tuple(c for ancestor in cls.__mro__ for c in vars(ancestor).get("constraints", ()))
 
 
 def require_constraints(constraints: Iterable[Below], values: Mapping[str, Any], where: str) -> None:
-    """
+    """Check constraints between parameters.
+
     Raises:
         UserError: one of them does not hold.
     """
@@ -377,7 +378,7 @@ def require_constraints(constraints: Iterable[Below], values: Mapping[str, Any],
 
 
 def _check_in_constructor(cls: type, where: str) -> None:
-    """Wraps __init__ so that defaults, ranges and constraints are those of the schema however the part is built."""
+    """Wrap __init__ so that the schema's defaults, ranges and constraints hold however the part is built."""
     parameters, constraints = parameters_of(cls), constraints_of(cls)
     init = cls.__init__  # type: ignore[misc]
 

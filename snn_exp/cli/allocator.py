@@ -1,4 +1,4 @@
-"""What the C library does with memory that torch gives back on a CPU. Reads nothing of torch, which loads after it."""
+"""Tune malloc for memory that torch frees on a CPU. Imports nothing of torch, which loads after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SETTINGS = (
 
 
 def keep_freed_memory() -> None:
-    """Keeps it for the next tensor, in this process and in those that it starts. To be called before torch is imported.
+    """Keep freed memory for the next tensor, in this process and its children. Call it before torch is imported.
 
     Every step frees what the next one needs again. The system hands memory out as empty pages, and filling in the pages
     of large tensors costs more than computing on them; large pages, and keeping what was freed, spare most of that.

@@ -36,7 +36,7 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """All findings."""
+    """Return all findings."""
     return [*_versions(), *_devices(), _kernels(), *_data(), _write_access(), _wandb()]
 
 
@@ -60,7 +60,7 @@ def _devices() -> list[Check]:
 
 
 def _kernels() -> Check:
-    """Builds those of one neuron, since only that shows that the compiler works."""
+    """Build the kernels of one neuron, since only that shows that the compiler works."""
     choice = choose(TrainerConfig(), LIF())
     return Check("kernels", f"{choice.used}: {choice.why}")
 

@@ -1,4 +1,4 @@
-"""Answers the flags of Hydra's that only look: what is composed, what there is, completion in a shell. No torch.
+"""Answer Hydra's read-only flags: the composed config, information, shell completion. No torch.
 
 Hydra has others, which name another root config or read a pickled one; they are not taken.
 """
@@ -26,7 +26,7 @@ INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of what is answered here."""
+    """Return the parser of these flags."""
     made = Parser("snn-exp train", allow_abbrev=False, description="What Hydra answers by itself.")
     made.add_argument("overrides", nargs="*", help="Hydra overrides, such as neuron=lif neuron.tau=3")
     made.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed config")
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def answer(arguments: Sequence[str]) -> int:
-    """Answer a command line that has one of these flags; the exit code.
+    """Answer a command line that has one of these flags; return the exit code.
 
     Raises:
         UserError: what is asked for cannot be composed, or Hydra's own settings are set to what they may not be.

@@ -18,7 +18,7 @@ PICTURES = (".png", ".pdf", ".svg")
 
 
 def options(arguments: Sequence[str]) -> int:
-    """snn-exp options."""
+    """Run `snn-exp options`."""
     parser = command_parser("options", "What can be chosen, with parameters, defaults and units.")
     parser.add_argument("group", nargs="?", help="one config group, such as neuron")
     parser.add_argument("--json", action="store_true", help="group -> list of names")
@@ -37,7 +37,7 @@ def options(arguments: Sequence[str]) -> int:
 
 
 def show(arguments: Sequence[str]) -> int:
-    """snn-exp show."""
+    """Run `snn-exp show`."""
     parser = command_parser(
         "show", "The resolved config, the built network, and its layers before training.", overrides=True
     )
@@ -71,7 +71,7 @@ def show(arguments: Sequence[str]) -> int:
 
 
 def doctor(arguments: Sequence[str]) -> int:
-    """snn-exp doctor."""
+    """Run `snn-exp doctor`."""
     command_parser("doctor", "Versions, devices, data, write access, W&B.").parse_args(arguments)
 
     from snn_exp.cli import doctor as diagnosis

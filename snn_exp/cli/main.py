@@ -1,7 +1,7 @@
 """The command line: finds the command, and says in one sentence what went wrong.
 
-Every cell of a sweep is composed and checked before Hydra launches any of them. A fault in the user's
-hands is one sentence and exit code 2; a run that crashed is exit code 1; a signal 128 and its number; otherwise 0.
+Every cell of a sweep is composed and checked before Hydra launches any of them. A user error is one sentence
+and exit code 2; a run that crashed is exit code 1; a signal 128 and its number; otherwise 0.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _run(given: Sequence[str]) -> int:
 
 
 def entry_point() -> None:
-    """The console script."""
+    """Run the console script."""
     with interrupts.listening():
         interrupts.leave(main())
 

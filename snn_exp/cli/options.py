@@ -18,7 +18,7 @@ from snn_exp.registry import Parameter, parameters_of
 
 
 def option_files(group: str | None = None) -> dict[str, dict[str, Path]]:
-    """group -> option -> its YAML file, for one group or all.
+    """Return group -> option -> its YAML file, for one group or all.
 
     Raises:
         UserError: no such group.
@@ -35,7 +35,7 @@ def _natural(file: Path) -> tuple[str, int]:
 
 
 def table(group: str, files: dict[str, Path]) -> Table:
-    """A row an option: what it is, and its parameters with defaults, ranges and units."""
+    """Return a table with one row per option: what it is, and its parameters with defaults, ranges and units."""
     drawn = Table(title=rich(group), title_justify="left", show_lines=True)
     for heading in ("option", "what it is", "parameters"):
         drawn.add_column(heading, overflow="fold")
@@ -45,13 +45,13 @@ def table(group: str, files: dict[str, Path]) -> Table:
 
 
 def comment(file: Path) -> str:
-    """The comment line of a config file."""
+    """Return the comment line of a config file."""
     lines = [line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#")]
     return next((line for line in lines if not line.startswith("@package")), "")
 
 
 def parameters(group: str, name: str) -> tuple[Parameter, ...]:
-    """The parameters of an option, with what its file sets as their defaults; none for a bundle of choices."""
+    """Return the parameters of an option, with its file's values as defaults; none for a bundle of choices."""
     option = schemas.load().get(group, {}).get(name)
     found = parameters_of(SETTINGS[group]) if group in SETTINGS else option.parameters if option else ()
     sets = yaml.safe_load((config_dir() / group / f"{name}.yaml").read_text())

@@ -1,4 +1,4 @@
-"""What the commands share: how a line is read, how wide tables are, that data are there."""
+"""Parts that the commands share: the parser, the width of tables, the check that data are there."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def command_parser(command: str, text: str, overrides: bool = False) -> argparse.ArgumentParser:
-    """Of one command.
+    """Return the parser of one command.
 
     Args:
         command: its name.
@@ -57,12 +57,12 @@ def command_parser(command: str, text: str, overrides: bool = False) -> argparse
 
 
 def wide_console(width: int) -> Console:
-    """Return what prints tables, as wide as the terminal, or where there is none as given."""
+    """Return a console for tables, as wide as the terminal, or as given where there is none."""
     return PlainConsole(width=None if sys.stdout.isatty() else width)
 
 
 def require_data(configs: Sequence[ExperimentConfig]) -> None:
-    """Every data set is there, or is fetched, before anything is trained."""
+    """Check that every data set is there, or fetch it, before anything is trained."""
     from snn_exp.config import schemas
     from snn_exp.runs.folder import data_root
 

@@ -1,4 +1,4 @@
-"""Commands that take a trained network up again."""
+"""Commands that use a trained network again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch n
 
 
 def _trained(run: str) -> tuple[RunFolder, ExperimentConfig]:
-    """A run that has weights, and its config, once its data are there."""
+    """Return a run that has weights, and its config, once its data are there."""
     from snn_exp.runs.folder import find_run
 
     folder = find_run(run)
@@ -27,7 +27,7 @@ def _trained(run: str) -> tuple[RunFolder, ExperimentConfig]:
 
 
 def evaluate(arguments: Sequence[str]) -> int:
-    """snn-exp eval."""
+    """Run `snn-exp eval`."""
     parser = command_parser(
         "eval", "The test set again with the weights of a run, under other data or another encoding."
     )
@@ -61,7 +61,7 @@ def evaluate(arguments: Sequence[str]) -> int:
 
 
 def verify(arguments: Sequence[str]) -> int:
-    """snn-exp verify."""
+    """Run `snn-exp verify`."""
     parser = command_parser("verify", "Train a finished run again, elsewhere, and compare weights and metrics.")
     parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
     given = parser.parse_args(arguments)
@@ -77,7 +77,7 @@ def verify(arguments: Sequence[str]) -> int:
 
 
 def fold(arguments: Sequence[str]) -> int:
-    """snn-exp fold."""
+    """Run `snn-exp fold`."""
     parser = command_parser("fold", "Writes a trained network without its norms, and compares the two.")
     parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
     parser.add_argument("--int8", action="store_true", help="and with int8 weights: accuracy, flips, size")
@@ -97,7 +97,7 @@ def fold(arguments: Sequence[str]) -> int:
 
 
 def export(arguments: Sequence[str]) -> int:
-    """snn-exp export."""
+    """Run `snn-exp export`."""
     parser = command_parser("export", "Writes a trained network in another format, reads it back and compares the two.")
     parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
     parser.add_argument("--format", required=True, help="onnx, nir or safetensors")

@@ -1,4 +1,4 @@
-"""Commands that read what finished runs have left."""
+"""Commands that read the results of finished runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPTIONS = ("by", "metric", "versus", "margin")  # of a report; each makes it an
 
 
 def report(arguments: Sequence[str]) -> int:
-    """snn-exp report."""
+    """Run `snn-exp report`."""
     parser = command_parser("report", "What finished runs say, as tables, figures and a page; train nothing.")
     parser.add_argument("what", nargs="+", help="a folder of studies/, or key=value filters of stored runs")
     parser.add_argument(
@@ -69,7 +69,7 @@ def report(arguments: Sequence[str]) -> int:
 
 
 def dashboard(arguments: Sequence[str]) -> int:
-    """snn-exp dashboard."""
+    """Run `snn-exp dashboard`."""
     parser = command_parser(
         "dashboard", "A dashboard in W&B over the runs of a report; without a connection its specification."
     )
@@ -96,7 +96,7 @@ def dashboard(arguments: Sequence[str]) -> int:
 
 
 def runs(arguments: Sequence[str]) -> int:
-    """snn-exp runs."""
+    """Run `snn-exp runs`."""
     parser = command_parser("runs", "The stored runs. Nothing is removed without --yes.")
     parser.add_argument("words", nargs="*", metavar="[list|clean] key=value", help="such as clean state=failed")
     parser.add_argument("--yes", action="store_true", help="remove what clean names")
@@ -131,7 +131,7 @@ def runs(arguments: Sequence[str]) -> int:
 
 
 def diff(arguments: Sequence[str]) -> int:
-    """snn-exp diff."""
+    """Run `snn-exp diff`."""
     parser = command_parser("diff", "Where two finished runs differ.")
     parser.add_argument("runs", nargs=2, metavar="RUN", help="a run id, the beginning of one, or a run's folder")
     given = parser.parse_args(arguments)

@@ -19,13 +19,13 @@ from snn_exp.training.task import Classification
 
 
 def config_text(config: ExperimentConfig) -> str:
-    """The resolved config as YAML, headed by the run id."""
+    """Return the resolved config as YAML, headed by the run id."""
     body = yaml.safe_dump(config.to_plain(), sort_keys=False, default_flow_style=None, width=120)
     return f"# run {config.run_id}: {config.label}\n{body}"
 
 
 def build(config: ExperimentConfig) -> tuple[Classification, DataModule]:
-    """The task as `train` would start it, and its data."""
+    """Build the task as `train` would start it, and its data."""
     torch.set_num_threads(config.trainer.num_threads)
     torch.manual_seed(config.seed)
     data = build_data(config)
@@ -33,12 +33,12 @@ def build(config: ExperimentConfig) -> tuple[Classification, DataModule]:
 
 
 def untrained_layers(task: Classification, data: DataModule) -> Layers:
-    """What one batch of validation samples shows of every layer."""
+    """Return the statistics of every layer on one batch of validation samples."""
     return probe(task, *data.some_validation_samples(NUM_SAMPLES), trained=False)
 
 
 def layers_table(layers: Layers) -> Table:
-    """A row a layer: what one batch shows of the untrained network (see training/layer_statistics.py)."""
+    """Return a table with one row per layer of the untrained network (see training/layer_statistics.py)."""
     table = Table(title="untrained, one validation batch", title_justify="left")
     for heading in ("layer", "firing rate", "dead channels", "Var(u)", "theory", "|dL/dW|"):
         table.add_column(heading, justify="right")
@@ -49,7 +49,7 @@ def layers_table(layers: Layers) -> Table:
 
 
 def network_table(task: Classification, data: DataModule) -> Table:
-    """A row a layer: its output [T, B, ...] for one sample, parameters, dense MACs over all steps."""
+    """Return a table with one row per layer: output [T, B, ...] for one sample, parameters, dense MACs, all steps."""
     task.eval()
     x_TBCHW = task.encoding(torch.zeros(1, *data.dataset.sample_shape))
     macs = dense_macs(task.network, x_TBCHW)
@@ -68,7 +68,7 @@ def network_table(task: Classification, data: DataModule) -> Table:
 
 
 def _output_shapes(network: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
-    """The output shape of every part that does something, in the order in which they are called."""
+    """Return the output shape of every part that computes something, in the order in which they are called."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def hook(name: str) -> object:

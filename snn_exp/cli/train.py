@@ -37,7 +37,7 @@ HYDRA_FLAGS = (
 
 
 def train(arguments: Sequence[str]) -> int:
-    """snn-exp train."""
+    """Run `snn-exp train`."""
     if any(argument.partition("=")[0] in HYDRA_FLAGS for argument in arguments):
         from snn_exp.cli import hydra_flags
 
@@ -148,7 +148,7 @@ def _train_many(
 
 
 def plan(arguments: Sequence[str]) -> int:
-    """snn-exp plan."""
+    """Run `snn-exp plan`."""
     parser = command_parser("plan", "What a train command would run, and how long; runs nothing.", overrides=True)
     parser.add_argument("-m", "--multirun", action="store_true", help="every combination of the values given")
     parser.add_argument(
@@ -195,7 +195,7 @@ def plan(arguments: Sequence[str]) -> int:
 
 
 def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:
-    """run id -> CPU seconds, one measurement for all seeds."""
+    """Return run id -> CPU seconds, one measurement for all seeds."""
     from snn_exp.runs.choices import choices
     from snn_exp.training import train
 
@@ -210,7 +210,7 @@ def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:
 
 
 def search(arguments: Sequence[str]) -> int:
-    """snn-exp search."""
+    """Run `snn-exp search`."""
     parser = command_parser("search", "Let Optuna choose among what the overrides leave open.", overrides=True)
     parser.add_argument("--objective", default="val/acc", metavar="METRICS", help="val/acc, or val/acc,val/energy_pj")
     given = parser.parse_intermixed_args(arguments)
@@ -238,7 +238,7 @@ def search(arguments: Sequence[str]) -> int:
 
 
 def study(arguments: Sequence[str]) -> int:
-    """snn-exp study."""
+    """Run `snn-exp study`."""
     parser = command_parser("study", "Tune and compare methods, as studies/NAME/study.yaml says.")
     parser.add_argument("name", nargs="?", help="a folder of studies/; without it, they are listed")
     parser.add_argument("overrides", nargs="*", help="of every run; hydra/launcher=joblib hydra.launcher.n_jobs=2")

@@ -1,1 +1,1 @@
-"""From what is typed to a resolved config and its identity. No torch."""
+"""Read overrides, resolve configs, compute run identities. No torch."""

@@ -1,4 +1,4 @@
-"""A command as it is to be typed, for whoever prints one. No torch."""
+"""Format a command as it is typed in a shell. No torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def command_line(command: str, words: Sequence[str], folders: Sequence[str] = (), flags: Sequence[str] = ()) -> str:
-    """Return a line for a shell that does what was asked for here, and nothing else.
+    """Return a shell command that repeats this request, and nothing else.
 
     Args:
         command: train, plan, report, ...

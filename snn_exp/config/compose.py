@@ -1,4 +1,4 @@
-"""From overrides to cells: Hydra composes, we check, before anything is trained or written.
+"""Compose overrides into cells with Hydra, and check them before anything is trained or written.
 
 A *cell* is one run of a sweep: its overrides, and either a resolved config or the sentence that
 refuses it. Groups are composed by Hydra, once for each distinct choice; values are laid over them here,
@@ -63,7 +63,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What a command line asks for.
+    """The runs that a command line asks for.
 
     Args:
         cells: one, or those of a multirun, in Hydra's order.
@@ -80,7 +80,7 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """What a search may choose from.
+    """The search space of a search.
 
     Args:
         fixed: the overrides that all its runs have.
@@ -95,7 +95,7 @@ class Space:
 
 @dataclasses.dataclass(frozen=True)
 class Launcher:
-    """What starts the runs of a multirun.
+    """The launcher that starts the runs of a multirun.
 
     Args:
         name: as in hydra/launcher=NAME.
@@ -113,7 +113,7 @@ class Launcher:
 
 
 def config_dir() -> Path:
-    """The folder `configs`: beside the package in a checkout, inside it once installed."""
+    """Return the folder `configs`: beside the package in a checkout, inside it once installed."""
     package = Path(__file__).resolve().parents[1]
     beside = package.parent / "configs"
     return beside if (beside / f"{CONFIG_NAME}.yaml").exists() else package / "configs"
@@ -121,7 +121,7 @@ def config_dir() -> Path:
 
 @functools.cache
 def store_schemas() -> None:
-    """Puts a schema of every part into Hydra's ConfigStore, as schema/<group>/<name>."""
+    """Store a schema of every part in Hydra's ConfigStore, as schema/<group>/<name>."""
     store = ConfigStore.instance()
     for group, options in schemas.load().items():
         for name, option in options.items():
@@ -142,7 +142,7 @@ def _store_schema(store: ConfigStore, group: str, name: str, parameters: Sequenc
 
 
 def compose(overrides: Sequence[str], search: Sequence[str] = ()) -> ExperimentConfig:
-    """One run's config.
+    """Compose the config of one run.
 
     Raises:
         UserError: as `resolve` and `compose_cells`.
@@ -158,7 +158,7 @@ def compose(overrides: Sequence[str], search: Sequence[str] = ()) -> ExperimentC
 
 
 def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[str] = ()) -> Sweep:
-    """All cells of a command line, each checked.
+    """Compose and check all cells of a command line.
 
     Args:
         arguments: Hydra overrides.
@@ -175,8 +175,8 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
         hydra = base["hydra"]
         if (sweeper := hydra["runtime"]["choices"]["hydra/sweeper"]) != "basic":
             raise UserError(
-                f"hydra/sweeper={sweeper} names its runs one after the other, so they cannot be checked before; type "
-                f"snn-exp search with the same overrides"
+                f"hydra/sweeper={sweeper} proposes its runs one after the other, so they cannot be checked in advance; "
+                f"type snn-exp search with the same overrides"
             )
         multirun = multirun or hydra["mode"] == "MULTIRUN"
         if multirun:
@@ -201,7 +201,7 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
 
 
 def read_space(arguments: Sequence[str], search: Sequence[str] = ()) -> Space:
-    """What a command line lets a search choose from, with the hydra.sweeper.params of its experiment.
+    """Return the search space of a command line, with the hydra.sweeper.params of its experiment.
 
     Args:
         arguments: Hydra overrides.
@@ -240,7 +240,7 @@ def read_space(arguments: Sequence[str], search: Sequence[str] = ()) -> Space:
 
 
 def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ()) -> tuple[Cell, ...]:
-    """A cell for each list of overrides, of which a later one wins over an earlier one of the same key.
+    """Compose one cell per list of overrides, of which a later one wins over an earlier one of the same key.
 
     Raises:
         UserError: an override that cannot be read, an unknown group or option, a sweep of several values.
@@ -264,7 +264,7 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
 
 
 def launcher_of(overrides: Sequence[str], search: Sequence[str] = ()) -> Launcher:
-    """The launcher that overrides of Hydra's own choose, or the experiment among them.
+    """Return the launcher that Hydra's own overrides choose, or the experiment among them.
 
     Args:
         overrides: such as hydra/launcher=joblib.
@@ -297,7 +297,7 @@ def _plain(settings: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
 
 
 def _with_teachers(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, ...]:
-    """Overrides of a teacher become its run id: data and seed are its student's, unless they say something else."""
+    """Replace a teacher's overrides by its run id: data and seed are its student's, unless they say something else."""
     commands: dict[int, tuple[str, ...]] = {}
     answered = list(cells)
     for number, cell in enumerate(cells):
@@ -321,7 +321,7 @@ def _with_teachers(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, 
 def overrides_of(
     config: ExperimentConfig, groups: Sequence[str] = GROUPS, instead: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """A resolved config as overrides that compose it again, then others.
+    """Return a resolved config as overrides that compose it again, followed by others.
 
     Args:
         config: the config.
@@ -351,23 +351,23 @@ def _taught(student: Cell, teacher: Cell) -> Cell:
 
 @functools.cache
 def _composed_in(search: tuple[str, ...]) -> dict[tuple[str, ...], dict[str, Any]]:
-    """choices -> composed groups: what this process has composed already with these folders."""
+    """Return the cache choices -> composed groups of this process for these folders."""
     return {}
 
 
 class _Composer:
-    """Composes cells; each distinct choice of groups once a process."""
+    """Composes cells; each distinct choice of groups once per process."""
 
     def __init__(self, search: Sequence[str] = ()) -> None:
         self._composed = _composed_in(tuple(search))
         self._valued: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Any]] = {}
 
     def remember(self, overrides: tuple[str, ...], base: dict[str, Any]) -> None:
-        """The groups of these overrides are composed already."""
+        """Remember the composed groups of these overrides."""
         self._composed[_choices(overrides)] = {key: value for key, value in base.items() if key != "hydra"}
 
     def cells(self, commands: Sequence[tuple[str, ...]]) -> list[Cell]:
-        """A cell for each list of overrides."""
+        """Compose one cell per list of overrides."""
         distinct = set(map(_choices, commands))
         one_by_one = {part for choices in distinct for part in _parts(choices)}
         return [self._cell(command, by_parts=len(one_by_one) < len(distinct)) for command in commands]
@@ -392,7 +392,7 @@ class _Composer:
         return self._composed[choices]
 
     def _joined(self, choices: tuple[str, ...]) -> dict[str, Any]:
-        """The groups of each choice composed alone, put together: a grid needs as many as it has options, not cells.
+        """Compose each choice alone and merge the groups: a grid needs one composition per option, not per cell.
 
         A choice that says something of another group than its own, as a person's YAML may, has all composed at once.
         """
@@ -406,7 +406,7 @@ class _Composer:
         return joined
 
     def _with_values(self, choices: tuple[str, ...], values: Sequence[Override]) -> dict[str, Any]:
-        """The composed groups with the values set; cells that differ in the seed alone share the work."""
+        """Set the values in the composed groups; cells that differ only in the seed share the work."""
         composed = self._composed[choices]
         reads_seed = "${" in str(composed) or any("${" in text_of(o) for o in values)  # an interpolation may
         early = [o for o in values if reads_seed or o.key_or_group != "seed"]
@@ -422,18 +422,18 @@ class _Composer:
 
 
 def _choices(overrides: tuple[str, ...]) -> tuple[str, ...]:
-    """What Hydra composes of them; the rest are values."""
+    """Return the overrides that choose an option, which Hydra composes; the rest are values."""
     return tuple(line for line in overrides if not is_value(parsed_override(line)))
 
 
 def _parts(choices: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """What may say something of any group, and with it each choice of one group."""
+    """Split choices into those that may affect any group, and with each of them the choices of one group."""
     wide = tuple(line for line in choices if parsed_override(line).key_or_group not in GROUPS)
     return [wide, *((*wide, line) for line in choices if line not in wide)]
 
 
 def _hydra_type(p: Parameter) -> tuple[Any, Any]:
-    """A parameter's type and default in Hydra's terms: an enum where the choice is one of some words."""
+    """Return a parameter's type and default in Hydra's terms: an enum where it is a choice among words."""
     if p.type != "choice":
         return {"bool": bool, "int": int, "float": float, "str": str}[p.type], p.default
     words: Any = enum.Enum("Choice", {choice: choice for choice in p.choices})  # type: ignore[misc]
@@ -442,7 +442,7 @@ def _hydra_type(p: Parameter) -> tuple[Any, Any]:
 
 @contextmanager
 def hydra_on(search: Sequence[str]) -> Iterator[BoundedLoader]:
-    """Hydra, initialised on our configs with our loader, and left as it was."""
+    """Initialise Hydra on our configs with our loader inside the block, and restore its state afterwards."""
     for folder in search:
         if not folder or not Path(folder).is_dir():
             raise UserError(f"--config-dir {folder} is not a folder; it must hold folders such as experiment/")
@@ -459,7 +459,7 @@ def hydra_on(search: Sequence[str]) -> Iterator[BoundedLoader]:
 
 
 def _compose_plain(overrides: Sequence[Override], *, with_hydra: bool) -> dict[str, Any]:
-    """The composed config as plain data, choices as words, interpolations left in."""
+    """Compose a config as plain data, choices as words, interpolations unresolved."""
     plain = OmegaConf.to_container(_composed(overrides, with_hydra=with_hydra), resolve=False, enum_to_str=True)
     assert isinstance(plain, dict)
     if missing := [group for group in GROUPS if group not in plain]:

@@ -64,7 +64,7 @@ def read_config(path: Path, folder: Path, *, is_ours: bool = False) -> tuple[Dic
         is_ours: it came with the package, and may interpolate what it likes.
 
     Raises:
-        UserError: it is no file of the folder's, too large, broken, no mapping, or an interpolation calls something.
+        UserError: it is not in the folder, too large, broken, not a mapping, or an interpolation calls something.
     """
     text = read_text(path, MAX_BYTES, folder)
     size = num_nodes(text, path, most=MAX_VALUES, deepest=MAX_DEPTH)
@@ -85,7 +85,7 @@ def read_config(path: Path, folder: Path, *, is_ours: bool = False) -> tuple[Dic
 
 
 def _odd_keys(plain: Any) -> Iterator[str]:
-    """The keys of a config that are no text, such as 1.5 or true."""
+    """Return the keys of a config that are not strings, such as 1.5 or true."""
     for key, value in plain.items() if isinstance(plain, dict) else enumerate(plain) if isinstance(plain, list) else ():
         if isinstance(plain, dict) and not isinstance(key, str):
             yield str(key)
@@ -115,7 +115,7 @@ class _Folder(FileConfigSource):
 
 
 class _Repository(ConfigRepository):
-    """Where configs are looked for; a path that climbs out of a folder is none."""
+    """The search path of configs; a path that leaves its folder is not found."""
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         super().initialize_sources(config_search_path)
@@ -228,7 +228,7 @@ class BoundedLoader(ConfigLoaderImpl):
 def _plain_hydra(
     search_path: tuple[tuple[str, str], ...], config_name: str | None, choices: tuple[tuple[str, str], ...]
 ) -> DictConfig:
-    """Hydra's own settings as its plugins and our configs make them, with nothing but these choices made."""
+    """Compose Hydra's own settings from its plugins and our configs, with these choices and nothing else."""
     path = ConfigSearchPathImpl()
     for provider, place in search_path:
         path.append(provider, place)
@@ -244,7 +244,7 @@ def _plain_hydra(
 
 
 def composing_fault(error: Exception) -> str:
-    """Return what went wrong when Hydra composed, without the names of its classes.
+    """Describe why Hydra could not compose, without the names of its classes.
 
     Example:
         >>> composing_fault(ValueError("In 'norm/x': ConfigKeyError raised while composing config:\\nKey 'y' is not in "
@@ -276,7 +276,7 @@ _KINDS = {"ListConfig": "a list", "DictConfig": "a mapping", "NoneType": "null",
 
 
 def _missing(error: MissingConfigException) -> UserError:
-    """What to say where a file of configs is not there."""
+    """Return the error for a missing config file."""
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     if f"{group}={name}" in GUESTS:
         package, extra = GUESTS[f"{group}={name}"]

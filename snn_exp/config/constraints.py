@@ -1,4 +1,4 @@
-"""Which choices go together: what `auto` and null stand for, what has no effect, what is refused.
+"""Constraints between choices: resolve `auto` and null, drop what has no effect, refuse what cannot work.
 
 A rule reads and changes a composed config, group -> {"name": ..., parameter: value}. It refuses with a sentence that
 says what to type instead, and comes after those whose answers it needs.
@@ -35,7 +35,7 @@ def _defaults(group: str, name: str) -> dict[str, Scalar]:
 
 
 def answer_auto(c: dict[str, Any]) -> None:
-    """It comes before values are checked, since `auto` is on no list."""
+    """Replace `auto` by its answer; this comes before values are checked, since `auto` is not an allowed value."""
     for group in ("neuron", "dataset"):
         if not isinstance(c[group], dict) or c[group].get("name") not in schemas.load()[group]:
             return  # the check that follows says so
@@ -259,7 +259,7 @@ def _refuse_groups_that_do_not_divide(c: dict[str, Any]) -> None:
 
 
 def _refuse_a_variance_of_one_value(c: dict[str, Any]) -> None:
-    """A norm that takes a variance makes a constant of a single value, or ends in an error of torch."""
+    """Refuse a norm over a single value: it would give a constant, or an error of torch."""
     axes, shape, num_stages = _trait(c, "norm", "variance_over"), _sample_shape(c), _trait(c, "network", "num_stages")
     if not axes or shape is None or num_stages is None:
         return
@@ -286,7 +286,7 @@ def _sample_shape(c: dict[str, Any]) -> tuple[int, int, int] | None:
 
 
 def _training_counts(c: dict[str, Any]) -> list[int] | None:
-    """Training samples of each class; None where only the files know."""
+    """Return the number of training samples per class; None where only the files know it."""
     class_counts = _trait(c, "dataset", "class_counts")
     return None if class_counts is None else splits.training_counts(class_counts, c["dataset"])
 
@@ -324,13 +324,13 @@ def _refuse_what_no_machine_holds(c: dict[str, Any]) -> None:
 
 
 def num_train(c: Mapping[str, Any]) -> int | None:
-    """Training samples; None where only the files know."""
+    """Return the number of training samples; None where only the files know it."""
     counts = _training_counts(dict(c))
     return None if counts is None else sum(counts)
 
 
 def least_memory(c: Mapping[str, Any]) -> footprint.Footprint | None:
-    """What a training step takes at least; None where the data or the network do not say their shapes."""
+    """Return the least memory of a training step; None where the data or the network do not state their shapes."""
     plain = dict(c)
     shape, num_stages = _sample_shape(plain), _trait(plain, "network", "num_stages")
     if shape is None or num_stages is None:

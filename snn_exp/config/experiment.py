@@ -34,7 +34,7 @@ from snn_exp.registry import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DepthConfig:
-    """How deep the network is.
+    """The depth of the network.
 
     Args:
         num_layers: weight layers of the longest path.
@@ -45,7 +45,7 @@ class DepthConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """How long, how precisely and where a run trains.
+    """The length, precision and device of training.
 
     Args:
         max_epochs: passes over the training set.
@@ -53,20 +53,20 @@ class TrainerConfig:
         accelerator: cpu, gpu or auto.
         devices: number of devices, GPUs or processes on a CPU; each takes its share of every batch.
         strategy: ddp (distributed data parallel), or auto, which is ddp for several devices.
-        num_threads: threads of torch on a CPU, a process; one is fastest for small networks and repeats exactly.
+        num_threads: CPU threads of torch per process; one is fastest for small networks and repeats exactly.
         test: read the test set once training is done.
-        progress: show a live bar or a line an epoch.
+        progress: show a live bar, or one line per epoch.
         checkpoint_activations: keep only what goes into each block or layer and compute the rest again in the
             backward pass: less memory, more time, the same result.
-        kernels: what computes norms and neurons: the plain path (reference), one pass over the data (fused; C++ on
-            a CPU, Triton on a GPU), or that where it can be and is known to pay (auto). Results differ by rounding.
-        channels_last: maps lie position by position and not channel by channel, which is faster or slower by the
+        kernels: implementation of norms and neurons: the plain path (reference), one pass over the data (fused; C++ on
+            a CPU, Triton on a GPU), or fused where it is supported and known to pay (auto). Results differ by rounding.
+        channels_last: use the channels-last memory format, which is faster or slower depending on the
             machine and the shapes; results differ by rounding.
-        compile: training batches go through torch.compile, which takes a while before the first and less for each
+        compile: run training batches through torch.compile, which takes a while before the first and less for each
             one after, and computes on the plain path; results differ by rounding.
         checkpoint_every_minutes: time between two checkpoints within an epoch, from which an interrupted run goes on;
             there is one at the end of every epoch besides.
-        vectorized_seeds: runs of a multirun that differ in their seed only train as one network of all, each a run
+        vectorized_seeds: train runs of a multirun that differ only in their seed as one vectorized network, each a run
             like any other; results differ by rounding.
     """
 
@@ -88,12 +88,12 @@ class TrainerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoggerConfig:
-    """What logs a run besides metrics.csv.
+    """The logger of a run, in addition to metrics.csv.
 
     Args:
         name: wandb or none.
         project: the W&B project.
-        group: what W&B lists it under; the experiment, the study or the sweep if left out.
+        group: the group that W&B lists it under; the experiment, the study or the sweep if left out.
     """
 
     name: Literal["wandb", "none"] = "wandb"
@@ -103,10 +103,10 @@ class LoggerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnergyConfig:
-    """What an operation costs, when counts are printed as energy; `energy.energy_pj` has the equation.
+    """The cost of an operation, when counts are printed as energy; `energy.energy_pj` has the equation.
 
     Args:
-        name: what the profile is called where its constants are printed.
+        name: name of the profile, printed with its constants.
         mac_pj: a multiplication and its addition.
         ac_pj: an addition.
         xnor_fj: a multiplication and its addition of two signs; binary accelerators report 10 to 35.
@@ -137,7 +137,7 @@ _SEED = Parameter("seed", "int", 0, ge=0, limit=MAX_SEED.most, because=MAX_SEED.
 # What decides nothing about a result: a name, where it is logged, how it is priced.
 ASIDE = ("logger", "energy", "experiment")
 
-# Part of how a run is done and not of what comes out; recorded as `execution`, left out of the identity.
+# How a run is executed, not what comes out; recorded as `execution`, left out of the identity.
 EXECUTION = {
     "trainer": (
         "accelerator",
@@ -198,7 +198,7 @@ class ExperimentConfig:
 
     @property
     def num_steps(self) -> int:
-        """T, resolved."""
+        """Number of time steps T, resolved."""
         return int(self.encoding["num_steps"])  # type: ignore[arg-type]
 
     @property
@@ -209,7 +209,7 @@ class ExperimentConfig:
 
     @property
     def label(self) -> str:
-        """A run in a few words.
+        """Return the run in a few words.
 
         Example:
             >>> from snn_exp.config.experiment.compose import compose
@@ -235,7 +235,7 @@ def _plain(value: Any) -> Any:
 
 
 def identity(config: ExperimentConfig) -> dict[str, Any]:
-    """What the run id is the hash of: all that decides the result, with the parts' versions."""
+    """Return what the run id hashes: everything that decides the result, with the parts' versions."""
     plain = config.to_plain()
     for group in ASIDE:
         del plain[group]
@@ -255,13 +255,13 @@ def identity(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def execution(config: ExperimentConfig) -> dict[str, Any]:
-    """How the run is done: recorded, not part of the identity."""
+    """Return how the run is executed: recorded, not part of the identity."""
     plain = config.to_plain()
     return {group: {key: plain[group][key] for key in fields} for group, fields in EXECUTION.items()}
 
 
 def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
-    """A composed config, checked and with every `auto` and null answered.
+    """Check a composed config and resolve every `auto` and null.
 
     Args:
         composed: group -> {"name": ..., parameter: value}, and seed.
@@ -296,7 +296,7 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
 
 
 def _checked_group(group: str, given: Any) -> dict[str, Scalar]:
-    """Known keys only, every value in its type and range, defaults filled in."""
+    """Check a group's keys, types and ranges, and fill in defaults."""
     if not isinstance(given, Mapping):
         raise UserError(f"{group}={shown(given)} is not allowed: choose an option, such as {group}={_first(group)}")
     constraints: tuple[Below, ...] = ()
@@ -331,7 +331,7 @@ def _first(group: str) -> str:
 
 
 def _refuse_an_incomplete_profile(c: dict[str, Any]) -> None:
-    """A default in the place of a constant that a profile forgets would price it as another one."""
+    """Refuse an energy profile that lacks a constant: a default there would give it another profile's price."""
     given = c["energy"]
     if not isinstance(given, dict) or not given:
         return  # the check that follows says so; a config stored before there was such a group has none

@@ -1,4 +1,4 @@
-"""How large a training step is: the shapes that a config's choices lead to, and the least memory they take. No torch.
+"""Estimate the size of a training step: the shapes that a config leads to, and the least memory they take. No torch.
 
 Shapes: T steps, B batch, C channels, H W space.
 """
@@ -34,7 +34,7 @@ class Footprint:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Return the sum of all three, in bytes."""
         return self.activations + self.weights + self.samples
 
     def __str__(self) -> str:
@@ -43,7 +43,8 @@ class Footprint:
 
 
 def in_gib(size: int) -> str:
-    """
+    """Return a size in GiB.
+
     Example:
         >>> in_gib(3 * 2**29), in_gib(5 * 2**40)
         ('1.5 GiB', '5,120 GiB')
@@ -53,7 +54,7 @@ def in_gib(size: int) -> str:
 
 
 def sample_shape(dataset: Mapping[str, Any], image_shape: Sequence[int] | None) -> tuple[int, int, int] | None:
-    """Return (C, H, W) of one step of a sample; None where only the files know.
+    """Return (C, H, W) of one step of a sample; None where only the files know it.
 
     Args:
         dataset: the resolved group.
@@ -80,7 +81,7 @@ def maps(shape: tuple[int, int, int], width: int, num_stages: int) -> Iterator[t
 
 
 def least(c: Mapping[str, Any], shape: tuple[int, int, int], num_stages: int, num_samples: int) -> Footprint:
-    """Return what a training step takes at least.
+    """Return the least memory that a training step takes.
 
     Args:
         c: the resolved config, group -> values.

@@ -1,4 +1,4 @@
-"""What of Hydra's own settings may be set, and by whom: Hydra makes objects of some of them, and so runs code.
+"""Limit which of Hydra's own settings may be set, and by whom: Hydra instantiates some of them, and so runs code.
 
 The composed tree is compared with the one that the installed plugins make of the same choices, value by value, so that
 it does not matter how a file or an argument brings its value in. What differs has to be on one of two lists: what a
@@ -64,7 +64,7 @@ NAMES_CODE = ("custom_search_space",)
 
 MOST = {"launcher.n_jobs": 1_000, "sweeper.n_jobs": 1_000, "sweeper.n_trials": 100_000}
 
-# What Hydra itself notes, in each composition anew.
+# Keys that Hydra itself fills in anew in each composition.
 NOTED = ("runtime.version", "runtime.version_base", "runtime.cwd", "runtime.config_sources", "runtime.choices")
 NOTED_OF_JOB = ("job.override_dirname", "job.config_name")
 
@@ -84,7 +84,7 @@ def choices_of(composed: DictConfig) -> tuple[tuple[str, str], ...]:
 
 
 def _hydras_choices(composed: DictConfig) -> dict[str, Any]:
-    """The choices of Hydra's own groups."""
+    """Return the choices of Hydra's own groups."""
     return {str(group): name for group, name in composed.hydra.runtime.choices.items() if is_own(str(group))}
 
 
@@ -110,7 +110,7 @@ def is_own(key: str) -> bool:
 
 
 def require_allowed(composed: DictConfig, plain: DictConfig, overrides: Sequence[Override]) -> None:
-    """Refuse whatever of Hydra's own is set and may not be.
+    """Refuse settings of Hydra's own that are set and may not be.
 
     Args:
         composed: everything, with all files and overrides.
@@ -174,7 +174,7 @@ def _listed(overrides: DictConfig) -> list[str]:
 
 
 def _with_typed(plain: DictConfig, overrides: Sequence[Override]) -> DictConfig:
-    """Hydra's own settings with what the command line alone sets."""
+    """Return Hydra's own settings with only the command line's overrides applied."""
     root = copy.deepcopy(plain)
     OmegaConf.set_readonly(root.hydra, False)
     for o in overrides:
@@ -201,7 +201,7 @@ def _holds_underscored(value: Any) -> bool:
 
 
 def _require_typeable(path: str, value: Any) -> None:
-    """What is typed may be set, unless it names code or stands outside launcher and sweeper."""
+    """Refuse a typed setting that names code or is not of the launcher or sweeper."""
     if path == "mode" or _is_params(path):
         return
     if _has_underscored(path) or _holds_underscored(value):
@@ -211,7 +211,7 @@ def _require_typeable(path: str, value: Any) -> None:
 
 
 def _require_sendable(path: str, value: Any, default: Leaves) -> None:
-    """What a file sets is on the list, and plain."""
+    """Refuse a setting from a file that is not on the list, or not plain."""
     if _has_underscored(path) or not (path.startswith(TYPED_BELOW) or path == "mode"):
         raise UserError(
             f"a config file sets hydra.{path}{_shown(value)}, which may not be set: a file runs no code, and {MAY}; "
@@ -265,7 +265,7 @@ def as_overrides(composed: DictConfig, plain: DictConfig) -> tuple[str, ...]:
 
 
 def written(value: Any) -> str:
-    """Return a value as Hydra's grammar has it, interpolations left in.
+    """Return a value in Hydra's override grammar, interpolations unresolved.
 
     Example:
         >>> print(written(["a 'b'", None, True, 2.5, {"k": "v"}]))
@@ -285,7 +285,7 @@ def written(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a text as Hydra's grammar has it, taken literally: a path may hold quotes, spaces and `${`.
+    """Return a text quoted in Hydra's override grammar: a path may hold quotes, spaces and `${`.
 
     Example:
         >>> print(quoted("/tmp/it's ${here}"))

@@ -1,6 +1,6 @@
-"""Interpolations that a config may have: `${seed}`, `${oc.env:HOME}`, `${oc.decode:${oc.env:HOME}}`; none of another.
+"""Limit a config's interpolations to `${seed}`, `${oc.env:HOME}`, `${oc.decode:${oc.env:HOME}}`, without nesting.
 
-OmegaConf has more, some of which call what a package registers, and each of a chain of them may double what the one
+OmegaConf has more, some of which call functions that a package registers, and each in a chain may double what the one
 before it says.
 """
 
@@ -69,7 +69,7 @@ def _strings(plain: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
 
 
 def _named(plain: Any, path: Sequence[str]) -> Any:
-    """What lies at a path of a plain config, or at the first part of it that is no container."""
+    """Return the value at a path of a plain config, or at the first part of it that is not a container."""
     for key in path:
         if isinstance(plain, Mapping):
             plain = plain.get(key)

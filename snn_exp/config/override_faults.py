@@ -1,4 +1,4 @@
-"""What is wrong with an argument that is no override, in a sentence: where, and what to type. No torch, no Hydra.
+"""Say in a sentence why an argument is not a valid override: where, and what to type. No torch, no Hydra.
 
 Two readers come after each other: the shell takes away its quotes, then Hydra reads KEY=VALUE, in which some characters
 mean something. So what has to be quoted is quoted twice: "teacher='method=relu_bn depth=d20'".
@@ -20,7 +20,7 @@ NEEDS_QUOTES = "=!\"#&'()[]{};<>^`~"  # in a value; so do letters beyond ASCII
 _KEY = re.compile(r"(?:\+{1,2}|~)?[A-Za-z_][\w-]*(?:[./][A-Za-z_0-9][\w-]*)*(?:@[\w.:-]*)?", re.ASCII)
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 
-# How each function of Hydra's is written.
+# The syntax of each of Hydra's functions.
 USAGE = {
     "range": "range(STOP), range(START,STOP) or range(START,STOP,STEP), of numbers, such as seed=range(5)",
     "choice": "choice(A,B,...), of values, such as neuron=choice(lif,plif)",
@@ -71,7 +71,7 @@ def sentence(argument: str, keys: Iterable[str], options: Mapping[str, Iterable[
 
 
 def unreadable(argument: str) -> str:
-    """Return what is wrong with an argument whatever it says: too long, no text, too deep; "" if nothing is."""
+    """Return why an argument cannot be parsed at all: too long, not text, too deeply nested; "" if it can."""
     shown = printable(argument, 60)
     if not argument.strip():
         return f"an argument is empty; leave it out: {LOOKS_LIKE}"
@@ -131,7 +131,7 @@ def _function(shown: str, name: str) -> str:
 
 
 def _value(key: str, value: str) -> str:
-    """What is wrong with a value; the first that is found, from the left."""
+    """Return the first fault of a value, from the left."""
     offset = len(key) + 2  # of its first character in the argument, counted from 1
     opened: list[tuple[str, int]] = []
     quote, quote_at, was_quoted, last = "", 0, False, ""
@@ -202,7 +202,7 @@ def _close(opened: tuple[str, int], text: str) -> str:
 
 
 def _typed(key: str, value: str, *, quoting: bool = True) -> str:
-    """What to type in a shell for a value that is text."""
+    """Return the override with its value quoted, as typed in a shell."""
     if not quoting:
         return quoted_for_shell(f"{key}={value}")
     bare = value.strip()

@@ -1,4 +1,4 @@
-"""A line of overrides: Hydra's parser reads it, and what we have no such key or option for is refused here.
+"""Read a line of overrides with Hydra's parser, and refuse unknown keys and options.
 
 Afterwards each is in plain form: no '+', depth=110 as d110, nothing given twice.
 """
@@ -32,7 +32,7 @@ MAX_ARGUMENTS = 1_000
 
 
 def parse_overrides(arguments: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Overrides as Hydra reads them; a loader knows which keys are groups.
+    """Parse overrides as Hydra does; a loader knows which keys are groups.
 
     Raises:
         UserError: one that cannot be read.
@@ -49,7 +49,7 @@ def parse_overrides(arguments: Sequence[str], loader: ConfigLoader | None = None
     return [_parsed(line, loader) for line in arguments]
 
 
-# What the parser raises beside its own errors: of int() and float(), and of functions given what they cannot take.
+# Raised by the parser besides its own errors: by int() and float(), and by functions given a wrong argument.
 _FAILS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError, RecursionError)
 
 
@@ -73,7 +73,7 @@ def _fault(line: str, said: str = "") -> UserError:
 
 
 def _with_quotes(line: str) -> str:
-    """Overrides of a teacher are text, also where the shell has taken the quotes from around them."""
+    """Quote a teacher's overrides again where the shell has removed their quotes."""
     key, _, value = line.partition("=")
     if key.lstrip("+") == "teacher" and "=" in value and not re.search(r"['\"(]", value):
         return f"{key}='{value}'"
@@ -81,7 +81,7 @@ def _with_quotes(line: str) -> str:
 
 
 def num_values(override: Override) -> int:
-    """Return how many values a sweep has, counted and not made; 1 of what is no sweep.
+    """Return the number of values of a sweep without expanding it; 1 if it is not a sweep.
 
     Raises:
         UserError: it has none, or more than a sweep may have runs.
@@ -120,7 +120,7 @@ def _num_in_range(sweep: RangeSweep, line: str) -> int:
 
 
 def require_few_runs(overrides: Sequence[Override]) -> None:
-    """Refuse a sweep of more runs than can be kept in mind, before they are expanded.
+    """Refuse a sweep of too many runs before it is expanded.
 
     Raises:
         UserError: with the number, and of which choices it is the product.
@@ -148,49 +148,49 @@ def require_few(factors: Sequence[int], what: str) -> None:
 
 @functools.lru_cache(maxsize=4096)
 def parsed_override(line: str) -> Override:
-    """One override; cells share most of theirs."""
+    """Parse one override, cached: cells share most of theirs."""
     (override,) = parse_overrides([line])
     return override
 
 
 def first_line(error: Exception) -> str:
-    """What a message of Hydra's says first; the rest is for its own developers."""
+    """Return the first line of one of Hydra's messages; the rest is for its own developers."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "it cannot be read")
     return re.sub(r"^\w+(?:Error|Exception) raised while [^:]*: ", "", line)
 
 
 def is_value(override: Override) -> bool:
-    """A value (neuron.tau=3, seed=1) and not a choice of a group, nor a setting of Hydra's own."""
+    """Return whether it is a value (neuron.tau=3, seed=1), not a choice of a group nor a setting of Hydra's own."""
     key = override.key_or_group
     return key not in CHOICES and not key.startswith("hydra")
 
 
 def is_sweepers(override: Override) -> bool:
-    """A setting of the sweeper."""
+    """Return whether it is a setting of the sweeper."""
     return override.key_or_group.startswith(("hydra.sweeper", "hydra/sweeper"))
 
 
 def is_hydras(override: Override) -> bool:
-    """A setting of Hydra's own, or an experiment, which may hold some."""
+    """Return whether it is a setting of Hydra's own, or an experiment, which may hold some."""
     key = override.key_or_group
     return key == "experiment" or key.startswith("hydra")
 
 
 def text_of(override: Override) -> str:
-    """It as it was typed."""
+    """Return the override as it was typed."""
     assert override.input_line is not None
     return override.input_line
 
 
 def read_overrides(arguments: Sequence[str], loader: ConfigLoader) -> list[Override]:
-    """The overrides of a command line in plain form."""
+    """Read the overrides of a command line in plain form."""
     overrides = [normalized(o, loader) for o in parse_overrides(arguments, loader)]
     _refuse_twice_given(overrides)
     return overrides
 
 
 def with_params(overrides: list[Override], hydra: Mapping[str, Any], loader: ConfigLoader) -> list[Override]:
-    """With the hydra.sweeper.params of an experiment, which what is typed overrules."""
+    """Add an experiment's hydra.sweeper.params, which typed overrides take precedence over."""
     given = hydra["sweeper"].get("params") or {}
     if not isinstance(given, Mapping):
         raise UserError(f"hydra.sweeper.params={given} is no list of axes; each is a line such as seed: 0,1,2")
@@ -212,12 +212,12 @@ def _refuse_twice_given(overrides: Sequence[Override]) -> None:
 
 
 def last_of_each(overrides: list[Override]) -> list[Override]:
-    """What is said last of each key holds."""
+    """Keep the last override of each key."""
     return list({o.key_or_group: o for o in overrides}.values())
 
 
 def normalized(override: Override, loader: ConfigLoader) -> Override:
-    """The override in plain form: no '+', depth=110 as d110, an unknown key or option refused here."""
+    """Return the override in plain form: no '+', depth=110 as d110; refuse an unknown key or option."""
     key, line = override.key_or_group, text_of(override)
     head = key.partition("@")[0].partition(".")[0].partition("/")[0]
     if head == "hydra":
@@ -266,12 +266,12 @@ def normalized(override: Override, loader: ConfigLoader) -> Override:
 
 @functools.lru_cache(maxsize=128)
 def _options(loader: ConfigLoader, group: str) -> list[str]:
-    """The YAML files of a group; Hydra copies its whole repository to list them."""
+    """Return the options of a group, cached: Hydra copies its whole repository to list them."""
     return loader.get_group_options(group, ObjectType.CONFIG)
 
 
 def _check_options(override: Override, loader: ConfigLoader) -> None:
-    """Every value of a choice must be one of the group's YAML files."""
+    """Refuse a choice that is not one of the group's YAML files."""
     group = override.key_or_group
     options = _options(loader, group)
     values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]

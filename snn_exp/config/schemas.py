@@ -40,7 +40,7 @@ Menu = Mapping[str, Mapping[str, Option]]  # kind -> name -> option
 
 @functools.cache
 def load() -> Menu:
-    """The menu, from the cache if no source file has changed since it was written."""
+    """Return the menu, from the cache if no source file has changed since it was written."""
     guests = entry_points(group="snn_exp.plugins")
     if guests:
         for guest in guests:
@@ -60,7 +60,7 @@ def load() -> Menu:
 
 
 def registry_of(kind: str) -> Registry[Any]:
-    """The registry of a kind; imports its module."""
+    """Return the registry of a kind; import its module."""
     module, name = REGISTRIES[kind]
     registry: Registry[Any] = getattr(importlib.import_module(module), name)
     return registry
@@ -76,7 +76,7 @@ def _source_hash() -> str:
 
 
 def _write_quietly(path: Path, content: object) -> None:
-    """A cache that cannot be written costs time and nothing else."""
+    """Write the cache; if that fails, only time is lost."""
     try:
         path.parent.mkdir(exist_ok=True)
         scratch = path.with_suffix(f".{os.getpid()}")

@@ -1,4 +1,4 @@
-"""How many samples the parts of a data set have: arithmetic of the fractions, known before a file is read. No torch."""
+"""Compute the sizes of a data set's splits from the fractions, before a file is read. No torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def num_val_of_official(num_samples: int, val_fraction: float) -> int:
 
 
 def training_counts(class_counts: Sequence[int], config: Mapping[str, object]) -> list[int]:
-    """Return how many training samples of each class a data set's config leaves, as its constructor draws them.
+    """Return the number of training samples per class for a data set's config, as its constructor draws them.
 
     Args:
         class_counts: samples of each class before the data set is split.
@@ -61,7 +61,7 @@ def _number(value: object) -> float:
 
 
 def without(class_counts: Sequence[int], size: int, part: str) -> list[int]:
-    """Return what is left of each class once a part of a given size is drawn in proportion.
+    """Return the number of samples left per class once a part of a given size is drawn in proportion.
 
     Raises:
         UserError: as `require_every_class`.
@@ -71,7 +71,7 @@ def without(class_counts: Sequence[int], size: int, part: str) -> list[int]:
 
 
 def proportional(class_counts: Sequence[int], size: int) -> list[int]:
-    """Return how many of each class a stratified draw takes: the share rounded down, then by the largest remainders.
+    """Return the number of samples per class in a stratified draw: rounded down, then by the largest remainders.
 
     Example:
         >>> proportional([5, 3, 2], 5)
@@ -118,7 +118,7 @@ def require_every_class(class_counts: Sequence[int], size: int, part: str) -> No
 
 
 def require_num_train(num_train: int, available: int, num_classes: int) -> None:
-    """Check that a few training samples can be drawn from those that there are.
+    """Check that this many training samples can be drawn from those available.
 
     Raises:
         UserError: there are too few: what is left out has every class, too.
@@ -132,7 +132,7 @@ def require_num_train(num_train: int, available: int, num_classes: int) -> None:
 
 
 def num_left_out(num_samples: int, batch_size: int) -> int:
-    """Return how many samples an epoch of training leaves out: a last batch of one, since no batch norm can use it."""
+    """Return the number of samples that an epoch leaves out: a last batch of one, since no batch norm can use it."""
     return int(num_samples > 1 and batch_size > 1 and num_samples % batch_size == 1)
 
 

@@ -1,1 +1,1 @@
-"""What is on disk of a run. No torch."""
+"""Runs on disk. No torch."""

@@ -17,7 +17,7 @@ ROW_CHOICES = (
 
 
 def choices(config: Mapping[str, Any]) -> dict[str, str]:
-    """A config, flat, without the seed and what does not decide the result: {"neuron": "lif", "neuron.tau": "2.0"}.
+    """Flatten a config, without seed and execution: {"neuron": "lif", "neuron.tau": "2.0"}.
 
     Example:
         >>> choices({"neuron": {"name": "lif", "tau": 2.0}, "seed": 3})
@@ -35,7 +35,7 @@ def choices(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _named(run_id: str) -> str:
-    """A run in the words of its choices, since its id differs from seed to seed; the id where it is gone."""
+    """Name a run by its choices, since its id differs between seeds; by its id if it is gone."""
     result = RunFolder(output_root() / "runs" / run_id).sound_result()
     if result is None:
         return run_id
@@ -65,7 +65,7 @@ def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def row_choices(flat: Sequence[Mapping[str, str]], by: Sequence[str]) -> list[str]:
-    """The choices that name a row: the usual ones, and whatever else does not follow from them.
+    """Return the choices that name a row: the usual ones, and any other that does not follow from them.
 
     Two runs that differ in anything never share a row; a surrogate that is the neuron's own needs no column.
 

@@ -1,4 +1,4 @@
-"""Which stored runs agree with what is asked, in the words in which a run is asked for. No torch.
+"""Select stored runs by filters in the syntax of overrides. No torch.
 
 A filter is an override. Hydra's parser reads it, the parameter's own check gives it its type, and it is compared with
 the typed value of a stored config: neuron.tau=2, 2.0 and 2e0 are one value, as they are to `snn-exp train`.
@@ -68,7 +68,7 @@ def chosen(config: Config) -> dict[str, Scalar]:
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """What can be asked of a stored run.
+    """The filterable values of a stored run.
 
     Args:
         config: the plain config; empty where it cannot be read.
@@ -80,12 +80,12 @@ class Stored:
 
     @functools.cached_property
     def chosen(self) -> dict[str, Scalar]:
-        """The config, flat, and the state."""
+        """Return the config, flat, and the state."""
         return {**chosen(self.config), "state": self.state}
 
     @functools.cached_property
     def method(self) -> str:
-        """The method whose choices it has, the one that chooses most if there are several; else none."""
+        """Return the method whose choices it has, the one with most choices if there are several; else none."""
         return next((name for name, bundle in _methods().items() if Condition("", bundle).agrees(self)), "none")
 
 
@@ -159,7 +159,7 @@ def _require_key(key: str, value: str, stored: Iterable[str]) -> None:
 
 
 def _values(key: str, text: str) -> Iterator[Any]:
-    """Each value as Hydra reads it, one cell of a sweep after the other."""
+    """Return each value as Hydra reads it, one per cell of a sweep."""
     value = text.partition("=")[2]
     if key == "teacher":  # a run id of digits alone, or with one e among them, is no number
         value = ",".join(f"'{word.strip()}'" if RUN_ID.fullmatch(word.strip()) else word for word in value.split(","))
@@ -194,7 +194,7 @@ def _condition(key: str, value: Any) -> Condition:
 
 
 def _checked(key: str, value: Any) -> Scalar:
-    """The value in the type that a parameter of this name has in one of the options of its group."""
+    """Return the value in the type that this parameter has in one of its group's options."""
     refusals = []
     for parameter in _parameters(key):
         if parameter.optional and parameter.type != "choice" and str(value).lower() == "none":
@@ -209,13 +209,13 @@ def _checked(key: str, value: Any) -> Scalar:
 
 
 def _parameters(key: str) -> list[Parameter]:
-    """The parameters of that name, of each option of the group that has one."""
+    """Return the parameters of this name, of each option of the group that has one."""
     return _schema().get(key, [])
 
 
 @functools.cache
 def _schema() -> dict[str, list[Parameter]]:
-    """Every key of a group -> its parameters."""
+    """Return key of a group -> its parameters."""
     found: dict[str, list[Parameter]] = {}
     for group, cls in SETTINGS.items():
         for parameter in parameters_of(cls):
@@ -240,7 +240,7 @@ def owners(key: str) -> list[str]:
 
 
 def _demands(group: str, name: str) -> dict[str, Scalar]:
-    """What a choice of an option asks of a config."""
+    """Return the values that a choice of an option requires of a config."""
     if group == "experiment":
         return {group: name if name != "null" else None}
     if group == "depth" and name.removeprefix("d").isdecimal():
@@ -263,7 +263,7 @@ def _demands(group: str, name: str) -> dict[str, Scalar]:
 
 
 def _bundle(content: Mapping[str, Any]) -> dict[str, Scalar]:
-    """What a file of configs/method chooses, and the values that it sets."""
+    """Return the choices that a file of configs/method makes, and the values that it sets."""
     demands: dict[str, Scalar] = {}
     for entry in content.get("defaults") or []:
         for key, name in entry.items() if isinstance(entry, Mapping) else ():
@@ -277,7 +277,7 @@ def _bundle(content: Mapping[str, Any]) -> dict[str, Scalar]:
 
 
 def _schema_name(content: Mapping[str, Any]) -> str | None:
-    """The registered part of which a variant such as configs/neuron/lif_slow.yaml takes the schema."""
+    """Return the registered part whose schema a variant such as configs/neuron/lif_slow.yaml takes."""
     for entry in content.get("defaults") or []:
         if isinstance(entry, str) and entry.startswith("/schema/"):
             return Path(entry.partition("@")[0]).name
@@ -286,7 +286,7 @@ def _schema_name(content: Mapping[str, Any]) -> str | None:
 
 @functools.cache
 def _methods() -> dict[str, dict[str, Scalar]]:
-    """Name -> its choices; the more it chooses, the earlier."""
+    """Return name -> choices of each method; those with more choices come first."""
     names = sorted(path.stem for path in (config_dir() / "method").glob("*.yaml"))
     bundles = {name: _demands("method", name) for name in names}
     return dict(sorted(bundles.items(), key=lambda item: -len(item[1])))
@@ -309,7 +309,7 @@ def _has(run: Stored, key: str, value: Scalar) -> bool:
 
 
 def _is_answer(config: Config, key: str, asked: Scalar, stored: Scalar) -> bool:
-    """Whether what `auto` or null stands for in this config is what it has."""
+    """Return whether a config has the value that `auto` or null resolves to in it."""
     group, _, parameter = key.partition(".")
     if group not in GROUPS:
         return False
@@ -321,7 +321,7 @@ def _is_answer(config: Config, key: str, asked: Scalar, stored: Scalar) -> bool:
 
 
 def _is_taught(stored: Scalar, asked: Scalar) -> bool:
-    """Whether a teacher is the one that is asked for: by its run id, or by overrides that it agrees with."""
+    """Return whether a teacher is the requested one: by its run id, or by overrides that it agrees with."""
     if not isinstance(stored, str) or not isinstance(asked, str) or "=" not in asked:
         return same(stored, asked)
     result = RunFolder(output_root() / "runs" / stored).sound_result()
@@ -365,7 +365,7 @@ def _there_are(key: str, condition: Condition, runs: Sequence[Stored]) -> str:
 
 
 def _in_order(value: Any) -> tuple[int, float, str]:
-    """Numbers by size, before words."""
+    """Return a sort key: numbers by size, before words."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return 0, float(value), ""
     return 1, 0.0, value_text(value)

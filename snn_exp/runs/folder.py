@@ -1,9 +1,9 @@
-"""What is on disk of a run: one folder, named by the run's identity. No torch.
+"""A run on disk: one folder, named by the run's identity. No torch.
 
 outputs/runs/<run_id>/
     manifest.json         what was asked for and how it was done: written first
-    metrics.csv           a row an epoch
-    train.log             what would have been printed
+    metrics.csv           one row per epoch
+    train.log             the printed output
     weights.safetensors   the best weights
     result.json           the result: written last, so that its presence means "done"
     folded.safetensors    the network without its norms, once `snn-exp fold` was asked for it,
@@ -37,7 +37,7 @@ from snn_exp.runs.provenance import code_hash, git_state, package_versions
 from snn_exp.runs.stored import RUN_FOLDER, RUN_ID, SCHEMA_VERSION, Result, read_epochs
 
 T = TypeVar("T")
-Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations a sample
+Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations per sample
 
 __all__ = ["SCHEMA_VERSION", "Result", "read_epochs"]  # what stands in stored.py and is asked for here as well
 
@@ -46,7 +46,7 @@ PLAIN = {"used": "reference", "why": "nothing else was chosen"}
 
 
 def output_root() -> Path:
-    """Return where results go: SNN_EXP_OUTPUT, or outputs/ here.
+    """Return the output folder: SNN_EXP_OUTPUT, or outputs/ here.
 
     Raises:
         UserError: no folder is there, and none can be made.
@@ -58,7 +58,7 @@ def output_root() -> Path:
 
 @functools.lru_cache
 def _require_place(given: str) -> None:
-    """Refuse an output folder that is none and cannot become one."""
+    """Refuse an output folder that does not exist and cannot be created."""
     why, place = "", Path(given)
     try:
         given.encode()
@@ -81,12 +81,12 @@ def _require_place(given: str) -> None:
 
 
 def data_root() -> Path:
-    """Where data sets lie: SNN_EXP_DATA, or data/ in the output folder."""
+    """Return the data folder: SNN_EXP_DATA, or data/ in the output folder."""
     return Path(os.environ.get("SNN_EXP_DATA") or output_root() / "data")
 
 
 class DamagedRun(UserError):
-    """A run whose folder holds what cannot be read.
+    """A run whose folder has an unreadable file.
 
     Args:
         name: of its folder.
@@ -107,11 +107,11 @@ class DamagedRun(UserError):
 
     @property
     def is_newer(self) -> bool:
-        """Whether nothing is wrong but that this version is too old."""
+        """Return whether a newer version of snn_exp wrote the run, and nothing else is wrong."""
         return stored.NEWER in self.reason
 
     def say(self) -> None:
-        """Say once a command that it goes on without this run."""
+        """Say once per command that this run is left out."""
         then = "" if self.is_newer else f"; {CLEAN} removes it"
         say_once(f"left out: run {self.name}: {self.reason}{then}")
 
@@ -121,7 +121,7 @@ CLEAN = "`snn-exp runs clean state=damaged`"
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """What is stored of a run, all of which could be read.
+    """The stored files of a run, all of them readable.
 
     Args:
         result: None if it is not done.
@@ -138,7 +138,7 @@ class Contents:
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """One run's folder.
+    """The folder of one run.
 
     Args:
         path: the folder; its name is the run id.
@@ -148,43 +148,43 @@ class RunFolder:
 
     @classmethod
     def of(cls, config: ExperimentConfig) -> RunFolder:
-        """The folder of a config under the current output root."""
+        """Return the folder of a config under the current output root."""
         return cls(output_root() / "runs" / config.run_id)
 
     @property
     def weights(self) -> Path:
-        """The best weights, in safetensors form."""
+        """Return the path of the best weights, a safetensors file."""
         return self.path / "weights.safetensors"
 
     @property
     def folded(self) -> Path:
-        """The best weights with the norms folded into them, in safetensors form."""
+        """Return the path of the best weights with the norms folded into them, a safetensors file."""
         return self.path / "folded.safetensors"
 
     @property
     def exports(self) -> Path:
-        """The network in other formats."""
+        """Return the folder of the network in other formats."""
         return self.path / "export"
 
     @property
     def metrics_csv(self) -> Path:
-        """A row an epoch."""
+        """Return the path of metrics.csv, with one row per epoch."""
         return self.path / "metrics.csv"
 
     @property
     def checkpoints(self) -> Path:
-        """What an interrupted run resumes from."""
+        """Return the folder of the checkpoints that an interrupted run resumes from."""
         return self.path / "checkpoints"
 
     @property
     def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint, if the run was interrupted after one."""
+        """Return the newest checkpoint, if the run was interrupted after one."""
         both = (self.checkpoints / name for name in ("last.ckpt", "best.ckpt"))  # a kill may come between the two
         return next((path for path in both if path.exists()), None)
 
     @functools.cached_property
     def _outermost(self) -> Path:
-        """What no link may lead out of: all runs, or of a folder that was named by its path the folder itself."""
+        """Return the folder that no link may lead out of: that of all runs, or its own if given by its path."""
         runs = output_root() / "runs"
         return runs if self.path.parent == runs else self.path
 
@@ -216,7 +216,7 @@ class RunFolder:
         return result
 
     def sound_result(self) -> Result | None:
-        """Return the result, or None if the run is not done or is damaged, which is said once a command."""
+        """Return the result, or None if the run is not done or is damaged; damage is reported once per command."""
         try:
             return self.result()
         except DamagedRun as damaged:
@@ -224,7 +224,7 @@ class RunFolder:
             return None
 
     def contents(self) -> Contents:
-        """Read all that is stored of the run, apart from weights and checkpoints.
+        """Read all stored files of the run, except weights and checkpoints.
 
         Raises:
             DamagedRun: something of it cannot be read, or a link in the folder leads out of it.
@@ -246,7 +246,7 @@ class RunFolder:
         )
 
     def damage(self) -> str | None:
-        """Return the sentence of what cannot be read of the run, and what to type; None if all can be."""
+        """Return a sentence on what is unreadable in the run, and what to type; None if nothing is."""
         try:
             self.contents()
         except DamagedRun as damaged:
@@ -280,7 +280,7 @@ class RunFolder:
         return set(top)
 
     def trained(self) -> Result:
-        """The result of a run that has weights.
+        """Return the result of a run that has weights.
 
         Raises:
             UserError: the run is not finished, crashed, diverged, or is damaged.
@@ -294,10 +294,10 @@ class RunFolder:
         return result
 
     def trained_config(self) -> ExperimentConfig:
-        """The config of a run that has weights.
+        """Return the config of a run that has weights.
 
         Raises:
-            UserError: as `trained`, or a part means something else today than when the run was trained.
+            UserError: as `trained`, or it was trained with an older, incompatible version of a component.
         """
         result = self.trained()
         config = resolve(result.config)
@@ -344,7 +344,7 @@ class RunFolder:
         return manifest
 
     def split_fingerprints(self) -> list[str]:
-        """Return what the manifest and the result say of the split that the run trains on.
+        """Return the split fingerprints in the manifest and in the result.
 
         One says so from the start, except in a run of an older version, and the other at the end.
         """
@@ -353,12 +353,12 @@ class RunFolder:
         return [str(fingerprint) for fingerprint in said if fingerprint is not None]
 
     def test_fingerprint(self) -> str | None:
-        """Return that of the test set that the run was tested on; None before, and in a run of an older version."""
+        """Return the fingerprint of the test set used; None before the test, and in a run of an older version."""
         stored = self.manifest().get("test_fingerprint")
         return None if stored is None else str(stored)
 
     def keep_test_fingerprint(self, fingerprint: str) -> None:
-        """Add it to the manifest, once the run is tested."""
+        """Add the test set's fingerprint to the manifest, once the run is tested."""
         write_json(self.path / "manifest.json", {**self.manifest(), "test_fingerprint": fingerprint})
 
     def epochs(self) -> list[dict[str, str]]:
@@ -378,9 +378,9 @@ class RunFolder:
         in_step: bool = False,
         split_fingerprint: str | None = None,
     ) -> None:
-        """Makes the folder and writes the manifest; clears an earlier failure.
+        """Make the folder and write the manifest; clear an earlier failure.
 
-        How a run is done says what was done, whatever was asked for.
+        The execution in the manifest records what was done, not what was asked for.
 
         Args:
             config: what is run.
@@ -412,7 +412,7 @@ class RunFolder:
         )
 
     def finish(self, result: Result) -> None:
-        """Writes result.json, then drops what only an unfinished run needs."""
+        """Write result.json, then remove what only an unfinished run needs."""
         write_json(self.path / "result.json", dataclasses.asdict(result))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
@@ -424,7 +424,7 @@ class RunFolder:
             log.write(trace.rstrip() + "\n")
 
     def set_aside(self) -> None:
-        """Renames the folder, so that the run is trained again and the old one kept.
+        """Rename the folder, so that the run is trained again and the old one kept.
 
         Raises:
             Taken: a living process trains it.
@@ -436,7 +436,7 @@ class RunFolder:
             self.path.rename(self.path.with_name(f"{self.path.name}.kept-{stamp}"))
 
     def check_stored(self, config: ExperimentConfig) -> str | None:
-        """A line to print when the stored run was made by other code; None if it was not.
+        """Return a line to print if the stored run was made by other code, else None.
 
         Raises:
             UserError: the stored config is another one under the same run id.
@@ -470,7 +470,7 @@ def run_folders(*, kept: bool = False) -> list[RunFolder]:
 
 
 def foreign_names() -> list[str]:
-    """Return what lies among the runs and is none, hidden files aside."""
+    """Return the entries of the runs folder that are not runs, except hidden files."""
     return [name for name in _names_in_runs() if not RUN_FOLDER.fullmatch(name) and not name.startswith(".")]
 
 
@@ -487,7 +487,7 @@ def _names_in_runs() -> list[str]:
 
 
 def _is_there(path: Path) -> bool:
-    """Return whether a path leads to something, whatever the path is."""
+    """Return whether a path exists; False for a path that is not valid."""
     try:
         path.stat()
     except (OSError, ValueError):
@@ -496,7 +496,7 @@ def _is_there(path: Path) -> bool:
 
 
 def find_run(given: str) -> RunFolder:
-    """The folder of a run.
+    """Find the folder of a run.
 
     Args:
         given: a run id, the beginning of one, or a folder.
@@ -528,5 +528,5 @@ def _agree(a: Any, b: Any) -> bool:
 
 
 def now() -> str:
-    """The time, UTC, to the second."""
+    """Return the time, UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

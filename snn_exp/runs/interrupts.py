@@ -1,4 +1,4 @@
-"""What stops a command from outside: one sentence, a clean terminal line, no process left behind. No torch.
+"""Handle signals that stop a command: one sentence, a clean terminal line, no process left behind. No torch.
 
 The first Ctrl-C, SIGTERM or SIGHUP raises `Interrupted` in the main thread, so that whatever is open is closed: run
 folders have no owner any more and go on from their last checkpoint. A second one ends the command at once, and so does
@@ -29,7 +29,7 @@ Say = Callable[[], str]
 
 
 def begins_again() -> str:
-    """Return the sentence of a command that keeps nothing of what it has done so far."""
+    """Return the message of a command that keeps no partial results."""
     return "interrupted; the same command starts it again"
 
 
@@ -48,7 +48,7 @@ class Interrupted(BaseException):
 
 
 class _Watch:
-    """Hear the signals while it is open; there is one at a time."""
+    """Listens to the signals while it is open; there is one at a time."""
 
     def __init__(self) -> None:
         self.stopped_by: int | None = None  # the first signal, once it is raised
@@ -85,7 +85,7 @@ class _Watch:
             raise Interrupted(self.stopped_by)
 
     def _raise_again(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """Raise it where it counts: in a __del__ it is lost, and only printed."""
+        """Raise the signal again: in a __del__ an exception is lost, and only printed."""
         if isinstance(unraisable.exc_value, Interrupted):
             self.stopped_by = None
             _later(0.05, self._raise_in_main)
@@ -129,7 +129,7 @@ class _Watch:
         os._exit(128 + number)
 
     def sentence(self) -> str:
-        """Return what is to be said; what it reads may be locked, and is not waited for."""
+        """Return the message; the files it reads may be locked, and are not waited for."""
         said: list[str] = []
         asking = threading.Thread(target=lambda: said.append(self.what_goes_on()), daemon=True)
         asking.start()
@@ -150,7 +150,7 @@ _watch: _Watch | None = None
 def listening() -> Iterator[None]:
     """Turn the first signal that would end the process into `Interrupted`, inside the block.
 
-    In another than the main thread, or inside another such block, it does nothing.
+    Outside the main thread, or inside another such block, it does nothing.
     """
     global _watch
     if _watch is not None or threading.current_thread() is not threading.main_thread():
@@ -203,7 +203,7 @@ def kept_from_children() -> Iterator[None]:
 
 
 def stop(number: int = signal.SIGINT) -> int:
-    """End what an interrupted command has started, and say what is to be said of it; return the exit code.
+    """End the processes of an interrupted command, and print its message; return the exit code.
 
     Args:
         number: of the signal, if it was not heard here.
@@ -232,7 +232,7 @@ def leave(exit_code: int) -> NoReturn:
 
 
 def _clean_line(stream: TextIO | None) -> str:
-    """Return what shows the cursor in the first column of an empty line, if the stream is a terminal."""
+    """Return the escape code that shows the cursor on an empty line, if the stream is a terminal."""
     with contextlib.suppress(OSError, ValueError):
         if stream is not None and stream.isatty():
             return "\n" if os.environ.get("TERM") == "dumb" else "\r\x1b[K\x1b[?25h"
@@ -256,7 +256,7 @@ def _end_children(patience_s: float) -> None:
 
 
 def _ends_by_itself(child: object) -> bool:
-    """Return whether a process ends behind this one, to clear away what others leave."""
+    """Return whether a process ends by itself after this one, to clean up after others."""
     import psutil
 
     assert isinstance(child, psutil.Process)

@@ -1,4 +1,4 @@
-"""Who trains a run: one process at a time, also where several machines share a file system. No torch.
+"""Lock a run to one process at a time, also where several machines share a file system. No torch.
 
 The owner of a run's folder is the folder `owner/` in it, made elsewhere and renamed into place, so that it is there
 whole or not at all. Its owner beats: the time of `owner/beat` moves on every BEAT_S seconds.
@@ -70,7 +70,7 @@ class Ownership:
         self._released = threading.Event()
 
     def check(self) -> None:
-        """Makes sure of the right; to be called before what is written matters.
+        """Check that the lock is still held; call this before writing anything that matters.
 
         Raises:
             Lost: another process has taken the run over.
@@ -92,13 +92,13 @@ class Ownership:
 
 
 def removed(folder: Path) -> Removed:
-    """Return what is said where a run's folder has gone while it trained."""
+    """Return the error for a run whose folder was removed while it trained."""
     return Removed(f"the folder {folder} was removed while its run trained; the same command trains it again")
 
 
 @contextmanager
 def owning(folder: Path) -> Iterator[Ownership]:
-    """Owns a run's folder inside the block.
+    """Own a run's folder inside the block.
 
     Raises:
         Taken: a living process owns it.
@@ -126,7 +126,7 @@ def owning(folder: Path) -> Iterator[Ownership]:
 
 
 def refuse_if_taken(folder: Path, *, patient: bool = True) -> None:
-    """Refuse what would move or remove the folder of a run that is being trained.
+    """Refuse to move or remove the folder of a run that is being trained.
 
     Args:
         folder: of the run.
@@ -177,7 +177,7 @@ def _take(folder: Path) -> Ownership:
 
 
 def _put_away(folder: Path, token: str) -> Path:
-    """Renames the owner with this token away, if it is still there; where to.
+    """Rename the owner with this token away, if it is still there; return the new path.
 
     The name is the token's own and stays taken. So a process that comes late with it cannot rename away who has
     followed: a folder cannot be renamed onto one that is not empty.
@@ -189,7 +189,7 @@ def _put_away(folder: Path, token: str) -> Path:
 
 
 def _renamed(folder: Path, to: Path) -> bool:
-    """Renames a folder; False if the place is taken."""
+    """Rename a folder; return False if the place is taken."""
     try:
         folder.rename(to)
     except OSError as error:
@@ -222,7 +222,7 @@ def _owner(folder: Path) -> dict[str, Any]:
 
 
 def _here() -> dict[str, Any]:
-    """This process, with where its number counts: containers may share a host's name but not its processes."""
+    """Return this process and the namespace of its pid: containers may share a host's name but not its processes."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         where = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -281,7 +281,7 @@ def _is_from_the_future(folder: Path, owner: dict[str, Any]) -> bool:
 
 
 def _now(folder: Path) -> float:
-    """Return what time it is where the beats are stamped."""
+    """Return the time by the clock of the file system that stamps the beats."""
     probe = folder / f"now.{uuid.uuid4().hex}"
     try:
         probe.touch()

@@ -1,4 +1,4 @@
-"""What a run was computed with: versions, source, commit. No torch."""
+"""Provenance of a run: package versions, source hash, commit. No torch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RECORDED_PACKAGES = (
 
 @functools.cache
 def code_hash() -> str:
-    """16 hex digits of the package's source."""
+    """Return 16 hex digits that hash the package's source."""
     files = sorted(path for kind in ("*.py", "*.cpp", "*.h") for path in Path(__file__).parents[1].rglob(kind))
     return hashlib.sha256(b"".join(f.name.encode() + f.read_bytes() for f in files)).hexdigest()[:16]
 
 
 @functools.cache
 def git_state() -> dict[str, Any]:
-    """Commit and whether the working tree differs from it; empty outside a checkout."""
+    """Return the commit and whether the working tree differs from it; empty outside a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
@@ -38,7 +38,7 @@ def git_state() -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of what a run is computed with."""
+    """Return the versions of the packages that a run is computed with."""
     found = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:

@@ -23,7 +23,7 @@ class Row:
 
     Args:
         result: the result; its metrics without those of single layers, its curves over the layers thinned out.
-        curves: metric -> a value an epoch.
+        curves: metric -> one value per epoch.
         versions: package -> version.
         hardware: what it was computed on.
         execution: how it was done, such as the number of threads.
@@ -39,7 +39,7 @@ class Row:
 
     @classmethod
     def of(cls, folder: RunFolder) -> Row | None:
-        """The row of a run's folder, or None if the run is not done."""
+        """Return the row of a run's folder, or None if the run is not done."""
         contents = folder.contents()
         return None if contents.result is None else cls.of_read(contents.result, contents.manifest, contents.epochs)
 
@@ -62,25 +62,25 @@ class Row:
 
     @classmethod
     def of_stored(cls, line: StoredRow) -> Row:
-        """Return what `to_plain` gave, as a results.jsonl has kept it."""
+        """Return the row stored in a line of results.jsonl, the inverse of `to_plain`."""
         plain = {field.name: getattr(line, field.name) for field in dataclasses.fields(line)}
         own = {field.name: plain.pop(field.name) for field in dataclasses.fields(cls) if field.name != "result"}
         return cls(Result(**plain), **own)
 
     def to_plain(self) -> dict[str, Any]:
-        """One flat mapping, as stored."""
+        """Return one flat mapping, as stored."""
         own = dataclasses.asdict(self)
         result: dict[str, Any] = own.pop("result")
         return result | own
 
     @property
     def done(self) -> bool:
-        """It ended with finite weights."""
+        """Return whether the run ended with finite weights."""
         return self.result.status == "done"
 
 
 def disagreement(stored: Row, again: Row, metric: str, spread: Sequence[float]) -> str | None:
-    """A sentence if a run that was done again does not match its stored row.
+    """Return a sentence if a repeated run does not match its stored row.
 
     Where versions, hardware, execution and code are the same, every metric must be equal; otherwise the study's metric
     must lie within three standard deviations of the stored seeds of its cell.
@@ -114,7 +114,7 @@ def _rounded(value: float, digits: int = DIGITS) -> float:
 
 
 def _thinned(curve: list[float]) -> list[float]:
-    """At most MOST_LAYERS points: means over windows of an even number of layers.
+    """Thin a curve to at most MOST_LAYERS points: means over windows of an even number of layers.
 
     Even, since the first and the second weights of a block differ by design.
     """

@@ -1,4 +1,4 @@
-"""Whether a stored run belongs to the data at hand: fingerprints of its split and test set, compared with today's.
+"""Check that a stored run belongs to the present data: compare fingerprints of its split and test set with today's.
 
 Today's fingerprints take a data set that is read and split, torch, and some seconds. So they are kept in the folder
 fingerprints/ of the output root, under a key of all that decides them: the data set's config, the seed, the steps of
@@ -29,7 +29,7 @@ from snn_exp.runs.provenance import code_hash, package_versions
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprints:
-    """Of a data set, split by a seed.
+    """Fingerprints of a data set, split by a seed.
 
     Args:
         split: of training and validation samples, and of which samples are the test set.
@@ -65,7 +65,7 @@ class DataAtHand:
             require_test(folder, found.test)
 
     def fingerprints(self, config: ExperimentConfig, *, with_test: bool) -> Fingerprints | None:
-        """Return those of a config's data; None where they are not there.
+        """Return the fingerprints of a config's data; None if the data are missing.
 
         Args:
             config: whose.
@@ -90,7 +90,7 @@ class DataAtHand:
         return found
 
     def key(self, config: ExperimentConfig) -> str:
-        """Return what a fingerprint is kept under."""
+        """Return the key that a fingerprint is stored under."""
         traits = schemas.load()["dataset"][str(config.dataset["name"])].traits
         decides = {
             "dataset": dict(config.dataset),
@@ -108,7 +108,7 @@ class DataAtHand:
 
     @cached_property
     def _files(self) -> str:
-        """A hash of where every file of the data root is, how large, and since when."""
+        """Return a hash of the paths, sizes and times of all files under the data root."""
         digest = hashlib.sha256(str(data_root().resolve()).encode())
         for line in sorted(_lines(data_root(), set())):
             digest.update(line.encode(errors="surrogateescape"))
@@ -164,7 +164,7 @@ def _path(key: str) -> Path:
 
 
 def _lines(folder: Path, seen: set[tuple[int, int]]) -> Iterator[str]:
-    """A line per file below a folder; a link leads on, but to no folder twice."""
+    """Yield one line per file below a folder; links are followed, but no folder is visited twice."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What can be asked of the runs in outputs/: which there are, how two differ, what may go. No torch."""
+"""Query the runs in outputs/: list them, compare two, remove some. No torch."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ class StoredRun:
 
     @property
     def name(self) -> str:
-        """The folder's name: the run id, for a run that was not put aside."""
+        """Name of the folder: the run id, unless the run was put aside."""
         return self.folder.path.name
 
     @functools.cached_property
     def choices(self) -> dict[str, str]:
-        """What was chosen, flat, with the seed."""
+        """Return the choices, flat, with the seed."""
         return {**choices(self.config), "seed": str(self.config.get("seed", "?"))} if self.config else {}
 
     @functools.cached_property
     def stored(self) -> Stored:
-        """What filters compare, with the types of the config."""
+        """Return the values that filters compare, with the types of the config."""
         return Stored(self.config, self.state)
 
     def label(self, key: str) -> str:
-        """Return what was chosen for a key, in words: a method is recognised by its choices; "-" for nothing."""
+        """Return the choice for a key, in words: a method is recognised by its choices; "-" for none."""
         if key == "method":
             return self.stored.method
         if key in self.choices:
@@ -94,7 +94,7 @@ def stored_runs(filters: Sequence[str] = ()) -> list[StoredRun]:
 
 
 def selected(filters: Sequence[str]) -> Selection:
-    """Return the runs that agree with every filter, and what was asked for in vain.
+    """Return the runs that agree with every filter, and notes on values that matched none.
 
     Args:
         filters: what can be typed to train, with several values, such as neuron=lif,plif, optim.lr=1e-2, depth=20 or
@@ -168,7 +168,7 @@ def table(runs: Sequence[StoredRun]) -> Table:
 
 
 def remove(runs: Sequence[StoredRun]) -> tuple[list[Path], list[str]]:
-    """Remove the folders of runs that no process trains, a link without following it; which, and why not others.
+    """Remove the folders of runs that no process trains, without following links; return which, and why not others.
 
     Raises:
         UserError: one of them is being trained; then none is removed.
@@ -191,7 +191,7 @@ def remove(runs: Sequence[StoredRun]) -> tuple[list[Path], list[str]]:
 
 
 def _remove_folder(folder: Path) -> None:
-    """Remove a folder, also one whose folders lie deeper in each other than a path or a recursion can be."""
+    """Remove a folder, even if it is nested deeper than a path or a recursion can be."""
     try:
         shutil.rmtree(folder)
         return
@@ -212,7 +212,7 @@ def _remove_folder(folder: Path) -> None:
 
 
 def difference(a: RunFolder, b: RunFolder) -> list[tuple[str, str, str]]:
-    """Where two finished runs differ: (key, of a, of b), what was chosen first and then the metrics.
+    """Return the differences of two finished runs as (key, of a, of b): first the choices, then the metrics.
 
     Raises:
         UserError: a run is not finished.

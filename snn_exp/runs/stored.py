@@ -1,4 +1,4 @@
-"""What is stored, as schemas: each file has one description, and is read through it or refused in a sentence. No torch.
+"""Schemas of the stored files: each is validated when read, or refused in a sentence. No torch.
 
 A run's result.json, manifest.json, failure.json, metrics.csv and owner.json; the committed rows of a study and its
 study.yaml; the file by which a sweep hands runs to its jobs; what an exported network says of itself.
@@ -146,13 +146,13 @@ class Encoding(Part):
 
 
 class Depth(Settings):
-    """How deep."""
+    """The depth."""
 
     num_layers: Count
 
 
 class Trainer(Settings):
-    """How long."""
+    """The length of training."""
 
     max_epochs: Count
 
@@ -187,7 +187,7 @@ PlainConfig = Annotated[Mapping[str, Any], Kept(Config)]
 
 
 def _with_finite_figures(metrics: dict[str, float]) -> dict[str, float]:
-    """Only a loss, and the score that holds it, may overflow while all weights are finite."""
+    """Refuse metrics that are not finite, except a loss and a score: they may overflow with all weights finite."""
     if not math.isfinite(sum(map(abs, metrics.values()))) or max(map(abs, metrics.values()), default=0) > 1e30:
         for key, value in metrics.items():
             if not abs(value) <= 1e30 and not key.endswith(("loss", "score")):
@@ -229,12 +229,12 @@ class Result:
 
     Args:
         status: done, or diverged (the loss or a weight was no longer finite).
-        metrics: flat, such as test/acc (a fraction) and test/firing_rate (spikes a neuron and step).
+        metrics: flat, such as test/acc (a fraction) and test/firing_rate (spikes per neuron and time step).
         duration_s: wall time of training, summed over resumed parts; of seeds in step that of all.
         cpu_s: process CPU time of training, summed likewise, and over processes.
         layers: curves over the layers, before ("init") and after ("trained") training: see
             training/layer_statistics.py.
-        operations: split -> part -> what it counts a sample, see `operations.SynapticOperations`; the totals are
+        operations: split -> part -> counts per sample, see `operations.SynapticOperations`; the totals are
             among the metrics as test/synops_ac and so on. Empty for a diverged run.
         peak_memory_mib: highest memory of training: allocated on a GPU, else resident of the process, the first
             of several, and of seeds in step that of all; None where it was not measured.
@@ -265,7 +265,7 @@ class Result:
 
 
 class Manifest(_Model):
-    """What was asked for and how it is done; what is not there was not recorded then."""
+    """The requested config and its execution; a missing field was not recorded at the time."""
 
     run_id: RunId | None = None
     config: Config = Field(default=None)  # type: ignore[assignment]
@@ -344,13 +344,13 @@ Names = Annotated[str | list[str], _Says("must be a name or a list of names")]
 
 
 class _Written(BaseModel):
-    """What a person writes: an unknown key is an error."""
+    """A file written by hand: an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class TuningFile(_Written):
-    """What all methods tune over."""
+    """The grid that all methods tune over."""
 
     grid: Grid | None = None
     seeds: Seeds | None = None
@@ -410,7 +410,7 @@ def _of_one_sample(shape: list[int]) -> list[int]:
 
 
 class SeenData(_Model):
-    """What a network knows of its data set."""
+    """Facts on the data set that a network was trained on."""
 
     model_config = ConfigDict(extra="forbid")
     in_shape: Annotated[
@@ -425,7 +425,7 @@ class SeenData(_Model):
 
 
 class ExportMetadata(_Model):
-    """What an exported network says of itself, each a text of JSON apart from the run's id."""
+    """Metadata of an exported network, each field a JSON text except the run id."""
 
     run_id: RunId
     folded: Json[Annotated[bool, Strict()]]
@@ -511,7 +511,7 @@ def read_epochs(path: Path, within: Path | None = None) -> list[dict[str, str]]:
 
 
 def read_rows(path: Path, within: Path | None = None) -> tuple[list[StoredRow], list[str]]:
-    """Read the rows of a results.jsonl, and name the lines that are none; the torn end of one is passed over.
+    """Read the rows of a results.jsonl, and name the damaged lines; a torn last line is skipped.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -544,7 +544,7 @@ def row_of_line(line: bytes) -> StoredRow:
 
 
 def export_metadata(path: Path, given: Mapping[str, str]) -> ExportMetadata:
-    """Check what an exported network says of itself.
+    """Check the metadata of an exported network.
 
     Raises:
         Unreadable: it is not what `snn-exp export` writes.
@@ -576,7 +576,7 @@ _WORDS = {
 
 
 def _reason(error: ValidationError) -> str:
-    """Say in a few words what is wrong first: which key, and what it should be."""
+    """Return the first fault in a few words: which key, and what it should be."""
     errors = error.errors(include_url=False, include_input=False)
     for one in errors:
         if one["loc"] == ("schema_version",) and one["type"] == "less_than_equal":
@@ -585,13 +585,13 @@ def _reason(error: ValidationError) -> str:
 
 
 def in_words(error: ErrorDetails) -> str:
-    """Say which key is wrong, and what it should be."""
+    """Return a fault in words: which key, and what it should be."""
     where = ".".join(str(part) for part in error["loc"])
     said = what_it_should_be(error)
     return printable(f"{where}: {said}" if where else said, 200)
 
 
 def what_it_should_be(error: ErrorDetails) -> str:
-    """Say what the value should be."""
+    """Return what the value should be."""
     said = _WORDS.get(error["type"]) or error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return said.replace("Invalid JSON:", "no JSON:")

@@ -10,7 +10,7 @@ from snn_exp.runs.stored import RUN_ID
 
 
 def teacher_of(config: ExperimentConfig) -> RunFolder | None:
-    """The finished run that teaches this one; None if none does.
+    """Return the finished run that teaches this one; None if it has no teacher.
 
     Raises:
         UserError: there is no such run, it has no weights, or it has learned on other data, another split or seed, or

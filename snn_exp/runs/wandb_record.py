@@ -1,4 +1,4 @@
-"""What a run's copy in W&B holds, and whether W&B can be reached. No torch.
+"""Contents of a run's copy in W&B, and whether W&B can be reached. No torch.
 
 Its curves over the epochs are metrics.csv, under the same names.
 """
@@ -18,7 +18,7 @@ LAYER = "layers/index"  # the axis of curves over the layers: 0 is the first
 
 
 def wandb_is_offline() -> bool:
-    """Whether W&B runs offline: it was told to, or nobody is logged in (no WANDB_API_KEY, no entry in .netrc)."""
+    """Return whether W&B runs offline: by its settings, or with nobody logged in (no WANDB_API_KEY or .netrc entry)."""
     mode = os.environ.get("WANDB_MODE")
     if mode:
         return mode != "online"
@@ -34,12 +34,12 @@ def _netrc_has_wandb() -> bool:
 
 
 def quiet_wandb() -> None:
-    """Before W&B is imported: what there is to say, we say."""
+    """Silence W&B, before it is imported; snn_exp reports what matters."""
     os.environ.setdefault("WANDB_SILENT", "true")
 
 
 def layer_rows(layers: Mapping[str, Mapping[str, list[float]]]) -> Iterator[dict[str, float]]:
-    """Curves over the layers as W&B draws them: a row a layer, on an axis of their own.
+    """Yield the curves over the layers for W&B: one row per layer, on an axis of their own.
 
     They are no table of W&B, because such a table keeps its data outside the run's folder and waits for the server.
 
@@ -54,7 +54,7 @@ def layer_rows(layers: Mapping[str, Mapping[str, list[float]]]) -> Iterator[dict
 
 
 def summary_of(result: Result) -> dict[str, Any]:
-    """What a report uses of a run; an energy has the name of the profile that prices it at its end."""
+    """Return the metrics of a run that reports use; the key of an energy ends with its profile's name."""
     priced = with_energy(result.metrics, DEFAULT_PROFILE)
     summary = {
         "status": result.status,
@@ -72,7 +72,7 @@ def summary_of(result: Result) -> dict[str, Any]:
 
 
 def priced_key(key: str) -> str:
-    """The key of an energy in W&B, where no caption says what it was priced with.
+    """Return the key of an energy in W&B, which includes its profile since no caption states it.
 
     Example:
         >>> priced_key("test/energy_pj")

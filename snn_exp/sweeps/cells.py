@@ -27,7 +27,7 @@ def once_each(configs: Iterable[ExperimentConfig]) -> list[ExperimentConfig]:
 
 
 def note_on_same(num: int) -> str:
-    """Return a note on cells that are one run with another; empty if there are none.
+    """Return a note on duplicate cells; empty if there are none.
 
     Example:
         >>> note_on_same(1), note_on_same(2), note_on_same(0)

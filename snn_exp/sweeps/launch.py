@@ -49,7 +49,7 @@ _at_work = threading.Lock()
 
 
 def in_group(configs: Sequence[ExperimentConfig], name: str) -> list[ExperimentConfig]:
-    """The runs, which W&B lists under one name, unless they bring another."""
+    """Return the runs with this W&B group, unless they have one of their own."""
     return [
         config
         if config.logger.group or config.experiment
@@ -59,7 +59,7 @@ def in_group(configs: Sequence[ExperimentConfig], name: str) -> list[ExperimentC
 
 
 def sweep_name(configs: Sequence[ExperimentConfig]) -> str:
-    """The same for a sweep however often it is taken up again; it has no better name."""
+    """Return a name for a sweep that stays the same however often it is resumed."""
     return f"sweep {_digest(sorted(config.run_id for config in configs))}"
 
 
@@ -170,7 +170,7 @@ def _is_newer(path: Path, since: float) -> bool:
 
 
 def as_jobs(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
-    """The run ids of each job: one, or with trainer.vectorized_seeds all that differ in their seed only.
+    """Return the run ids of each job: one, or with trainer.vectorized_seeds all that differ only in their seed.
 
     Raises:
         UserError: runs that were to be one job cannot be.
@@ -189,7 +189,7 @@ def as_jobs(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
 
 
 def ready_launcher(overrides: Sequence[str], search: Sequence[str] = ()) -> Launcher:
-    """The launcher that is chosen, once it is seen that it can start something here.
+    """Return the chosen launcher, after checking that it can start jobs here.
 
     Raises:
         UserError: as `compose.launcher_of`, or it is Slurm's and there is no Slurm.
@@ -204,7 +204,7 @@ def ready_launcher(overrides: Sequence[str], search: Sequence[str] = ()) -> Laun
 
 
 def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job) -> list[str]:
-    """A Hydra multirun; a sentence if its launcher gave up.
+    """Run a Hydra multirun; return a sentence if its launcher gave up.
 
     It reads no folder of configs but our own: what others have chosen has been checked, and stands in the overrides.
 
@@ -241,7 +241,7 @@ def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job) 
 
 @contextmanager
 def _raising() -> Iterator[None]:
-    """Hydra raises what goes wrong, and does not print it and end the process."""
+    """Make Hydra raise errors inside the block instead of printing them and ending the process."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -254,7 +254,7 @@ def _raising() -> Iterator[None]:
 
 
 def _wait_for_slurm(launcher: Launcher) -> None:
-    """Waits for all jobs: the launcher gives up at the first that was killed, while Slurm has others to run."""
+    """Wait for all jobs: the launcher gives up at the first that was killed, while Slurm has others to run."""
     from submitit import SlurmJob
 
     jobs, ending = launcher.settings["submitit_folder"], "_submitted.pkl"
@@ -263,7 +263,7 @@ def _wait_for_slurm(launcher: Launcher) -> None:
 
 
 def _wait_for_ray() -> None:
-    """Waits until the workers have been idle for three looks: the launcher gives up as it does on Slurm.
+    """Wait until the workers have been idle at three polls: the launcher gives up as it does on Slurm.
 
     On a cluster that others use, that is until they are done as well.
     """
@@ -306,7 +306,7 @@ def why_open(name: str, folder: RunFolder, launchers_log: Path | None = None, si
 
 
 def _job(cfg: DictConfig) -> None:
-    """One run of a multirun, or several as one."""
+    """Train one run of a multirun, or several as one."""
     stored = read_handed_over(cfg.runs_file)
     configs = [resolve(stored[f"run_{run_id}"]) for run_id in cfg.run.split("_")[1:]]
     with at_work():
@@ -321,7 +321,7 @@ def _job(cfg: DictConfig) -> None:
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """A job, in a process that ends after it if the sweep was killed meanwhile."""
+    """Mark a job inside the block; its process ends after it if the sweep was killed meanwhile."""
     _watch_the_sweep()
     with _at_work:
         yield
@@ -329,7 +329,7 @@ def at_work() -> Iterator[None]:
 
 @functools.cache
 def _watch_the_sweep() -> None:
-    """Ends a worker of joblib once its sweep is gone and it has nothing to do.
+    """End a joblib worker once its sweep is gone and it is idle.
 
     By itself it would begin with the runs that were handed to it beforehand, and then wait for more for five
     minutes, with all its memory.
@@ -347,7 +347,7 @@ def _end_after(sweep: int | None) -> None:
 
 
 def finish(config: ExperimentConfig) -> Result | None:
-    """Trains a run if that was not done before; None if it did not end. Never ends the process."""
+    """Train a run if it is not done yet; return None if it did not finish. Never ends the process."""
     folder = RunFolder.of(config)
     if damage := folder.damage():
         say(damage)
@@ -360,7 +360,7 @@ def finish(config: ExperimentConfig) -> Result | None:
 
 
 def run_hydra(arguments: Sequence[str], job: Job = _job) -> None:
-    """Hydra's own entry, on our configs."""
+    """Run Hydra's own entry point on our configs."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 

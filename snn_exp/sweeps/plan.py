@@ -1,4 +1,4 @@
-"""What a command would train, what of it is done, and how long the rest would take. Runs nothing; no torch."""
+"""List the runs that a command would train, which of them are done, and the time for the rest. No torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from snn_exp.sweeps.cells import names, note_on_same
 
 
 def seconds(config: ExperimentConfig, finished: Iterable[Result]) -> float | None:
-    """CPU time a run would take, from finished runs of the same data; None if there are none.
+    """Estimate a run's CPU time from finished runs on the same data; None if there are none.
 
     Definition:
         layers x (1 + T) x epochs x (median over the alike of CPU time / (layers x (1 + T) x epochs)); alike are runs
@@ -30,13 +30,13 @@ def seconds(config: ExperimentConfig, finished: Iterable[Result]) -> float | Non
 
 
 def size(config: Mapping[str, Any]) -> float:
-    """What the time of a run grows with."""
+    """Return the quantity that a run's time is proportional to."""
     steps = 1 + int(config["encoding"]["num_steps"])
     return float(config["depth"]["num_layers"] * steps * config["trainer"]["max_epochs"])
 
 
 def progress(config: ExperimentConfig) -> tuple[str, float]:
-    """How far a run is, in a word or two, and the share of it that is left to train."""
+    """Return how far a run is, in a word or two, and the share that is left to train."""
     folder = RunFolder.of(config)
     state = state_of(folder)
     if state in ("damaged", "newer"):
@@ -54,7 +54,7 @@ def progress(config: ExperimentConfig) -> tuple[str, float]:
 
 
 def table(configs: Sequence[ExperimentConfig], estimates: Mapping[str, float | None]) -> Table:
-    """A line a run, with what is left of it.
+    """Return a table with one line per run and the time it has left.
 
     Args:
         configs: the runs, each once.
@@ -71,12 +71,12 @@ def table(configs: Sequence[ExperimentConfig], estimates: Mapping[str, float | N
 
 
 def total(configs: Sequence[ExperimentConfig], estimates: Mapping[str, float | None], num_same: int) -> str:
-    """The plan in a line.
+    """Summarise the plan in one line.
 
     Args:
         configs: the runs, each once.
         estimates: as in `table`.
-        num_same: cells that are the same as another one.
+        num_same: duplicate cells.
     """
     found = {config.run_id: progress(config) for config in configs}
     words = Counter(state.partition(",")[0].partition(" at ")[0] for state, _ in found.values())
@@ -97,7 +97,8 @@ def _shown(seconds: float | None, share: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    """
+    """Return a duration in words.
+
     Example:
         >>> _time(42.0), _time(4200.0)
         ('42 s', '1.2 h')

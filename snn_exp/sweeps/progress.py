@@ -1,4 +1,4 @@
-"""What a person sees of a running sweep: read from the run folders, so it works with any launcher."""
+"""Show a running sweep: progress is read from the run folders, so it works with any launcher."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ SAME_COMMAND = "the same command"
 
 
 def interrupted_run(config: ExperimentConfig, command: str = SAME_COMMAND) -> str:
-    """Return what is said of a single run that a signal has stopped.
+    """Return the message for a single run that a signal has stopped.
 
     Args:
         config: of the run.
-        command: with which it goes on.
+        command: the command that resumes it.
     """
     folder, asked = RunFolder.of(config), config.trainer.max_epochs
     if (folder.path / "result.json").exists():
@@ -71,7 +71,7 @@ def interrupted_run(config: ExperimentConfig, command: str = SAME_COMMAND) -> st
 
 
 def _where_it_goes_on(folder: RunFolder) -> tuple[int, int]:
-    """Return how many epochs the last checkpoint has behind it, and how many steps of the next."""
+    """Return the number of finished epochs at the last checkpoint, and of steps in the next."""
     last = folder.last_checkpoint
     if last is not None and "torch" in sys.modules:  # else this process has written none
         from snn_exp.training import checkpoints
@@ -82,12 +82,12 @@ def _where_it_goes_on(folder: RunFolder) -> tuple[int, int]:
 
 
 def interrupted_sweep(configs: Sequence[ExperimentConfig], since: float, command: str = SAME_COMMAND) -> str:
-    """Return what is said of runs that a signal has stopped.
+    """Return the message for runs that a signal has stopped.
 
     Args:
         configs: all of the command.
         since: when the command began, as by time.time().
-        command: with which they go on.
+        command: the command that resumes them.
     """
     folders = [RunFolder.of(config) for config in configs]
     done = sum((folder.path / "result.json").exists() for folder in folders)
@@ -121,7 +121,7 @@ class _Watcher:
         self._open = dict(self.configs)
 
     def follow(self) -> None:
-        """Show it until it is to stop, or nothing more can be shown."""
+        """Show the sweep until told to stop, or until nothing more can be shown."""
         try:
             self._follow()
         except Exception as error:  # such as a full disk; the runs go on, and who waits for them is told
@@ -149,12 +149,12 @@ class _Watcher:
         return f"{done}, {failed} failed" if failed else done
 
     def _has_failed(self, folder: RunFolder) -> bool:
-        """In this sweep: what failed in an earlier one waits to be trained again."""
+        """Return whether a run failed in this sweep: one that failed in an earlier sweep will be trained again."""
         failure = folder.path / "failure.json"
         return failure.exists() and failure.stat().st_mtime >= self._begun
 
     def _look(self, console: Console) -> int:
-        """Says what has finished since the last look; the number of epochs done."""
+        """Print the runs that finished since the last look; return the number of epochs done."""
         epochs = 0
         for run_id, config in self.configs.items():
             if run_id not in self._open:

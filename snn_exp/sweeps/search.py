@@ -2,7 +2,7 @@
 
 outputs/searches/<search id>/
     search.json   what is searched: read by every job
-    study.db      Optuna's study in sqlite, with which a search that was killed goes on
+    study.db      Optuna's study in sqlite, from which a killed search resumes
     search.log    why the launcher gave up, if it did
 
 The search id is a hash of what decides what comes out, as a run's is. Hydra is handed what the sweeper proposes under
@@ -49,13 +49,13 @@ NUM_SHOWN = 5
 VALUE, CHOICE = "+value.", "+choice."
 OURS_TO_CHOOSE = ("n_trials", "n_jobs", "sampler")  # of hydra.sweeper; the others follow from the command
 
-# What a search would find that chose it, and not the best network.
+# What a search over a key would find instead of the best network.
 UNFIT = {"seed": "the luckiest seed", "dataset": "the easiest data", "energy": "the lowest prices"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What a search goes by.
+    """An objective of a search.
 
     Args:
         direction: in Optuna's word.
@@ -69,13 +69,13 @@ class Objective:
 
 OBJECTIVES = {
     "val/acc": Objective("maximize", 0.0),
-    "val/energy_pj": Objective("minimize", 1e12),  # a joule a sample
+    "val/energy_pj": Objective("minimize", 1e12),  # one joule per sample
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What is searched.
+    """A search: its space and objectives.
 
     Args:
         id: 10 hex digits that name it.
@@ -95,21 +95,21 @@ class Search:
 
     @property
     def folder(self) -> Path:
-        """Where it is kept."""
+        """Folder of the search."""
         return output_root() / "searches" / self.id
 
     @property
     def storage(self) -> str:
-        """Return where Optuna keeps it, as a URI: SQLAlchemy reads ? in a path, and Optuna braces."""
+        """Optuna's storage as a URI: SQLAlchemy interprets ? in a path, and Optuna braces."""
         return f"sqlite:///file:{quote(str((self.folder / 'study.db').resolve()))}?uri=true"
 
     @property
     def worst(self) -> tuple[float, ...]:
-        """What is said of a run that has no figures."""
+        """Values given to a run that has none of its own."""
         return tuple(OBJECTIVES[name].worst for name in self.objectives)
 
     def study(self) -> Any:
-        """Optuna's study, made if there is none yet."""
+        """Open Optuna's study, or create it."""
         return _optuna().create_study(
             study_name=self.id,
             storage=self.storage,
@@ -118,7 +118,7 @@ class Search:
         )
 
     def config_of(self, proposed: Sequence[str]) -> ExperimentConfig:
-        """The run that is proposed.
+        """Compose the run that is proposed.
 
         Raises:
             UserError: the rules refuse it, or it has no teacher that can teach it.
@@ -148,7 +148,7 @@ class Trial:
 def read(
     arguments: Sequence[str], objectives: str = "val/acc", folders: Sequence[str] = ()
 ) -> tuple[Search, list[ExperimentConfig]]:
-    """A search, and the runs at the ends of what it may choose from.
+    """Read a search, and compose the runs at the corners of its space.
 
     Args:
         arguments: Hydra overrides; those with several values or a range are searched.
@@ -178,7 +178,8 @@ def read(
 
 
 def _read_objectives(given: str) -> tuple[str, ...]:
-    """
+    """Read and check the names of the objectives.
+
     Example:
         >>> _read_objectives("val/acc,val/energy_pj")
         ('val/acc', 'val/energy_pj')
@@ -227,7 +228,7 @@ def _untested(fixed: Sequence[str], proposed: Sequence[str]) -> tuple[str, ...]:
 
 
 def _optuna() -> Any:
-    """Optuna, without the news that it is not the newest."""
+    """Import Optuna, without its note that a newer version exists."""
     os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")
     import optuna
 
@@ -236,7 +237,7 @@ def _optuna() -> Any:
 
 
 def _corners(axes: Sequence[str]) -> list[tuple[str, ...]]:
-    """The first values of all axes, the last of all, and each axis at its last with the others at their first."""
+    """Return corners: all axes at their first value, all at their last, and each at its last with the others first."""
     _optuna()
     from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 
@@ -253,10 +254,10 @@ def _corners(axes: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def advance(search: Search) -> list[str]:
-    """Goes on with a search up to its number of trials; what failed.
+    """Continue a search up to its number of trials; return what failed.
 
     Raises:
-        UserError: another process goes on with it.
+        UserError: another process runs it.
     """
     try:
         with owning(search.folder):
@@ -298,7 +299,7 @@ def _advance(search: Search) -> list[str]:
 
 
 def interrupted(search: Search) -> str:
-    """Return what is said of a search that a signal has stopped."""
+    """Return the message for a search that a signal has stopped."""
     study = search.study()
     under_way = [RunFolder.of(search.config_of(proposed)) for proposed in _num_in(study, "RUNNING").values()]
     done = len(_num_in(study, "COMPLETE")) + sum(folder.sound_result() is not None for folder in under_way)
@@ -306,7 +307,7 @@ def interrupted(search: Search) -> str:
 
 
 def _num_in(study: Any, state: str) -> dict[int, tuple[str, ...]]:
-    """Number and overrides of the trials in a state."""
+    """Return number -> overrides of the trials in a state."""
     states = (_optuna().trial.TrialState[state],)
     return {trial.number: _proposed(trial) for trial in study.get_trials(states=states)}
 
@@ -316,7 +317,7 @@ def _proposed(trial: Any) -> tuple[str, ...]:
 
 
 def _propose_again_what_was_killed(study: Any) -> None:
-    """So that its run goes on from its checkpoint; nobody else is at work on the study."""
+    """Enqueue killed trials again, so that their runs resume from checkpoints; no other process uses the study."""
     state = _optuna().trial.TrialState
     for trial in study.get_trials(states=(state.RUNNING,)):
         with warnings.catch_warnings(action="ignore"):  # it is experimental in Optuna 2, and has stayed
@@ -325,7 +326,7 @@ def _propose_again_what_was_killed(study: Any) -> None:
 
 
 def _trial(cfg: DictConfig) -> float | list[float] | None:
-    """One proposal; the values of the objectives, or None where its run did not end. Never ends the process."""
+    """Train one proposal; return its objectives, or None where its run did not finish. Never ends the process."""
     from hydra.core.hydra_config import HydraConfig
 
     search = Search(**read_json(cfg.search_file))
@@ -354,7 +355,7 @@ def _words(search: Search, values: Sequence[float] | None) -> str:
 
 
 def objectives_of(result: Result, names: Sequence[str], profile: EnergyConfig) -> tuple[float, ...]:
-    """What a finished run has of the objectives; the worst there is if it diverged.
+    """Return the objectives of a finished run; the worst values if it diverged.
 
     Args:
         result: its result.
@@ -370,8 +371,9 @@ def objectives_of(result: Result, names: Sequence[str], profile: EnergyConfig) -
 
 
 def best(search: Search) -> list[Trial]:
-    """The trained proposals, each once: the most accurate first, the lower validation loss among equals; of two
-    objectives only those of the Pareto front.
+    """Return the trained proposals, each once, the most accurate first, then by validation loss.
+
+    With two objectives, return only the Pareto-optimal ones.
     """
     study = search.study()
     front = study.best_trials if len(search.objectives) > 1 else study.get_trials()
@@ -390,7 +392,7 @@ def _loss(trial: Trial) -> float:
 
 
 def table(search: Search, trials: Sequence[Trial]) -> Table:
-    """The best of a search."""
+    """Return a table of a search's best trials."""
     several = len(search.objectives) > 1
     drawn = Table(title="the Pareto front" if several else "the best trials", title_justify="left")
     for heading in ("trial", "run", *search.objectives, "overrides"):
@@ -402,7 +404,7 @@ def table(search: Search, trials: Sequence[Trial]) -> Table:
 
 
 def answer(search: Search, trials: Sequence[Trial]) -> list[str]:
-    """What to type next: the command that tests a winner."""
+    """Return what to type next: the command that tests a winner."""
     if not trials:
         return ["no trial could be trained, so there is no winner"]
     winners = trials if len(search.objectives) > 1 else trials[:1]

@@ -171,7 +171,7 @@ def test_a_search_is_found_again_by_what_decides_it() -> None:
 @pytest.mark.search
 def test_train_hands_a_search_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["train", "-m", "hydra/sweeper=optuna", "neuron=lif,plif"]) == 2
-    assert "hydra/sweeper=optuna names its runs one after the other" in capsys.readouterr().err
+    assert "hydra/sweeper=optuna proposes its runs one after the other" in capsys.readouterr().err
 
 
 @pytest.mark.search
