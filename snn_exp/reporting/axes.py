@@ -1,6 +1,6 @@
-"""Figures of equal axes, with room for their labels, a title and a legend. matplotlib draws; no torch.
+"""Figures with axes of equal size, and margins for labels, title and legend, drawn by matplotlib. No torch.
 
-The room is fixed: a layout that measures every label costs as much as drawing the figure.
+The margins are fixed: a layout that measures every label costs as much as drawing the figure.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 # inches around each axes for its labels, and above all of them for the title
 LEFT, RIGHT, TOP, BOTTOM, TITLE = 0.55, 0.12, 0.28, 0.45, 0.35
-# inches of a legend in letters of LETTERS points: a character, what stands beside a name, a row
+# inches of a legend in a font of LETTERS points: a character, the marker beside a name, a row
 LETTERS, CHARACTER, MARK, ROW = 7, 0.062, 0.5, 0.16
 
 
 def grid(
     down: int, across: int, width: float, height: float, title: str, names: Sequence[str] = (), beside: float = 0.0
 ) -> tuple[Figure, Any]:
-    """A figure, and its axes as an array of down x across.
+    """Make a figure, and its axes as an array of down x across.
 
     Args:
         down: rows of axes.
@@ -63,14 +63,14 @@ def grid(
 
 
 def legend_below(figure: Figure) -> None:
-    """Names the lines of the first axes under all of them, in the room that `grid` kept."""
+    """Draw a legend of the lines of the first axes below all axes, in the margin that `grid` reserved."""
     handles, names = figure.axes[0].get_legend_handles_labels()
     columns = _columns(names, figure.get_figwidth())
     figure.legend(handles, names, loc="lower center", ncols=columns, fontsize=LETTERS, columnspacing=1.0)
 
 
 def legend_width(names: Sequence[str]) -> float:
-    """Inches of a legend of one column.
+    """Return the width in inches of a legend of one column.
 
     Example:
         >>> legend_width(["bn", "psp standardized"]) > legend_width(["bn"])

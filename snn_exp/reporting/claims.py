@@ -1,4 +1,4 @@
-"""A claim of a study, and what the figures say of it. No torch."""
+"""A claim of a study, and the verdicts on it. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A sentence that the figures decide.
+    """A statement that the results of a study support or not.
 
     Args:
         says: the sentence.
@@ -44,14 +44,14 @@ Finding = Literal["holds", "not shown", "the opposite holds", "no test", "not de
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What one comparison says of a claim.
+    """The outcome of a claim for one comparison.
 
     Args:
         setting: where.
         of: the method it is said of.
         than: the method it is compared with; "" where the claim is on a mean alone.
         finding: the answer.
-        figures: the figures it rests on, in words.
+        figures: the statistics it rests on, in words.
         p: of the paired t-test, uncorrected; None where there is none.
     """
 
@@ -77,7 +77,7 @@ class Answer:
 
     @property
     def summary(self) -> str:
-        """The answer in a few words."""
+        """Return the answer in a few words."""
         if not self.verdicts:
             return "not run"
         found = {finding: [v for v in self.verdicts if v.finding == finding] for finding in _FINDINGS}

@@ -1,7 +1,7 @@
-"""Which runs stand side by side: panels, lines, and what each line is compared with. No torch.
+"""Comparisons of runs: panels, their lines, and the line that each is compared with. No torch.
 
-A panel holds what may be compared: the same data and test set. In a study it is a setting, and its lines are the
-methods; any other runs are grouped by what was chosen.
+A panel holds runs that may be compared: the same data and test set. In a study it is a setting, and its lines are the
+methods; any other runs are grouped by their choices.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Line:
     """Runs that differ in the seed alone.
 
     Args:
-        labels: what tells it from the other lines of its panel: choice -> value.
+        labels: the choices that distinguish it from the other lines of its panel: choice -> value.
         rows: seed -> finished run, with energies among its metrics.
         unfinished: seed -> why there is no finished run.
     """
@@ -39,7 +39,7 @@ class Line:
 
     @property
     def name(self) -> str:
-        """The labels in a few words, most of which can be typed back.
+        """Return the labels in a few words, most of which can be typed as overrides.
 
         Example:
             >>> Line({"neuron": "lif", "norm": "bn", "depth.num_layers": "20", "optim.lr": "0.01"}, {}).name
@@ -49,7 +49,7 @@ class Line:
 
 
 def _word(key: str, value: str) -> str:
-    """A label as people say it; a part that is not there needs no word, unless it is what is asked about."""
+    """Return the short form of a label; a part that is "none" is left out, unless the comparison is about it."""
     if key in ("method", "neuron", "norm", "residual", "network"):
         return value
     known = {"depth.num_layers": f"d{value}", "encoding.num_steps": f"T={value}"}
@@ -57,7 +57,7 @@ def _word(key: str, value: str) -> str:
 
 
 def _in_order(labels: tuple[str, ...]) -> tuple[tuple[bool, float, str], ...]:
-    """Sorts numbers by size, before words."""
+    """Return a sort key that orders numbers by size, before words."""
     return tuple(
         (False, float(label), "") if label.replace(".", "", 1).isdigit() else (True, 0.0, label) for label in labels
     )
@@ -80,21 +80,21 @@ class Panel:
     versus: Mapping[str, str]
 
     def line(self, name: str) -> Line | None:
-        """The line of a name."""
+        """Return the line with a name; None if there is none."""
         return next((line for line in self.lines if line.name == name), None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Everything a report shows, apart from its words.
+    """The data of a report.
 
     Args:
         title: of the report.
         metric: what is compared.
         panels: in the order in which they are shown.
-        profile: what prices the energies.
+        profile: the energy per operation.
         margin: of the equivalence tests, in the metric's unit; None: no such test.
-        notes: what is not there, and why, a sentence each.
+        notes: a sentence on each thing that is left out, and why.
     """
 
     title: str
@@ -116,13 +116,13 @@ def values(rows: Rows, metric: str) -> dict[int, float]:
 
 
 def priced(row: Row, profile: EnergyConfig) -> Row:
-    """The row with energies among its metrics."""
+    """Return the row with energies added to its metrics."""
     metrics = with_energy(row.result.metrics, profile)
     return dataclasses.replace(row, result=dataclasses.replace(row.result, metrics=metrics))
 
 
 def require_metric(metric: str, rows: Iterable[Row]) -> None:
-    """Refuses a metric that no run has.
+    """Refuse a metric that no run has.
 
     Raises:
         UserError: with the metrics there are.
@@ -142,20 +142,20 @@ def of_runs(
     profile: EnergyConfig,
     title: str,
 ) -> Comparison:
-    """Stored runs, grouped by what was chosen: a panel for each data set, a line for each choice.
+    """Group stored runs by their choices: one panel per data set, one line per choice.
 
     Args:
-        runs: in any state.
+        runs: the stored runs, in any state.
         metric: what is compared; a run that ended without it is left out, and named.
-        by: the choices that make a line; what differs between the runs, if left out.
+        by: the choices that distinguish the lines; all that differ between the runs, if left out.
         versus: choice -> value: each line is compared with the one that differs from it in this alone.
         margin: of the equivalence tests.
-        profile: what prices the energies.
+        profile: the energy per operation.
         title: of the comparison.
 
     Raises:
         UserError: no finished run; no run has the metric; a choice that no run has; two runs of a line with the same
-            seed; what is to be compared has other data.
+            seed; the runs to be compared have different data.
     """
     versus = dict(versus or {})
     by = [_usual(key) for key in by]
@@ -165,7 +165,7 @@ def of_runs(
         if run.state == "damaged"
     ]
     notes += [
-        f"{run.folder.path} does not say yet what it is of ({run.state})"
+        f"{run.folder.path} has no config yet ({run.state})"
         for run in runs
         if run.state not in ("kept", "damaged") and not run.config
     ]
@@ -180,7 +180,7 @@ def of_runs(
     found = [run for run in found if run.name not in without]
     _require_choices(found, by, versus)
     data = [key for key in varying([run.config for run in found]) if _is_data(key)]
-    # what was interrupted draws no lines: it belongs to one of those there are, or is named
+    # an interrupted run makes no line of its own: it belongs to an existing one, or is noted
     ended = [run for run in found if run.row] or found
     differing = [key for key in varying([run.config for run in ended]) if key not in data]
     chosen = by or _lines(ended, differing, ["method"] if "method" in versus else [])
@@ -195,12 +195,12 @@ def of_runs(
 
 
 def _usual(key: str) -> str:
-    """A key as it is stored: depth is depth.num_layers, neuron.name is neuron."""
+    """Return a key as it is stored: depth is depth.num_layers, neuron.name is neuron."""
     return "depth.num_layers" if key == "depth" else key.removesuffix(".name")
 
 
 def _lines(found: Sequence[_Found], differing: Sequence[str], first: Sequence[str]) -> list[str]:
-    """The choices that make a line: those asked for, and what differs and does not follow from them."""
+    """Return the choices that distinguish the lines: those given, and those that differ independently of them."""
     if not first:
         return row_choices([run.choices for run in found], differing)
     rows = list(first)
@@ -212,7 +212,7 @@ def _lines(found: Sequence[_Found], differing: Sequence[str], first: Sequence[st
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """A stored run, with its row if it has ended and why not if it has not."""
+    """A stored run, with its row if it has ended, and otherwise the reason why it has not."""
 
     run: StoredRun
     row: Row | None
@@ -240,7 +240,7 @@ class _Found:
         return int(self.config["seed"])
 
     def never_has(self, metric: str) -> bool:
-        """It ended well, or was never to be tested, without the metric; one that diverged stays a loss."""
+        """Return whether it ended well, or untested on purpose, without the metric; a diverged run is a loss."""
         if self.row is None or measured(self.row.result.metrics, metric):
             return False
         return self.row.done or self.row.execution.get("trainer", {}).get("test") is False
@@ -289,12 +289,12 @@ def _panel(
 
 
 def _line(found: Sequence[_Found], labels: Mapping[str, str], seeds: Sequence[int], notes: list[str]) -> Line:
-    """The runs of one choice; seeds that only other lines have are missing here.
+    """Make the line of the runs of one choice; seeds that only other lines have are missing here.
 
-    A run that has not ended and is another one than those that have is no reason to show none of them: it is named.
+    An unfinished run that does not match the finished ones is left out with a note, rather than refused.
     """
     name, by_seed = Line(labels, {}).name, dict[int, _Found]()
-    for run in sorted(found, key=lambda run: run.row is None):  # those that have ended first
+    for run in sorted(found, key=lambda run: run.row is None):  # finished runs first
         first = next(iter(by_seed.values()), run)
         other = by_seed.get(run.seed, run if run.row else first)
         ours, theirs = other.choices, run.choices
@@ -317,7 +317,7 @@ def _line(found: Sequence[_Found], labels: Mapping[str, str], seeds: Sequence[in
 
 
 def _require_one_split(lines: Iterable[Line]) -> None:
-    """Runs of the same seed must share the split, or they are no pair."""
+    """Refuse runs of the same seed on different splits, which cannot be paired."""
     first: dict[int, tuple[str, str]] = {}
     for line in lines:
         for seed, row in line.rows.items():
@@ -325,6 +325,6 @@ def _require_one_split(lines: Iterable[Line]) -> None:
             name, other = first.setdefault(seed, (line.name, split))
             if split != other:
                 raise UserError(
-                    f"{name} and {line.name} of seed {seed} are no pair: their split_fingerprint differs ({other} and "
-                    f"{split}), so the data have changed between them; train one of them again with --rerun"
+                    f"{name} and {line.name} of seed {seed} cannot be paired: their split_fingerprint differs ({other} "
+                    f"and {split}), so the data have changed between them; train one of them again with --rerun"
                 )

@@ -1,6 +1,6 @@
-"""A comparison as files: one page that needs no network, Markdown, LaTeX, CSV, figures for a paper. No torch.
+"""Write a comparison to files: a self-contained HTML page, Markdown, LaTeX, CSV, figures for a paper. No torch.
 
-Every table and figure of every file comes from the same numbers; each figure's data stand beside it as CSV.
+All tables and figures of all files come from the same numbers; the data of each figure are saved beside it as CSV.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ FORMATS = ("html", "md", "tex", "csv", "png", "pdf")
 NOTE = (
     "Mean ± sd over n seeds; each seed draws its own training and validation set, the test set is fixed. A difference "
     "is the mean over pairs of the same seed, with its 95 % interval; p of the paired t-test, Holm-corrected within "
-    "the table. Firing rate: share of non-zero outputs a neuron and step, over all layers and in the layer that fires "
-    "most. Energy: one test sample in the inference form"
+    "the table. Firing rate: share of non-zero outputs per neuron and time step, over all layers and in the layer that "
+    "fires most. Energy: one test sample in the inference form"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What is written.
+    """A report to be written.
 
     Args:
-        comparison: the figures.
-        command: what writes it again.
-        question: what was asked, if it was a study.
+        comparison: the data.
+        command: the command that writes it again.
+        question: the question of a study, or what was asked.
         answers: to the study's claims.
-        note: what a reader of the study must know before them.
+        note: a caveat of the study, to be read first.
     """
 
     comparison: Comparison
@@ -61,7 +61,7 @@ class Report:
 
     @functools.cached_property
     def headline(self) -> str:
-        """The answer in a sentence or two."""
+        """Return the answer in a sentence or two."""
         if not self.answers:
             return tables.headline(self.comparison)
         holding = sum(answer.summary == "holds" for answer in self.answers)
@@ -70,12 +70,12 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a reader wants to know.
+    """The options of a report.
 
     Args:
         command: as typed.
-        metric: what is compared; None: test/acc, or what the study rests on.
-        by: choices that make a line of runs; none: what differs.
+        metric: what is compared; None: test/acc, or the metric of the study.
+        by: choices that distinguish the lines; empty: all that differ.
         versus: key=value,..., or one of the study's methods; "": no comparison, or with the study's reference.
         margin: of equivalence tests, in the metric's unit.
     """
@@ -88,7 +88,7 @@ class Asked:
 
 
 def of_runs(filters: Sequence[str], asked: Asked) -> Report:
-    """The stored runs that agree with the filters.
+    """Report on the stored runs that match the filters.
 
     Raises:
         UserError: as `store.selected` and `comparison.of_runs`, or versus is not key=value.
@@ -110,7 +110,7 @@ def of_runs(filters: Sequence[str], asked: Asked) -> Report:
 
 
 def _versus(text: str) -> dict[str, str]:
-    """key=value,... as labels of a line, each value as the config types it."""
+    """Parse key=value,... into labels of a line, each value typed as in the config."""
     labels: dict[str, str] = {}
     for pair in re.split(r",(?=[^,=]+=)", text) if text else []:
         if "=" not in pair:
@@ -127,10 +127,10 @@ def _versus(text: str) -> dict[str, str]:
 
 
 def folder_name(what: Sequence[str]) -> str:
-    """Return a name of a folder for what was asked.
+    """Return a folder name for a report.
 
     Args:
-        what: the filters, or a study, and the options, each of which makes it another question.
+        what: the filters, or a study, and the options, each of which makes a different report.
 
     Example:
         >>> folder_name(["neuron=lif,plif", "norm=bn", "by=depth"])
@@ -140,10 +140,10 @@ def folder_name(what: Sequence[str]) -> str:
 
 
 def require_formats(formats: Sequence[str]) -> None:
-    """Refuses a format that is not of FORMATS.
+    """Refuse a format that is not one of FORMATS.
 
     Raises:
-        UserError: which.
+        UserError: with the formats there are.
     """
     for name in formats:
         if name not in FORMATS:
@@ -151,7 +151,7 @@ def require_formats(formats: Sequence[str]) -> None:
 
 
 def write(report: Report, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Writes the report in each format; the files a reader opens.
+    """Write the report in each format, and return the paths of the files to open.
 
     Args:
         report: the report.
@@ -199,7 +199,7 @@ def _markdown(report: Report, pictures: Sequence[Picture]) -> str:
 
 
 def _latex(report: Report, pictures: Sequence[Picture]) -> str:
-    r"""Tables for a paper that says \usepackage{booktabs}."""
+    r"""Format the tables for a paper that loads \usepackage{booktabs}."""
     shown = report.comparison
     parts = [f"{escaping.latex_comment(report.command)}\n% needs \\usepackage{{booktabs}}"]
     for number, panel in enumerate(shown.panels):
@@ -215,7 +215,7 @@ def _latex(report: Report, pictures: Sequence[Picture]) -> str:
 
 
 def _html(report: Report, pictures: Sequence[Picture]) -> str:
-    """One page with everything in it: style, script, figures and their data."""
+    """Render one self-contained page: style, script, figures and their data."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -253,7 +253,7 @@ def _data_link(picture: Picture) -> str:
 
 
 def _card(shown: Comparison, panel: Panel, line: Line, seed: int, row: Row) -> dict[str, Any]:
-    """A run, as the page shows it."""
+    """Return the details of a run that the page shows."""
     result = row.result
     factor, digits, _ = tables.scale(shown.metric)
     value = values({seed: row}, shown.metric).get(seed)
@@ -280,7 +280,7 @@ def _card(shown: Comparison, panel: Panel, line: Line, seed: int, row: Row) -> d
 
 
 def _command(config: Mapping[str, Any]) -> str:
-    """What trains a run again; a config of another time or plugin may be refused today, and is shown all the same."""
+    """Return the command that trains a run again, or why the present version refuses its config."""
     try:
         return command_line("train", compose.overrides_of(resolve(config)))
     except UserError as refusal:

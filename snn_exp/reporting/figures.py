@@ -1,4 +1,4 @@
-"""Pictures of a comparison, each drawn from the table that is written beside it. Reads results only; no torch."""
+"""Plots of a comparison, each drawn from the table that is saved beside it. Reads results only; no torch."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ QUANTITIES = {
 WHEN = {"init": "at initialisation", "trained": "after training"}
 CURVES = {"train/loss": "training loss", "val/acc": "validation accuracy", "val/firing_rate": "firing rate, validation"}
 SMALLEST = 1e-12  # a logarithmic axis has no 0
-MOST_LINES = 12  # that one figure can tell apart
+MOST_LINES = 12  # that can be distinguished in one figure
 PER_LAYER = "val/firing_rate/"  # columns of metrics.csv
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure and what it shows.
+    """A plot, its caption and its data.
 
     Args:
-        name: of its files, made of what it was given.
+        name: of its files, made a valid file name.
         caption: what it shows, in a sentence.
-        data: every number that is drawn, a row a mark.
-        draw: the figure, from the data alone.
+        data: every number that is drawn, one row per mark.
+        draw: draws the figure from the data alone.
     """
 
     name: str
@@ -54,17 +54,17 @@ class Picture:
     draw: Callable[[pd.DataFrame], Figure]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", file_name(self.name))  # a panel is called as its data are
+        object.__setattr__(self, "name", file_name(self.name))  # a panel has the name of its data
 
     def save(self, path: Path) -> Path:
-        """Writes it in the format that the ending names: .png, .pdf, .svg."""
+        """Save the plot in the format of the file extension: .png, .pdf, .svg."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as scratch:
             self._written(scratch, path.suffix[1:])
         return path
 
     def svg(self) -> str:
-        """As an element of a page."""
+        """Return the plot as an SVG element."""
         text = io.StringIO()
         self._written(text, "svg")
         return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
@@ -77,12 +77,12 @@ class Picture:
             self.draw(self.data).savefig(where, format=kind, dpi=90, metadata=dict.fromkeys(_DATED[kind]))
 
 
-# What would make two files of the same data differ
+# Metadata that would make two files of the same data differ
 _DATED = {"png": ["Software"], "svg": ["Creator", "Date"], "pdf": ["Creator", "Producer", "CreationDate"]}
 
 
 def pictures(comparison: Comparison) -> list[Picture]:
-    """Those that the finished runs allow."""
+    """Return the plots that can be drawn from the finished runs."""
     panels = comparison.panels
     made = [
         depth(comparison),
@@ -95,7 +95,7 @@ def pictures(comparison: Comparison) -> list[Picture]:
 
 
 def _told_apart(comparison: Comparison, panel: Panel) -> tuple[Sequence[Line], str]:
-    """The lines that a figure shows, the best if there are too many, and what its caption says of that."""
+    """Return the lines of a figure, only the best if there are too many, and the caption's remark on that."""
     if len(panel.lines) <= MOST_LINES:
         return panel.lines, ""
     means = {line.name: fmean(of.values()) for line in panel.lines if (of := values(line.rows, comparison.metric))}
@@ -107,7 +107,7 @@ def _told_apart(comparison: Comparison, panel: Panel) -> tuple[Sequence[Line], s
 
 
 def depth(comparison: Comparison) -> Picture | None:
-    """The metric and the firing rate against depth: a column for each group of lines that differ in depth alone."""
+    """Plot metric and firing rate against depth: one column per group of lines that differ in depth alone."""
     metric = comparison.metric
     found = [
         {"group": _family(panel.name), "line": _without_depth(line), "layers": layers, "quantity": quantity,
@@ -130,7 +130,7 @@ def depth(comparison: Comparison) -> Picture | None:
 
 
 def _family(panel: str) -> str:
-    """The name of a panel without its depth: the settings of a study may differ in that alone."""
+    """Return the name of a panel without its depth, in which alone the settings of a study may differ."""
     return re.sub(r"_d\d+$", "", panel)
 
 
@@ -162,7 +162,7 @@ def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
 
 
 def optimal(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The Pareto-optimal ones, in order of cost: nothing is both cheaper and better.
+    """Return the names of the Pareto-optimal points, in order of cost.
 
     Args:
         points: name -> (cost, merit).
@@ -179,7 +179,7 @@ def optimal(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def pareto(comparison: Comparison, panel: Panel) -> Picture | None:
-    """The metric against energy: a mark a line, the Pareto-optimal ones joined; None where all spend the same."""
+    """Plot the metric against energy, one mark per line, joining the Pareto-optimal; None if all energies are equal."""
     found: list[dict[str, Any]] = []
     for line in panel.lines:
         energies, merits = values(line.rows, "test/energy_pj"), values(line.rows, comparison.metric)
@@ -192,7 +192,7 @@ def pareto(comparison: Comparison, panel: Panel) -> Picture | None:
     best = optimal({point["line"]: (point["energy_pj"], point["mean"]) for point in found})
     data = pd.DataFrame([{**point, "optimal": point["line"] in best} for point in found])
     title = f"{comparison.title}, {panel.name}: mean and sd over seeds"
-    caption = "Against energy: mean and sd over seeds; joined: the lines than which none is both cheaper and better."
+    caption = "Against energy: mean and sd over seeds; joined: the Pareto-optimal lines."
     metric, profile = comparison.metric, comparison.profile.name
     return Picture(f"pareto_{panel.name}", caption, data, lambda of: _draw_pareto(of, metric, profile, title))
 
@@ -202,7 +202,7 @@ def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> F
 
     factor, _, unit = scale(metric)
     front = data[data["optimal"]].sort_values("energy_pj")
-    named = front if len(data) > 4 * 10 else data  # as many as colours and marks tell apart
+    named = front if len(data) > 4 * 10 else data  # as many as colours and markers can distinguish
     colours = _colours(named)
     height = max(4.0, canvas.ROW * (len(colours) + 4))
     figure, ((axes,),) = canvas.grid(1, 1, 5.2, height, title, beside=canvas.legend_width([*colours]) + 0.2)
@@ -225,7 +225,7 @@ def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> F
 
 
 def curves(comparison: Comparison, panel: Panel) -> Picture | None:
-    """Loss, accuracy and firing rate over the epochs: the mean, and a band of one sd over seeds."""
+    """Plot loss, accuracy and firing rate over the epochs: the mean, and a band of one sd over seeds."""
     lines, which = _told_apart(comparison, panel)
     found = [
         {"line": line.name, "quantity": quantity, "epoch": epoch, "mean": fmean(of), "sd": _sd(of), "n": len(of)}
@@ -259,7 +259,7 @@ def _draw_curves(data: pd.DataFrame, title: str) -> Figure:
 
 
 def heat(comparison: Comparison, panel: Panel) -> Picture | None:
-    """The firing rate of each layer at each epoch, the first seed of each line; from the runs' own folders."""
+    """Plot the firing rate of each layer at each epoch, for the first seed of each line, from the runs' folders."""
     lines, which = _told_apart(comparison, panel)
     found = []
     for line in lines:
@@ -280,7 +280,7 @@ def heat(comparison: Comparison, panel: Panel) -> Picture | None:
 
 
 def _epochs_of(run_id: str) -> list[dict[str, str]]:
-    """Return the rows of a stored run's metrics.csv; none where it is not here or damaged."""
+    """Return the rows of a stored run's metrics.csv; none if it is missing or damaged."""
     try:
         return RunFolder(output_root() / "runs" / run_id).epochs()
     except DamagedRun as damaged:
@@ -316,13 +316,13 @@ def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
 
 
 def _few(names: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Positions and names of at most ten ticks, evenly apart."""
+    """Return positions and names of at most ten evenly spaced ticks."""
     step = -(-len(names) // 10)
     return list(range(0, len(names), step)), [mathtext(name) for name in names[::step]]
 
 
 def layers(comparison: Comparison, panel: Panel) -> Picture | None:
-    """Firing, variance, gradients and dead channels by layer, one curve a line, before and after training."""
+    """Plot firing, variance, gradients and dead channels by layer, one curve per line, before and after training."""
     lines, which = _told_apart(comparison, panel)
     rows = {line.name: [row.result.layers for row in line.rows.values() if row.result.layers] for line in lines}
     found = {name: {when: _mean_curves([of.get(when, {}) for of in all_of]) for when in WHEN}
@@ -334,7 +334,7 @@ def layers(comparison: Comparison, panel: Panel) -> Picture | None:
 
 
 def of_layers(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], name: str, title: str) -> Picture:
-    """The same of any curves: line -> when -> quantity -> a value a layer."""
+    """Plot the same for any curves: line -> when -> quantity -> one value per layer."""
     marks = []
     for line, of_line in found.items():
         for when, of in of_line.items():
@@ -367,7 +367,7 @@ def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
             axes.tick_params(labelsize=7)
             if logarithmic:
                 axes.set_yscale("log")
-                axes.minorticks_off()  # they would be most of the marks drawn
+                axes.minorticks_off()  # they would be most of what is drawn
     for axes in grid[-1]:
         axes.set_xlabel("depth, input to output", fontsize=8)
     canvas.legend_below(figure)
@@ -375,14 +375,14 @@ def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
 
 
 def _mean_curves(of_seeds: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
-    """The mean over seeds of each quantity's curve."""
+    """Return the mean over seeds of each quantity's curve."""
     there = [of for of in of_seeds if of]
     shared = [q for q in (there[0] if there else ()) if len({len(of.get(q, ())) for of in there}) == 1]
     return {q: [fmean(v) for v in zip(*(of[q] for of in there), strict=True)] for q in shared}
 
 
 def _colours(data: pd.DataFrame) -> dict[str, str]:
-    """A line keeps its colour in all axes of a figure."""
+    """Assign each line a colour, the same in all axes of a figure."""
     return {str(line): f"C{number % 10}" for number, line in enumerate(dict.fromkeys(data["line"]))}
 
 

@@ -1,7 +1,7 @@
 """Comparisons of two methods over the same seeds. scipy and statsmodels do the mathematics. No torch.
 
 A pair shares the seed, and with it training, validation and test set. Intervals are of the mean difference. Differences
-that are all equal have no spread, so nothing can be tested on them: there is neither an interval nor a p.
+that are all equal have no spread, so they cannot be tested: there is neither an interval nor a p value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Differences = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 @dataclasses.dataclass(frozen=True)
 class PairedDifference:
-    """How far a lies above b over the seeds that both have.
+    """The mean of a - b over the seeds that both have.
 
     Args:
         n: number of pairs.
@@ -44,12 +44,12 @@ class PairedDifference:
 
     @property
     def all_equal(self) -> bool:
-        """Whether there are several differences and all are equal, which decides nothing."""
+        """Return whether there are several differences and all are equal, which decides nothing."""
         return self.sd == 0
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0."""
+        """Return whether the interval lies on one side of 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
@@ -87,12 +87,12 @@ def _tested(differences: Differences) -> PairedDifference:
 
 
 def _p(value: float) -> float:
-    """No test is certain: what underflows is the smallest number there is."""
+    """Clip a p value to (0, 1]: one that underflows becomes the smallest positive float."""
     return min(1.0, max(float(value), sys.float_info.min))
 
 
 def _all_equal(differences: Differences, values: Sequence[float]) -> bool:
-    """Whether differences agree as far as the digits go in which the values are stored."""
+    """Return whether differences are equal within the precision in which the values are stored."""
     largest = max(map(abs, values))
     digit = 10.0 ** (math.floor(math.log10(largest)) + 1 - DIGITS) if largest else 0.0
     return float(np.ptp(differences)) <= 2.0001 * digit  # each of the four values is off by half a digit at most
@@ -100,7 +100,7 @@ def _all_equal(differences: Differences, values: Sequence[float]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class PairedRatio:
-    """How many times b a is over the seeds that both have.
+    """The ratio a / b over the seeds that both have.
 
     Args:
         n: number of pairs.
@@ -117,7 +117,7 @@ class PairedRatio:
 
     @property
     def all_equal(self) -> bool:
-        """Whether there are several ratios and all are equal, which decides nothing."""
+        """Return whether there are several ratios and all are equal, which decides nothing."""
         return self.n > 1 and self.low is None
 
 
@@ -168,7 +168,7 @@ def equivalence_p(a: Mapping[int, float], b: Mapping[int, float], margin: float)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm-corrected p values, in the order given.
+    """Return Holm-corrected p values, in the order given.
 
     Source: Holm 1979; statsmodels.stats.multitest.multipletests.
 

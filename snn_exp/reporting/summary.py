@@ -17,7 +17,7 @@ from snn_exp.runs.store import stored_results
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
-    """A row a run: its choices, its metrics, its cost."""
+    """Return a frame with one row per run: its choices, its metrics, its cost."""
     return pd.DataFrame(
         [
             {**choices(r.config), "seed": r.config["seed"], "run_id": r.run_id, "status": r.status, **r.metrics,
@@ -28,10 +28,10 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
 
 
 def comparison(results: Sequence[Result], profile: EnergyConfig = DEFAULT_PROFILE) -> Table:
-    """Mean ± sd over seeds of what differs between the runs.
+    """Make a table of mean ± sd over seeds, one row per choice that differs between the runs.
 
-    Accuracy in percent, firing rate in spikes a neuron and step, operations and energy a sample in the
-    inference form (where all runs have counted them), time in seconds of wall time of the fit.
+    Accuracy in percent, firing rate in spikes per neuron and time step, operations and energy per sample in the
+    inference form (if all runs have counted them), wall time of the fit in seconds.
     """
     rows = row_choices([choices(r.config) for r in results], varying([r.config for r in results]))
     runs = frame(results)
@@ -78,7 +78,7 @@ def comparison(results: Sequence[Result], profile: EnergyConfig = DEFAULT_PROFIL
 
 
 def _measured(runs: pd.DataFrame, column: str) -> int:
-    """How many runs have a finite value."""
+    """Return the number of runs with a finite value."""
     return len(_finite(runs, column))
 
 
@@ -88,7 +88,7 @@ def _finite(runs: pd.DataFrame, column: str) -> pd.Series[float]:
 
 
 def _cell(runs: pd.DataFrame, column: str, factor: float, digits: int, n: int) -> str:
-    """Mean ± sd, with n where it is another one than that of the row."""
+    """Format mean ± sd, with n if it differs from that of the row."""
     measured = _measured(runs, column)
     return mean_sd(runs, column, factor, digits) + (f" (n = {measured})" if measured not in (0, n) else "")
 
@@ -100,16 +100,16 @@ _HEADINGS = {
 }
 _CAPTION = (
     "mean ± sd over n seeds (each draws its own training and validation set; the test set is fixed). Firing rate: "
-    "share of non-zero outputs a neuron and step (relu: positive values; sign is never zero)."
+    "share of non-zero outputs per neuron and time step (relu: positive values; sign is never zero)."
 )
 _OPERATIONS_CAPTION = (
     "AC: effective additions of the weights (of signs and binary weights: XNORs); MAC: effective multiplications, with "
-    "filters, unfolded norms and updates of neuron states; both a sample in the inference form."
+    "filters, unfolded norms and updates of neuron states; both per sample in the inference form."
 )
 
 
 def mean_sd(runs: pd.DataFrame, column: str, factor: float, digits: int) -> str:
-    """Mean ± sd, or the one value, or a dash.
+    """Format mean ± sd, or the one value, or a dash.
 
     Example:
         >>> mean_sd(pd.DataFrame({"x": [0.5, 0.7]}), "x", 100, 1)
@@ -123,7 +123,7 @@ def mean_sd(runs: pd.DataFrame, column: str, factor: float, digits: int) -> str:
 
 
 def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFILE) -> str:
-    """A run in a few lines, fit to be pasted into a message."""
+    """Summarize a run in a few lines that can be pasted into a message."""
     m = result.metrics
     seeds = frame([r for r in stored_results() if choices(r.config) == choices(result.config)])
     lines = [
@@ -131,7 +131,7 @@ def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFIL
         *(f"  {name:<12} {100 * m[key]:.2f} %" for name, key in _ACCURACIES if key in m),
         *(f"  {name:<12} {m[key]:.3f}" for name, key in _RATES if key in m),
         f"  {'parameters':<12} {m['params']:,.0f}",
-        f"  {'MACs dense':<12} {m['macs_dense']:,.0f} a sample",
+        f"  {'MACs dense':<12} {m['macs_dense']:,.0f} per sample",
     ]
     if split := counted_split([m]):
         lines += [_energy_line(m, split, profile, name, form) for name, form in _FORMS]
@@ -146,7 +146,7 @@ def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFIL
 
 
 def evaluation(metrics: Mapping[str, float], profile: EnergyConfig = DEFAULT_PROFILE) -> str:
-    """Accuracy, firing and energy of an evaluation on test data."""
+    """Format accuracy, firing rates and energy of an evaluation on test data."""
     lines = [f"  {name:<12} {100 * metrics[key]:.2f} %" for name, key in _ACCURACIES if key in metrics]
     lines += [f"  {name:<12} {metrics[key]:.3f}" for name, key in _RATES if key in metrics]
     return "\n".join(lines + [_energy_line(metrics, "test", profile, name, form) for name, form in _FORMS])
@@ -158,7 +158,7 @@ def _energy_line(m: Mapping[str, float], split: str, profile: EnergyConfig, name
     shown = ", ".join(f"{part} {joules(pj)}" for part, pj in parts.items() if pj)
     prices = "" if form else f"; {price_list(profile)}"
     return (
-        f"  {name:<12} {joules(sum(parts.values()))} a sample ({shown}), AC {m[f'{split}/synops_ac{form}']:,.0f}, "
+        f"  {name:<12} {joules(sum(parts.values()))} per sample ({shown}), AC {m[f'{split}/synops_ac{form}']:,.0f}, "
         f"MAC {macs:,.0f}{prices}"
     )
 

@@ -1,4 +1,4 @@
-"""The figures of a comparison, and how they are written: as numbers, as cells, in a sentence. No torch."""
+"""Summary statistics of a comparison, as numbers, as table cells and in sentences. No torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Mean:
     Args:
         mean: None without a value.
         sd: None for fewer than two values.
-        n: how many values.
+        n: number of values.
     """
 
     mean: float | None
@@ -33,12 +33,12 @@ class Mean:
 
     @classmethod
     def of(cls, sample: Mapping[int, float]) -> Mean:
-        """Of seed -> value."""
+        """Compute them from seed -> value."""
         found = list(sample.values())
         return cls(fmean(found) if found else None, stdev(found) if len(found) > 1 else None, len(found))
 
     def text(self, factor: float, digits: int) -> str:
-        """Mean ± sd, or the one value, or a dash.
+        """Format mean ± sd, or the one value, or a dash.
 
         Example:
             >>> Mean.of({0: 0.5, 1: 0.7}).text(100, 1), Mean.of({0: 0.5}).text(100, 1), Mean.of({}).text(1, 0)
@@ -49,7 +49,7 @@ class Mean:
         return f"{factor * self.mean:.{digits}f}" + ("" if self.sd is None else f" ± {factor * self.sd:.{digits}f}")
 
     def beside(self, n: int, factor: float, digits: int) -> str:
-        """Return the same, with n where it is another one than that of the row.
+        """Format the same, with n if it differs from that of the row.
 
         Example:
             >>> Mean.of({0: 0.5, 1: 0.7}).beside(2, 1, 1), Mean.of({0: 0.5}).beside(2, 1, 1)
@@ -60,12 +60,12 @@ class Mean:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The figures of a line.
+    """Summary statistics of a line.
 
     Args:
         line: the line.
         metric: of the comparison.
-        firing_rate: test/firing_rate, spikes a neuron and step.
+        firing_rate: test/firing_rate, spikes per neuron and time step.
         firing_rate_max: the same in the layer that fires most.
         energy_pj: of one test sample in the inference form.
         cpu_s: CPU time of the fit, diverged runs included.
@@ -92,17 +92,17 @@ class Summary:
 
     @property
     def diverged(self) -> int:
-        """How many of its finished runs diverged."""
+        """Return the number of its finished runs that diverged."""
         return sum(not row.done for row in self.line.rows.values())
 
     @property
     def unmeasured(self) -> int:
-        """How many of its finished runs ended well and without the metric."""
+        """Return the number of its finished runs that ended well but without the metric."""
         return len(self.line.rows) - self.diverged - self.metric.n
 
 
 def summaries(comparison: Comparison, panel: Panel) -> list[Summary]:
-    """The figures of each line that has a finished run."""
+    """Compute the summary statistics of each line that has a finished run."""
     found = [_summary(comparison, panel, line) for line in panel.lines if line.rows]
     p_values = {s.line.name: s.difference.p for s in found if s.difference and s.difference.p is not None}
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
@@ -135,7 +135,7 @@ def _summary(comparison: Comparison, panel: Panel, line: Line) -> Summary:
 
 
 def numbers(comparison: Comparison) -> pd.DataFrame:
-    """A row a line: fractions as fractions, energies in pJ, times in seconds of CPU time; empty where there is none."""
+    """Return one row per line: fractions, energies in pJ, CPU times in seconds; empty where there is no value."""
     rows = []
     for panel in comparison.panels:
         for s in summaries(comparison, panel):
@@ -156,11 +156,11 @@ def numbers(comparison: Comparison) -> pd.DataFrame:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What stands in a table.
+    """A cell of a table.
 
     Args:
         text: as printed.
-        number: by which its column sorts; None where there is none.
+        number: by which its column sorts; None if it has none.
     """
 
     text: str
@@ -168,7 +168,7 @@ class Cell:
 
 
 def table(comparison: Comparison, panel: Panel) -> tuple[list[str], list[list[Cell]]]:
-    """Headings and cells of a panel: accuracies in percent, energies in nJ."""
+    """Return headings and cells of a panel: accuracies in percent, energies in nJ."""
     metric, margin = comparison.metric, comparison.margin
     factor, digits, unit = scale(metric)
     others = list(dict.fromkeys(panel.versus.values()))
@@ -214,7 +214,7 @@ def markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 
 def _lost(s: Summary, metric: str) -> str:
-    """Why n is not the number of finished runs."""
+    """Say why n is not the number of finished runs."""
     lost = [f"{s.diverged} of {len(s.line.rows)} diverged"] if s.diverged else []
     lost += [f"{s.unmeasured} of {len(s.line.rows)} without {metric}"] if s.unmeasured else []
     return f" ({', '.join(lost)})" if lost else ""
@@ -225,7 +225,7 @@ def _p_cell(p: float | None) -> Cell:
 
 
 def scale(metric: str) -> tuple[float, int, str]:
-    """Factor, digits and unit of a metric in a table.
+    """Return factor, digits and unit of a metric in a table.
 
     Example:
         >>> scale("test/acc"), scale("test/energy_pj")
@@ -237,12 +237,12 @@ def scale(metric: str) -> tuple[float, int, str]:
 
 
 def is_cost(metric: str) -> bool:
-    """Whether less of it is better: of everything but an accuracy."""
+    """Return whether a lower value is better, as for every metric but an accuracy."""
     return not metric.endswith("acc")
 
 
 def headline(comparison: Comparison) -> str:
-    """Which line is best, and what is shown of it: a sentence a panel."""
+    """Say which line is best and whether that is significant, one sentence per panel."""
     return " ".join(_sentence(comparison, panel) for panel in comparison.panels)
 
 
@@ -277,7 +277,7 @@ def _sentence(comparison: Comparison, panel: Panel) -> str:
 
 
 def tie(a: float, b: float) -> bool:
-    """Return whether two means are equal as far as the digits go in which metrics are stored.
+    """Return whether two means are equal within the precision in which metrics are stored.
 
     Example:
         >>> tie(0.9711110, 0.9711111), tie(0.9711, 0.9713)
@@ -287,7 +287,7 @@ def tie(a: float, b: float) -> bool:
 
 
 def gaps(comparison: Comparison) -> list[str]:
-    """What is not there: a sentence for each reason for which a line lacks seeds, and for each note."""
+    """Return a sentence for each reason for which a line lacks seeds, and for each note."""
     found = list(comparison.notes)
     for panel in comparison.panels:
         for line in panel.lines:
@@ -302,7 +302,7 @@ def gaps(comparison: Comparison) -> list[str]:
 
 
 def origin(rows: Iterable[Row]) -> dict[str, str]:
-    """What runs were computed with: what -> each value, and of how many runs."""
+    """Return torch versions, hardware and source of runs, each value with its number of runs."""
     found: dict[str, Counter[str]] = {"torch": Counter(), "hardware": Counter(), "source": Counter()}
     for row in rows:
         found["torch"][str(row.versions.get("torch", "?"))] += 1
@@ -312,7 +312,7 @@ def origin(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def shown_p(p: float) -> str:
-    """A p value in words.
+    """Format a p value.
 
     Example:
         >>> shown_p(0.00001), shown_p(0.04321)
@@ -322,7 +322,7 @@ def shown_p(p: float) -> str:
 
 
 def shown(value: float, metric: str) -> str:
-    """A figure with its unit: accuracies in percent, energies in nJ or pJ.
+    """Format a value with its unit: accuracies in percent, energies in nJ or pJ.
 
     Example:
         >>> shown(0.973, "test/acc"), shown(0.081, "test/firing_rate"), shown(1234.5, "test/energy_pj")
@@ -334,7 +334,7 @@ def shown(value: float, metric: str) -> str:
 
 
 def shown_ratio(ratio: PairedRatio) -> str:
-    """A mean paired ratio with its interval.
+    """Format a mean paired ratio with its interval.
 
     Example:
         >>> shown_ratio(PairedRatio(5, 0.0731, 0.0712, 0.0751))
@@ -347,12 +347,12 @@ def shown_ratio(ratio: PairedRatio) -> str:
 
 
 def all_of(n: int) -> str:
-    """Return "both" of two and "all n" of more."""
+    """Return "both" for two and "all n" for more."""
     return "both" if n == 2 else f"all {n}"
 
 
 def shown_difference(d: PairedDifference, metric: str) -> str:
-    """Return a mean paired difference with its interval and number of pairs, or why there is no interval.
+    """Format a mean paired difference with its interval and number of pairs, or why there is no interval.
 
     Example:
         >>> shown_difference(PairedDifference(3, 0.0022, 0.0), "test/acc")

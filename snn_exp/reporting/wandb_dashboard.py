@@ -1,7 +1,7 @@
-"""What a report shows, as a dashboard in W&B over the copies of the same runs. No torch.
+"""A W&B dashboard with the content of a report, over the copies of the same runs. No torch.
 
-The package wandb-workspaces builds it and saves it. Without a connection its specification is written, which the same
-package makes of its public classes.
+The package wandb-workspaces builds it and saves it. Without a connection only its specification is written, which the
+same package generates from its public classes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Shown:
     Args:
         title: what was asked.
         results: of each run.
-        notes: a sentence for each value that was asked for in vain.
+        notes: a sentence for each requested value that no run has.
     """
 
     title: str
@@ -42,7 +42,7 @@ class Shown:
 
     @property
     def project(self) -> str:
-        """The W&B project that has them all.
+        """Return the W&B project of all runs.
 
         Raises:
             UserError: there are several.
@@ -50,25 +50,25 @@ class Shown:
         projects = sorted({str(result.config["logger"]["project"]) for result in self.results})
         if len(projects) > 1:
             raise UserError(
-                f"the runs lie in the W&B projects {' and '.join(projects)}, and a dashboard shows one; filter them, "
+                f"the runs are in the W&B projects {' and '.join(projects)}, and a dashboard shows one; filter them, "
                 f"or train them with logger.project={projects[0]}"
             )
         return projects[0]
 
     @property
     def lines(self) -> list[str]:
-        """The choices whose runs share a line, as in a report: they differ in the seed alone."""
+        """Return the choices that distinguish the lines, as in a report: runs of a line differ in the seed alone."""
         configs = [result.config for result in self.results]
         return row_choices([choices(config) for config in configs], varying(configs))
 
     def without_a_copy(self) -> list[str]:
-        """The run ids of those that are stored here and of which W&B never had a copy."""
+        """Return the ids of the runs that are stored here but were never copied to W&B."""
         folders = [RunFolder(output_root() / "runs" / result.run_id).path for result in self.results]
         return [path.name for path in folders if path.exists() and not (path / "wandb").exists()]
 
 
 def of_runs(filters: Sequence[str]) -> Shown:
-    """The finished runs that agree with the filters.
+    """Return the finished runs that match the filters.
 
     Raises:
         UserError: as `store.selected`, or none has ended.
@@ -82,12 +82,12 @@ def of_runs(filters: Sequence[str]) -> Shown:
 
 
 def save(shown: Shown, path: Path, command: str) -> str:
-    """Saves the dashboard in W&B, or in the file alone; what was done, in a line.
+    """Save the dashboard in W&B, or in the file alone; return a line on what was done.
 
     Args:
         shown: its runs.
-        path: of its specification; a dashboard that was saved from there before is changed, not doubled.
-        command: what does it again.
+        path: of its specification; a dashboard that was saved from there before is updated, not duplicated.
+        command: the command that saves it again.
 
     Raises:
         UserError: wandb-workspaces is not installed.
@@ -98,7 +98,7 @@ def save(shown: Shown, path: Path, command: str) -> str:
     else:
         try:
             return f"saved: {_saved(shown, path)} (as specified in {path})"
-        except Exception as error:  # of many kinds; none of them need lose the file
+        except Exception as error:  # of any kind; the file is written in any case
             first = f"W&B failed ({str(error).splitlines()[0]}); to save it there, type"
     _write(workspace(shown), path)
     return f"written: {path}; {first} {command}"
@@ -115,7 +115,7 @@ def _saved(shown: Shown, path: Path) -> str:
         try:
             old = Workspace.from_url(address)
         except ValueError:
-            pass  # somebody has removed it
+            pass  # it has been removed
         else:
             old.name, old.sections, old.runset_settings = new.name, new.sections, new.runset_settings
             new = old
@@ -125,7 +125,7 @@ def _saved(shown: Shown, path: Path) -> str:
 
 
 def _write(made: Workspace, path: Path, url: str | None = None) -> None:
-    """The specification as W&B stores it, and where it is saved."""
+    """Write the specification as W&B stores it, and its URL."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"url": url, **made._to_model().model_dump(by_alias=True, exclude_none=True)})
 
@@ -141,7 +141,7 @@ def _require_workspaces() -> None:
 
 
 def workspace(shown: Shown, entity: str = "") -> Workspace:
-    """The dashboard, not yet saved: its runs, a line for those that differ in the seed alone, and its sections.
+    """Build the dashboard, not yet saved: its runs, one line per group that differs in the seed alone, its sections.
 
     Args:
         shown: its runs.
@@ -164,7 +164,7 @@ def workspace(shown: Shown, entity: str = "") -> Workspace:
 
 
 def _config_key(choice: str) -> str:
-    """A choice as the config of a copy has it.
+    """Return the key of a choice in the config of a W&B copy.
 
     Example:
         >>> _config_key("neuron"), _config_key("neuron.tau"), _config_key("teacher")
@@ -195,7 +195,7 @@ def _sections() -> list[Section]:
             *against(SummaryMetric("val/acc"), {"test/acc": "test against validation accuracy"}),
         ],
         "Pareto": [
-            *against(energy, {"test/acc": f"test accuracy against pJ a sample ({prices})"}, log_x=True),
+            *against(energy, {"test/acc": f"test accuracy against pJ per sample ({prices})"}, log_x=True),
             *against(SummaryMetric("test/firing_rate"), {"test/acc": "test accuracy against firing rate"}),
         ],
         "Firing by layer": [

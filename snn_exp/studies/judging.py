@@ -1,7 +1,7 @@
-"""What the figures of a study say of its claims. No torch.
+"""Judge the claims of a study by its results. No torch.
 
-A claim holds, is not shown, or the opposite holds; it is not decided before its runs are there. Where all differences
-are equal there is no test, so that they decide nothing however many they are.
+A claim holds, is not shown, or the opposite holds; it is not decided before its runs have finished. If all differences
+are equal there is no test, so they decide nothing, however many they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ALPHA = 0.05
 
 
 def judge(progress: Progress) -> list[Answer]:
-    """An answer to each claim of the study; p values of all paired tests are Holm-corrected together."""
+    """Answer each claim of the study; p values of all paired tests are Holm-corrected together."""
     answers = [Answer(claim, _verdicts(progress, claim)) for claim in progress.study.claims]
     tested = [v for answer in answers for v in answer.verdicts if v.p is not None]
     corrected = dict(zip(map(id, tested), holm([v.p for v in tested if v.p is not None]), strict=True))
@@ -41,7 +41,7 @@ def judge(progress: Progress) -> list[Answer]:
 
 
 def _verdicts(progress: Progress, claim: Claim) -> list[Verdict]:
-    """One for each comparison that the study runs; what it excludes decides nothing."""
+    """Return one verdict per comparison that the study runs; excluded comparisons have none."""
     run, found = set(progress.study.pairs()), []
     for setting, of in itertools.product(claim.settings, claim.of):
         if (setting, of) not in run:

@@ -1,4 +1,4 @@
-"""The answer of a study, as its README.md: claims, tables, tuning, cost. Reads rows only; no torch."""
+"""Write the README.md of a study: claims, tables, tuning, cost. Reads rows only; no torch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from snn_exp.studies.runner import Progress, StudyRun
 from snn_exp.studies.spec import Overrides, Setting, Study
 
 plain = escaping.markdown
-PICTURES = ("depth", "pareto_", "layers_")  # beginnings of the names of those that a README shows
+PICTURES = ("depth", "pareto_", "layers_")  # prefixes of the names of the plots that a README shows
 
 
 def comparison_of(progress: Progress, versus: str | None = None, metric: str | None = None) -> Comparison:
-    """A study's final runs: a panel a setting, a line a method.
+    """Compare a study's final runs: one panel per setting, one line per method.
 
     Args:
-        progress: how far the study is.
+        progress: of the study.
         versus: the method that the others are compared with, if not the study's reference.
         metric: what is compared, if not the study's metric.
     """
@@ -61,7 +61,7 @@ def _line(progress: Progress, setting: str, method: str) -> Line:
 
 
 def write(progress: Progress) -> Path:
-    """Writes README.md and the pictures into the study's folder; the path of the README."""
+    """Write README.md and the plots into the study's folder, and return the path of the README."""
     study = progress.study
     comparison = comparison_of(progress)
     shown = [p for p in figures.pictures(comparison) if p.name.startswith(PICTURES)]
@@ -86,7 +86,7 @@ def write(progress: Progress) -> Path:
 
 
 def plan(progress: Progress, only: str = "*") -> str:
-    """What is done, what would be run, and how long it would take, a line a setting."""
+    """Describe what is done, what would be run, and how long it would take, in one line per setting."""
     study = progress.study
     hours = progress.hours_to_come(only)
     done = Counter(run.setting for run in (*progress.trials, *progress.finals) if run.config.run_id in progress.rows())
@@ -98,13 +98,13 @@ def plan(progress: Progress, only: str = "*") -> str:
         todo = ", ".join(f"{m} {trials[setting, m]} + {finals[setting, m]}" for m in methods)
         cost = f"{hours[setting]:.2f} core hours for {todo}" if todo else "nothing to do"
         lines.append(f"  {setting:<18} {done[setting]:>3} done, {cost}")
-    lines.append("  (METHOD TRIALS + FINAL RUNS)")
+    lines.append("  (trials + final runs per method)")
     total = f"{progress.spent_hours():.2f} core hours spent, {sum(hours.values()):.2f} to come"
     return "\n".join([*lines, f"  {total}, {study.budget_core_hours:g} allowed"])
 
 
 def tables_of(comparison: Comparison) -> list[Table]:
-    """A table a panel, for a terminal."""
+    """Make one table per panel, for a terminal."""
     drawn = []
     for panel in comparison.panels:
         table = Table(title=escaping.rich(f"{comparison.title}, {panel.name}"), title_justify="left")
@@ -118,7 +118,7 @@ def tables_of(comparison: Comparison) -> list[Table]:
 
 
 def answers(progress: Progress) -> list[str]:
-    """A line for each claim, for a terminal."""
+    """Return one line per claim, for a terminal."""
     return [f"{answer.summary}: {answer.claim.says}" for answer in judge(progress)]
 
 
@@ -135,7 +135,7 @@ def _status(progress: Progress) -> str:
 
 
 def _scope(progress: Progress) -> str:
-    """How far the statements of the page reach."""
+    """Describe the values to which the statements of the page apply."""
     lines = [f"- {plain(line)}" for line in scope.fixed(progress)]
     said = "Every statement on this page is about these values. With others it may be another one."
     return "\n".join([said, "", *lines, "", f"What was searched: {plain(scope.searched(progress.study))}"])
@@ -174,33 +174,33 @@ def _results(progress: Progress, comparison: Comparison) -> str:
     caption = (
         "Mean ± sd of n seeds; each seed draws its own training and validation set, the test set is fixed. "
         f"Difference: mean paired difference to {reference} with its 95 % interval; p of the paired t-test, "
-        "Holm-corrected within the table. Firing rate: share of non-zero outputs a neuron and step, over all layers "
-        f"and in the layer that fires most. T: steps, which are the latency. Energy: one test sample in the inference "
-        f"form, and its mean paired ratio to {reference} with its 95 % interval; {prices}."
+        "Holm-corrected within the table. Firing rate: share of non-zero outputs per neuron and time step, over all "
+        "layers and in the layer that fires most. T: steps, which are the latency. Energy: one test sample in the "
+        f"inference form, and its mean paired ratio to {reference} with its 95 % interval; {prices}."
     )
     return "\n\n".join([*parts, caption])
 
 
 def _left_out(study: Study) -> str:
-    """What is not run, and why."""
+    """List what is not run, and why."""
     lines = [f"- {escaping.markdown_code(pattern)}: {plain(why)}" for pattern, why in study.exclude.items()]
     return "\n\nNot run:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _pictures(progress: Progress, pictures: Sequence[Path]) -> str:
-    """Each picture, and under the last one against energy what energy means there."""
+    """Show each plot, with a caption under the last one against energy."""
     parts = {p.stem: f"![{p.stem}](figures/{p.name})" for p in pictures}
     against_energy = [stem for stem in parts if stem.startswith("pareto_")]
     if against_energy:
         parts[against_energy[-1]] += (
             "\n\nAccuracy against energy: mean and sd over seeds of one test sample in the inference form; joined: the "
-            f"methods than which none is both cheaper and better; {plain(price_list(progress.profile))}."
+            f"Pareto-optimal methods; {plain(price_list(progress.profile))}."
         )
     return "\n\n".join(parts.values())
 
 
 def _tuning(progress: Progress) -> str:
-    """What each method tried, on validation data, and what it kept."""
+    """Tabulate the trials of each method on validation data, and the point it kept."""
     study = progress.study
     parts = []
     for setting in study.settings.values():
@@ -217,7 +217,7 @@ def _tuning(progress: Progress) -> str:
         seeds = f"seed{'s' if len(setting.trial_seeds) > 1 else ''} {', '.join(map(str, setting.trial_seeds))}"
         headings = ["method", *(" ".join(p) for p in points), "kept"]
         parts.append(
-            f"### {plain(setting.name)}: {len(points)} trials a method and seed ({seeds})\n\n"
+            f"### {plain(setting.name)}: {len(points)} trials per method and seed ({seeds})\n\n"
             + tables.markdown(headings, cells)
         )
     borrowed = [f"{s.name} uses the choice of {s.tuned_in}" for s in study.settings.values() if s.tuned_in != s.name]
@@ -226,7 +226,7 @@ def _tuning(progress: Progress) -> str:
 
 
 def _kept(setting: Setting, point: Overrides | None) -> str:
-    """The kept point; at the edge of the grid a better one may lie outside it."""
+    """Return the kept point, marked if it is at the edge of the grid, beyond which a better one may lie."""
     if point is None:
         return "-"
     edges = {f"{key}={value}" for key, of in setting.grid.items() if len(of) > 2 for value in (of[0], of[-1])}
@@ -242,7 +242,7 @@ def _trial_cell(progress: Progress, runs: Sequence[StudyRun]) -> str:
 
 
 def _origin(progress: Progress) -> str:
-    """Budget by method, and with what the rows were computed."""
+    """Tabulate the cost of each method, and list the versions and hardware of the rows."""
     study = progress.study
     used = [(run, progress.rows()[run.config.run_id]) for run in (*progress.trials, *progress.finals)
             if run.config.run_id in progress.rows()]  # fmt: skip
@@ -262,7 +262,7 @@ def _origin(progress: Progress) -> str:
 
 
 def report_of(progress: Progress, asked: Asked) -> Report:
-    """A study with its claims.
+    """Make the report of a study, with its claims.
 
     Raises:
         UserError: no finished run; lines other than its methods; a metric or method that it does not have.
@@ -284,7 +284,7 @@ def report_of(progress: Progress, asked: Asked) -> Report:
 
 
 def dashboard_of(progress: Progress) -> Shown:
-    """The finished runs that answer a study.
+    """Return the finished final runs of a study for a dashboard.
 
     Raises:
         UserError: there is none.

@@ -1,7 +1,7 @@
 """The finished runs of a study in one file that is committed: studies/<name>/results.jsonl. No torch.
 
-A line is a run: its result without the metrics and operations of single layers, its curves over the epochs, and what
-it was computed with. Lines are only ever added, so work that was done on one machine is not lost on the next.
+Each line is a run: its result without the metrics and operations of single layers, its curves over the epochs, and its
+versions and hardware. Lines are only ever appended, so work done on one machine is not lost on the next.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from snn_exp.runs.stored import read_rows, row_of_line
 class Ledger:
     """The rows of one file, by run id.
 
-    A line that is no row is named and passed over: its run counts as not done, is trained again and appended.
+    A damaged line is reported and skipped: its run counts as not done, is trained again and appended.
 
     Args:
         path: of the file; it need not exist.
 
     Raises:
-        Unreadable: it is no file that can be read.
+        Unreadable: the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class Ledger:
             self.rows.setdefault(line.run_id, Row.of_stored(line))
 
     def add(self, row: Row) -> None:
-        """Appends a row, unless its run is there already."""
+        """Append a row, unless the file has its run already."""
         if row.result.run_id in self.rows:
             return
         self.rows[row.result.run_id] = row
@@ -60,7 +60,7 @@ class Ledger:
 
 
 def _is_in(content: bytes, run_id: str) -> bool:
-    """Return whether a run has a row, and not only a line that is damaged."""
+    """Return whether a run has a row, and not only a damaged line."""
     return any(run_id.encode() in line and _is_row(line) for line in content.split(b"\n"))
 
 

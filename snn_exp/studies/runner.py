@@ -1,7 +1,7 @@
-"""The runs of a study: which there are, which are done, what each method keeps of its trials. No torch.
+"""The runs of a study: which there are, which are done, and the grid point that each method keeps. No torch.
 
-Every method tunes over the same grid on validation data; what it keeps is trained on fresh seeds, and only those runs
-read the test set.
+Every method tunes over the same grid on validation data; the point it keeps is trained on fresh seeds, and only those
+runs read the test set.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from snn_exp.studies.results import Ledger
 from snn_exp.studies.spec import Key, Overrides, Study, matches
 from snn_exp.sweeps import plan
 
-SECONDS_A_LAYER = 0.04  # of an epoch of the digits, a step; where no finished run says better
+SECONDS_A_LAYER = 0.04  # per epoch of the digits and time step; used until a finished run gives a better estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class StudyRun:
         method: its method.
         point: the point of the grid.
         config: its resolved config.
-        is_trial: whether it tunes.
+        is_trial: True for a run that tunes.
     """
 
     setting: str
@@ -51,12 +51,12 @@ class StudyRun:
 
     @property
     def name(self) -> str:
-        """Return what no other run of the study is called."""
+        """Return a name that is unique in the study."""
         return " ".join(["/".join(self.key), *self.point, f"seed={self.config.seed}"])
 
 
 def trials(study: Study, overrides: Overrides = ()) -> list[StudyRun]:
-    """The runs that tune: every method, every point of the grid, every trial seed; none reads the test set."""
+    """List the runs that tune: every method, every point of the grid, every trial seed; none reads the test set."""
     wanted = [
         (setting.name, method, point, seed)
         for setting in study.settings.values()
@@ -70,7 +70,7 @@ def trials(study: Study, overrides: Overrides = ()) -> list[StudyRun]:
 
 
 def finals(study: Study, chosen: Mapping[Key, Overrides], overrides: Overrides = ()) -> list[StudyRun]:
-    """The runs that answer: every method with what was chosen for it, on every fresh seed."""
+    """List the final runs: every method with the point chosen for it, on every fresh seed."""
     wanted = [(*key, chosen[key], seed) for key in study.pairs() if key in chosen for seed in study.seeds_of(key)]
     wanted.sort(key=lambda run: run[-1])  # so that a stopped study has every method on its first seeds
     runs = _composed(study, wanted, overrides, is_trial=False)
@@ -107,7 +107,7 @@ def _composed(
 
 
 def choose(study: Study, tried: Sequence[StudyRun], rows: Mapping[str, Row]) -> dict[Key, Overrides]:
-    """The point of the grid that each method keeps, where all its trials have ended.
+    """Choose the point of the grid for each method whose trials have all ended.
 
     The highest mean validation accuracy over the trial seeds wins; ties go to the lower validation loss, and a point
     with a diverged run ranks behind all without one.
@@ -128,7 +128,7 @@ def choose(study: Study, tried: Sequence[StudyRun], rows: Mapping[str, Row]) -> 
 
 
 def first_points(study: Study, pairs: Sequence[Key]) -> dict[Key, Overrides]:
-    """A point of the grid for each setting and method, where only the cost matters and not which."""
+    """Return some point of the grid for each setting and method, for estimates of cost alone."""
     return {(s, m): study.settings[study.settings[s].tuned_in].points()[0] for s, m in pairs}
 
 
@@ -141,15 +141,15 @@ def _merit(rows: Sequence[Row]) -> tuple[int, float, float]:
 
 @dataclasses.dataclass
 class Progress:
-    """How far a study is.
+    """The progress of a study.
 
     Args:
         study: the study.
         ledger: its finished runs.
         trials: the runs that tune.
-        finals: the runs that answer, as far as the trials have decided them.
-        chosen: what each method keeps.
-        is_standard: whether it is the study as written, and not one changed by overrides.
+        finals: the final runs, as far as the trials have decided them.
+        chosen: the point that each method keeps.
+        is_standard: True for the study as written, False for one changed by overrides.
     """
 
     study: Study
@@ -160,17 +160,17 @@ class Progress:
     is_standard: bool = True
 
     def rows(self) -> dict[str, Row]:
-        """run id -> row of what is finished."""
+        """Return run id -> row of the finished runs."""
         return self.ledger.rows
 
     @property
     def profile(self) -> EnergyConfig:
-        """What energies are priced with: what the study's base chooses."""
+        """Return the energy profile, as chosen in the study's base."""
         runs = self.finals or self.trials
         return runs[0].config.energy if runs else EnergyConfig()
 
     def rows_of(self, key: Key) -> dict[int, Row]:
-        """seed -> row of the finished final runs of a setting and method, with energies among its metrics."""
+        """Return seed -> row of the finished final runs of a setting and method, with energies in the metrics."""
         return {
             run.config.seed: priced(self.ledger.rows[run.config.run_id], self.profile)
             for run in self.finals
@@ -178,7 +178,7 @@ class Progress:
         }
 
     def todo(self, only: str = "*") -> list[StudyRun]:
-        """The runs that can be trained now: trials first, and finals where the trials are done."""
+        """List the runs that can be trained now: trials first, and finals whose trials are done."""
         return [
             run
             for run in (*self.trials, *self.finals)
@@ -186,30 +186,30 @@ class Progress:
         ]
 
     def waiting(self, only: str = "*") -> list[StudyRun]:
-        """The final runs that wait for trials, each at a point of the grid that stands for the one to be chosen."""
+        """List the final runs that wait for trials, each at a stand-in for the point to be chosen."""
         undecided = [key for key in self.study.pairs() if key not in self.chosen and matches(key, only)]
         return finals(self.study, first_points(self.study, undecided))
 
     def seconds(self, config: ExperimentConfig) -> float:
-        """Estimated CPU time of a run."""
+        """Estimate the CPU time of a run."""
         done = [row.result for row in self.ledger.rows.values() if row.done]
         estimate = plan.seconds(config, done)
         return SECONDS_A_LAYER * plan.size(config.to_plain()) if estimate is None else estimate
 
     def spent_hours(self) -> float:
-        """CPU time of the study's finished runs."""
+        """Return the CPU time of the study's finished runs."""
         ids = {run.config.run_id for run in (*self.trials, *self.finals)}
         return sum(row.result.cpu_s for run_id, row in self.ledger.rows.items() if run_id in ids) / 3600
 
     def hours_to_come(self, only: str = "*") -> dict[str, float]:
-        """setting -> estimated CPU time of what is left, the undecided final runs with it."""
+        """Estimate setting -> CPU hours of the remaining runs, including undecided final runs."""
         hours = dict.fromkeys(self.study.settings, 0.0)
         for run in (*self.todo(only), *self.waiting(only)):
             hours[run.setting] += self.seconds(run.config) / 3600
         return hours
 
     def require_budget(self, only: str = "*") -> None:
-        """Refuses a study that would take longer than it may.
+        """Refuse a study that would exceed its budget.
 
         Raises:
             UserError: with what to leave out.
@@ -225,7 +225,7 @@ class Progress:
             )
 
     def require_teachers(self, only: str = "*") -> None:
-        """Refuses runs that could be trained now, were it not for their teacher.
+        """Refuse runs that could be trained now but for their teacher.
 
         Raises:
             UserError: the first of them, and what is wrong with its teacher.
@@ -238,9 +238,9 @@ class Progress:
 
 
 def survey(study: Study, overrides: Overrides = ()) -> Progress:
-    """How far a study is, with what lies in outputs/ and in the files of other studies taken into its own.
+    """Return the progress of a study, after adding matching runs from outputs/ and from other studies to its file.
 
-    Overrides that decide what comes out make it another study, kept in outputs/studies/<name>/.
+    Overrides that change the results make it a different study, kept in outputs/studies/<name>/.
     """
     tuning = trials(study, overrides)
     theirs = study.folder / "results.jsonl"
@@ -294,7 +294,7 @@ def _take_in(runs: Sequence[StudyRun], ledger: Ledger, others: Mapping[str, Row]
 
 
 def _stored_row(folder: RunFolder, config: ExperimentConfig | None = None) -> Row | None:
-    """Return the row of a stored run, done as its config asks where that is given; None of a damaged one."""
+    """Return the row of a stored run, complete as its config asks if that is given; None for a damaged one."""
     try:
         return Row.of(folder) if config is None or folder.is_complete(config) else None
     except DamagedRun as damaged:
@@ -309,17 +309,17 @@ def advance(
     only: str = "*",
     names: dict[str, str] | None = None,
 ) -> tuple[Progress, list[str]]:
-    """Train what is left, the trials first; return how far the study is then, and what failed.
+    """Train what is left, the trials first; return the progress and the failures.
 
     Args:
         study: the study.
-        train: trains runs, tells of each result as soon as it is there, and returns what failed.
+        train: trains runs, passes on each result as soon as it is available, and returns the failures.
         overrides: of every run.
         only: a pattern SETTING/METHOD.
-        names: takes up what each run is called, run id -> name, before it is trained.
+        names: filled with run id -> name before the runs are trained.
 
     Raises:
-        UserError: over budget, a run has no teacher that can teach it, or is stored with other data than those at hand.
+        UserError: over budget; a run has no suitable teacher, or is stored with data other than the present ones.
     """
     progress = survey(study, overrides)
     progress.require_budget(only)
@@ -351,7 +351,7 @@ def _keeper(ledger: Ledger, configs: Mapping[str, ExperimentConfig]) -> Callable
 
 
 def sample_of_finished(progress: Progress, num_runs: int) -> list[StudyRun]:
-    """Finished final runs, evenly over the study, to be done again; their folders are kept aside."""
+    """Select finished final runs, evenly over the study, to be repeated, and set their folders aside."""
     finished = [run for run in progress.finals if run.config.run_id in progress.ledger.rows]
     step = max(1, len(finished) // max(1, num_runs))
     sample = finished[::step][:num_runs]
@@ -361,7 +361,7 @@ def sample_of_finished(progress: Progress, num_runs: int) -> list[StudyRun]:
 
 
 def contradictions(progress: Progress) -> list[str]:
-    """A sentence for each run that was done again and does not match its stored row."""
+    """Return a sentence for each run that was repeated and does not match its stored row."""
     found = []
     for run in (*progress.trials, *progress.finals):
         stored, again = progress.ledger.rows.get(run.config.run_id), _stored_row(RunFolder.of(run.config))

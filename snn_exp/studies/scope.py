@@ -1,4 +1,4 @@
-"""What the runs of a study share and what was searched: how far its statements reach. No torch."""
+"""The scope of a study: the values that its runs share, and what was searched. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Choices = Mapping[str, Scalar]
 
 
 def varied(study: Study) -> set[str]:
-    """Return the keys that methods, settings or the grid set, which are what the study compares.
+    """Return the keys that methods, settings or the grid set, which the study compares.
 
     Args:
         study: the study.
@@ -31,10 +31,10 @@ def _keys(overrides: Overrides) -> Iterator[str]:
 
 
 def fixed(progress: Progress) -> list[str]:
-    """Return a line per group: the options that were run, each with the values that all its runs have.
+    """Return one line per group: the options that were run, each with the values that all its runs have.
 
     Args:
-        progress: how far the study is; what has not been run has no values.
+        progress: of the study; options that have not been run have no values.
     """
     rows = progress.rows()
     ran = [run for run in (*progress.trials, *progress.finals) if run.config.run_id in rows]
@@ -52,7 +52,7 @@ def fixed(progress: Progress) -> list[str]:
 
 
 def _option(group: str, option: Scalar, configs: Sequence[Choices], asked: set[str]) -> str:
-    """An option with its values, and where it is used if it follows from another choice."""
+    """Describe an option with its values, and the choice it follows from, if any."""
     of = [config for config in configs if config.get(group) == option]
     keys = dict.fromkeys(key for config in of for key in config if key.startswith(f"{group}."))
     values = []
@@ -73,7 +73,7 @@ def _shown(value: Scalar) -> str:
 
 
 def _where(of: Sequence[Choices], configs: Sequence[Choices], asked: set[str]) -> str:
-    """The choice that an option follows from."""
+    """Return the choice that an option follows from; "" if there is none."""
     others = [config for config in configs if config not in of]
     for key in sorted(asked, key=lambda key: ("." in key, key)):
         ours, theirs = ([config.get(key) for config in some] for some in (of, others))

@@ -1,4 +1,4 @@
-"""A study as data: one question, asked of several methods with the same tuning budget. No torch.
+"""The specification of a study: one question, asked of several methods with the same tuning budget. No torch.
 
 It is written in studies/<name>/study.yaml; docs/studies.md says what each key means.
 """
@@ -31,7 +31,7 @@ MAX_RUNS = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A circumstance in which all methods are compared, such as a depth.
+    """A condition under which all methods are compared, such as a depth.
 
     Args:
         name: of the setting.
@@ -48,7 +48,7 @@ class Setting:
     tuned_in: str
 
     def points(self) -> list[Overrides]:
-        """The points of the grid, as overrides."""
+        """Return the points of the grid, as overrides."""
         return [
             tuple(f"{key}={value}" for key, value in zip(self.grid, values, strict=True))
             for values in itertools.product(*self.grid.values())
@@ -57,13 +57,13 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What study.yaml says.
+    """A study as study.yaml specifies it.
 
     Args:
         folder: studies/<name>.
-        question: what is asked, in a sentence.
+        question: the question, in a sentence.
         status: claims, or exploratory.
-        metric: what the claims rest on.
+        metric: the metric on which the claims rest.
         reference: the method that the others are compared with in tables.
         budget_core_hours: most CPU time all its runs together may take.
         seeds: of the final runs.
@@ -72,8 +72,8 @@ class Study:
         settings: name -> setting.
         exclude: pattern SETTING/METHOD of what is not run -> why.
         base: overrides of every run.
-        claims: what the figures decide.
-        note: what a reader must know before the claims, printed on top of the page.
+        claims: the statements that the results decide.
+        note: a caveat to be read before the claims, printed at the top of the page.
     """
 
     folder: Path
@@ -93,16 +93,16 @@ class Study:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Return the name of the folder."""
         return self.folder.name
 
     def pairs(self) -> list[Key]:
-        """Setting and method of everything that is compared."""
+        """Return all pairs of setting and method that are compared."""
         pairs = itertools.product(self.settings, self.methods)
         return [key for key in pairs if not any(matches(key, pattern) for pattern in self.exclude)]
 
     def num_runs(self) -> int:
-        """How many runs it has at most, trials and final ones."""
+        """Return an upper bound on the number of runs, trials and final ones."""
         points = {
             setting.name: math.prod(map(len, setting.grid.values())) * len(setting.trial_seeds)
             for setting in self.settings.values()
@@ -112,18 +112,18 @@ class Study:
         return len(self.methods) * (sum(points.values()) + len(self.settings) * finals)
 
     def seeds_of(self, key: Key) -> list[int]:
-        """The seeds of the final runs of a setting and method."""
+        """Return the seeds of the final runs of a setting and method."""
         more = (seeds for pattern, seeds in self.more_seeds.items() if matches(key, pattern))
         return sorted({*self.seeds, *itertools.chain(*more)})
 
 
 def matches(key: Key, pattern: str) -> bool:
-    """Whether a setting and method are meant by a pattern such as 'digits_*/bn'."""
+    """Return whether a setting and method match a pattern such as 'digits_*/bn'."""
     return fnmatch.fnmatch("/".join(key), pattern)
 
 
 def studies_root() -> Path:
-    """Where studies are: SNN_EXP_STUDIES, or studies/ beside the configs, or here."""
+    """Return the folder of the studies: SNN_EXP_STUDIES, or studies/ beside the configs, or here."""
     if given := os.environ.get("SNN_EXP_STUDIES"):
         return Path(given)
     beside = compose.config_dir().parent / "studies"
@@ -131,17 +131,17 @@ def studies_root() -> Path:
 
 
 def names() -> list[str]:
-    """The studies there are."""
+    """Return the names of all studies."""
     found = (path.parent.name for path in studies_root().glob("*/study.yaml"))
     return sorted(name for name in found if NAME.fullmatch(name))
 
 
 def load(name: str) -> Study:
-    """Reads studies/<name>/study.yaml.
+    """Read studies/<name>/study.yaml.
 
     Raises:
-        UserError: no such study, broken YAML, an unknown or missing key, a value that a key cannot have, a name that is
-            not defined, more runs than anybody waits for.
+        UserError: no such study, broken YAML, an unknown or missing key, an invalid value, an undefined name, or more
+            than MAX_RUNS runs.
     """
     if not NAME.fullmatch(name) and name in (path.parent.name for path in studies_root().glob("*/study.yaml")):
         raise UserError(
@@ -182,7 +182,7 @@ def load(name: str) -> Study:
     for pattern in (*more_seeds, *exclude):
         if not any(matches(key, pattern) for key in itertools.product(settings, methods)):
             raise UserError(
-                f"{where}: {printable(pattern)} is no SETTING/METHOD of this study; type '*/{next(iter(methods))}'"
+                f"{where}: {printable(pattern)} is not a SETTING/METHOD of this study; type '*/{next(iter(methods))}'"
             )
     reference = next(iter(methods)) if y.reference is None else y.reference
     if reference not in methods:
@@ -246,7 +246,7 @@ def _written(path: Path, where: str) -> StudyFile:
 
 
 def _refusal(error: ValidationError, where: str) -> UserError:
-    """Say the first thing that is wrong: where, what was given, what is allowed, what to type."""
+    """Describe the first error: where, what was given, what is allowed, what to type."""
     errors = error.errors(include_url=False)
     first = errors[0]
     *parents, key = first["loc"] or ("",)
@@ -267,7 +267,7 @@ def _refusal(error: ValidationError, where: str) -> UserError:
     return UserError(f"{where}: {named} {says}, not {given}; type {_EXAMPLES.get(str(first['loc'][0]), '')}")
 
 
-# What decides each test; a ratio may also name than_metric.
+# The keys that each test requires; a ratio may also have than_metric.
 _TESTS: Mapping[str, tuple[str, ...]] = {
     "higher": ("than",), "lower": ("than",), "within": ("than", "margin"), "equivalent": ("than", "margin"),
     "at_least": ("value",), "at_most": ("value",), "ratio": ("than", "value"),
@@ -317,7 +317,7 @@ def _claim(
 
 
 def _number(given: Any, where: str) -> float:
-    """A number, also one written as a fraction such as 1/12."""
+    """Parse a number, also one written as a fraction such as 1/12."""
     try:
         if len(str(given)) <= 30 and re.search(r"[eE][-+]?\d{4}", str(given)) is None:  # else it may take for ever
             return float(Fraction(str(given)))

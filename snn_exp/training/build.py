@@ -21,16 +21,16 @@ from snn_exp.training.task import Classification
 
 
 def build_data(config: ExperimentConfig) -> DataModule:
-    """The data set, split by the seed, and its loaders."""
+    """Build the data set, split by the seed, and its loaders."""
     dataset = make_dataset(config.dataset, data_root(), config.seed, config.num_steps)
     return DataModule(dataset, int(config.optim["batch_size"] or 1), config.seed)
 
 
 def kernels_of(config: ExperimentConfig) -> Choice:
-    """What a run computes norms and neurons with, built if need be.
+    """Choose the kernels of a run's norms and neurons, and build them if needed.
 
     Raises:
-        UserError: trainer.kernels=fused, and it cannot be.
+        UserError: trainer.kernels=fused, which cannot be used.
     """
     parts = _parts(config)
     return choose(config.trainer, parts.neuron((1, 1, 1)), parts.make_synapse())
@@ -44,16 +44,16 @@ def _parts(config: ExperimentConfig) -> PartFactories:
 
 
 def build_task(config: ExperimentConfig, data: DataModule, kernels: Choice | None = None) -> Classification:
-    """The network and its task, untrained; on the plain path unless kernels say otherwise."""
+    """Build the untrained network and its task, with the reference kernels unless others are given."""
     return assemble(config, Seen.of(data), kernels)
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What a network knows of its data set.
+    """The properties of a data set that a network is built for.
 
     Args:
-        in_shape: (C, H, W) of one sample at one step.
+        in_shape: (C, H, W) of one sample at one time step.
         num_classes: K.
         pixel_mean: mean of the training pixels.
         pixel_std: standard deviation of the training pixels.
@@ -66,13 +66,13 @@ class Seen:
 
     @classmethod
     def of(cls, data: DataModule) -> Seen:
-        """Of a data set, split by a seed."""
+        """Read them from a data set that is split by a seed."""
         d = data.dataset
         return cls(tuple(d.in_shape), d.num_classes, float(d.pixel_mean), float(d.pixel_std))
 
 
 def assemble(config: ExperimentConfig, seen: Seen, kernels: Choice | None = None) -> Classification:
-    """As `build_task`, without the data."""
+    """Build the task as `build_task` does, without the data."""
     encoding = ENCODINGS.make(config.encoding, seen.pixel_mean, seen.pixel_std)
     network = build_network(
         config.network, _parts(config), in_shape=seen.in_shape, num_classes=seen.num_classes,
@@ -88,10 +88,10 @@ def assemble(config: ExperimentConfig, seen: Seen, kernels: Choice | None = None
 
 
 def load_task(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> Classification:
-    """The network and the task of a finished run, with its best weights.
+    """Build the network and the task of a finished run, with its best weights.
 
     Raises:
-        UserError: the data are not those that it was trained on; its weights are missing, damaged, or of another
+        UserError: the data differ from those it was trained on; its weights are missing, damaged, or of another
             network.
     """
     require_split(folder, data.dataset.fingerprint)
@@ -101,16 +101,16 @@ def load_task(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> 
 
 
 def how_to_train_again(folder: RunFolder) -> str:
-    """What mends a finished run that has lost something."""
+    """Say how to repair a finished run whose files are incomplete."""
     return f"train run {folder.path.name} again with --rerun"
 
 
 def load_teacher(folder: RunFolder, data: DataModule) -> Classification:
-    """The task of a run that may teach, once its split is seen to be the one at hand."""
+    """Load the task of a teacher run, after checking that it was trained on the same split."""
     folder.trained()
     if set(folder.split_fingerprints()) != {data.dataset.fingerprint}:
         raise UserError(
-            f"teacher={folder.path.name} has learned on another split, although its config is the same: the data or "
-            f"what splits them have changed since, and it may know what is validated here; train it again with --rerun"
+            f"teacher={folder.path.name} was trained on another split, although its config is the same: the data or "
+            f"the split have changed since, so it may have seen validation samples; train it again with --rerun"
         )
     return load_task(folder, folder.trained_config(), data)

@@ -1,4 +1,4 @@
-"""What watches a run: the epoch table, the live line, warnings in words, the end of a diverging run."""
+"""Callbacks of a run: the epoch table, progress lines, warnings, and the end of a diverging run."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from snn_exp.training.saved_weights import write_whole
 from snn_exp.training.task import Classification
 
 Say = Callable[[str], None]
-SATURATED = 0.95  # a rate above this is one a neuron can hardly signal with
+SATURATED = 0.95  # above this firing rate a neuron carries hardly any information
 
 
 def say_nothing(line: str) -> None:
-    """What a process says that is not the first of its run."""
+    """Discard a line, as every rank but the first does."""
 
 
 class Diverged(Exception):
@@ -50,17 +50,17 @@ class StopWhenLost(pl.Callback):
 
 
 class KeepSigterm(pl.Callback):
-    """Leaves SIGTERM to who handled it before.
+    """Keeps the previous SIGTERM handler in place.
 
-    Slurm says SIGTERM to a job that it is about to put back into the queue, and submitit lets it pass. Lightning would
-    end the run at its next batch with exit code 0, which to Slurm is a job that has done its work.
+    Slurm sends SIGTERM to a job that it is about to requeue, and submitit ignores it. Lightning would end the run at
+    its next batch with exit code 0, which Slurm takes for a completed job.
     """
 
     def __init__(self) -> None:
         self._before = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes it back from Lightning, which restores it later by itself."""
+        """Reinstall the handler that Lightning replaced; Lightning restores it later by itself."""
         if callable(self._before) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._before)
 
@@ -68,9 +68,9 @@ class KeepSigterm(pl.Callback):
 
 
 class Clock(pl.Callback):
-    """Wall and process CPU seconds of the fit, added up over the parts of an interrupted run.
+    """Wall and process CPU seconds of the fit, summed over the parts of an interrupted run.
 
-    Where several processes train, which wait for each other at every layer, the others count as much as this one.
+    Where several processes train, they wait for each other at every layer, so each counts as much as this one.
 
     Args:
         cpu_s: the CPU time that counts, seconds from some start.
@@ -100,29 +100,29 @@ class Clock(pl.Callback):
         return wall_s, cpu_s * self._num_processes
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts."""
+        """Start the clock."""
         self._num_processes = trainer.world_size
         self._start, self._running = (time.monotonic(), self._cpu_s()), True
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Stops, however the fit ended."""
+        """Stop the clock, however the fit ended."""
         self._before, self._running = (self.wall_s, self.cpu_s), False
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the state that a checkpoint keeps."""
         return {"wall_s": self.wall_s, "cpu_s": self.cpu_s}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
+        """Continue from the state in a checkpoint."""
         self._before = (state_dict["wall_s"], state_dict["cpu_s"])
 
 
 class PeakMemory(pl.Callback):
-    """The highest memory of the fit, over the parts of an interrupted run.
+    """The peak memory of the fit, over the parts of an interrupted run.
 
-    On a GPU, what torch had allocated. Elsewhere the memory of the process, read where it is highest: before
-    the backward pass, when every activation is there, and after it, when every gradient is. The highest that
-    the system itself counts would be that of all runs of the process.
+    On a GPU, the memory that torch allocated. Elsewhere the resident memory of the process, read where it is highest:
+    before the backward pass, when all activations are stored, and after it, when all gradients are. The peak that the
+    operating system reports would cover all runs of the process.
     """
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class PeakMemory(pl.Callback):
 
     @property
     def peak_mib(self) -> float | None:
-        """So far; None before the first step."""
+        """Peak memory so far; None before the first step."""
         return round(self._peak_bytes / 2**20, 1) if self._peak_bytes else None
 
     def _read(self, device: torch.device) -> None:
@@ -140,42 +140,42 @@ class PeakMemory(pl.Callback):
         self._peak_bytes = max(self._peak_bytes, now)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forgets what was before."""
+        """Reset the peak."""
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Reads."""
+        """Read the memory in use."""
         self._read(pl_module.device)
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Reads."""
+        """Read the memory in use."""
         self._read(pl_module.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the state that a checkpoint keeps."""
         return {"peak_bytes": self._peak_bytes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
+        """Continue from the state in a checkpoint."""
         self._peak_bytes = max(self._peak_bytes, state_dict["peak_bytes"])
 
 
 class EpochTable(pl.Callback):
-    """metrics.csv: a row an epoch, by the first process; a resumed run goes on where its checkpoint stands."""
+    """metrics.csv: one row per epoch, written by rank 0; a resumed run continues from its checkpoint."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Drops rows of epochs that will be trained again."""
+        """Drop the rows of epochs that will be trained again."""
         if trainer.is_global_zero and self.path.exists():
             rows = [row for row in read_epochs(self.path) if int(row["epoch"]) < trainer.current_epoch]
             with whole_file(self.path) as scratch:
                 _append(scratch, rows)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Appends the epoch's row."""
+        """Append the epoch's row."""
         metrics = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
         if trainer.is_global_zero:
             _append(self.path, [{"epoch": trainer.current_epoch, **metrics}])
@@ -191,19 +191,19 @@ def _append(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 class EpochLine(pl.Callback):
-    """One line an epoch: loss, accuracy, firing rate, samples a second, time left."""
+    """One line per epoch: loss, accuracy, firing rate, samples per second, time left."""
 
     def __init__(self, say: Say, num_samples: int) -> None:
         self.say = say
         self.num_samples = num_samples
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
-        # in epochs; a run may go on within one
+        """Start the clock."""
+        # in epochs; a run may resume within one
         self._start, self._first = time.monotonic(), trainer.global_step / trainer.num_training_batches
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Says the line."""
+        """Print the line."""
         done = trainer.current_epoch + 1
         seconds = (time.monotonic() - self._start) / (done - self._first)
         metrics = trainer.callback_metrics
@@ -215,14 +215,14 @@ class EpochLine(pl.Callback):
 
 
 class FiringWarnings(pl.Callback):
-    """A sentence, once a layer, when a layer is silent or saturated on the validation set."""
+    """Warn once per layer when it is silent or saturated on the validation set."""
 
     def __init__(self, say: Say) -> None:
         self.say = say
         self._warned: set[str] = set()
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks at every layer's rate."""
+        """Check the firing rate of every layer."""
         if trainer.sanity_checking:
             return
         assert isinstance(pl_module, Classification)
@@ -236,7 +236,7 @@ class FiringWarnings(pl.Callback):
 
 
 def firing_sentences(rates: Mapping[str, float], never_silent: set[str] | frozenset[str] = frozenset()) -> list[str]:
-    """What is wrong with a network's firing rates, in words.
+    """Describe what is wrong with a network's firing rates.
 
     Example:
         >>> firing_sentences({"stem": 0.0, "1": 0.2})
@@ -254,10 +254,10 @@ def firing_sentences(rates: Mapping[str, float], never_silent: set[str] | frozen
 
 
 class StopOnDivergence(pl.Callback):
-    """Ends a run whose loss or weights are no longer finite, and keeps the batch that showed it.
+    """Ends a run whose loss or weights are no longer finite, and saves the batch that caused it.
 
-    A NaN membrane fires no spike and can leave the loss finite, so the weights are looked at as well,
-    once an epoch.
+    A NaN membrane potential emits no spike and can leave the loss finite, so the weights are checked as well,
+    once per epoch.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -266,7 +266,7 @@ class StopOnDivergence(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Looks at the loss, over all processes, so that they end together."""
+        """Check the loss, averaged over all processes, so that they end together."""
         loss: Tensor = trainer.strategy.reduce(outputs["loss"].clone(), reduce_op="mean")
         if not math.isfinite(loss.item()):
             x_BCHW, y_B = batch
@@ -277,7 +277,7 @@ class StopOnDivergence(pl.Callback):
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks at the weights."""
+        """Check the weights."""
         for name, parameter in pl_module.named_parameters():
             if not torch.isfinite(parameter).all():
                 raise Diverged(f"the weight {name} is no longer finite after epoch {trainer.current_epoch + 1}")

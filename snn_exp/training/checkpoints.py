@@ -1,4 +1,4 @@
-"""What an interrupted run goes on from: the checkpoints it writes, and which of them can be used."""
+"""Checkpoints of an interrupted run: writing them, and choosing the one to resume from."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write beside the place, then rename."""
+        """Write to a temporary file beside the path, then rename it."""
         write_whole(checkpoint, Path(path))
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best epoch by validation score; its state names files by where the run's folder is today.
+    """Keeps the best epoch by validation score; paths in its state are resolved against the run's present folder.
 
     Args:
         folder: of the checkpoints.
@@ -62,11 +62,11 @@ class BestCheckpoint(ModelCheckpoint):
 
     @property
     def state_key(self) -> str:
-        """Return the key of the class that it extends, under which older checkpoints have its state."""
+        """Return the key of the base class, under which older checkpoints store its state."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint; with another folder Lightning would forget the best score, and take a worse one."""
+        """Restore the state; with another folder Lightning would discard the best score and accept a worse one."""
 
         def moved(path: str) -> str:
             return str(Path(str(self.dirpath)) / Path(path).name) if path else path
@@ -77,20 +77,20 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt at the end of every epoch, whatever its score, and by the clock within a long one.
+    """Writes last.ckpt at the end of every epoch, whatever its score, and at intervals within a long epoch.
 
-    It must stand behind `BestCheckpoint`, so that what it writes knows the best epoch. Lightning calls both behind all
-    other callbacks, so that the epoch's row is in metrics.csv before, and nothing that diverged is written.
+    It must come after `BestCheckpoint`, so that the checkpoint contains the best epoch. Lightning calls both after all
+    other callbacks, so that the epoch's row is in metrics.csv first, and nothing that diverged is written.
 
-    Of seeds in step all write behind the same batch (`Seat.checkpoint_is_due`), since only runs at the same batch of
-    their epochs can go on in step. Behind the last batch of an epoch nothing is written before the epoch has ended:
-    Lightning would go on from there without validation.
+    Vectorized seeds all write after the same batch (`Seat.checkpoint_is_due`), since only runs at the same batch of
+    their epochs can resume together. After the last batch of an epoch nothing is written until the epoch has ended:
+    Lightning would resume from there without validation.
 
     Args:
         folder: of the checkpoints.
-        ownership: of the run; who has lost it writes nothing.
+        ownership: of the run; a process that has lost it writes nothing.
         every_s: seconds between two checkpoints within an epoch.
-        seat: among runs that train in step, if it is one of them.
+        seat: its seat among vectorized runs, if it is one of them.
     """
 
     def __init__(self, folder: Path, ownership: Ownership, every_s: float, seat: Seat | None = None) -> None:
@@ -103,7 +103,7 @@ class LastCheckpoint(Checkpoint):
         self._is_within_an_epoch = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock; a run that starts anew removes the checkpoints it could not use."""
+        """Start the clock; a run that starts over removes the checkpoints it could not use."""
         self.has_started, self._written_at = True, time.monotonic()
         for path in (self.path, self.path.with_name(BEST)) if trainer.is_global_zero else ():
             if path.exists() and not path.is_file():  # a folder cannot be written over
@@ -114,7 +114,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write if it is time to, in the eyes of any of several processes."""
+        """Write if a checkpoint is due for any of the processes."""
         if trainer.is_last_batch:
             return
         late = time.monotonic() - self._written_at >= self._every_s
@@ -129,7 +129,7 @@ class LastCheckpoint(Checkpoint):
                 self._is_within_an_epoch = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write."""
+        """Write the checkpoint."""
         self._write(trainer)
 
     def _write(self, trainer: pl.Trainer) -> None:
@@ -140,7 +140,7 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add what Lightning keeps of no epoch: the sums of its training metrics so far."""
+        """Add the running sums of the epoch's training metrics, which Lightning does not store."""
         if self._is_within_an_epoch:
             assert isinstance(pl_module, Classification)
             checkpoint[EPOCH_SO_FAR] = pl_module.epoch_so_far()
@@ -148,7 +148,7 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Go on with those sums."""
+        """Restore those sums."""
         if EPOCH_SO_FAR in checkpoint:
             assert isinstance(pl_module, Classification)
             pl_module.go_on_within_epoch(checkpoint[EPOCH_SO_FAR], trainer.global_rank, trainer.world_size)
@@ -156,7 +156,7 @@ class LastCheckpoint(Checkpoint):
 
 @dataclasses.dataclass(frozen=True)
 class Resumption:
-    """Where a run goes on.
+    """The point from which a run resumes.
 
     Args:
         path: the checkpoint.
@@ -169,7 +169,7 @@ class Resumption:
     batch: int
 
     def sentence(self, num_epochs: int, num_batches: int) -> str:
-        """Return the line that the run says.
+        """Return the line that the run prints.
 
         Example:
             >>> Resumption(Path("last.ckpt"), 7, 0).sentence(12, 34)
@@ -183,20 +183,20 @@ class Resumption:
 
 
 class Unusable(Exception):
-    """A checkpoint that nothing can go on from; its text says why."""
+    """A checkpoint from which no run can resume; its text says why."""
 
 
 def where_to_resume(folder: RunFolder, task: Classification, say: Say) -> Resumption | None:
-    """Return where a run goes on, or None if it starts anew.
+    """Return the point from which a run resumes, or None if it starts over.
 
-    That is the newer of its two checkpoints, which is the last one unless a kill came between the two. Where the last
-    is damaged, it is the best: all that came behind is trained again, to the same weights. Without the best one there
-    would be nothing to choose at the end, unless no epoch has ended yet.
+    That is the newer of its two checkpoints, which is the last one unless the run was killed between writing the two.
+    If the last is damaged, it is the best: all later steps are trained again, to the same weights. Without the best
+    one there would be nothing to choose at the end, unless no epoch has ended yet.
 
     Args:
         folder: of the run.
         task: what is trained.
-        say: told what cannot be used.
+        say: called with a line on each checkpoint that cannot be used.
     """
     if folder.last_checkpoint is None:
         return None
@@ -229,14 +229,14 @@ def _resumption(path: Path, checkpoint: Mapping[str, Any]) -> Resumption:
 
 
 def _progress(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
-    """Return how many epochs are finished, and how many batches of the next."""
+    """Return the number of finished epochs, and of trained batches of the next epoch."""
     loop = checkpoint["loops"]["fit_loop"]
     epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["current"]
     return int(epochs["processed"]), int(batches["processed"]) if epochs["ready"] > epochs["processed"] else 0
 
 
 def epochs_and_batches(path: Path) -> tuple[int, int]:
-    """Return how many epochs a checkpoint has behind it, and how many batches of the next; it is not examined."""
+    """Return the finished epochs of a checkpoint and the trained batches of the next, without validating it."""
     return _progress(torch.load(path, weights_only=True, map_location="cpu", mmap=True))
 
 
@@ -252,7 +252,7 @@ def _best_score(checkpoint: Mapping[str, Any]) -> float | None:
 
 
 def _is_another_best(last: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
-    """Return whether the best checkpoint is neither newer than the last nor the one whose score that has."""
+    """Return whether the best checkpoint is not newer than the last one, and not the one whose score that stores."""
     return bool(best["global_step"] <= last["global_step"]) and _best_score(best) != _best_score(last)
 
 
@@ -260,13 +260,13 @@ def _read(path: Path, task: Classification) -> dict[str, Any]:
     """Read a checkpoint of the task.
 
     Raises:
-        Unusable: it is missing, torn, no checkpoint, or that of another network.
+        Unusable: it is missing, truncated, not a checkpoint, or that of another network.
     """
     if why := damage(path):
         raise Unusable(why)
     try:
         checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # of many kinds, by what lies there in its place
+    except Exception as error:  # the type depends on the content of the file
         raise Unusable(f"torch cannot load it: {_first_line(error)}") from error
     if not isinstance(checkpoint, dict) or not all(key in checkpoint for key in NEEDED):
         raise Unusable("it holds something else than a run's checkpoint")
@@ -284,10 +284,10 @@ def _read(path: Path, task: Classification) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def setting_aside(resumption: Resumption | None, last: LastCheckpoint) -> Iterator[None]:
-    """Restore and train inside the block: what cannot be restored although it looks whole is put away.
+    """Restore and train inside the block; set a checkpoint aside that looks intact but cannot be restored.
 
     Raises:
-        UserError: that happened; the next attempt does without.
+        UserError: a checkpoint was set aside; the next attempt does without it.
     """
     try:
         yield
@@ -303,7 +303,7 @@ def setting_aside(resumption: Resumption | None, last: LastCheckpoint) -> Iterat
 
 def _put_aside(path: Path) -> Path:
     kept = path.with_name(f"{path.name}.unusable")
-    with contextlib.suppress(OSError):  # another process of the run was first
+    with contextlib.suppress(OSError):  # another process of the run has done it already
         path.rename(kept)
     return kept
 
@@ -312,7 +312,7 @@ def read_best(path: str | Path) -> dict[str, Any]:
     """Read the checkpoint of the best epoch at the end of a run.
 
     Raises:
-        UserError: it is not there any more, or no longer whole.
+        UserError: it is missing or damaged.
     """
     try:
         if why := damage(Path(path)):
@@ -327,9 +327,9 @@ def read_best(path: str | Path) -> dict[str, Any]:
 
 
 def damage(checkpoint: Path) -> str | None:
-    """Return what is wrong with a file that torch.save wrote; None if it is as it was written.
+    """Return what is wrong with a file that torch.save wrote; None if it is intact.
 
-    Every tensor lies in the archive with its check sum.
+    The archive stores a checksum of every tensor.
     """
     if checkpoint.exists() and not checkpoint.is_file():
         return "it is no regular file"

@@ -18,7 +18,7 @@ WITHOUT = "leave trainer.compile out"
 
 @functools.cache
 def require_compiler(device: str) -> None:
-    """Compiles a line, so that what a machine lacks is said before training; once a process.
+    """Compile a trivial function, once per process, so that a missing compiler is reported before training.
 
     Args:
         device: cpu or cuda.
@@ -32,7 +32,7 @@ def require_compiler(device: str) -> None:
     try:
         _with_its_backward(torch.compile(_a_line, dynamic=False), torch.zeros(8, device=device, requires_grad=True))
     except TorchDynamoException as error:
-        raise UserError(f"trainer.compile=true cannot be: {_first_line(error)}; {WITHOUT}") from error
+        raise UserError(f"cannot use trainer.compile=true: {_first_line(error)}; {WITHOUT}") from error
 
 
 def _a_line(x: Tensor) -> Tensor:
@@ -40,9 +40,9 @@ def _a_line(x: Tensor) -> Tensor:
 
 
 def _with_its_backward(compiled: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Call it for the first time, and compile the backward pass with it where this torch can be told to.
+    """Call a compiled function for the first time, and compile its backward pass with it if this torch supports that.
 
-    Older ones compile it when it comes to it, so that the time they are seen to take leaves it out.
+    Older versions compile the backward pass lazily, so the measured time excludes it.
     """
     options = torch._functorch.config
     if not hasattr(options, "force_non_lazy_backward_lowering"):
@@ -57,14 +57,14 @@ def _first_line(error: TorchDynamoException) -> str:
 
 
 class Compiled:
-    """A network that is compiled for the shape of its first batch; a batch of another goes the plain way.
+    """A network that is compiled for the shape of its first batch; batches of other shapes run uncompiled.
 
-    The last batch of an epoch may be smaller, and is not worth a second compilation. Inductor keeps what it compiled on
-    disk, so that the next run of the same network and shapes takes it from there.
+    The last batch of an epoch may be smaller, and is not worth a second compilation. Inductor caches compiled code on
+    disk, so the next run of the same network and shapes reuses it.
 
     Args:
-        network: it keeps its own forward.
-        say: told how long the compilation took.
+        network: its own forward stays uncompiled.
+        say: called with a line on the compilation time.
 
     Example:
         >>> network = torch.nn.Linear(2, 2)
@@ -76,7 +76,7 @@ class Compiled:
     """
 
     def __init__(self, network: nn.Module, say: Callable[[str], None]) -> None:
-        torch.compiler.reset()  # what a process compiled before counts against a limit, past which nothing is compiled
+        torch.compiler.reset()  # earlier compilations count against the recompile limit of the process
         self.seconds: float | None = None  # wall time of the first forward pass, most of it the compilation
         self._network = network
         self._say = say
@@ -84,7 +84,7 @@ class Compiled:
         self._shape = torch.Size()
 
     def __call__(self, x_TBCHW: Tensor) -> Tensor:
-        """The logits [B, K] of a training batch.
+        """Return the logits [B, K] of a training batch.
 
         Raises:
             UserError: the network cannot be compiled.

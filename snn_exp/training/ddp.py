@@ -1,8 +1,8 @@
 """Several processes that train one run: started together, and ended together.
 
-Whoever owns the run starts them and waits, and trains nothing: a process that is killed then never leaves it waiting
-for a sum that does not come, on a CPU or on GPUs. They are forks of a server that has imported what they need and
-nothing else, since a fork of a process that uses CUDA cannot use it; so the next run of a sweep starts at once.
+The process that owns the run starts them and waits, and does not train itself: if one is killed, the owner is never
+left waiting in a collective operation, on a CPU or on GPUs. They are forks of a server that has imported only what they
+need, since a fork of a process that uses CUDA cannot use it; so the next run of a sweep starts at once.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from snn_exp.runs.lock import Lost
 
 
 def together(num_processes: int, function: Callable[..., None], *arguments: Any) -> None:
-    """Calls a function in several processes, as function(rank, *arguments), and returns when all have.
+    """Call a function in several processes, as function(rank, *arguments), and return when all have returned.
 
-    The first that fails ends the others, and so does the end of the process that waits for them.
+    The first one to fail ends the others, and so does the end of the parent process.
 
     Raises:
         UserError: as raised by the function; `Lost` likewise.
@@ -39,7 +39,7 @@ def together(num_processes: int, function: Callable[..., None], *arguments: Any)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([function.__module__])
     errors = context.SimpleQueue()
-    # ours as it is now, which the server does not know, and where Lightning looks for the others
+    # the present environment, which the server lacks, and the address at which the processes meet
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
     processes: list[BaseProcess] = []
     with contextlib.ExitStack() as stack:
@@ -66,7 +66,7 @@ def _call(
     for number in (
         signal.SIGTERM,
         signal.SIGUSR2,
-    ):  # Slurm says them to all processes of a job: see callbacks.KeepSigterm
+    ):  # Slurm sends them to all processes of a job: see callbacks.KeepSigterm
         signal.signal(number, _leave_to_parent)
     os.environ.update(environment)
     try:
@@ -82,7 +82,7 @@ def _call(
 
 
 def _reason(exit_codes: list[int | None], errors: SimpleQueue[Exception]) -> Exception:
-    """Why the first process ended; where one is killed, the errors of the others only follow from it."""
+    """Return why the first process ended; if one was killed, the errors of the others only follow from it."""
     for rank, code in enumerate(exit_codes):
         if code is not None and code < 0:
             return RuntimeError(
@@ -91,7 +91,7 @@ def _reason(exit_codes: list[int | None], errors: SimpleQueue[Exception]) -> Exc
             )
     if not errors.empty():
         return errors.get()
-    return RuntimeError(f"of {len(exit_codes)} processes one ended early: exit codes {exit_codes}")
+    return RuntimeError(f"one of {len(exit_codes)} processes ended early: exit codes {exit_codes}")
 
 
 def _end(process: BaseProcess) -> None:
@@ -107,4 +107,4 @@ def _end_with_parent() -> None:
 
 
 def _leave_to_parent(number: int, frame: object) -> None:
-    """The parent decides what becomes of a run."""
+    """Ignore a signal; the parent process handles it."""

@@ -1,4 +1,4 @@
-"""The devices that a run asks for, and those it is run on."""
+"""The hardware on which a run is computed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ import torch
 
 
 def hardware() -> dict[str, Any]:
-    """What the run computes on."""
+    """Return the number of CPU cores and the name of the GPU."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"cores": os.cpu_count(), "gpu": gpu}

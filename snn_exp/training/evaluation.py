@@ -21,7 +21,7 @@ Evaluation = tuple[dict[str, float], dict[str, Operations]]  # metrics; split ->
 
 
 def evaluate(task: Classification, data: DataModule, split: Split = "test") -> dict[str, float]:
-    """Accuracy, loss, firing and operations of a task as it stands."""
+    """Return accuracy, loss, firing rates and operations of a task with its present weights."""
     log.quiet_libraries()
     trainer = pl.Trainer(
         logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
@@ -31,7 +31,7 @@ def evaluate(task: Classification, data: DataModule, split: Split = "test") -> d
 
 
 def count_on_validation(trainer: pl.Trainer, task: Classification, data: DataModule) -> Evaluation:
-    """Operations on the validation set, with the best weights, which are loaded."""
+    """Count operations on the validation set, with the best weights, which are loaded already."""
     operations = SynapticOperations(task.network)
     with operations.listening():
         trainer.predict(task, data.val_dataloader(), return_predictions=False)
@@ -39,7 +39,7 @@ def count_on_validation(trainer: pl.Trainer, task: Classification, data: DataMod
 
 
 def test_stored(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder) -> Evaluation:
-    """The test set, with the stored best weights."""
+    """Evaluate the stored best weights on the test set."""
     load_weights(task.network, folder.weights, how_to_train_again(folder))
     evaluation = _evaluated(trainer, task, data, "test")
     folder.keep_test_fingerprint(data.dataset.test_fingerprint)
@@ -60,7 +60,7 @@ def _counts(split: str, operations: SynapticOperations) -> Evaluation:
 
 
 def size_of(task: Classification, data: DataModule) -> dict[str, float]:
-    """Parameters and dense multiply-accumulates of one sample."""
+    """Return the number of parameters and the dense multiply-accumulates per sample."""
     like = next(task.network.parameters())
     x = torch.zeros(1, *data.dataset.sample_shape, device=like.device, dtype=like.dtype)
     macs = dense_macs(task.network, task.encoding(x))[""]

@@ -1,4 +1,4 @@
-"""What one batch shows of every layer: firing, variance, gradients, dead channels; before and after training.
+"""Statistics of every layer on one batch: firing, variance, gradients, dead channels; before and after training.
 
 Shapes: T steps, B batch, C channels, N any feature dimensions.
 """
@@ -24,14 +24,14 @@ Layers = dict[str, list[float]]
 
 
 def probe(task: Classification, x: Tensor, y_B: Tensor, *, trained: bool) -> Layers:
-    """A curve over the layers for each quantity; the task is left as it was.
+    """Return a curve over the layers for each quantity; the task is left unchanged.
 
     Definition:
         firing_rate     share of non-zero outputs of each neuron layer
         dead_channels   share of its channels that stay silent over the whole batch
         variance        Var(u), u = sum_j w_j psp_j, the output of each hidden weight layer
-        variance_theory the mean over units of sum_j w_j^2: what Var(u) is for independent inputs of second
-                        moment 1 and zero mean weights, which is what PSP normalization arranges
+        variance_theory the mean over units of sum_j w_j^2: the value of Var(u) for independent inputs of second
+                        moment 1 and zero-mean weights, as PSP normalization provides them
         gradient_norm   |dL/dW| of each hidden weight layer, L the cross-entropy of the batch
 
     Neuron layers and weight layers stand in the order in which the network holds them.
@@ -60,12 +60,12 @@ def probe(task: Classification, x: Tensor, y_B: Tensor, *, trained: bool) -> Lay
 
 
 def hidden_weight_layers(network: nn.Module) -> list[Conv2d | Linear]:
-    """The weight layers that read spikes, in order: all of ours but the first, which reads the data."""
+    """Return the weight layers that read spikes, in order: all but the first, which reads the data."""
     return [module for module in network.modules() if isinstance(module, Conv2d | Linear)][1:]
 
 
 def _by_channel(x_TBN: Tensor) -> Tensor:
-    """[T, B, C, ...] -> [C, everything else]."""
+    """Reshape [T, B, C, ...] to [C, everything else]."""
     return x_TBN.movedim(2, 0).flatten(1)
 
 

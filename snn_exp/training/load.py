@@ -1,4 +1,4 @@
-"""A trained network back from its folder, and on other data."""
+"""Load a trained network from its folder, or evaluate it on other data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from snn_exp.training.task import Classification
 
 
 def load(run: str | Path) -> Classification:
-    """The trained network of a run: call it on pixels in [0, 1] for logits; `.network` is what reads spikes.
+    """Load the trained network of a run: call it on pixels in [0, 1] for logits; `.network` reads spikes.
 
     Built from the stored config and the weights in safetensors form; nothing is unpickled.
 
@@ -30,8 +30,8 @@ def load(run: str | Path) -> Classification:
         run: a run id, the beginning of one, or a run's folder.
 
     Raises:
-        UserError: there is no such run, or its weights are missing or damaged; the data are others than it was trained
-            on.
+        UserError: there is no such run, or its weights are missing or damaged; the data differ from those it was
+            trained on.
     """
     folder = find_run(str(run))
     config = folder.trained_config()
@@ -39,12 +39,12 @@ def load(run: str | Path) -> Classification:
 
 
 def evaluate(folder: RunFolder, config: ExperimentConfig) -> dict[str, float]:
-    """The test metrics of a run's weights under another config of data and encoding.
+    """Return the test metrics of a run's weights under another config of data and encoding.
 
     Raises:
-        UserError: the weights are missing, damaged or of another network; the run was trained on other data, if no
-            others are asked for; the data have another number of channels or classes than the network reads and gives;
-            a part of it was trained for another number of steps.
+        UserError: the weights are missing, damaged or of another network; the run was trained on other data
+            although its own are asked for; the number of channels or classes of the data does not match the network;
+            a part of it was trained for another number of time steps.
     """
     trained = folder.trained_config()
     data = build_data(config)
@@ -69,7 +69,7 @@ def _say_why_it_does_not_fit(
     seen: Seen,
     weights: Mapping[str, Tensor],
 ) -> None:
-    """Raises a UserError if the steps or the data of the config are to blame, and not the weights."""
+    """Raise a UserError if the number of steps or the data of the config is the cause, and not the weights."""
     run, num_steps = folder.path.name, trained.num_steps
     wanted = assemble(config, seen).network
     with_its_steps = dataclasses.replace(config, encoding={**config.encoding, "num_steps": num_steps})
@@ -89,7 +89,7 @@ def _say_why_it_does_not_fit(
 
 
 def _part_of_another_form(network: Network, other: Network, config: ExperimentConfig) -> str:
-    """The choice that made the first part in which two networks differ."""
+    """Return the choice, such as norm=psp, behind the first part in which two networks differ."""
     ours, theirs = ({name: value.shape for name, value in n.state_dict().items()} for n in (network, other))
     name = next(name for name in (*ours, *theirs) if ours.get(name) != theirs.get(name))
     parts = name.split(".")[:-1]

@@ -1,4 +1,4 @@
-"""Where a run's words go: its log file and the terminal."""
+"""The log of a run: its log file and the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class RunLog:
-    """A run's words: each line goes to train.log, and to the terminal if asked.
+    """A logger that writes each line to train.log, and to the terminal if asked.
 
     Args:
         path: of the log file.
@@ -20,7 +20,7 @@ class RunLog:
         self.echo = echo
 
     def __call__(self, line: str) -> None:
-        """Says one line."""
+        """Log one line."""
         with self.path.open("a") as file:
             file.write(line + "\n")
         if self.echo:
@@ -28,7 +28,7 @@ class RunLog:
 
 
 def quiet_libraries() -> None:
-    """Silences what Lightning and its kin say at every start and what nobody can act on."""
+    """Silence startup messages of Lightning and related libraries on which a user cannot act."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric|torch\.utils\.data")

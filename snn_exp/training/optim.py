@@ -1,4 +1,4 @@
-"""How the loss is minimised: an optimizer, its schedule over all steps, and what bounds a step."""
+"""Optimization: an optimizer, its schedule over all steps, and gradient clipping."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ OPTIMS: Registry[Optim] = Registry("optim")
 
 
 class Optim(ABC):
-    """What all optimizers share.
+    """Base class of all optimizers.
 
-    Weight decay acts on what has two axes and more: weights, and what a neuron learns per channel of a feature map
-    ([C, 1, 1], such as a threshold, which at lr 0.005 and weight_decay 0.001 loses 5e-6 of itself a step). It does not
-    act on gains, biases and time constants.
+    Weight decay acts on parameters of two or more axes: weights, and per-channel parameters of a neuron
+    ([C, 1, 1], such as a threshold, which at lr 0.005 and weight_decay 0.001 shrinks by 5e-6 of itself per step). It
+    does not act on gains, biases and time constants.
 
     Args:
         lr: the highest learning rate.
         weight_decay: pull of the weights towards zero.
-        batch_size: samples a step, over all devices.
+        batch_size: samples per step, over all devices.
         schedule: constant; cosine (linear warm-up, then a cosine to 0); onecycle (torch's OneCycleLR).
         warmup: share of all steps spent on the warm-up of cosine.
-        clip_norm: largest norm of the gradient; 0 does not clip.
+        clip_norm: largest norm of the gradient; 0 disables clipping.
         label_smoothing: share of the target spread over all classes.
         rate_penalty: weight, in the loss, of the mean output of the neuron layers (their firing rate).
         width_schedule: how the width of the surrogates goes from the first epoch to the last.
@@ -72,7 +72,7 @@ class Optim(ABC):
         self.teacher_temperature = teacher_temperature
 
     def width_factor(self, epoch: int, num_epochs: int) -> float:
-        """Factor on the surrogates' width in an epoch.
+        """Return the factor on the surrogates' width in an epoch.
 
         Equation:
             1 + (width_end - 1) g(epoch / (num_epochs - 1)),  g(p) = p (linear), (1 - cos(pi p)) / 2 (cosine)
@@ -91,10 +91,10 @@ class Optim(ABC):
 
     @abstractmethod
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """The torch optimizer over parameter groups."""
+        """Make the torch optimizer over parameter groups."""
 
     def build(self, network: nn.Module, num_steps: int) -> tuple[torch.optim.Optimizer, lr_scheduler.LRScheduler]:
-        """Optimizer and schedule for a network and a number of steps."""
+        """Build optimizer and schedule for a network and a number of steps."""
         weights = [p for p in network.parameters() if p.dim() >= 2]
         others = [p for p in network.parameters() if p.dim() < 2]
         optimizer = self.make_optimizer(
@@ -185,8 +185,8 @@ class SGD(Optim):
 
 
 def _fused(groups: list[dict[str, Any]]) -> bool | None:
-    """One kernel for all of a step: on a CPU, where torch would loop over the weights; elsewhere torch chooses.
+    """Choose the fused optimizer on a CPU, where torch would loop over the weights; elsewhere torch chooses.
 
-    A fused step refuses to clip gradients that are scaled, as 16-mixed on a GPU does.
+    A fused step refuses to clip scaled gradients, which 16-mixed on a GPU has.
     """
     return True if all(p.device.type == "cpu" for group in groups for p in group["params"]) else None

@@ -1,6 +1,6 @@
-"""What would stop a run before its first step although its config is sound: its teacher, or this machine.
+"""Checks before the first step of a run whose config is valid: its teacher and this machine.
 
-`plan` asks it as `train` does. torch is imported only for a question that needs it.
+Both `plan` and `train` make them. torch is imported only for a check that needs it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from snn_exp.runs.teacher import teacher_of
 
 
 def require(config: ExperimentConfig) -> None:
-    """Check what a run needs besides its config.
+    """Check the requirements of a run besides its config.
 
     Raises:
-        UserError: its teacher cannot teach it; this machine has not the devices, the precision, the compiler or the
-            kernels that it asks for; its network cannot be trained beside those of other seeds.
+        UserError: its teacher cannot teach it; this machine lacks the devices, the precision, the compiler or the
+            kernels that it asks for; its network cannot be vectorized over seeds.
     """
     teacher_of(config)
     trainer = config.trainer
@@ -53,7 +53,7 @@ def _require_devices(trainer: TrainerConfig) -> None:
 
 
 def refusal(config: ExperimentConfig) -> str:
-    """Why a run cannot start here; "" if it can, or if nothing of it is left to do."""
+    """Return why a run cannot start here; "" if it can, or if nothing is left to do."""
     folder = RunFolder.of(config)
     if damage := folder.damage():
         return damage
@@ -67,7 +67,7 @@ def refusal(config: ExperimentConfig) -> str:
 
 
 def warnings(configs: Iterable[ExperimentConfig]) -> list[str]:
-    """Sentences on what can be run and will hardly be meant, each once."""
+    """Return a sentence on each setting that can be run but is probably a mistake, each once."""
     found: dict[str, None] = {}
     memory = footprint.machine_memory()
     for config in configs:

@@ -17,7 +17,7 @@ from snn_exp.files import printable, whole_file
 
 
 def write_whole(content: Any, path: Path) -> None:
-    """Save with torch, a whole file or none; a full disk is an `OSError`, which torch's own writer hides."""
+    """Save with torch, as a whole file or none; a full disk raises `OSError`, which torch's own writer hides."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def write_whole(content: Any, path: Path) -> None:
 
 
 def write_weights(network: nn.Module, path: Path) -> None:
-    """Write the state of a network; a full disk is an `OSError`, which safetensors' own writer hides."""
+    """Write the state of a network; a full disk raises `OSError`, which safetensors' own writer hides."""
     content = save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
     with whole_file(path) as scratch:
         scratch.write_bytes(content)
@@ -37,10 +37,10 @@ def read_weights(path: Path, again: str) -> dict[str, Tensor]:
 
     Args:
         path: the file.
-        again: how it is made again, such as "train run 0123456789 again with --rerun".
+        again: how to make the file again, such as "train run 0123456789 again with --rerun".
 
     Raises:
-        UserError: the file is missing, cut short, or no file of weights.
+        UserError: the file is missing, truncated, or not a file of weights.
     """
     if not path.exists():
         raise UserError(f"the weights {path} are missing; put the file back, or {again}")
@@ -57,7 +57,7 @@ def load_weights(network: nn.Module, path: Path, again: str) -> None:
     """Give a network the weights of a file.
 
     Args:
-        network: what they belong to.
+        network: the network.
         path: the file.
         again: as in `read_weights`.
 
@@ -71,7 +71,7 @@ def load_weights(network: nn.Module, path: Path, again: str) -> None:
 
 
 def first_difference(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """Return in words where one state is not of the other's form; None if it is.
+    """Describe the first difference in names or shapes of two states; None if there is none.
 
     Example:
         >>> first_difference({"weight": torch.zeros(2)}, {"weight": torch.zeros(3)})

@@ -17,10 +17,10 @@ from snn_exp.training.vectorized import Lockstep, Seat
 
 
 def run_in_step(configs: Sequence[ExperimentConfig]) -> None:
-    """Runs inside a multirun that differ in their seed only, trained as one network of all.
+    """Train runs of a multirun that differ only in their seed as one network.
 
     Only runs at the same batch of their epochs are trained together, so that their batches are of one size: first those
-    that go on from a checkpoint, then those that begin, since a norm may treat its first batch otherwise.
+    that resume from a checkpoint, then those that start, since a norm may treat its first batch differently.
 
     Raises:
         UserError: a part of their networks mixes channels.
@@ -33,7 +33,7 @@ def run_in_step(configs: Sequence[ExperimentConfig]) -> None:
 
 
 def _at_the_same_batch(configs: Sequence[ExperimentConfig]) -> list[list[ExperimentConfig]]:
-    """Groups of runs by the batch behind which they go on; those that begin are the last."""
+    """Group runs by the batch after which they resume; those that start come last."""
     groups: dict[int, list[ExperimentConfig]] = {}
     begin: list[ExperimentConfig] = []
     task: Classification | None = None
@@ -51,14 +51,14 @@ def _run_in_seat(config: ExperimentConfig, seat: Seat) -> None:
 
 
 def require_stackable(config: ExperimentConfig) -> None:
-    """For runs that are to train as one.
+    """Check that the networks of several seeds can be trained as one.
 
     Raises:
-        UserError: a part of their networks mixes channels, or keeps something that is not one value a channel.
+        UserError: a part of the network mixes channels, or has a tensor without one value per channel.
     """
     small = Seen(in_shape=(1, 8, 8), num_classes=2, pixel_mean=0.0, pixel_std=1.0)
     if part := what_cannot_be_stacked(assemble(config, small).network):
         raise UserError(
-            f"trainer.vectorized_seeds=true trains the networks of several seeds as one, channels beside channels, and "
-            f"{part} mixes channels or keeps something that is not one value a channel; leave it out"
+            f"trainer.vectorized_seeds=true trains the networks of several seeds as one, channels beside channels, but "
+            f"{part} mixes channels or has a tensor without one value per channel; leave it out"
         )

@@ -1,9 +1,9 @@
-"""Networks of one shape side by side in one, which does in a pass what they do in K.
+"""K networks of one shape joined into one, which computes in one pass what they compute in K.
 
 Shapes: K networks, T steps, B batch, C channels, N any feature dimensions (C alone, or C, H, W).
 
-The channels of one network stand behind those of another: what treats every channel alike stays as it is, with its
-tensors joined; a convolution has K groups. The networks' own tensors become views of the joined ones, so that an
+The channels of the networks follow each other: a module that treats all channels alike stays as it is, with its tensors
+joined; a convolution has K groups. The networks' own tensors become views of the joined ones, so that an
 optimizer of either is one of both.
 """
 
@@ -34,7 +34,7 @@ from snn_exp.nn.surrogates import Surrogate
 from snn_exp.nn.synapses import Synapse
 from snn_exp.nn.weights import StandardizedWeights, WeightNorm, WeightQuant
 
-# The exact classes whose tensors have a value a channel, and the axis of their channels.
+# The exact classes whose tensors have one value per channel, and the axis of their channels.
 CHANNEL_AXIS: dict[type[nn.Module], int] = {
     **dict.fromkeys((Conv2d, Linear, nn.Linear, AnyDimBatchNorm, StandardizedWeights, RPReLU, IF, LIF, SRM), 0),
     **dict.fromkeys((S2NN, Sign, RSign, ReLU), 0),
@@ -47,7 +47,7 @@ CHANNELWISE_KINDS = (nn.Sequential, Network, Block, Surrogate, Synapse, WeightNo
 
 
 def what_cannot_be_stacked(network: nn.Module) -> str | None:
-    """The first part that mixes channels, or has a tensor that is not one value a channel; None if there is none.
+    """Return the first part that mixes channels or has a tensor without one value per channel; None if there is none.
 
     Example:
         >>> what_cannot_be_stacked(nn.Sequential(nn.LayerNorm(3)))
@@ -72,12 +72,12 @@ def _is_ours(module: nn.Module) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Joined:
-    """A tensor of the stack, and those that are views of it.
+    """A tensor of the stack, and the tensors of the networks, which are views of it.
 
     Args:
         whole: the stack's.
-        views: one a network.
-        axis: along which they follow each other.
+        views: one per network.
+        axis: along which they are concatenated.
     """
 
     whole: Tensor
@@ -85,7 +85,7 @@ class Joined:
     axis: int
 
     def parts(self, tensor: Tensor) -> Sequence[Tensor]:
-        """A tensor like the whole, cut likewise."""
+        """Split a tensor of the same shape as the whole in the same way."""
         return tensor.chunk(len(self.views), self.axis)
 
 
@@ -135,7 +135,7 @@ class Stack:
             self.joined.append(Joined(getattr(module, name), views, axis))
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Logits [B, classes] of each network on its own input [T, B, C, ...], in training."""
+        """Return the logits [B, classes] of each network on its own input [T, B, C, ...], in training."""
         logits: Tensor = self.whole(torch.cat(list(inputs), 2))
         with torch.no_grad():
             for counter in self._counters:
@@ -143,7 +143,7 @@ class Stack:
         return logits.chunk(len(inputs), 1)
 
     def hand_on_gradients(self) -> None:
-        """Gives every network its part of the gradients, and forgets them here."""
+        """Give every network its part of the gradients, and clear them here."""
         for joined in self.joined:
             if joined.whole.grad is not None:
                 for view, part in zip(joined.views, joined.parts(joined.whole.grad), strict=True):

@@ -29,7 +29,7 @@ TIE_BREAK = 1e-3  # small enough to decide between equal accuracies only, on som
 
 
 class Classification(pl.LightningModule):
-    """A network that learns to name what it sees.
+    """A network that is trained to classify.
 
     Randomness of a step (such as rate encoding) derives from (seed, global step), so that a resumed run
     repeats the undisturbed one.
@@ -41,7 +41,7 @@ class Classification(pl.LightningModule):
     Args:
         network: [T, B, C, H, W] -> logits [B, K].
         encoding: pixels [B, C, H, W] or frames [B, T, C, H, W] -> [T, B, C, H, W].
-        optim: how the loss is minimised.
+        optim: optimizer, schedule and loss terms.
         num_classes: K.
         seed: of the run.
     """
@@ -67,7 +67,7 @@ class Classification(pl.LightningModule):
         self._widths = {neuron.surrogate: neuron.surrogate.width for neuron in neurons}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, K] of pixels in [0, 1], or of frames; of this process's share of them."""
+        """Return the logits [B, K] of pixels in [0, 1], or of frames; of this process's share of them."""
         x_TBCHW = share_of(self.encoding(x), axis=1)
         if self._seat is not None and self.training:
             return self._seat.forward(self.network, x_TBCHW)
@@ -78,7 +78,7 @@ class Classification(pl.LightningModule):
 
     @contextmanager
     def training_through(self, *, seat: Seat | None, compiled: Compiled | None) -> Iterator[None]:
-        """Inside the block training batches go through what is given: several runs at once, or a compiled network."""
+        """Route training batches inside the block through a seat of vectorized runs, or a compiled network."""
         self._seat, self._compiled = seat, compiled
         try:
             yield
@@ -86,25 +86,25 @@ class Classification(pl.LightningModule):
             self._seat = self._compiled = None
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Gradients of the loss."""
+        """Compute the gradients of the loss."""
         super().backward(loss, *args, **kwargs)
         if self._seat is not None:
             self._seat.backward()
 
     def learn_from(self, teacher: Classification) -> None:
-        """From here on the loss compares with the logits of a trained task on the same batch, too."""
+        """Add a teacher, with whose logits on the same batch the loss compares from here on."""
         self._teachers.append(teacher.eval())
 
     def on_fit_start(self) -> None:
-        """Lightning trains a network in the mode in which it finds it; a folded one refuses here."""
+        """Put the network into training mode, which Lightning leaves as it is and a folded network refuses."""
         self.network.train()
         for teacher in self._teachers:
             teacher.to(self.device, self.dtype)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """The width of the surrogates, which the number of the epoch alone decides.
+        """Set the width of the surrogates, which depends on the epoch alone.
 
-        It is set at each batch, since Lightning starts no epoch of which a checkpoint has trained some batches.
+        It is set at each batch, since Lightning calls no epoch hook when it resumes within an epoch.
         """
         if self.optim.width_schedule == "constant":
             return
@@ -115,12 +115,12 @@ class Classification(pl.LightningModule):
         self.log("train/surrogate_width", width, on_step=False, on_epoch=True, reduce_fx="max")
 
     def on_train_end(self) -> None:
-        """The width of the config again, so that a probe before and one after training see the same gradient."""
+        """Restore the width of the config, so that probes before and after training see the same gradient."""
         for surrogate, width in self._widths.items():
             surrogate.width = width
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy of a batch, mixed with the distance to a teacher, and a penalty on the neurons' mean output."""
+        """Return the cross-entropy, mixed with the distance to a teacher, plus a penalty on the mean output."""
         x, whole_y_B = batch
         y_B = share_of(whole_y_B, axis=0)
         _seed_all_draws(self.device, _mixed(self.seed, self.global_step))
@@ -142,17 +142,17 @@ class Classification(pl.LightningModule):
         return loss
 
     def epoch_so_far(self) -> dict[str, dict[str, list[Tensor]]]:
-        """Return the sums behind the training metrics: metric -> sum -> one per process, which all must ask for."""
+        """Return the sums of the training metrics: metric -> sum -> one per process; all processes must call it."""
         return {
             name: {key: gathered(value) for key, value in metric.metric_state.items()}  # type: ignore[arg-type]
             for name, metric in self._training_metrics().items()
         }
 
     def go_on_within_epoch(self, sums: Mapping[str, Mapping[str, list[Tensor]]], rank: int, num: int) -> None:
-        """Take up what `epoch_so_far` gave.
+        """Restore the sums that `epoch_so_far` returned.
 
         Args:
-            sums: as returned; where as many processes train as then, each takes its own, else the first takes all.
+            sums: as returned; if the number of processes is unchanged, each takes its own, else the first takes all.
             rank: number of this process.
             num: of the processes.
         """
@@ -172,13 +172,13 @@ class Classification(pl.LightningModule):
         return metric
 
     def encoded(self, x_BCHW: Tensor, batch_idx: int) -> Tensor:
-        """A batch as the network reads it in an evaluation, the same whenever it is asked for."""
+        """Encode a batch for evaluation, with the same result on every call."""
         _seed_all_draws(self.device, _mixed(self.seed, batch_idx))
         x_TBCHW: Tensor = self.encoding(x_BCHW)
         return x_TBCHW
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Logits [B, K] of a batch, the same whenever it is asked for."""
+        """Return the logits [B, K] of a batch, the same on every call."""
         logits_BK: Tensor = self.network(self.encoded(batch[0], batch_idx))
         return logits_BK
 
@@ -194,29 +194,29 @@ class Classification(pl.LightningModule):
         self.log(f"{split}/acc", accuracy, on_step=False, on_epoch=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Accuracy, loss and firing of a validation batch."""
+        """Update accuracy, loss and firing rates with a validation batch."""
         self._eval_step("val", batch, batch_idx)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Accuracy, loss and firing of a test batch."""
+        """Update accuracy, loss and firing rates with a test batch."""
         self._eval_step("test", batch, batch_idx)
 
     def on_validation_epoch_start(self) -> None:
-        """A fresh count."""
+        """Reset the firing rates."""
         self.firing_rate.reset()
 
     def on_test_epoch_start(self) -> None:
-        """A fresh count."""
+        """Reset the firing rates."""
         self.firing_rate.reset()
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the firing rates and the score that selects the best epoch: accuracy, ties by loss."""
+        """Log the firing rates and the score that selects the best epoch: accuracy, ties by loss."""
         self._log_firing("val")
         score = self._eval_acc("val").compute() - TIE_BREAK * self.eval_loss.compute()
         self.log("val/score", score)
 
     def on_test_epoch_end(self) -> None:
-        """Logs the firing rates, mean and by layer."""
+        """Log the firing rates, mean and per layer."""
         self._log_firing("test")
 
     def _log_firing(self, split: str) -> None:
@@ -228,7 +228,7 @@ class Classification(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """As Lightning does; it refuses a fused optimizer in bfloat16, where gradients are not scaled either."""
+        """Clip as Lightning does, also for a fused optimizer in bfloat16, which Lightning refuses needlessly."""
         if self.trainer.precision == "bf16-mixed" and gradient_clip_val:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
@@ -236,15 +236,15 @@ class Classification(pl.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> Any:
-        """Optimizer and schedule, stepped once a batch."""
+        """Return optimizer and schedule, which steps once per batch."""
         optimizer, schedule = self.optim.build(self.network, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class WeightedMean(torchmetrics.Metric):
-    """A mean over batches, in the precision of what is given, and float32 at least.
+    """A mean over batches, in the precision of the values, and float32 at least.
 
-    Lightning's own keeps its sums where no checkpoint within an epoch finds them; torchmetrics' keeps its in float32.
+    Lightning's own keeps its sums where a checkpoint within an epoch cannot store them; torchmetrics' uses float32.
 
     Example:
         >>> mean = WeightedMean()
@@ -263,7 +263,7 @@ class WeightedMean(torchmetrics.Metric):
         self.add_state("weight", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, value: Tensor, weight: int) -> None:
-        """Take a batch."""
+        """Add the value of a batch."""
         self.total = self.total + value.to(torch.promote_types(value.dtype, torch.float32)) * weight
         self.weight = self.weight + weight
 
@@ -273,7 +273,7 @@ class WeightedMean(torchmetrics.Metric):
 
 
 def distance(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> Tensor:
-    """How far softened predictions lie from a teacher's; its gradient is as large at any temperature.
+    """Return the distillation loss, whose gradient has the same scale at any temperature.
 
     Equation:
         temperature^2 KL(softmax(teacher / temperature) || softmax(student / temperature)), mean over B
@@ -294,7 +294,7 @@ def _accuracy(num_classes: int, *, sync_on_compute: bool = True) -> torchmetrics
 
 
 def _seed_all_draws(device: torch.device, seed: int) -> None:
-    """torch.manual_seed, which on a CPU would also format a stack trace for each kind of device not in use."""
+    """Seed as torch.manual_seed, which on a CPU would also format a stack trace per kind of device not in use."""
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
     else:
@@ -302,5 +302,5 @@ def _seed_all_draws(device: torch.device, seed: int) -> None:
 
 
 def _mixed(seed: int, index: int) -> int:
-    """One seed out of two numbers, without the collisions of a sum."""
+    """Mix two numbers into one seed, without the collisions of a sum."""
     return (seed * 1_000_003 + index * 7_919 + 12_345) % (2**63)

@@ -1,9 +1,8 @@
-"""Runs that train in step: each is an ordinary run in a thread of its own, and they meet at their networks.
+"""Vectorized seeds: each is an ordinary run in its own thread, and all share one forward and one backward pass.
 
-One thread at a time goes on; it hands over where it waits for the others, and nowhere else. Where all have come with
-a batch, or with the gradients of their logits, the last to come does the work of all, on their networks side by side
-(`stacking`). What is global, such as the default dtype, which a trainer changes for the time of a step, is put back
-before another goes on.
+One thread runs at a time; it yields only where it waits for the others. When all have brought a batch, or the gradients
+of their logits, the last to arrive computes for all, on their joined networks (`stacking`). Global state, such as the
+default dtype, which a trainer changes during a step, is restored before another thread runs.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ Work = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 class Failed(Exception):
-    """The work of all has failed, and with it every run."""
+    """The common step has failed, and with it every run."""
 
 
 class Abandoned(BaseException):
-    """The user has stopped all runs, none of which has failed by that."""
+    """The user has stopped all runs; none of them has failed."""
 
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Within, of all threads: a trainer in 64-true changes it for the time of a step."""
+    """Set the default dtype of all threads inside the block; a trainer in 64-true changes it during a step."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -45,11 +44,11 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 class Lockstep:
-    """Where runs meet: what each brings, and what it is answered.
+    """The barrier at which vectorized runs exchange inputs and results.
 
     Args:
-        num_seats: as many runs.
-        checkpoint_every_s: seconds from one checkpoint of all to the next.
+        num_seats: number of runs.
+        checkpoint_every_s: seconds between two checkpoints of all runs.
     """
 
     def __init__(self, num_seats: int, checkpoint_every_s: float = math.inf) -> None:
@@ -66,13 +65,13 @@ class Lockstep:
         self._logits: Sequence[Tensor] = ()
         self._checkpoint_every_s = checkpoint_every_s
         self._checkpoint_was_due_at = time.monotonic()
-        self.checkpoint_is_due = False  # behind the batch that all have just trained
+        self.checkpoint_is_due = False  # after the batch that all have just trained
 
     def run(self, jobs: Sequence[Callable[[Seat], object]]) -> None:
-        """Does all, each in its seat; ends when all have ended. An interrupt ends them at their next meeting."""
+        """Run all jobs, each in its seat, until all have ended; an interrupt ends them at their next meeting."""
         with ThreadPoolExecutor(
             len(self.seats)
-        ) as threads:  # an interrupted `Thread.join` may take a live one for dead
+        ) as threads:  # an interrupted `Thread.join` may take a live thread for dead
             sitting = [threads.submit(self._sit, seat, job) for seat, job in zip(self.seats, jobs, strict=True)]
             try:
                 wait(sitting)
@@ -93,21 +92,21 @@ class Lockstep:
                 self._work_if_all_have_come()
 
     def _abandon(self, reason: BaseException) -> None:
-        self._reason = reason  # before there is a turn: runs that hand over to each other leave none for long
+        self._reason = reason  # before taking the lock: runs that pass it to each other rarely release it
         with self._turn:
             self._turn.notify_all()
 
     def meet(self, seat: Seat, brought: Any, work: Work) -> Any:
-        """Waits for the others, and returns what the work of all gives this one.
+        """Wait for the other runs, and return this run's part of the common result.
 
         Args:
-            seat: who comes.
-            brought: what it brings.
-            work: what each has brought -> an answer for each; all come for the same.
+            seat: the run that calls.
+            brought: its input.
+            work: the inputs of all -> the results of all; the same function for all runs.
 
         Raises:
-            Failed: the work did.
-            Abandoned: it will not be done.
+            Failed: the common step failed.
+            Abandoned: the user stopped the runs.
         """
         self._brought[seat], self._work = brought, work
         self._dtype_of_the_step = torch.get_default_dtype()
@@ -128,7 +127,7 @@ class Lockstep:
         brought, self._brought = [self._brought[seat] for seat in seats], {}
         all_s, own_s = time.process_time(), time.thread_time()
         try:
-            with default_dtype(self._dtype_of_the_step):  # also where the last to come has ended its run
+            with default_dtype(self._dtype_of_the_step):  # also if the last to arrive has ended its run
                 self._answers = dict(zip(seats, self._work(brought), strict=True))
         except BaseException as error:
             self._reason = error
@@ -138,7 +137,7 @@ class Lockstep:
         self._turn.notify_all()
 
     def forward(self, brought: Sequence[tuple[Network, Tensor]]) -> Sequence[Tensor]:
-        """The logits [B, K] of each network on its batch, as leaves whose gradients `backward` takes."""
+        """Return the logits [B, K] of each network on its batch, as leaves whose gradients `backward` takes."""
         if self._stacked != self.present:
             self._stack, self._stacked = Stack([network for network, _ in brought]), list(self.present)
         assert self._stack is not None
@@ -147,7 +146,7 @@ class Lockstep:
         return [logits.detach().requires_grad_() for logits in self._logits]
 
     def backward(self, brought: Sequence[Tensor]) -> Sequence[None]:
-        """Leaves in every network the gradients of its weights."""
+        """Store in every network the gradients of its weights."""
         assert self._stack is not None
         gradients = dict(zip(self.present, brought, strict=True))
         whose = [(logits, gradients[seat]) for seat, logits in zip(self._stacked, self._logits, strict=True)
@@ -163,7 +162,7 @@ class Lockstep:
 
 
 class Seat:
-    """One run's place among those that train in step.
+    """One run's place among vectorized runs.
 
     Args:
         lockstep: where they meet.
@@ -177,28 +176,28 @@ class Seat:
 
     @property
     def is_of_this_thread(self) -> bool:
-        """Whether its run is what goes on."""
+        """Return whether its run is the one of the current thread."""
         return self._thread == threading.get_ident()
 
     @property
     def checkpoint_is_due(self) -> bool:
-        """Whether all write a checkpoint behind the batch that they have just trained."""
+        """Return whether all runs write a checkpoint after the batch that they have just trained."""
         return self._lockstep.checkpoint_is_due
 
     def cpu_s(self) -> float:
-        """CPU time of its run: that of its thread, and its share of the work of all."""
+        """Return the CPU time of its run: that of its thread, and its share of the common steps."""
         self._thread = threading.get_ident()
         return time.thread_time() + self.cpu_of_meetings_s
 
     def forward(self, network: Network, x_TBCHW: Tensor) -> Tensor:
-        """The logits [B, K] of a training batch."""
+        """Return the logits [B, K] of a training batch."""
         self._thread = threading.get_ident()
         logits: Tensor = self._lockstep.meet(self, (network, x_TBCHW), self._lockstep.forward)
         self._logits = logits
         return logits
 
     def backward(self) -> None:
-        """Once the loss has given the logits their gradient: gives it to the network's weights."""
+        """Propagate the gradient of the logits to the network's weights."""
         assert self._logits is not None
         self._lockstep.meet(self, self._logits.grad, self._lockstep.backward)
         self._logits = None

@@ -1,4 +1,4 @@
-"""A trained network back from its folder: loaded, evaluated on other data, trained again and compared."""
+"""Verify a finished run: train it again and compare."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from snn_exp.training.saved_weights import read_weights
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a run that was trained again says of the stored one.
+    """The result of training a stored run again.
 
     Args:
         finding: bitwise equal, within tolerance, or different.
@@ -37,7 +37,7 @@ class Verdict:
 
 
 def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
-    """Trains a finished run again, elsewhere, and compares.
+    """Train a finished run again, in a temporary folder, and compare.
 
     Bitwise equal: every weight and metric. Otherwise it is different on the same machine, versions and code; on others
     it is within tolerance if the test accuracy lies within three standard deviations of the stored seeds, and the
@@ -62,7 +62,7 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
     if not reasons:
         return Verdict("bitwise equal")
     if stored.execution.get("trainer", {}).get("vectorized_seeds"):
-        reasons.append("it trained in step with other seeds, which rounds otherwise than alone")
+        reasons.append("it trained in step with other seeds, which rounds differently than training alone")
     same = all(getattr(stored, what) == getattr(again, what) for what in ("versions", "hardware", "execution", "code"))
     seeds = [r for r in stored_results() if choices(r.config) == choices(stored.result.config)]
     spread = [r.metrics["test/acc"] for r in seeds if "test/acc" in r.metrics]
@@ -73,7 +73,7 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
 
 
 def _as_it_was_done(stored: Row, config: ExperimentConfig) -> ExperimentConfig:
-    """The config with the kernels of the stored run, the fused ones if they can be had here; logged nowhere."""
+    """Return the config with the kernels of the stored run, the fused ones if they are available, and no logger."""
     used = stored.execution.get("trainer", {}).get("kernels", "reference")  # there were no others before
 
     def with_kernels(kernels: Literal["auto", "reference", "fused"]) -> ExperimentConfig:
@@ -82,7 +82,7 @@ def _as_it_was_done(stored: Row, config: ExperimentConfig) -> ExperimentConfig:
 
     if used == "reference":
         return with_kernels("reference")
-    fused = with_kernels("fused")  # auto is no synonym: it leaves out what is not known to pay
+    fused = with_kernels("fused")  # auto differs: it leaves out kernels that are not known to be faster
     try:
         kernels_of(fused)
     except UserError:
@@ -98,7 +98,7 @@ def _differing_weights(a: RunFolder, b: RunFolder) -> str:
 
 
 def _not_of_these_weights(folder: RunFolder, config: ExperimentConfig, metrics: Mapping[str, float]) -> str:
-    """A sentence if the stored weights do not give the stored validation accuracy."""
+    """Return a sentence if the stored weights do not give the stored validation accuracy."""
     data = build_data(config)
     found = evaluate(load_task(folder, config, data), data, split="val")["val/acc"]
     if abs(found - metrics["val/acc"]) <= 2 / len(data.dataset.val):  # a rounding may flip one image or two

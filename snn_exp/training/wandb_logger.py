@@ -1,7 +1,8 @@
-"""A run's copy in W&B, made from the run's folder, which is the truth.
+"""A copy of a run in W&B, made from the run's folder, which is authoritative.
 
-Every copy is whole. A run that goes on from its checkpoint, or is tested later, is copied anew from its first epoch,
-and that copy takes the place of the one before: here, and in W&B under the same id. So it is when a connection is lost.
+Every copy is complete. A run that resumes from its checkpoint, or is tested later, is copied again from its first
+epoch, and that copy replaces the previous one: here, and in W&B under the same id. The same happens when a
+connection is lost.
 """
 
 from __future__ import annotations
@@ -22,34 +23,34 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-PATIENCE_S = 20.0  # for W&B to answer, when a copy begins and when it ends
+PATIENCE_S = 20.0  # timeout for W&B to answer, when a copy starts and when it ends
 
 
 class Mirror(pl.Callback):
-    """Follows a run and copies nothing, as logger=none asks."""
+    """A logger that copies nothing, for logger=none."""
 
     def finish(self, result: Result) -> None:
-        """The run has ended."""
+        """Finish the copy with the result of the run."""
 
     def close(self) -> None:
-        """Nothing more comes, whether the run has ended or crashed."""
+        """Close the copy, whether the run has ended or crashed."""
 
 
 def make_mirror(config: ExperimentConfig, folder: RunFolder, say: Say) -> Mirror:
-    """What copies a run as it goes; of the trainer's callbacks it must stand behind the one that writes metrics.csv."""
+    """Make the callback that copies a run; it must come after the callback that writes metrics.csv."""
     return Mirror() if config.logger.name == "none" else WandbMirror(config, folder, say)
 
 
 class WandbMirror(Mirror):
-    """Copies a run to W&B: each epoch when it is there, the result at the end. It never asks, and never ends a run.
+    """Copies a run to W&B: each epoch as it ends, and the result. It never prompts, and never ends a run.
 
     Args:
         config: of the run.
         folder: of the run; everything is read from there.
-        say: for a line where the copy is not online.
+        say: called with a line if the copy is not online.
     """
 
-    _num_teardowns: ClassVar[int] = 0  # each ends all copies that this process makes: of seeds in step, several
+    _num_teardowns: ClassVar[int] = 0  # each ends all copies of this process, which has several with vectorized seeds
 
     def __init__(self, config: ExperimentConfig, folder: RunFolder, say: Say) -> None:
         self.config = config
@@ -65,15 +66,15 @@ class WandbMirror(Mirror):
         return f"wandb sync {shlex.quote(str(self.folder.path / 'wandb'))}/offline-run-*"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begins the copy, before the clock of the fit starts."""
+        """Start the copy, before the clock of the fit starts."""
         self._copy(self._begun)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copies the epochs that an interrupted run has behind it."""
+        """Copy the finished epochs of an interrupted run."""
         self._copy(self._follow)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copies the epoch."""
+        """Copy the epoch."""
         self._copy(self._follow)
 
     def finish(self, result: Result) -> None:
@@ -97,7 +98,7 @@ class WandbMirror(Mirror):
             self._run = None
 
     def _copy(self, act: Callable[[], Any]) -> None:
-        """Does it, and where W&B fails, begins again offline."""
+        """Perform an action on the copy; if W&B fails, start again offline."""
         while self._modes:
             try:
                 act()
@@ -116,7 +117,7 @@ class WandbMirror(Mirror):
         self.say(f"warning: W&B failed ({reason}); {then}")
 
     def _follow(self) -> wandb.Run:
-        """The copy, with all epochs that metrics.csv has by now."""
+        """Return the copy, with all epochs that metrics.csv has by now."""
         run = self._begun()
         for row in self.folder.epochs()[self._num_epochs :]:
             run.log({k: int(v) if k == "epoch" else float(v) for k, v in row.items()}, commit=True)
@@ -124,7 +125,7 @@ class WandbMirror(Mirror):
         return run
 
     def _begun(self) -> wandb.Run:
-        """The copy, empty at first."""
+        """Return the copy; start one if there is none."""
         if self._run is not None and self._made_after == self._num_teardowns:
             return self._run
         if self._run is not None:

@@ -82,7 +82,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(asked: dict[str, Any],
 def test_runs_of_a_seed_on_another_split_are_no_pair() -> None:
     store("norm=bn", split="a")
     store("norm=psp", split="b")
-    with pytest.raises(UserError, match="bn and psp of seed 0 are no pair: their split_fingerprint differs"):
+    with pytest.raises(UserError, match="bn and psp of seed 0 cannot be paired: their split_fingerprint differs"):
         compared()
 
 
@@ -118,7 +118,7 @@ def test_what_was_interrupted_is_named_and_blocks_nothing() -> None:
     said = tables.gaps(after)
     assert sum("is left out of psp, whose runs have another optim.lr: " in s and "not 0.5" in s for s in said) == 2
     assert "digits, psp: seed 8: unfinished" in said
-    assert f"{empty.path} does not say yet what it is of (unfinished)" in said
+    assert f"{empty.path} has no config yet (unfinished)" in said
 
 
 def test_one_seed_has_no_interval_and_says_so() -> None:

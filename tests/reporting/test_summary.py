@@ -155,11 +155,11 @@ def test_the_summary_says_energy_with_its_constants_and_what_they_leave_out(
     lines = summary(with_counts(made(), "val"), "snn-exp train", PROFILE).splitlines()
     (energy,) = [line for line in lines if line.startswith("  energy")]
     assert energy.split(maxsplit=1)[1] == (
-        "672.0 pJ a sample (weights 602.0 pJ, filters 20.0 pJ, norms 40.0 pJ, neurons 10.0 pJ), AC 1,000, MAC 135; "
+        "672.0 pJ per sample (weights 602.0 pJ, filters 20.0 pJ, norms 40.0 pJ, neurons 10.0 pJ), AC 1,000, MAC 135; "
         "mine: MAC 2 pJ, AC 0.5 pJ, XNOR 10 fJ; compute only, no memory traffic"
     )
     (trained,) = [line for line in lines if line.startswith("  as trained")]
-    assert "2.1 nJ a sample" in trained and "AC 0, MAC 1,033" in trained
+    assert "2.1 nJ per sample" in trained and "AC 0, MAC 1,033" in trained
     assert "pJ" not in summary(made(), "snn-exp train")
 
 

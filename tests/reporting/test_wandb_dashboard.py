@@ -83,7 +83,7 @@ def test_runs_of_two_projects_are_refused(capsys: pytest.CaptureFixture[str]) ->
     store("neuron=lif")
     store("neuron=plif", "logger.project=other")
     assert refusal(capsys, "dataset=digits") == (
-        "snn-exp: the runs lie in the W&B projects other and snn_exp, and a dashboard shows one; filter them, or train "
+        "snn-exp: the runs are in the W&B projects other and snn_exp, and a dashboard shows one; filter them, or train "
         "them with logger.project=other\n"
     )
 

@@ -84,7 +84,7 @@ def test_a_finished_run_is_refused_in_every_command_once_its_data_have_changed(
     with pytest.raises(UserError, match="was trained on split"):
         train.run(compose(ONE), echo=False)
     student = ("train", *TINY, "trainer.max_epochs=2", f"teacher={run}")
-    assert "has learned on another split, although its config is the same" in refused(capsys, *student)
+    assert "was trained on another split, although its config is the same" in refused(capsys, *student)
     assert main.main(["eval", run, "dataset=digits"]) == 0, "other data by name are no mismatch"
     assert folder.manifest() == manifest
     write_mnist(data)

@@ -83,7 +83,7 @@ def test_who_may_not_teach_is_refused_before_anything_is_trained(
     stored = json.loads((folder.path / "result.json").read_text())
     (folder.path / "result.json").write_text(json.dumps(stored | {"split_fingerprint": "another"}))
     assert main.main(["train", *TINY, "neuron=s2nn", named]) == 2
-    assert "has learned on another split, although its config is the same" in capsys.readouterr().err
+    assert "was trained on another split, although its config is the same" in capsys.readouterr().err
     other_parts = stored["config"] | {"norm": stored["config"]["norm"] | {"momentum": 0.7}}
     (folder.path / "result.json").write_text(json.dumps(stored | {"config": other_parts}))
     assert main.main(["train", *TINY, "neuron=s2nn", named]) == 2

@@ -108,7 +108,7 @@ def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -
         ({"reference": "bm"}, r"There is no method in tiny/study.yaml 'bm'; allowed: bn, none; did you mean bn\?"),
         ({"tuning": {"seeds": [1]}}, r"tunes on seed 1, which is also a final seed; final seeds must be fresh"),
         ({"more_seeds": {"*/bn": [100]}}, r"tunes on seed 100, which is also a final seed"),
-        ({"exclude": {"net_d9/*": "typo"}}, r"net_d9/\* is no SETTING/METHOD of this study; type '\*/bn'"),
+        ({"exclude": {"net_d9/*": "typo"}}, r"net_d9/\* is not a SETTING/METHOD of this study; type '\*/bn'"),
         ({"settings": {"a": {"tuned_in": "b"}}}, r"There is no setting in tiny/study.yaml 'b'; allowed: a"),
         ({"claims": [{"says": "x", "test": "bigger", "of": "bn"}]}, r"There is no test of tiny/study.yaml: claims 'bigger'"),
         ({"claims": [{"says": "x", "test": "equivalent", "of": "bn", "than": "none"}]}, r"test: equivalent needs margin: \.\.\."),
@@ -343,7 +343,7 @@ def test_a_study_goes_on_where_it_was_stopped_and_its_rows_outlive_the_runs(
     assert len(list((tmp_path / "another machine" / "runs").iterdir())) == 7, "what the file holds is not done again"
     assert main.main(["report", "tiny"]) == 0
     page = (study.folder / "README.md").read_text()
-    assert "BN helps." in page and "### net_d14" in page and "2 trials a method and seed (seed 100)" in page
+    assert "BN helps." in page and "### net_d14" in page and "2 trials per method and seed (seed 100)" in page
     assert (study.folder / "figures" / "layers_net_d8.png").stat().st_size > 10_000
     assert (study.folder / "figures" / "depth.png").exists()
     assert (study.folder / "figures" / "pareto_net_d8.png").stat().st_size > 10_000

@@ -110,4 +110,4 @@ def test_a_plan_names_what_is_refused_and_takes_a_study(capsys: pytest.CaptureFi
     said = capsys.readouterr()
     assert "refused neuron=sign norm=psp: norm=psp does nothing" in said.err and "1 to run" in said.out
     assert main.main(["plan", "psp_norms"]) == 0
-    assert "(METHOD TRIALS + FINAL RUNS)" in capsys.readouterr().out
+    assert "(trials + final runs per method)" in capsys.readouterr().out

@@ -99,6 +99,6 @@ def test_a_machine_without_a_compiler_is_told_before_training(tmp_path: Path) ->
     command = [str(Path(sys.executable).with_name("snn-exp")), "train", "method=s2nn_bn", "trainer.compile=true"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "trainer.compile=true cannot be: " in done.stderr and "compiler" in done.stderr
+    assert "cannot use trainer.compile=true: " in done.stderr and "compiler" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list((tmp_path / "outputs").glob("runs/*/manifest.json"))

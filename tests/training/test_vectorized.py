@@ -91,7 +91,7 @@ def test_what_mixes_channels_is_refused_before_training(
     seeds = ["-m", what, "seed=0,1", "trainer.vectorized_seeds=true", "logger=none"]
     assert main(["train", *seeds]) == 2
     said = capsys.readouterr().err
-    assert "mixes channels or keeps something that is not one value a channel; leave it out" in said
+    assert "mixes channels or has a tensor without one value per channel; leave it out" in said
     assert not (tmp_path / "runs").exists()
 
 
@@ -195,7 +195,7 @@ def test_verify_knows_that_it_was_not_trained_alone(tmp_path: Path, monkeypatch:
     run_in_step(configs)
     verdict = verify(RunFolder.of(configs[0]), configs[0])
     assert verdict.finding != "bitwise equal"
-    assert "it trained in step with other seeds, which rounds otherwise than alone" in verdict.reasons
+    assert "it trained in step with other seeds, which rounds differently than training alone" in verdict.reasons
 
 
 def test_a_job_has_the_seeds_of_a_cell() -> None:
