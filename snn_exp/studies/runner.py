@@ -46,7 +46,7 @@ class StudyRun:
 
     @property
     def key(self) -> Key:
-        """Setting and method."""
+        """Return setting and method."""
         return self.setting, self.method
 
     @property

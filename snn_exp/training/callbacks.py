@@ -85,12 +85,12 @@ class Clock(pl.Callback):
 
     @property
     def wall_s(self) -> float:
-        """Wall time so far."""
+        """Return the wall time so far, in seconds."""
         return round(self._before[0] + self._elapsed()[0], 3)
 
     @property
     def cpu_s(self) -> float:
-        """CPU time of all processes so far."""
+        """Return the CPU time of all processes so far, in seconds."""
         return round(self._before[1] + self._elapsed()[1], 3)
 
     def _elapsed(self) -> tuple[float, float]:
@@ -131,7 +131,7 @@ class PeakMemory(pl.Callback):
 
     @property
     def peak_mib(self) -> float | None:
-        """Peak memory so far; None before the first step."""
+        """Return the peak memory so far; None before the first step."""
         return round(self._peak_bytes / 2**20, 1) if self._peak_bytes else None
 
     def _read(self, device: torch.device) -> None:

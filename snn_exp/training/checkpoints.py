@@ -213,11 +213,11 @@ def where_to_resume(folder: RunFolder, task: Classification, say: Say) -> Resump
     if BEST not in found and LAST in found and _best_score(found[LAST]) is None:
         return _resumption(paths[LAST], found[LAST])
     if LAST not in found and paths[LAST].exists():
-        then = f"the run goes on from the one before it, {BEST}" if BEST in found else "the run starts anew"
+        then = f"the run resumes from the previous one, {BEST}" if BEST in found else "the run starts over"
         say(f"the checkpoint {paths[LAST]} is damaged ({faults[LAST]}); {then}")
     if BEST not in found and not (LAST in faults and paths[LAST].exists() and not paths[BEST].exists()):
         say(f"the checkpoint {paths[BEST]} is damaged ({faults[BEST]}), and with it the best weights so far; the run "
-            f"starts anew")  # fmt: skip
+            f"starts over")  # fmt: skip
     if BEST not in found:
         return None
     name = max(found, key=lambda name: found[name]["global_step"])  # of equals the last, which is read first
@@ -269,14 +269,14 @@ def _read(path: Path, task: Classification) -> dict[str, Any]:
     except Exception as error:  # the type depends on the content of the file
         raise Unusable(f"torch cannot load it: {_first_line(error)}") from error
     if not isinstance(checkpoint, dict) or not all(key in checkpoint for key in NEEDED):
-        raise Unusable("it holds something else than a run's checkpoint")
+        raise Unusable("it is not the checkpoint of a run")
     try:
         difference = first_difference(task.state_dict(), checkpoint["state_dict"])
         epoch, batch = _progress(checkpoint)
         _best_score(checkpoint)
         is_possible = min(epoch, batch, int(checkpoint["global_step"])) >= 0
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration, RuntimeError) as error:
-        raise Unusable(f"it holds something else than a run's checkpoint: {_first_line(error)}") from error
+        raise Unusable(f"it is not the checkpoint of a run: {_first_line(error)}") from error
     if difference is not None or not is_possible:
         raise Unusable(f"it is of another network: {difference}" if difference else "its progress is negative")
     return checkpoint
@@ -297,7 +297,7 @@ def setting_aside(resumption: Resumption | None, last: LastCheckpoint) -> Iterat
         kept = _put_aside(resumption.path)
         raise UserError(
             f"the checkpoint {resumption.path} cannot be restored ({_first_line(error)}) and is kept as {kept.name}; "
-            f"type the same command again, and the run goes on without it"
+            f"type the same command again, and the run resumes without it"
         ) from error
 
 
@@ -321,7 +321,7 @@ def read_best(path: str | Path) -> dict[str, Any]:
     except Exception as error:
         raise UserError(
             f"the best weights in {path} are lost ({_first_line(error)}); type the same command again, and the run "
-            f"starts anew"
+            f"starts over"
         ) from error
     return best
 
@@ -340,7 +340,7 @@ def damage(checkpoint: Path) -> str | None:
             torn = archive.testzip()
     except Exception as error:  # zipfile raises several kinds on bytes that only look like an archive
         return printable(str(error), 200) or type(error).__name__
-    return None if torn is None else f"the check sum of {torn} does not match"
+    return None if torn is None else f"the checksum of {torn} does not match"
 
 
 def _first_line(error: BaseException) -> str:

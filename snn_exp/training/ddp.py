@@ -87,7 +87,7 @@ def _reason(exit_codes: list[int | None], errors: SimpleQueue[Exception]) -> Exc
         if code is not None and code < 0:
             return RuntimeError(
                 f"process {rank} of {len(exit_codes)} was killed by {signal.Signals(-code).name}, and the others with "
-                f"it; the same command goes on from the last checkpoint"
+                f"it; the same command resumes from the last checkpoint"
             )
     if not errors.empty():
         return errors.get()

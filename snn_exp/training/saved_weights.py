@@ -75,11 +75,11 @@ def first_difference(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) 
 
     Example:
         >>> first_difference({"weight": torch.zeros(2)}, {"weight": torch.zeros(3)})
-        'weight would be (2,) and is (3,)'
+        'weight must be (2,) and is (3,)'
     """
     for name, value in wanted.items():
         if name not in found:
-            return f"{name} is not there"
+            return f"{name} is missing"
         if found[name].shape != value.shape:
-            return f"{name} would be {tuple(value.shape)} and is {tuple(found[name].shape)}"
-    return next((f"{printable(str(name))} belongs to no part" for name in found if name not in wanted), None)
+            return f"{name} must be {tuple(value.shape)} and is {tuple(found[name].shape)}"
+    return next((f"{printable(str(name))} is unexpected" for name in found if name not in wanted), None)

@@ -62,7 +62,7 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
     if not reasons:
         return Verdict("bitwise equal")
     if stored.execution.get("trainer", {}).get("vectorized_seeds"):
-        reasons.append("it trained in step with other seeds, which rounds differently than training alone")
+        reasons.append("it was vectorized with other seeds, which rounds differently than training alone")
     same = all(getattr(stored, what) == getattr(again, what) for what in ("versions", "hardware", "execution", "code"))
     seeds = [r for r in stored_results() if choices(r.config) == choices(stored.result.config)]
     spread = [r.metrics["test/acc"] for r in seeds if "test/acc" in r.metrics]

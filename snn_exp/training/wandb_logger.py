@@ -113,7 +113,7 @@ class WandbMirror(Mirror):
         self._run, self._num_epochs = None, 0
         wandb.teardown()  # it holds on to the id
         WandbMirror._num_teardowns += 1
-        then = f"the run is kept for `{self._sync}`" if self._modes else "the run goes on without a copy"
+        then = f"the run is kept for `{self._sync}`" if self._modes else "the run continues without a copy"
         self.say(f"warning: W&B failed ({reason}); {then}")
 
     def _follow(self) -> wandb.Run:

@@ -249,10 +249,10 @@ def flip_a_bit(path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "harm", "said"),
     [
-        ("last.ckpt", cut_in_half, "the run goes on from the one before it, best.ckpt"),
-        ("last.ckpt", flip_a_bit, "the run goes on from the one before it, best.ckpt"),
-        ("best.ckpt", cut_in_half, "and with it the best weights so far; the run starts anew"),
-        ("best.ckpt", Path.unlink, "and with it the best weights so far; the run starts anew"),
+        ("last.ckpt", cut_in_half, "the run resumes from the previous one, best.ckpt"),
+        ("last.ckpt", flip_a_bit, "the run resumes from the previous one, best.ckpt"),
+        ("best.ckpt", cut_in_half, "and with it the best weights so far; the run starts over"),
+        ("best.ckpt", Path.unlink, "and with it the best weights so far; the run starts over"),
     ],
 )
 def test_a_damaged_checkpoint_is_named_and_costs_time_alone(
@@ -413,19 +413,19 @@ def a_folder(path: Path) -> None:
         (
             "last.ckpt",
             other_content,
-            "holds something else than a run's checkpoint); the run goes on from the one before",
+            "is not the checkpoint of a run); the run resumes from the previous one",
         ),
-        ("last.ckpt", a_list, "holds something else than a run's checkpoint); the run goes on from the one before"),
+        ("last.ckpt", a_list, "is not the checkpoint of a run); the run resumes from the previous one"),
         (
             "last.ckpt",
             of_another_network,
-            "conv.weight would be (4, 1, 3, 3) and is (7, 1, 3, 3)); the run goes on from",
+            "conv.weight must be (4, 1, 3, 3) and is (7, 1, 3, 3)); the run resumes from",
         ),
-        ("last.ckpt", a_folder, "it is no regular file); the run goes on from the one before it, best.ckpt"),
+        ("last.ckpt", a_folder, "it is no regular file); the run resumes from the previous one, best.ckpt"),
         (
             "best.ckpt",
             other_content,
-            "holds something else than a run's checkpoint), and with it the best weights so far",
+            "is not the checkpoint of a run), and with it the best weights so far",
         ),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_run_with_a_killed_process_ends_in_one_sentence_and_goes_on(
         patched.setattr(train, "_run_one_of", kill_one_after_an_epoch)
         train.run_or_store_failure(shared)
     assert RunFolder.of(shared).failure() == (
-        "RuntimeError: process 1 of 2 was killed by SIGKILL, and the others with it; the same command goes on from the "
+        "RuntimeError: process 1 of 2 was killed by SIGKILL, and the others with it; the same command resumes from the "
         "last checkpoint"
     )
     assert RunFolder.of(shared).last_checkpoint is not None

@@ -195,7 +195,7 @@ def test_verify_knows_that_it_was_not_trained_alone(tmp_path: Path, monkeypatch:
     run_in_step(configs)
     verdict = verify(RunFolder.of(configs[0]), configs[0])
     assert verdict.finding != "bitwise equal"
-    assert "it trained in step with other seeds, which rounds differently than training alone" in verdict.reasons
+    assert "it was vectorized with other seeds, which rounds differently than training alone" in verdict.reasons
 
 
 def test_a_job_has_the_seeds_of_a_cell() -> None:

@@ -74,7 +74,7 @@ def test_an_evaluation_repeats_the_test_and_takes_other_data_and_more_steps(
     assert main.main(["eval", run, "neuron=if"]) == 2
     assert f"neuron=if would change the network of run {run}; eval takes dataset=" in capsys.readouterr().err
     assert main.main(["eval", run, "dataset=digits_dvs", "encoding=frames"]) == 2
-    assert "does not fit dataset=digits_dvs: stem.conv.weight would be (4, 2, 3, 3) and is (4, 1, 3, 3)" in (
+    assert "does not fit dataset=digits_dvs: stem.conv.weight must be (4, 2, 3, 3) and is (4, 1, 3, 3)" in (
         capsys.readouterr().err
     )
 
@@ -135,7 +135,7 @@ def a_named_pipe(path: Path) -> None:
         (cut_short, "are damaged ("),
         (no_weights_at_all, "are damaged ("),
         (a_named_pipe, "are damaged (it is no regular file)"),
-        (of_another_network, "are of another network: stem.conv.weight would be (4, 1, 3, 3) and is (7, 1, 3, 3); put"),
+        (of_another_network, "are of another network: stem.conv.weight must be (4, 1, 3, 3) and is (7, 1, 3, 3); put"),
     ],
 )
 def test_weights_that_are_missing_cut_or_of_another_network_are_one_sentence_in_every_command(

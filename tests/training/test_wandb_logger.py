@@ -171,7 +171,7 @@ def test_a_run_goes_on_without_a_copy_where_w_and_b_cannot_be_had(
     copy = wandb_logger.make_mirror(config_of(), folder, said.append)
     copy.finish(Result("a", "done", {}, {}, 1.0, 1.0, "", None, ""))
     copy.close()
-    assert said[1:] == ["warning: W&B failed (no space left); the run goes on without a copy"]
+    assert said[1:] == ["warning: W&B failed (no space left); the run continues without a copy"]
 
 
 def test_a_sweep_has_one_name_however_often_it_is_taken_up_and_a_name_of_ones_own_stays() -> None:
