@@ -175,7 +175,7 @@ def markdown_code(text: object) -> str:
     return f"{fence}{space}{line}{space}{fence}"
 
 
-# What a spreadsheet takes for the beginning of a formula, also in the wide forms of eastern keyboards
+# Characters that a spreadsheet takes for the beginning of a formula, also in the wide forms of eastern keyboards
 _FORMULA = re.compile("\\s*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
@@ -202,7 +202,7 @@ def csv(frame: pd.DataFrame) -> str:
 
 
 def mathtext(text: object) -> str:
-    r"""Return a label of matplotlib that is no formula, and that a legend does not leave out.
+    r"""Return a matplotlib label that is not a formula, and that a legend does not omit.
 
     Example:
         >>> mathtext(r"$\frac{$"), mathtext("_x")

@@ -26,7 +26,7 @@ from snn_exp.errors import UserError
 MIB = 2**20
 MAX_JSON = 16 * MIB
 MAX_YAML = MIB
-MAX_DEPTH = 50  # of YAML: lists and mappings in each other
+MAX_DEPTH = 50  # of YAML: nested lists and mappings
 MAX_NODES = 100_000  # of YAML, each alias counted as all that it stands for
 MAX_DIGITS = 100  # characters of a number in YAML
 
@@ -36,7 +36,7 @@ class Unreadable(UserError):
 
     Args:
         path: the file.
-        reason: what it is, such as "is a named pipe and no file".
+        reason: what it is, such as "is a named pipe, not a file".
     """
 
     def __init__(self, path: str | Path, reason: str) -> None:
@@ -91,7 +91,7 @@ def read_bytes(path: str | Path, limit: int, within: str | Path | None = None) -
 
     Raises:
         FileNotFoundError: there is no such file.
-        Unreadable: it is no regular file, too large, behind a link that leads out, or may not be read.
+        Unreadable: it is not a regular file, too large, behind a link that leads out, or may not be read.
     """
     require_file(path, within)
     try:
@@ -105,7 +105,7 @@ def read_bytes(path: str | Path, limit: int, within: str | Path | None = None) -
     except OSError as error:
         raise Unreadable(path, f"cannot be read ({error.strerror})") from None
     if len(content) > limit:
-        raise Unreadable(path, f"is larger than {limit / MIB:g} MiB, which no such file is")
+        raise Unreadable(path, f"is larger than {limit / MIB:g} MiB, the limit for such a file")
     return content
 
 
@@ -118,7 +118,7 @@ def require_file(path: str | Path, within: str | Path | None = None) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        Unreadable: it is no regular file, or behind a link that leads out.
+        Unreadable: it is not a regular file, or is behind a link that leads out.
     """
     try:
         if within is not None and not _is_plainly_within(path, within) and not is_within(path, within):
@@ -128,13 +128,13 @@ def require_file(path: str | Path, within: str | Path | None = None) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
     except FileNotFoundError:
         if Path(path).is_symlink():
-            raise Unreadable(path, "is a link to nothing") from None
+            raise Unreadable(path, "is a broken link") from None
         raise
     except (OSError, ValueError) as error:  # the latter of a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise Unreadable(path, f"cannot be read ({reason})") from None
     if not stat.S_ISREG(kind):
-        raise Unreadable(path, f"is {_KINDS.get(stat.S_IFMT(kind), 'a device')} and no file")
+        raise Unreadable(path, f"is {_KINDS.get(stat.S_IFMT(kind), 'a device')}, not a file")
 
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
@@ -164,7 +164,7 @@ def read_text(path: str | Path, limit: int, within: str | Path | None = None) ->
     try:
         return read_bytes(path, limit, within).decode()
     except UnicodeDecodeError as error:
-        raise Unreadable(path, f"is no UTF-8 text (byte {error.start})") from None
+        raise Unreadable(path, f"is not UTF-8 text (byte {error.start})") from None
 
 
 def read_yaml(path: str | Path, within: str | Path | None = None) -> Any:
@@ -198,7 +198,7 @@ def num_nodes(text: str, path: str | Path, *, most: int = MAX_NODES, deepest: in
         text: the text.
         path: where it was read.
         most: nodes that it may have.
-        deepest: levels of lists and mappings in each other that it may have.
+        deepest: nesting levels of lists and mappings that it may have.
 
     Raises:
         Unreadable: it has more, is broken, or an alias stands within what it stands for.
@@ -214,7 +214,7 @@ def num_nodes(text: str, path: str | Path, *, most: int = MAX_NODES, deepest: in
 
 
 def _too_deep(deepest: int) -> str:
-    return f"lists and mappings in each other, more than {deepest} deep"
+    return f"lists and mappings nested more than {deepest} deep"
 
 
 class _TooMuch(Exception):
@@ -236,7 +236,7 @@ class _Plain(_EVENTS):  # type: ignore[misc]
         ]
         if len(set(keys)) < len(keys):
             twice = next(key for number, key in enumerate(keys) if key in keys[:number])
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[1]!r} is there twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[1]!r} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep=deep)
 
     def construct_number(self, node: Any) -> Any:
@@ -289,7 +289,7 @@ def _in_words(error: yaml.YAMLError) -> str:
     if not isinstance(error, yaml.MarkedYAMLError):
         return printable(" ".join(str(error).split()), 200)
     said = " ".join(filter(None, (error.context, error.problem)))
-    said = said.replace("found unhashable key", "found a key that is no word")
+    said = said.replace("found unhashable key", "found a key that is not a word")
     mark = error.problem_mark or error.context_mark
     where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
     return printable(" ".join(said.split()), 200) + where
@@ -354,13 +354,13 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        Unreadable: it is no mapping in JSON.
+        Unreadable: it is not a JSON mapping.
     """
     content = read_bytes(path, MAX_JSON)
     try:
         read = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise Unreadable(path, f"is no JSON ({printable(str(error))})") from None
+        raise Unreadable(path, f"is not JSON ({printable(str(error))})") from None
     if not isinstance(read, dict):
-        raise Unreadable(path, "is no mapping in JSON")
+        raise Unreadable(path, "is not a JSON mapping")
     return read

@@ -243,7 +243,7 @@ def parameters_of(cls: type) -> tuple[Parameter, ...]:
     defaults: Mapping[str, Scalar] = getattr(cls, "defaults", {})
     for name in defaults:
         if name not in found:
-            raise TypeError(f"{cls.__name__}: defaults has {name}, which is no parameter")
+            raise TypeError(f"{cls.__name__}: defaults has {name}, which is not a parameter")
     return tuple(
         dataclasses.replace(p, doc=docs.get(p.name, ""), default=defaults.get(p.name, p.default))
         for p in found.values()

@@ -38,17 +38,17 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
         for name, reason in {
-            "pipe": "is a named pipe and no file",
-            "folder": "is a folder and no file",
-            "socket": "is a socket and no file",
+            "pipe": "is a named pipe, not a file",
+            "folder": "is a folder, not a file",
+            "socket": "is a socket, not a file",
             "loop": "symbolic links",
-            "nothing": "is a link to nothing",
+            "nothing": "is a broken link",
             "x" * 300: "File name too long",
             "nul\0": "null",
         }.items():
             with pytest.raises(Unreadable, match=reason):
                 read_bytes(tmp_path / name, 10)
-    with pytest.raises(Unreadable, match="is a device and no file"):
+    with pytest.raises(Unreadable, match="is a device, not a file"):
         read_bytes("/dev/zero", 10)
 
 
@@ -82,9 +82,9 @@ def test_a_link_may_not_lead_out(tmp_path: Path) -> None:
 
 def test_a_file_is_no_larger_than_its_kind_can_be_and_is_utf_8(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xff" * 11)
-    with pytest.raises(Unreadable, match=r"is larger than .* MiB, which no such file is"):
+    with pytest.raises(Unreadable, match=r"is larger than .* MiB, the limit for such a file"):
         read_bytes(tmp_path / "a", 10)
-    with pytest.raises(Unreadable, match=r"is no UTF-8 text \(byte 0\)"):
+    with pytest.raises(Unreadable, match=r"is not UTF-8 text \(byte 0\)"):
         read_text(tmp_path / "a", 100)
 
 
@@ -98,23 +98,23 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     [
         (BOMB, r"is refused: more than 100,000 values, each alias counted as what it stands for"),
         ("a: &a\n" + "".join(f"b{n}: &b{n} {{<<: [*a, *a]}}\n" for n in range(9)) + "[", "is broken YAML"),
-        ("[" * 100_000, "is refused: lists and mappings in each other, more than 50 deep"),
-        ("- " * 100_000, "is refused: lists and mappings in each other, more than 50 deep"),
-        ("? " * 100_000, "is refused: lists and mappings in each other, more than 50 deep"),
-        ("{a: " * 100_000, "is refused: lists and mappings in each other, more than 50 deep"),
+        ("[" * 100_000, "is refused: lists and mappings nested more than 50 deep"),
+        ("- " * 100_000, "is refused: lists and mappings nested more than 50 deep"),
+        ("? " * 100_000, "is refused: lists and mappings nested more than 50 deep"),
+        ("{a: " * 100_000, "is refused: lists and mappings nested more than 50 deep"),
         ("x\n" * (MAX_YAML // 2 + 1), "is larger than 1 MiB"),
         ("[" + "x," * (MAX_YAML // 2 - 1) + "]", "more than 100,000 values"),
         ("a: &a [*a]", r"the alias \*a stands for something that holds itself"),
         ("a: &a {<<: *a}", r"the alias \*a stands for something that holds itself"),
         ("a: *b", "is broken YAML: found undefined alias"),
         ("a: !!timestamp x", "is broken YAML: it has a tag whose value is of another kind"),
-        ("a: 1\na: 2", "the key 'a' is there twice, line 1, column 1"),
+        ("a: 1\na: 2", "the key 'a' occurs twice, line 1, column 1"),
         ("a: " + "9" * 5000, "a number of 5,000 characters, line 1, column 4"),
         ("a: 0x" + "f" * 5000, "a number of 5,002 characters"),
         ("a: 1" + ":1" * 200_000, "a number of 400,001 characters"),
         ("a: 1." + "9" * 5000, "a number of 5,002 characters"),
         ("a: 2024-13-41", "is broken YAML: month must be in 1..12"),
-        ("? [a]\n: 1", "found a key that is no word"),
+        ("? [a]\n: 1", "found a key that is not a word"),
         ("a: !!python/object/apply:os.system [true]", "could not determine a constructor for the tag"),
         ("a: [1", "is broken YAML: while parsing a flow sequence"),
         ("a: \x1b[31m", "is broken YAML: .*control characters are not allowed"),
@@ -141,7 +141,7 @@ def test_yaml_that_people_write_is_read_as_before(tmp_path: Path) -> None:
 
 
 def test_a_refusal_comes_back_from_another_process_as_it_was(tmp_path: Path) -> None:
-    refusal = Unreadable(tmp_path / "a", "is a folder and no file")
+    refusal = Unreadable(tmp_path / "a", "is a folder, not a file")
     assert str(pickle.loads(pickle.dumps(refusal))) == str(refusal)
 
 

@@ -193,5 +193,5 @@ def test_a_default_of_no_parameter_is_a_type_error():
     class Mistyped(Parent):
         defaults = {"weight": 3.0}
 
-    with pytest.raises(TypeError, match="defaults has weight, which is no parameter"):
+    with pytest.raises(TypeError, match="defaults has weight, which is not a parameter"):
         parameters_of(Mistyped)

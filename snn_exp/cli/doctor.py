@@ -25,8 +25,8 @@ class Check:
     """One finding.
 
     Args:
-        what: was looked at.
-        found: in words.
+        what: what was checked.
+        found: the finding, in words.
         ok: whether experiments can run with it.
     """
 

@@ -27,10 +27,10 @@ INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of these flags."""
-    made = Parser("snn-exp train", allow_abbrev=False, description="What Hydra answers by itself.")
+    made = Parser("snn-exp train", allow_abbrev=False, description="Print the composed config or facts on Hydra.")
     made.add_argument("overrides", nargs="*", help="Hydra overrides, such as neuron=lif neuron.tau=3")
     made.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed config")
-    made.add_argument("--package", "-p", help="print this part of it only, such as neuron")
+    made.add_argument("--package", "-p", help="print only this part of it, such as neuron")
     made.add_argument("--resolve", action="store_true", help="with its interpolations resolved")
     made.add_argument("--info", "-i", nargs="?", const="all", choices=INFO, help="print what Hydra knows")
     made.add_argument("--hydra-help", action="store_true", help="Hydra's own help")
@@ -53,7 +53,7 @@ def answer(arguments: Sequence[str]) -> int:
         try:
             _answer(hydra, given)
         except (OmegaConfBaseException, ValueError) as error:
-            raise UserError(f"this cannot be answered: {first_line(error)}") from None
+            raise UserError(f"cannot answer this: {first_line(error)}") from None
     return 0
 
 

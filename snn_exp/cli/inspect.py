@@ -19,7 +19,7 @@ PICTURES = (".png", ".pdf", ".svg")
 
 def options(arguments: Sequence[str]) -> int:
     """Run `snn-exp options`."""
-    parser = command_parser("options", "What can be chosen, with parameters, defaults and units.")
+    parser = command_parser("options", "List the options, with parameters, defaults and units.")
     parser.add_argument("group", nargs="?", help="one config group, such as neuron")
     parser.add_argument("--json", action="store_true", help="group -> list of names")
     given = parser.parse_args(arguments)
@@ -39,7 +39,7 @@ def options(arguments: Sequence[str]) -> int:
 def show(arguments: Sequence[str]) -> int:
     """Run `snn-exp show`."""
     parser = command_parser(
-        "show", "The resolved config, the built network, and its layers before training.", overrides=True
+        "show", "Show the resolved config, the built network, and its layers before training.", overrides=True
     )
     parser.add_argument("--picture", metavar="FILE", help="draw the layers' curves as well, into a .png")
     given = parser.parse_intermixed_args(arguments)
@@ -48,7 +48,7 @@ def show(arguments: Sequence[str]) -> int:
 
     picture_file = Path(given.picture) if given.picture else None
     if picture_file and picture_file.suffix not in PICTURES:
-        raise UserError(f"--picture {picture_file} has no ending of a picture; type one of {', '.join(PICTURES)}")
+        raise UserError(f"--picture {picture_file} has no image extension; type one of {', '.join(PICTURES)}")
     config = compose.compose(given.overrides, given.config_dir)
     require_data([config])
 
@@ -72,7 +72,7 @@ def show(arguments: Sequence[str]) -> int:
 
 def doctor(arguments: Sequence[str]) -> int:
     """Run `snn-exp doctor`."""
-    command_parser("doctor", "Versions, devices, data, write access, W&B.").parse_args(arguments)
+    command_parser("doctor", "Check versions, devices, data, write access and W&B.").parse_args(arguments)
 
     from snn_exp.cli import doctor as diagnosis
 

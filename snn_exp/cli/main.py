@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UserError as error:
             say(f"snn-exp: {error}", file=sys.stderr)
             return error.exit_code
-        except BrokenPipeError:  # who reads what is printed has read enough, as head does
+        except BrokenPipeError:  # the reader of the output has closed it, as head does
             return 128 + 13
         except OSError as error:  # a run, a fold and an export say more, with what is lost
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -29,7 +29,7 @@ def _trained(run: str) -> tuple[RunFolder, ExperimentConfig]:
 def evaluate(arguments: Sequence[str]) -> int:
     """Run `snn-exp eval`."""
     parser = command_parser(
-        "eval", "The test set again with the weights of a run, under other data or another encoding."
+        "eval", "Evaluate a run's weights on the test set again, with other data or another encoding."
     )
     parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
     parser.add_argument("overrides", nargs="*", help="dataset=..., dataset.key=..., encoding=..., encoding.key=...")
@@ -78,9 +78,9 @@ def verify(arguments: Sequence[str]) -> int:
 
 def fold(arguments: Sequence[str]) -> int:
     """Run `snn-exp fold`."""
-    parser = command_parser("fold", "Writes a trained network without its norms, and compares the two.")
+    parser = command_parser("fold", "Write a trained network without its norms, and compare the two.")
     parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
-    parser.add_argument("--int8", action="store_true", help="and with int8 weights: accuracy, flips, size")
+    parser.add_argument("--int8", action="store_true", help="also with int8 weights: accuracy, flips, size")
     given = parser.parse_args(arguments)
 
     folder, config = _trained(given.run)
@@ -98,10 +98,10 @@ def fold(arguments: Sequence[str]) -> int:
 
 def export(arguments: Sequence[str]) -> int:
     """Run `snn-exp export`."""
-    parser = command_parser("export", "Writes a trained network in another format, reads it back and compares the two.")
+    parser = command_parser("export", "Write a trained network in another format, read it back and compare the two.")
     parser.add_argument("run", help="a run id, the beginning of one, or a run's folder")
     parser.add_argument("--format", required=True, help="onnx, nir or safetensors")
-    parser.add_argument("--folded", action="store_true", help="without its norms; folds the run first if need be")
+    parser.add_argument("--folded", action="store_true", help="without its norms; fold the run first if necessary")
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp import export as exporting

@@ -23,14 +23,12 @@ _OPTIONS = ("by", "metric", "versus", "margin")  # of a report; each makes it an
 
 def report(arguments: Sequence[str]) -> int:
     """Run `snn-exp report`."""
-    parser = command_parser("report", "What finished runs say, as tables, figures and a page; train nothing.")
+    parser = command_parser("report", "Report on finished runs as tables, figures and a page; train nothing.")
     parser.add_argument("what", nargs="+", help="a folder of studies/, or key=value filters of stored runs")
-    parser.add_argument(
-        "--by", default="", metavar="KEYS", help="choices that make a line of runs, such as neuron,norm"
-    )
-    parser.add_argument("--metric", help="what is compared; test/acc, or what the study rests on")
+    parser.add_argument("--by", default="", metavar="KEYS", help="choices that separate rows, such as neuron,norm")
+    parser.add_argument("--metric", help="the metric to compare; test/acc, or the study's, if left out")
     parser.add_argument("--versus", default="", metavar="WITH", help="norm=bn, say; of a study, one of its methods")
-    parser.add_argument("--margin", type=float, help="tests equivalence within it, such as 0.01")
+    parser.add_argument("--margin", type=float, help="test equivalence within this margin, such as 0.01")
     parser.add_argument("--format", default="", metavar="FORMATS", help="of html,md,tex,csv,png,pdf")
     given = parser.parse_intermixed_args(arguments)
 
@@ -53,7 +51,7 @@ def report(arguments: Sequence[str]) -> int:
         versus=given.versus,
         margin=given.margin,
     )
-    gc.disable()  # what is read stays to the end: looking for garbage in it takes a tenth of the time
+    gc.disable()  # what is read stays to the end: garbage collection would take a tenth of the time
     made = report_of(progress, asked) if progress else documents.of_runs(given.what, asked)
     formats = list(dict.fromkeys((given.format or "html").split(",")))
     documents.require_formats(formats)
@@ -71,7 +69,7 @@ def report(arguments: Sequence[str]) -> int:
 def dashboard(arguments: Sequence[str]) -> int:
     """Run `snn-exp dashboard`."""
     parser = command_parser(
-        "dashboard", "A dashboard in W&B over the runs of a report; without a connection its specification."
+        "dashboard", "Make a W&B dashboard of a report's runs; without a connection, its specification."
     )
     parser.add_argument("what", nargs="+", help="a folder of studies/, or key=value filters of stored runs")
     given = parser.parse_args(arguments)
@@ -97,7 +95,7 @@ def dashboard(arguments: Sequence[str]) -> int:
 
 def runs(arguments: Sequence[str]) -> int:
     """Run `snn-exp runs`."""
-    parser = command_parser("runs", "The stored runs. Nothing is removed without --yes.")
+    parser = command_parser("runs", "List or remove stored runs. Nothing is removed without --yes.")
     parser.add_argument("words", nargs="*", metavar="[list|clean] key=value", help="such as clean state=failed")
     parser.add_argument("--yes", action="store_true", help="remove what clean names")
     given = parser.parse_intermixed_args(arguments)
@@ -109,7 +107,7 @@ def runs(arguments: Sequence[str]) -> int:
     cleaning = given.words[:1] == ["clean"]
     filters = given.words[1:] if cleaning or given.words[:1] == ["list"] else given.words
     if cleaning and not filters:
-        raise UserError("snn-exp runs clean needs a filter, so that not all is removed; type state=failed, say")
+        raise UserError("snn-exp runs clean needs a filter, so that it does not remove every run; type state=failed")
     selection = stored.selected(filters)
     found = selection.runs
     wide_console(140).print(stored.table(found))
@@ -117,7 +115,7 @@ def runs(arguments: Sequence[str]) -> int:
         say(note)
     if others := foreign_names():
         some = ", ".join(map(printable, others[:5])) + (", ..." if len(others) > 5 else "")
-        say_once(f"{len(others)} in {output_root() / 'runs'} are no runs and are left alone: {some}")
+        say_once(f"skipped in {output_root() / 'runs'} (not a run): {some}")
     if cleaning and given.yes:
         removed, failures = stored.remove(found)
         for path in removed:
@@ -132,7 +130,7 @@ def runs(arguments: Sequence[str]) -> int:
 
 def diff(arguments: Sequence[str]) -> int:
     """Run `snn-exp diff`."""
-    parser = command_parser("diff", "Where two finished runs differ.")
+    parser = command_parser("diff", "Show where two finished runs differ.")
     parser.add_argument("runs", nargs=2, metavar="RUN", help="a run id, the beginning of one, or a run's folder")
     given = parser.parse_args(arguments)
 

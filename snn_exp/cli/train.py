@@ -149,10 +149,10 @@ def _train_many(
 
 def plan(arguments: Sequence[str]) -> int:
     """Run `snn-exp plan`."""
-    parser = command_parser("plan", "What a train command would run, and how long; runs nothing.", overrides=True)
+    parser = command_parser("plan", "List what a train command would run, and how long; run nothing.", overrides=True)
     parser.add_argument("-m", "--multirun", action="store_true", help="every combination of the values given")
     parser.add_argument(
-        "--calibrate", action="store_true", help="measure a few steps of runs that no stored run tells of"
+        "--calibrate", action="store_true", help="measure a few steps of runs that stored runs give no estimate for"
     )
     given = parser.parse_intermixed_args(arguments)
 
@@ -242,9 +242,9 @@ def study(arguments: Sequence[str]) -> int:
     parser = command_parser("study", "Tune and compare methods, as studies/NAME/study.yaml says.")
     parser.add_argument("name", nargs="?", help="a folder of studies/; without it, they are listed")
     parser.add_argument("overrides", nargs="*", help="of every run; hydra/launcher=joblib hydra.launcher.n_jobs=2")
-    parser.add_argument("--plan", action="store_true", help="list what would be run, and how long; run nothing")
+    parser.add_argument("--plan", action="store_true", help="list what would run, and how long; run nothing")
     parser.add_argument("--only", default="*", metavar="SETTING/METHOD", help="a pattern, such as 'd20/*'")
-    parser.add_argument("--verify", type=int, default=0, metavar="N", help="do N stored runs again and compare")
+    parser.add_argument("--verify", type=int, default=0, metavar="N", help="repeat N stored runs and compare")
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.files import require_writable

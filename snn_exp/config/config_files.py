@@ -51,7 +51,7 @@ GUESTS = {  # from packages of their own, each with our extra that brings it
     "hydra/sweeper=optuna": ("hydra-optuna-sweeper", "search"),
 }
 
-# What Hydra and OmegaConf raise for a config that they cannot read, beside errors of their own.
+# Raised by Hydra and OmegaConf for a config that they cannot read, besides their own errors.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError, RecursionError)
 
 
@@ -78,7 +78,7 @@ def read_config(path: Path, folder: Path, *, is_ours: bool = False) -> tuple[Dic
     except (yaml.YAMLError, OmegaConfBaseException, OSError, *_UNREADABLE) as error:
         raise Unreadable(path, f"is broken YAML: {_words(error)}") from None
     if not isinstance(config, DictConfig):
-        raise Unreadable(path, "holds no mapping; a config file has lines such as tau: 3.0")
+        raise Unreadable(path, "is not a mapping; a config file has lines such as tau: 3.0")
     if not is_ours and (odd := next(_odd_keys(OmegaConf.to_container(config, resolve=False)), None)) is not None:
         raise Unreadable(path, f"has the key {printable(odd)}; a key is a word, such as tau")
     return config, text, size
@@ -94,7 +94,7 @@ def _odd_keys(plain: Any) -> Iterator[str]:
 
 def _words(error: Exception) -> str:
     words = " ".join(str(error).split()).replace("unhashable key", "a list or a mapping as a key")
-    words = re.sub(r"Incompatible key type '\w+'", "a key that is no word", words.partition(" full_key:")[0])
+    words = re.sub(r"Incompatible key type '\w+'", "a key that is not a word", words.partition(" full_key:")[0])
     return printable(re.sub(r'in "<[a-z ]+>", ', "", words.partition("; use sys.set_int_max")[0]), 300)
 
 
@@ -219,7 +219,7 @@ class BoundedLoader(ConfigLoaderImpl):
         for o in parsed:
             if o.key_or_group == "hydra.searchpath":
                 raise UserError(
-                    f"{o.input_line} is not taken; a further folder of configs is given as --config-dir FOLDER"
+                    f"{o.input_line} is not accepted; a further folder of configs is given as --config-dir FOLDER"
                 )
         return parsed, _Counting(self.repository)
 

@@ -17,7 +17,7 @@ from snn_exp.registry import Option, Scalar
 
 RUN_ID = re.compile("[0-9a-f]{10}")
 
-# What every option of a group has, and so goes with `auto`.
+# Parameters that every option of a group has, so that they go with `auto`.
 SHARED = {"encoding": ("num_steps",)}
 
 
@@ -52,7 +52,7 @@ def answer_auto(c: dict[str, Any]) -> None:
             extra = [key for key in c[group] if key != "name" and key not in shared]
             if extra:
                 raise UserError(
-                    f"{group}.{extra[0]} does not go with {group}=auto, which is {answer} here; "
+                    f"{group}.{extra[0]} cannot be combined with {group}=auto, which is {answer} here; "
                     f"type {group}={answer} {group}.{extra[0]}=..."
                 )
             c[group] = _defaults(group, answer) | shared
@@ -79,7 +79,7 @@ def _resolve_num_steps(c: dict[str, Any]) -> None:
         c["encoding"]["num_steps"] = 1 if single_step else 4
     elif single_step and num_steps != 1:
         raise UserError(
-            f"encoding.num_steps={num_steps} does not go with neuron={neuron}, which has a single step; "
+            f"encoding.num_steps={num_steps} cannot be combined with neuron={neuron}, which has a single step; "
             f"leave encoding.num_steps out, or choose a neuron with time such as neuron=lif"
         )
     least = _trait(c, "encoding", "min_steps")
@@ -145,8 +145,8 @@ def _refuse_placements(c: dict[str, Any]) -> None:
     placements, emits = _trait(c, "norm", "placements"), _trait(c, "neuron", "emits")
     if "membrane" in placements and not _trait(c, "neuron", "has_membrane"):
         raise UserError(
-            f"norm={norm} stands on the membrane and neuron={neuron} has none that lasts from step to step; type "
-            f"norm=bn, or choose a neuron with a membrane such as neuron=lif"
+            f"norm={norm} normalizes the membrane potential, and neuron={neuron} has none that persists between steps; "
+            f"type norm=bn, or choose a neuron with a membrane such as neuron=lif"
         )
     if "spike" in placements and emits != "spikes":
         raise UserError(
@@ -242,7 +242,7 @@ def _refuse_what_cannot_be_compiled(c: dict[str, Any]) -> None:
 def _refuse_beside(asked: str, refused: Mapping[str, bool]) -> None:
     for what, is_so in refused.items():
         if is_so:
-            raise UserError(f"{what} does not go with {asked}; leave one of the two out")
+            raise UserError(f"{what} cannot be combined with {asked}; leave one of the two out")
 
 
 def _refuse_groups_that_do_not_divide(c: dict[str, Any]) -> None:
@@ -276,7 +276,7 @@ def _refuse_a_variance_of_one_value(c: dict[str, Any]) -> None:
             given += [f"norm.num_groups={groups}"] if groups > 1 else []
             mend = "optim.batch_size=2 or more" if "B" in axes else "a larger network.width or fewer groups"
             raise UserError(
-                f"norm={norm} takes the variance over {axes}, and with {', '.join(given)} that is of a single value, "
+                f"norm={norm} takes the variance over {axes}, and with {', '.join(given)} that is a single value, "
                 f"which has none; type {mend}, or norm=none"
             )
 
@@ -308,7 +308,7 @@ def _refuse_shifts_beyond_the_image(c: dict[str, Any]) -> None:
     shape, shift = _sample_shape(c), c["dataset"].get("max_shift", 0)
     if shape is not None and shift >= max(1, min(shape[1:])):
         raise UserError(
-            f"dataset.max_shift={shift} moves an image of {shape[1]} x {shape[2]} pixels out of sight; type "
+            f"dataset.max_shift={shift} shifts an image of {shape[1]} x {shape[2]} pixels out of view; type "
             f"dataset.max_shift={min(shape[1:]) // 4}, or at most {min(shape[1:]) - 1}"
         )
 

@@ -130,11 +130,11 @@ SETTINGS: dict[str, type] = {
 }
 GROUPS = (*list(schemas.REGISTRIES)[:3], "depth", *list(schemas.REGISTRIES)[3:], "trainer", "logger", "energy")
 
-KEYS = ("seed", "teacher", "experiment")  # beside the groups
+KEYS = ("seed", "teacher", "experiment")  # besides the groups
 
 _SEED = Parameter("seed", "int", 0, ge=0, limit=MAX_SEED.most, because=MAX_SEED.because)
 
-# What decides nothing about a result: a name, where it is logged, how it is priced.
+# Fields that do not affect a result: names, logging, energy profiles.
 ASIDE = ("logger", "energy", "experiment")
 
 # How a run is executed, not what comes out; recorded as `execution`, left out of the identity.

@@ -2,7 +2,7 @@
 
 The composed tree is compared with the one that the installed plugins make of the same choices, value by value, so that
 it does not matter how a file or an argument brings its value in. What differs has to be on one of two lists: what a
-file may set, which holds plain numbers and names, and what the command line may set besides, which may run commands
+file may set, which holds plain numbers and names, and what the command line may also set, which may run commands
 (the `setup` lines of a Slurm job): a person types that, and nobody can send it. The classes to call, callbacks,
 logging, folders and the environment of jobs are on neither.
 """
@@ -25,7 +25,7 @@ Leaves = dict[str, Any]  # path under hydra -> value, not resolved
 
 CHOICES = ("hydra/launcher", "hydra/sweeper", "hydra/sweeper/sampler")
 
-# What a file may set, each to null, a number, a yes or no, or a name.
+# Settings that a file may make, each to null, a number, a yes or no, or a name.
 FROM_FILES = (
     "mode",
     "launcher.n_jobs",
@@ -58,7 +58,7 @@ FROM_FILES = (
 FROM_FILES_BELOW = ("sweeper.sampler.",)
 PARAMS = "sweeper.params"  # overrides, checked as what is typed
 
-# What the command line may set besides: whatever the launcher and the sweeper take that is no name of code.
+# Settings that the command line may make as well: whatever the launcher and the sweeper take that does not name code.
 TYPED_BELOW = ("launcher.", "sweeper.")
 NAMES_CODE = ("custom_search_space",)
 
@@ -259,7 +259,7 @@ def as_overrides(composed: DictConfig, plain: DictConfig) -> tuple[str, ...]:
     for path, value in found.items():
         if path.startswith(TYPED_BELOW) and not _is_params(path) and not _same(value, default.get(path, _ABSENT)):
             if not _KEY.fullmatch(path):
-                raise UserError(f"hydra.{path} is no key: each part is a word, such as hydra.launcher.n_jobs")
+                raise UserError(f"hydra.{path} is not a key: each part is a word, such as hydra.launcher.n_jobs")
             lines.append(f"++hydra.{path}={written(value)}")
     return tuple(lines)
 

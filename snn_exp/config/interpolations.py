@@ -12,7 +12,7 @@ from typing import Any
 
 from snn_exp.errors import UserError
 
-# What an interpolation may say: a key of the config, an environment variable, or the value that one spells.
+# Allowed in an interpolation: a key of the config, an environment variable, or the value that one spells.
 _VARIABLE = r"\$\{\s*oc\.env:\s*\w+\s*(?:,[^${}]*)?\}"
 _INTERPOLATION = re.compile(rf"{_VARIABLE}|\$\{{\s*oc\.decode:\s*{_VARIABLE}\s*\}}|\$\{{\s*\.*\w+(?:\.\w+)*\s*\}}")
 

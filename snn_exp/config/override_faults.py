@@ -64,7 +64,7 @@ def sentence(argument: str, keys: Iterable[str], options: Mapping[str, Iterable[
     if not key.strip(" +~"):
         return f"{shown} has no key before the =; {LOOKS_LIKE}"
     if not _KEY.fullmatch(key):
-        return f"{shown}: {printable(key)} is no key; {_right_key(key, value, list(keys))}"
+        return f"{shown}: {printable(key)} is not a key; {_right_key(key, value, list(keys))}"
     if function := re.search(r"while evaluating '(\w+)\(", said):
         return _function(shown, function[1])
     return f"{shown} {_value(key, value)}"
@@ -82,7 +82,7 @@ def unreadable(argument: str) -> str:
         )
     for number, c in enumerate(argument, 1):
         if "\udc80" <= c <= "\udcff":
-            return f"{shown} has a byte that is no UTF-8 (character {number}); type it in a terminal that writes UTF-8"
+            return f"{shown} has a byte that is not UTF-8 (character {number}); type it in a terminal that writes UTF-8"
         if not c.isprintable():
             return f"{shown} has a character that cannot be shown (character {number}); a value is one line of text"
     if digits := re.search(r"[0-9]{101,}", argument):
@@ -92,7 +92,7 @@ def unreadable(argument: str) -> str:
         depth += (c in "([{") - (c in ")]}")
         deepest = max(deepest, depth)
     if deepest > MAX_DEPTH:
-        return f"{shown} has brackets in each other more than {MAX_DEPTH} deep; quote it if it is text"
+        return f"{shown} has brackets nested more than {MAX_DEPTH} deep; quote it if it is text"
     return ""
 
 
@@ -124,7 +124,7 @@ def _right_key(key: str, value: str, keys: list[str]) -> str:
 
 def _function(shown: str, name: str) -> str:
     if name in USAGE:
-        return f"{shown}: {name} is not used so; type {USAGE[name]}"
+        return f"{shown} is not a valid use of {name}; type {USAGE[name]}"
     guess = next((known for known in USAGE if known[:2] == name[:2].lower()), None)
     hint = f"did you mean {guess}? Type {USAGE[guess]}" if guess else "quote the value if it is text"
     return f"{shown}: there is no function {name}; allowed: {', '.join(USAGE)}; {hint}"
@@ -152,7 +152,7 @@ def _value(key: str, value: str) -> str:
             number, last, was_quoted = number + 2, c, False
             continue
         if was_quoted and c not in ",)]}: ":
-            return f"goes on directly after a quoted text (character {at}); quote all of the value: type {text}"
+            return f"continues directly after a quoted text (character {at}); quote all of the value: type {text}"
         if c in "'\"":
             if last and last not in ",([{: ":
                 return f"has a {c} within a word (character {at}), which needs quotes; type {text}"

@@ -102,7 +102,7 @@ def num_values(override: Override) -> int:
     else:
         return 1
     if number == 0:
-        why = "no option is called so" if isinstance(sweep, Glob) else "a range goes up, such as range(0,5)"
+        why = "no option matches" if isinstance(sweep, Glob) else "a range goes up, such as range(0,5)"
         raise UserError(f"{line} names no value: {why}; type snn-exp options to see what there is")
     if number > MAX_CELLS:
         raise UserError(f"{line} has {number:,} values, and a sweep may have {MAX_CELLS:,} runs; name fewer")
@@ -116,7 +116,7 @@ def _num_in_range(sweep: RangeSweep, line: str) -> int:
             raise UserError(f"{line} never ends; a range has two ends and a step other than 0, such as range(0,1,0.1)")
         return max(0, int(((stop - start) / step).to_integral_value(ROUND_CEILING)))
     except ArithmeticError:
-        raise UserError(f"{line} is no range of numbers; type range(0,5), say") from None
+        raise UserError(f"{line} is not a range of numbers; type range(0,5), say") from None
 
 
 def require_few_runs(overrides: Sequence[Override]) -> None:
@@ -193,7 +193,7 @@ def with_params(overrides: list[Override], hydra: Mapping[str, Any], loader: Con
     """Add an experiment's hydra.sweeper.params, which typed overrides take precedence over."""
     given = hydra["sweeper"].get("params") or {}
     if not isinstance(given, Mapping):
-        raise UserError(f"hydra.sweeper.params={given} is no list of axes; each is a line such as seed: 0,1,2")
+        raise UserError(f"hydra.sweeper.params={given} is not a list of axes; each is a line such as seed: 0,1,2")
     params = [f"{key}={value}" for key, value in given.items()]
     for line in params:
         if line.lstrip("+~ ").startswith("hydra"):
@@ -222,7 +222,7 @@ def normalized(override: Override, loader: ConfigLoader) -> Override:
     head = key.partition("@")[0].partition(".")[0].partition("/")[0]
     if head == "hydra":
         if key == "hydra" or ("/" in key and not isinstance(override.value(), str | Sweep)):
-            raise UserError(f"{line} is no choice of Hydra's; type hydra/launcher=joblib hydra.launcher.n_jobs=2, say")
+            raise UserError(f"{line} is not valid for Hydra; type hydra/launcher=joblib hydra.launcher.n_jobs=2, say")
         if override.is_sweep_override():
             raise UserError(
                 f"{line} is a sweep, and a sweep has one {key}; give one value"
@@ -238,7 +238,7 @@ def normalized(override: Override, loader: ConfigLoader) -> Override:
         )
     if override.package is not None:
         instead = f"{head}={line.partition('=')[2]}"
-        raise UserError(f"{line} would put {head} elsewhere than where it is read; type {instead}")
+        raise UserError(f"{line} would move {head} to where it is not read; type {instead}")
     if override.is_delete():
         choice = loader.load_configuration(CONFIG_NAME, [], RunMode.RUN).hydra.runtime.choices.get(key, 0)
         has_none = "none" in _options(loader, key)
@@ -256,7 +256,7 @@ def normalized(override: Override, loader: ConfigLoader) -> Override:
         sweeping = override.is_sweep_override()
         values = list(override.sweep_string_iterator()) if sweeping else [plain.partition("=")[2]]
         (override,) = parse_overrides([f"depth={','.join('d' + v if v.strip().isdigit() else v for v in values)}"])
-    if key == "teacher":  # a run id of digits alone, or with one e among them, is no number
+    if key == "teacher":  # a run id of digits alone, or with one e among them, is not a number
         words = plain.partition("=")[2].split(",")
         (override,) = parse_overrides(["teacher=" + ",".join(f"'{w}'" if RUN_ID.fullmatch(w) else w for w in words)])
     if key in CHOICES:

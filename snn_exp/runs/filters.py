@@ -28,8 +28,8 @@ from snn_exp.registry import Parameter, Scalar, parameters_of
 from snn_exp.runs.folder import RunFolder, output_root
 
 Config = Mapping[str, Any]  # plain, as stored
-SPECIAL = ("seed", "experiment", "teacher")  # keys of a config beside the groups
-KEYS = (*CHOICES, "seed", "teacher", "state")  # what can be asked beside the parameters of an option
+SPECIAL = ("seed", "experiment", "teacher")  # keys of a config besides the groups
+KEYS = (*CHOICES, "seed", "teacher", "state")  # keys of filters besides the parameters of an option
 MOST_VALUES = 100_000
 
 
@@ -150,7 +150,7 @@ def read(text: str, stored: Iterable[str] = ()) -> Filter:
 
 def _require_key(key: str, value: str, stored: Iterable[str]) -> None:
     if key.startswith("hydra"):
-        raise UserError(f"{key} says how runs are started, which no run keeps; leave it out")
+        raise UserError(f"{key} says how runs are started, which is not stored with a run; leave it out")
     known = {*stored, *KEYS}
     if key not in known and not _parameters(key):
         guess = nearest(key, {*known, *_schema()})
@@ -161,7 +161,7 @@ def _require_key(key: str, value: str, stored: Iterable[str]) -> None:
 def _values(key: str, text: str) -> Iterator[Any]:
     """Return each value as Hydra reads it, one per cell of a sweep."""
     value = text.partition("=")[2]
-    if key == "teacher":  # a run id of digits alone, or with one e among them, is no number
+    if key == "teacher":  # a run id of digits alone, or with one e among them, is not a number
         value = ",".join(f"'{word.strip()}'" if RUN_ID.fullmatch(word.strip()) else word for word in value.split(","))
     (override,) = parse_overrides([f"{key}={value}"])
     if not override.is_sweep_override():

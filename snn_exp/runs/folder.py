@@ -39,7 +39,7 @@ from snn_exp.runs.stored import RUN_FOLDER, RUN_ID, SCHEMA_VERSION, Result, read
 T = TypeVar("T")
 Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations per sample
 
-__all__ = ["SCHEMA_VERSION", "Result", "read_epochs"]  # what stands in stored.py and is asked for here as well
+__all__ = ["SCHEMA_VERSION", "Result", "read_epochs"]  # re-exported from stored.py
 
 
 PLAIN = {"used": "reference", "why": "nothing else was chosen"}
@@ -63,15 +63,15 @@ def _require_place(given: str) -> None:
     try:
         given.encode()
         if not stat.S_ISDIR(place.stat().st_mode):
-            why = f"{place} is no folder"
+            why = f"{place} is not a folder"
     except UnicodeEncodeError:
         why = "its name is not valid UTF-8"
     except (FileNotFoundError, NotADirectoryError):
         there = next(each for each in (place, *place.absolute().parents) if os.path.lexists(each))
         if there.is_symlink() and not there.exists():
-            why = f"{there} is a link to what is not there"
+            why = f"{there} is a broken link"
         elif not there.is_dir():
-            why = f"{there} is no folder"
+            why = f"{there} is not a folder"
     except PermissionError:
         pass  # whoever writes there is told
     except OSError as error:
@@ -264,10 +264,10 @@ class RunFolder:
                         below += os.scandir(top[name])
         except FileNotFoundError:
             if self.path.is_symlink():
-                raise DamagedRun(self.path.name, "it is a link to nothing") from None
+                raise DamagedRun(self.path.name, "it is a broken link") from None
             return set()
         except NotADirectoryError:
-            raise DamagedRun(self.path.name, "it is no folder") from None
+            raise DamagedRun(self.path.name, "it is not a folder") from None
         except OSError as error:
             raise DamagedRun(self.path.name, f"its folder cannot be read ({error.strerror})") from None
         outermost = self._outermost
@@ -303,8 +303,8 @@ class RunFolder:
         config = resolve(result.config)
         if config.run_id != result.run_id:
             raise UserError(
-                f"run {result.run_id} was trained with parts that mean something else today: the same config is run "
-                f"{config.run_id} now; train it again"
+                f"run {result.run_id} was trained with an older, incompatible version of a component: the same "
+                f"config is run {config.run_id} now; train it again"
             )
         return config
 
@@ -451,11 +451,11 @@ class RunFolder:
             differing = [k for k in ours if k in theirs and not _agree(ours[k], theirs[k])]
             if differing:
                 raise UserError(
-                    f"run {config.run_id} is stored with another {differing[0]}: {theirs[differing[0]]} and not "
+                    f"run {config.run_id} is stored with a different {differing[0]}: {theirs[differing[0]]} and not "
                     f"{ours[differing[0]]}; train it again with --rerun"
                 )
         if manifest.get("code") != code_hash():
-            return f"run {config.run_id} was trained by other code than today's; --rerun trains it again"
+            return f"run {config.run_id} was trained with a different version of the code; --rerun trains it again"
         return None
 
 

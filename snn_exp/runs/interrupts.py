@@ -36,7 +36,7 @@ def begins_again() -> str:
 class Interrupted(BaseException):
     """A signal stops the command.
 
-    It is no KeyboardInterrupt: Lightning answers that one with an exit of its own.
+    It is not a KeyboardInterrupt: Lightning answers that one with an exit of its own.
 
     Args:
         number: of the signal.

@@ -167,10 +167,10 @@ def _take(folder: Path) -> Ownership:
             raise _taken(folder, owner)
         if owner:
             _put_away(folder, owner["token"])
-            if _owner(folder).get("token") == owner["token"]:  # its name is that of one who was put away before
+            if _owner(folder).get("token") == owner["token"]:  # its name is that of an owner that was removed before
                 shutil.rmtree(ours)
                 raise UserError(
-                    f"run {folder.name} is damaged: it has an owner who was put away before; snn-exp train ... --rerun "
+                    f"run {folder.name} is damaged: it has an owner that was removed before; snn-exp train ... --rerun "
                     f"trains it again"
                 )
     return Ownership(folder, token)
@@ -193,7 +193,7 @@ def _renamed(folder: Path, to: Path) -> bool:
     try:
         folder.rename(to)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):  # the last: by what is no folder
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):  # the last: by something that is not a folder
             return False
         raise
     return True

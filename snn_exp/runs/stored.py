@@ -96,7 +96,7 @@ class _Says:
         )
 
 
-Number = Annotated[float, Strict()]  # may be no finite one, as the loss of a run that diverges
+Number = Annotated[float, Strict()]  # may be infinite or nan, as the loss of a run that diverges
 Finite = Annotated[float, Strict(), AllowInfNan(False)]
 Cost = Annotated[float, Strict(), Field(ge=0, le=1e15)]
 Whole = Annotated[int, Strict(), Field(ge=-(2**63), lt=2**63)]
@@ -451,7 +451,7 @@ def read_result(path: Path, within: Path | None = None) -> Result:
 
     Raises:
         FileNotFoundError: there is no such file.
-        Unreadable: it is no result, or a newer snn_exp has written it.
+        Unreadable: it is not a result, or a newer snn_exp has written it.
     """
     return _read(path, within, _RESULT.validate_json, "a result")
 
@@ -480,7 +480,7 @@ def read_epochs(path: Path, within: Path | None = None) -> list[dict[str, str]]:
     """Read the rows of a metrics.csv, without a last one that is torn; none if there is no such file.
 
     Raises:
-        Unreadable: it is no table of numbers with a column epoch.
+        Unreadable: it is not a table of numbers with a column epoch.
     """
     try:
         text = read_text(path, MAX_CSV, within)
@@ -495,7 +495,7 @@ def read_epochs(path: Path, within: Path | None = None) -> list[dict[str, str]]:
         return []
     head, *rows = lines
     if len(set(head)) < len(head):
-        raise _not_what_it_should_be(path, "a table of epochs", "a column is there twice")
+        raise _not_what_it_should_be(path, "a table of epochs", "a column occurs twice")
     if len(head) * len(rows) > MAX_CELLS:
         raise _not_what_it_should_be(path, "a table of epochs", f"it has more than {MAX_CELLS:,} values")
     for number, row in enumerate(rows, 2):
@@ -515,7 +515,7 @@ def read_rows(path: Path, within: Path | None = None) -> tuple[list[StoredRow], 
 
     Raises:
         FileNotFoundError: there is no such file.
-        Unreadable: it is no file that can be read.
+        Unreadable: it is not a readable file.
     """
     content = read_bytes(path, MAX_ROWS, within)
     rows, damaged = [], []
@@ -535,7 +535,7 @@ def row_of_line(line: bytes) -> StoredRow:
     """Parse a line of a results.jsonl.
 
     Raises:
-        ValueError: it is no row; why.
+        ValueError: it is not a row, with the reason.
     """
     try:
         return _ROW.validate_json(line)
@@ -569,8 +569,8 @@ def _not_what_it_should_be(path: Path, what: str, reason: str) -> Unreadable:
 
 _WORDS = {
     "missing": "is missing",
-    "extra_forbidden": "is no key of it",
-    "unexpected_keyword_argument": "is no key of it",
+    "extra_forbidden": "is not one of its keys",
+    "unexpected_keyword_argument": "is not one of its keys",
     **dict.fromkeys(("model_type", "model_attributes_type", "dict_type", "dataclass_type"), "should be a mapping"),
 }
 

@@ -20,12 +20,12 @@ def teacher_of(config: ExperimentConfig) -> RunFolder | None:
         return None
     folder = RunFolder(output_root() / "runs" / config.teacher)
     if not RUN_ID.fullmatch(config.teacher) or not _is_there(folder.path / "manifest.json"):
-        raise UserError(f"teacher={config.teacher} is no run of {folder.path.parent}; train it first")
+        raise UserError(f"teacher={config.teacher} is not a run in {folder.path.parent}; train it first")
     theirs = folder.trained_config()
     for key, value in config.dataset.items():
         if theirs.dataset.get(key) != value:
             raise UserError(
-                f"teacher={config.teacher} has learned on other data: dataset.{key} is {theirs.dataset.get(key)} there "
+                f"teacher={config.teacher} was trained on other data: dataset.{key} is {theirs.dataset.get(key)} there "
                 f"and {value} here; choose a teacher of the same data, or train one"
             )
     if theirs.seed != config.seed:

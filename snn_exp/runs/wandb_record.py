@@ -41,7 +41,7 @@ def quiet_wandb() -> None:
 def layer_rows(layers: Mapping[str, Mapping[str, list[float]]]) -> Iterator[dict[str, float]]:
     """Yield the curves over the layers for W&B: one row per layer, on an axis of their own.
 
-    They are no table of W&B, because such a table keeps its data outside the run's folder and waits for the server.
+    They are not a W&B table, because such a table keeps its data outside the run's folder and waits for the server.
 
     Example:
         >>> list(layer_rows({"init": {"firing_rate": [0.5, 0.25], "variance": [2.0]}}))[1]

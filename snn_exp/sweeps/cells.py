@@ -31,9 +31,9 @@ def note_on_same(num: int) -> str:
 
     Example:
         >>> note_on_same(1), note_on_same(2), note_on_same(0)
-        ('1 cell is the same as another', '2 cells are the same as another', '')
+        ('1 duplicate cell', '2 duplicate cells', '')
     """
-    return f"{num} {'cell is' if num == 1 else 'cells are'} the same as another" if num else ""
+    return f"{num} duplicate {'cell' if num == 1 else 'cells'}" if num else ""
 
 
 def names(configs: Sequence[ExperimentConfig]) -> Mapping[str, str]:
@@ -60,5 +60,5 @@ def names(configs: Sequence[ExperimentConfig]) -> Mapping[str, str]:
         }
     else:
         found = {config.run_id: config.label for config in configs}
-    counts = Counter(found.values())  # runs taught by others may differ in what no choice says
+    counts = Counter(found.values())  # runs with a teacher may differ in ways that no choice shows
     return {run_id: name if counts[name] == 1 else f"{name} (run {run_id})" for run_id, name in found.items()}

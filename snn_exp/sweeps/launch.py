@@ -102,7 +102,7 @@ def train_all(
     with progress.watching(configs, console, on_finish, names) as watcher:
         failures = _launch({config.run_id: config for config in configs}, jobs, launcher, file)
     if watcher.error is not None:
-        failures.append(f"what finished could not be followed to the end: {watcher.error}")
+        failures.append(f"reporting on finished runs failed: {watcher.error}")
     still_open = [c for c in configs if RunFolder.of(c).damage() or not RunFolder.of(c).is_complete(c)]
     return unread + failures + [why_open(names[c.run_id], RunFolder.of(c), log, begun) for c in still_open]
 
@@ -144,10 +144,10 @@ def _launch(
             if kills[number] == MOST_KILLS:
                 left.remove(number)
                 for run_id in jobs[number]:
-                    why = f"its process was killed {MOST_KILLS} times, for want of memory perhaps"
+                    why = f"its process was killed {MOST_KILLS} times, possibly for lack of memory"
                     RunFolder.of(configs[run_id]).fail(why, file.with_suffix(".log").read_text())
         if failures and left:
-            say(f"snn-exp: warning: a process was killed; {len(left)} jobs go on", sys.stderr)
+            say(f"snn-exp: warning: a process was killed; {len(left)} jobs continue", sys.stderr)
     return []
 
 
@@ -290,14 +290,14 @@ def why_open(name: str, folder: RunFolder, launchers_log: Path | None = None, si
     try:
         refuse_if_taken(folder.path, patient=False)
     except Taken as taken:
-        return f"left alone {name}: {taken}"
+        return f"skipped {name}: {taken}"
     failure, log = folder.path / "failure.json", folder.path / "train.log"
     logs: list[Path | None]
     if _is_newer(failure, since):
         error, logs = folder.failure() or "it crashed", [log, failure]
     elif folder.manifest():
         is_full = shutil.disk_usage(folder.path).free < NEEDED_BYTES  # then nobody could store that it is
-        error = f"it was stopped before it ended{', and its disk is full' if is_full else ''}"
+        error = f"it was stopped before it finished{', and its disk is full' if is_full else ''}"
         logs = [log, launchers_log]
     else:
         error, logs = "it was not started", [launchers_log]

@@ -86,7 +86,8 @@ def total(configs: Sequence[ExperimentConfig], estimates: Mapping[str, float | N
     known = [share * s for run_id, share in open_runs.items() if (s := estimates[run_id]) is not None]
     left = "" if not open_runs else f"; left: {_time(sum(known))} of CPU time" if known else "; left: ?"
     unknown = len(open_runs) - len(known)
-    more = f" and {unknown} runs of which no stored run tells (--calibrate measures them)" if unknown else ""
+    runs, them = ("run", "it") if unknown == 1 else ("runs", "them")
+    more = f" and {unknown} {runs} without an estimate (--calibrate measures {them})" if unknown else ""
     return f"{states}{same}{left}{more}"
 
 

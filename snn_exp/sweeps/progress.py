@@ -61,13 +61,13 @@ def interrupted_run(config: ExperimentConfig, command: str = SAME_COMMAND) -> st
     if (folder.path / "result.json").exists():
         return f"interrupted; the run is trained, and {command} prints it"
     if folder.last_checkpoint is None:
-        return f"interrupted before the end of the first epoch; {command} begins again"
+        return f"interrupted before the end of the first epoch; {command} starts again"
     epochs, batches = _where_it_goes_on(folder)
     if batches:
-        return f"interrupted within epoch {epochs + 1} of {asked}; {command} goes on behind its step {batches}"
+        return f"interrupted within epoch {epochs + 1} of {asked}; {command} resumes after its step {batches}"
     if not epochs:
-        return f"interrupted within epoch 1 of {asked}; {command} goes on from its last checkpoint"
-    return f"interrupted after epoch {min(epochs, asked)} of {asked}; {command} goes on from there"
+        return f"interrupted within epoch 1 of {asked}; {command} resumes from its last checkpoint"
+    return f"interrupted after epoch {min(epochs, asked)} of {asked}; {command} resumes from there"
 
 
 def _where_it_goes_on(folder: RunFolder) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def interrupted_sweep(configs: Sequence[ExperimentConfig], since: float, command
     folders = [RunFolder.of(config) for config in configs]
     done = sum((folder.path / "result.json").exists() for folder in folders)
     begun = sum(_was_in_training(folder, since) for folder in folders)
-    return f"interrupted: {done} of {len(configs)} runs done, {begun} in training; {command} goes on from there"
+    return f"interrupted: {done} of {len(configs)} runs done, {begun} in training; {command} resumes from there"
 
 
 def _was_in_training(folder: RunFolder, since: float) -> bool:

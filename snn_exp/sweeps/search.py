@@ -5,7 +5,7 @@ outputs/searches/<search id>/
     study.db      Optuna's study in sqlite, from which a killed search resumes
     search.log    why the launcher gave up, if it did
 
-The search id is a hash of what decides what comes out, as a run's is. Hydra is handed what the sweeper proposes under
+The search id is a hash of what decides the result, as a run's is. Hydra is handed what the sweeper proposes under
 keys of our own (+value.optim.lr, +choice.neuron), so that a combination that does not fit together meets our rules and
 their sentence, and cannot end the search.
 """
@@ -168,7 +168,7 @@ def read(
     cells = compose.compose_cells([_untested(space.fixed, corner) for corner in corners], folders)
     configs = [cell.config for cell in cells if cell.config]
     if not configs:
-        raise UserError(f"nothing of this search can be trained; {' '.join(corners[0])}: {cells[0].refusal}")
+        raise UserError(f"no proposal of this search can be trained; {' '.join(corners[0])}: {cells[0].refusal}")
     decisive = [sorted({config.run_id for config in configs}), sorted(space.axes), names]
     if "val/energy_pj" in names:
         decisive.append(sorted({str(config.energy) for config in configs}))
@@ -195,7 +195,8 @@ def _read_objectives(given: str) -> tuple[str, ...]:
             raise unknown("objective", name, OBJECTIVES, "--objective {}")
     if "val/acc" not in names:
         raise UserError(
-            f"--objective {given} is best in a network that never fires; type --objective val/acc,val/energy_pj"
+            f"--objective {given} minimises energy alone, which selects a silent network; "
+            f"type --objective val/acc,val/energy_pj"
         )
     return names
 
@@ -211,7 +212,7 @@ def _refuse_unfit(space: compose.Space) -> None:
         if line.startswith("hydra.sweeper.") and line.split(".")[2].partition("=")[0] not in OURS_TO_CHOOSE:
             raise UserError(
                 f"{line} follows from the rest of snn-exp search; leave it out: of hydra.sweeper, n_trials, n_jobs and "
-                f"sampler are yours to set"
+                f"sampler can be set"
             )
         if line == "hydra/sweeper/sampler=grid":
             raise UserError(
@@ -244,7 +245,7 @@ def _corners(axes: Sequence[str]) -> list[tuple[str, ...]]:
     try:
         distributions, _ = create_params_from_overrides(list(axes))
     except (AssertionError, NotImplementedError, ValueError) as error:
-        raise UserError(f"{' '.join(axes)} is nothing that Optuna can choose from: {error}") from None
+        raise UserError(f"{' '.join(axes)} cannot be searched by Optuna: {error}") from None
     ends = {
         key: (of.choices[0], of.choices[-1]) if hasattr(of, "choices") else (of.low, of.high)
         for key, of in distributions.items()
@@ -263,7 +264,7 @@ def advance(search: Search) -> list[str]:
         with owning(search.folder):
             return _advance(search)
     except Taken as taken:
-        raise UserError(f"search {search.id} is under way: {taken}") from None
+        raise UserError(f"search {search.id} is already running: {taken}") from None
 
 
 def _advance(search: Search) -> list[str]:
@@ -303,7 +304,7 @@ def interrupted(search: Search) -> str:
     study = search.study()
     under_way = [RunFolder.of(search.config_of(proposed)) for proposed in _num_in(study, "RUNNING").values()]
     done = len(_num_in(study, "COMPLETE")) + sum(folder.sound_result() is not None for folder in under_way)
-    return f"interrupted: {done} trial{'' if done == 1 else 's'} done; the same command goes on from there"
+    return f"interrupted: {done} trial{'' if done == 1 else 's'} done; the same command resumes from there"
 
 
 def _num_in(study: Any, state: str) -> dict[int, tuple[str, ...]]:
@@ -348,7 +349,7 @@ def _trial(cfg: DictConfig) -> float | list[float] | None:
 
 def _words(search: Search, values: Sequence[float] | None) -> str:
     if values is None:
-        return "it did not end"
+        return "it did not finish"
     if tuple(values) == search.worst:
         return "diverged, so it ranks last"
     return ", ".join(f"{name} {shown(value, name)}" for name, value in zip(search.objectives, values, strict=True))
@@ -409,7 +410,7 @@ def answer(search: Search, trials: Sequence[Trial]) -> list[str]:
         return ["no trial could be trained, so there is no winner"]
     winners = trials if len(search.objectives) > 1 else trials[:1]
     return [
-        f"validation data have chosen; the test set judges on fresh seeds, without seed={trials[0].config.seed}, by "
+        f"chosen on validation data; run the test set on fresh seeds, without seed={trials[0].config.seed}, by "
         f"which it was chosen:",
         *(f"  {_test_command(search, trial)}" for trial in winners),
     ]

@@ -58,7 +58,7 @@ ERRORS = {
     "depth a network can have: depth.num_layers=N)",
     "depth.num_layers=21": "depth=21 is not a depth of network=resnet, which has 6n + 2 layers; the nearest is 20: type "
     "depth=d20",
-    "encoding.num_steps=4 neuron=s2nn": "encoding.num_steps=4 does not go with neuron=s2nn, which has a single step; "
+    "encoding.num_steps=4 neuron=s2nn": "encoding.num_steps=4 cannot be combined with neuron=s2nn, which has a single step; "
     "leave encoding.num_steps out, or choose a neuron with time such as neuron=lif",
     "norm=psp neuron=sign": "norm=psp does nothing with neuron=sign: the second moment of -1 and +1 is 1; type norm=bn",
     "optim.width_end=0.5": "optim.width_end=0.5 is the end of a schedule and optim.width_schedule is constant; type "
@@ -73,7 +73,7 @@ ERRORS = {
     "residual=bireal, or a neuron that spikes such as neuron=lif",
     "residual=sew_and residual.shortcut=avgpool_dup": "residual.shortcut=avgpool_dup is not allowed: residual.shortcut "
     "must be one of conv, maxpool_dup; the default is residual.shortcut=conv",
-    "norm=mpbn neuron=s2nn": "norm=mpbn stands on the membrane and neuron=s2nn has none that lasts from step to step; type "
+    "norm=mpbn neuron=s2nn": "norm=mpbn normalizes the membrane potential, and neuron=s2nn has none that persists between steps; type "
     "norm=bn, or choose a neuron with a membrane such as neuron=lif",
     "norm=neunorm neuron=sign": "norm=neunorm counts spikes and neuron=sign emits -1 and +1; type norm=bn, or choose a neuron that "
     "spikes such as neuron=lif",
@@ -85,8 +85,8 @@ ERRORS = {
     "dataset=digits_dvs encoding=latency neuron=s2nn": "encoding=latency makes steps out of images, and the samples of dataset=digits_dvs have time already; leave encoding out, or type encoding=frames",
     "dataset=nmnist encoding=direct": "encoding=direct makes steps out of images, and the samples of dataset=nmnist have time already; leave encoding out, or type encoding=frames",
     "encoding=frames": "encoding=frames reads samples with time, and dataset=digits has images; leave encoding out, or choose data with time such as dataset=digits_dvs",
-    "encoding.standardize=false": "encoding.standardize does not go with encoding=auto, which is direct here; type encoding=direct encoding.standardize=...",
-    "surrogate.width=2": "surrogate.width does not go with surrogate=auto, which is atan here; type surrogate=atan surrogate.width=...",
+    "encoding.standardize=false": "encoding.standardize cannot be combined with encoding=auto, which is direct here; type encoding=direct encoding.standardize=...",
+    "surrogate.width=2": "surrogate.width cannot be combined with surrogate=auto, which is atan here; type surrogate=atan surrogate.width=...",
     "dataset=digit_dvs": "There is no dataset 'digit_dvs'; allowed: cifar10, cifar100, cifar10_dvs, digits, digits_200, digits_clutter, digits_dvs, dvs_gesture, fashion_mnist, mnist, nmnist, svhn; did you mean digits_dvs? Type dataset=digits_dvs",
     "neuron=lif,plif": "neuron=lif,plif is a sweep of several values; add -m to run each of them",
     "-m optim.lr=shuffle(0.1,0.2),0.3": "optim.lr=shuffle(0.1,0.2),0.3 is a sweep within a sweep; name all its values in one, such as seed=0,1,2",
@@ -140,9 +140,9 @@ def test_an_output_folder_that_is_none_is_one_sentence_of_every_command(
     kind: str, command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place, why = {
-        "a file": (tmp_path / "file", "is no folder"),
-        "below a file": (tmp_path / "file" / "below" / "it", "file is no folder"),
-        "a dangling link": (tmp_path / "link", "is a link to what is not there"),
+        "a file": (tmp_path / "file", "is not a folder"),
+        "below a file": (tmp_path / "file" / "below" / "it", "file is not a folder"),
+        "a dangling link": (tmp_path / "link", "is a broken link"),
         "a loop of links": (tmp_path / "loop", "Too many levels of symbolic links"),
         "a name too long": (tmp_path / ("x" * 300), "File name too long"),
         "bytes": (tmp_path / os.fsdecode(b"\xff"), "its name is not valid UTF-8"),
@@ -183,7 +183,7 @@ def test_who_has_read_enough_ends_a_command_without_a_word() -> None:
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        ("x", "--picture x has no ending of a picture; type one of .png, .pdf, .svg"),
+        ("x", "--picture x has no image extension; type one of .png, .pdf, .svg"),
         ("/dev/null/x.png", "/dev/null/x.png cannot be written (File exists); name another file"),
     ],
 )

@@ -25,8 +25,8 @@ SENTENCES = {
     "neuron lif": "neuron lif has no =; type neuron=lif",
     "neuron:lif": "neuron:lif has no =; type neuron=lif",
     "neuron==lif": "neuron==lif has two =; type neuron=lif",
-    " seed=1": " seed=1:  seed is no key; type seed=1",
-    "seed =1": "seed =1: seed  is no key; type seed=1",
+    " seed=1": " seed=1:  seed is not a key; type seed=1",
+    "seed =1": "seed =1: seed  is not a key; type seed=1",
     "neuron=lif,": "neuron=lif, ends in a ,; take it out: neuron=lif",
     "neuron=,lif": "neuron=,lif has nothing before a , (character 8); take it out, or write '' for an empty text",
     "seed=[a,,b]": "seed=[a,,b] has nothing before a , (character 9); take it out, or write '' for an empty text",
@@ -41,11 +41,11 @@ SENTENCES = {
     "seed=range(nan)": "seed=range(nan) never ends; a range has two ends and a step other than 0, such as range(0,1,0.1)",
     "seed=range(5,0)": "seed=range(5,0) names no value: a range goes up, such as range(0,5); type snn-exp options to see "
     "what there is",
-    "seed=range(a)": "seed=range(a): range is not used so; type range(STOP), range(START,STOP) or range(START,STOP,STEP), "
+    "seed=range(a)": "seed=range(a) is not a valid use of range; type range(STOP), range(START,STOP) or range(START,STOP,STEP), "
     "of numbers, such as seed=range(5)",
-    "seed=range(range(3))": "seed=range(range(3)): range is not used so; type range(STOP), range(START,STOP) or "
+    "seed=range(range(3))": "seed=range(range(3)) is not a valid use of range; type range(STOP), range(START,STOP) or "
     "range(START,STOP,STEP), of numbers, such as seed=range(5)",
-    "seed=choice()": "seed=choice(): choice is not used so; type choice(A,B,...), of values, such as "
+    "seed=choice()": "seed=choice() is not a valid use of choice; type choice(A,B,...), of values, such as "
     "neuron=choice(lif,plif)",
     "seed=extend_list(1)": "seed=extend_list(1): there is no function extend_list; allowed: range, choice, interval, glob, "
     "sort, shuffle, tag, int, float, bool, str; quote the value if it is text",
@@ -63,18 +63,18 @@ SENTENCES = {
     "logger.project=\u00e9": "logger.project=\u00e9 has a \u00e9 in its value (character 16), which needs quotes; type "
     "\"logger.project='\u00e9'\"",
     "teacher='a": "teacher='a has a ' (character 9) that is not closed; close it, or type 'teacher=\"'\"'\"'a\"'",
-    "teacher='a'b": "teacher='a'b goes on directly after a quoted text (character 12); quote all of the value: type "
+    "teacher='a'b": "teacher='a'b continues directly after a quoted text (character 12); quote all of the value: type "
     "'teacher=\"'\"'\"'a'\"'\"'b\"'",
     "seed=${": "seed=${ has a ${ (character 6) that no } closes; name a key in it, such as ${seed}",
     "seed=${now:x}": "an argument has seed=${now:x}: an interpolation names a key, such as ${seed}, or an environment "
     "variable, such as ${oc.env:HOME}; write the value itself",
-    "seed=\udcff": "seed=\\udcff has a byte that is no UTF-8 (character 6); type it in a terminal that writes UTF-8",
+    "seed=\udcff": "seed=\\udcff has a byte that is not UTF-8 (character 6); type it in a terminal that writes UTF-8",
     "seed=a\nb": "seed=a\\nb has a character that cannot be shown (character 7); a value is one line of text",
     "seed='\x1b[31m'": "seed='\\x1b[31m' has a character that cannot be shown (character 7); a value is one line of text",
     "seed=" + "9" * 5_000: f"seed={'9' * 52}... has a number of 5,000 digits; none here takes more than 100",
     "seed=" + "a" * 1_000_000: f"seed={'a' * 52}... has 1,000,005 characters, and an argument may have 20,000; a range "
     "names many values at once: seed=range(1000)",
-    "seed=" + "[" * 500: f"seed={'[' * 52}... has brackets in each other more than 20 deep; quote it if it is text",
+    "seed=" + "[" * 500: f"seed={'[' * 52}... has brackets nested more than 20 deep; quote it if it is text",
     "seed=range(1000000000)": "seed=range(1000000000) has 1,000,000,000 values, and a sweep may have 100,000 runs; name "
     "fewer",
     "optim.lr=range(0,1,1e-12)": "optim.lr=range(0,1,1e-12) has 1,000,000,000,000 values, and a sweep may have 100,000 runs; "
@@ -107,13 +107,13 @@ def test_what_it_says_to_type_comes_through_the_shell_and_can_be_read(sentence: 
 
 COMPOSED = {
     "neuron=[lif,plif]": "neuron=[lif,plif] is a list, and neuron is one of its options; to run each, type -m neuron=lif,plif",
-    "neuron@x=lif": "neuron@x=lif would put neuron elsewhere than where it is read; type neuron=lif",
-    "neuron=glob(zz*)": "neuron=glob(zz*) names no value: no option is called so; type snn-exp options to see what there is",
+    "neuron@x=lif": "neuron@x=lif would move neuron to where it is not read; type neuron=lif",
+    "neuron=glob(zz*)": "neuron=glob(zz*) names no value: no option matches; type snn-exp options to see what there is",
     "+foo=1": "There is no group or key 'foo'; allowed: dataset, depth, encoding, energy, experiment, logger, method, "
     "network, neuron, norm, optim, residual, seed, surrogate, synapse, teacher, trainer, weight_norm, weight_quant",
     "hydra.foo=1": "the config cannot be composed: there is no key hydra.foo",
-    "hydra/help=1.5": "hydra/help=1.5 is no choice of Hydra's; type hydra/launcher=joblib hydra.launcher.n_jobs=2, say",
-    "hydra={}": "hydra={} is no choice of Hydra's; type hydra/launcher=joblib hydra.launcher.n_jobs=2, say",
+    "hydra/help=1.5": "hydra/help=1.5 is not valid for Hydra; type hydra/launcher=joblib hydra.launcher.n_jobs=2, say",
+    "hydra={}": "hydra={} is not valid for Hydra; type hydra/launcher=joblib hydra.launcher.n_jobs=2, say",
     "+hydra.sweeper.params.seed=$": "+hydra.sweeper.params.seed=$ adds to the axes of an experiment, and none is chosen "
     "that has some; type the axis itself, such as -m seed=0,1,2",
     "hydra.launcher.n_jobs=1,2": "hydra.launcher.n_jobs=1,2 is a sweep, and a sweep has one hydra.launcher.n_jobs; give one "

@@ -140,7 +140,7 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
         ("seen", json.dumps({**seen, "in_shape": [9999] * 3}), "together at most 4,194,304 values"),
         ("seen", json.dumps({**seen, "pixel_std": float("nan")}), "seen.pixel_std: should be a finite number"),
         ("seen", json.dumps({**seen, "num_classes": True}), "seen.num_classes: should be a valid integer"),
-        ("seen", json.dumps({**seen, "more": 1}), "seen.more: is no key of it"),
+        ("seen", json.dumps({**seen, "more": 1}), "seen.more: is not one of its keys"),
     ]:
         save_file({"w": torch.zeros(1)}, path, {**said, key: value})
         with pytest.raises(UserError, match=re.escape(sentence)) as refusal:
@@ -157,7 +157,7 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
         load_exported(path)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(UserError, match=f"is a named pipe and no file; {type_this}"):
+    with pytest.raises(UserError, match=f"is a named pipe, not a file; {type_this}"):
         load_exported(path)
 
 

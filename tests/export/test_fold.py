@@ -391,7 +391,7 @@ def test_runs_that_cannot_be_folded_are_refused_in_a_sentence(
     other = tiny("seed=1")
     folder.finish(dataclasses.replace(result, status="done", config=other.to_plain()))
     assert said(config.run_id) == (
-        f"run {config.run_id} was trained with parts that mean something else today: the same config is run "
+        f"run {config.run_id} was trained with an older, incompatible version of a component: the same config is run "
         f"{other.run_id} now; train it again"
     )
 

@@ -80,7 +80,7 @@ def test_a_single_run_goes_on_from_the_epoch_that_it_named(
         run.send_signal(number)
         assert run.wait(20) == 128 + number
     named = re.fullmatch(
-        rf"snn-exp: interrupted after epoch (\d+) of {NUM_EPOCHS}; the same command goes on from there",
+        rf"snn-exp: interrupted after epoch (\d+) of {NUM_EPOCHS}; the same command resumes from there",
         last_line(tmp_path / "said"),
     )
     assert named
@@ -101,7 +101,7 @@ def test_a_sweep_is_left_without_a_process_and_goes_on(
         os.killpg(sweep.pid, number)  # as a terminal does it
         assert sweep.wait(20) == 128 + number
     assert last_line(tmp_path / "said") == (
-        f"snn-exp: interrupted: 0 of 3 runs done, {num_at_once} in training; the same command goes on from there"
+        f"snn-exp: interrupted: 0 of 3 runs done, {num_at_once} in training; the same command resumes from there"
     )
     assert not psutil.wait_procs(children, timeout=5)[1]
     ends_as_undisturbed(words, tmp_path, monkeypatch)
@@ -128,7 +128,7 @@ def test_a_study_goes_on_after_ctrl_c(tmp_path: Path, monkeypatch: pytest.Monkey
         os.killpg(study.pid, signal.SIGINT)
         assert study.wait(20) == 130
     assert last_line(tmp_path / "said") == (
-        "snn-exp: interrupted: 0 of 3 runs done, 2 in training; the same command goes on from there"
+        "snn-exp: interrupted: 0 of 3 runs done, 2 in training; the same command resumes from there"
     )
     with started(words, tmp_path / "said_again") as again:
         assert again.wait(400) == 0, (tmp_path / "said_again").read_text()
@@ -143,7 +143,7 @@ def test_a_worker_that_is_killed_takes_no_run_with_it(tmp_path: Path, monkeypatc
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         assert sweep.wait(400) == 0, (tmp_path / "said").read_text()
-    assert "snn-exp: warning: a process was killed; 3 jobs go on" in (tmp_path / "said").read_text()
+    assert "snn-exp: warning: a process was killed; 3 jobs continue" in (tmp_path / "said").read_text()
     ends_as_undisturbed(words, tmp_path, monkeypatch)
 
 

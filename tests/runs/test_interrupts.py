@@ -51,7 +51,7 @@ def test_a_single_run_says_from_which_epoch_it_goes_on(
     before = [signal.getsignal(each) for each in BY]
     monkeypatch.setattr(train, "run", lambda config, **_: stopped_in(config, number, num_epochs=7))
     assert main.main(["train", "logger=none"]) == BY[number]
-    sentence = "snn-exp: interrupted after epoch 7 of 12; the same command goes on from there\n"
+    sentence = "snn-exp: interrupted after epoch 7 of 12; the same command resumes from there\n"
     assert capsys.readouterr().err == sentence
     assert [signal.getsignal(each) for each in BY] == before
 
@@ -62,11 +62,11 @@ def test_what_has_no_checkpoint_begins_again_and_with_rerun_another_command_goes
     monkeypatch.setattr(train, "run", lambda config, **_: stopped_in(config, signal.SIGINT, num_epochs=0))
     assert main.main(["train", "logger=none"]) == 130
     assert capsys.readouterr().err == (
-        "snn-exp: interrupted before the end of the first epoch; the same command begins again\n"
+        "snn-exp: interrupted before the end of the first epoch; the same command starts again\n"
     )
     monkeypatch.setattr(train, "run", lambda config, **_: stopped_in(config, signal.SIGINT, num_epochs=2))
     assert main.main(["train", "logger=none", "--rerun"]) == 130
-    assert "after epoch 2 of 12; the same command without --rerun goes on from there" in capsys.readouterr().err
+    assert "after epoch 2 of 12; the same command without --rerun resumes from there" in capsys.readouterr().err
 
 
 def test_within_a_long_epoch_the_step_is_named_and_the_same_command_goes_on_there(
@@ -83,7 +83,7 @@ def test_within_a_long_epoch_the_step_is_named_and_the_same_command_goes_on_ther
         once.setattr("snn_exp.training.callbacks.Clock.on_train_batch_end", stop, raising=False)
         assert main.main(words) == 130
     said = capsys.readouterr().err
-    assert said == "snn-exp: interrupted within epoch 1 of 2; the same command goes on behind its step 1\n"
+    assert said == "snn-exp: interrupted within epoch 1 of 2; the same command resumes after its step 1\n"
     assert main.main(words) == 0
     assert "resumes within epoch 1 of 2, step 1 of " in capsys.readouterr().out
 
@@ -101,7 +101,7 @@ def test_a_sweep_counts_what_is_done_and_was_in_training(
 
     monkeypatch.setattr(train, "run", run)
     assert main.main(["train", "-m", "logger=none", "seed=range(5)"]) == 143
-    sentence = "snn-exp: interrupted: 1 of 5 runs done, 1 in training; the same command goes on from there\n"
+    sentence = "snn-exp: interrupted: 1 of 5 runs done, 1 in training; the same command resumes from there\n"
     assert capsys.readouterr().err == sentence
 
 

@@ -138,7 +138,7 @@ def test_what_is_no_owner_is_put_away_or_refused_and_never_waited_for(tmp_path: 
     if what == "put away before":
         (run / f"owner.{token}.gone").mkdir()
         (run / f"owner.{token}.gone" / "beat").write_text("")
-        with pytest.raises(UserError, match=r"it has an owner who was put away before; .* --rerun"), owning(run):
+        with pytest.raises(UserError, match=r"it has an owner that was removed before; .* --rerun"), owning(run):
             pass
         return
     with owning(run) as mine:
@@ -281,7 +281,7 @@ def test_of_two_processes_the_second_is_told_and_what_else_it_has_goes_on(
         assert said.startswith(f"snn-exp: run {config.run_id} is being trained by process {os.getpid()} on ")
         assert main.main(["train", "-m", "logger=none", "seed=0,1"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"snn-exp: left alone {config.label}: run {config.run_id} is being trained by ")
+    assert said.startswith(f"snn-exp: skipped {config.label}: run {config.run_id} is being trained by ")
     assert len(list(tmp_path.glob("runs/*/result.json"))) == 1
 
 
@@ -294,5 +294,5 @@ def test_a_sweep_leaves_alone_what_another_process_trains(tmp_path: Path, monkey
         said = launch.why_open(config.label, folder)
         with pytest.raises(Taken):
             folder.set_aside()
-    assert said.startswith("left alone s2nn") and "is being trained by process" in said
+    assert said.startswith("skipped s2nn") and "is being trained by process" in said
     assert folder.failure() is None and folder.result() is None

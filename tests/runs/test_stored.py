@@ -127,7 +127,7 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
     ),
     "unknown key": (
         key("result.json", "met\x1brics", to={}),
-        r"result.json is not a result (met\x1brics: is no key of it)",
+        r"result.json is not a result (met\x1brics: is not one of its keys)",
     ),
     "other layers": (
         key("result.json", "layers", "init", to={"variance": [1.0], "variance_theory": []}),
@@ -137,8 +137,8 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
         text("result.json", '{"best_epoch": ' + "9" * 5000 + "}"),
         "result.json is not a result (no JSON: number out of range",
     ),
-    "result is a pipe": (replaced("result.json", os.mkfifo), "result.json is a named pipe and no file"),
-    "result is a folder": (replaced("result.json", Path.mkdir), "result.json is a folder and no file"),
+    "result is a pipe": (replaced("result.json", os.mkfifo), "result.json is a named pipe, not a file"),
+    "result is a folder": (replaced("result.json", Path.mkdir), "result.json is a folder, not a file"),
     "result is a loop": (
         replaced("result.json", lambda path: path.symlink_to("result.json")),
         "result.json is a link that leads out of ",
@@ -152,7 +152,7 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
         text("manifest.json", '{"config": null}'),
         "manifest.json is not a manifest (config: should be a mapping)",
     ),
-    "manifest is a pipe": (replaced("manifest.json", os.mkfifo), "manifest.json is a named pipe and no file"),
+    "manifest is a pipe": (replaced("manifest.json", os.mkfifo), "manifest.json is a named pipe, not a file"),
     "manifest, deep": (text("manifest.json", DEEP), "manifest.json is not a manifest (no JSON: recursion limit"),
     "versions of numbers": (
         key("manifest.json", "versions", "torch", to=2),
@@ -191,12 +191,12 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
         text("metrics.csv", "epoch,val/acc\n0,0.5,0.5\n"),
         "metrics.csv is not a table of epochs (line 2 has 3 values for 2 columns)",
     ),
-    "epochs, no UTF-8": (text("metrics.csv", b"epoch\xff\n"), "metrics.csv is no UTF-8 text (byte 5)"),
+    "epochs, no UTF-8": (text("metrics.csv", b"epoch\xff\n"), "metrics.csv is not UTF-8 text (byte 5)"),
     "epochs, long field": (
         text("metrics.csv", "epoch," + "x" * 200_000 + "\n"),
         "metrics.csv is not a table of epochs (field larger than field limit",
     ),
-    "epochs, pipe": (replaced("metrics.csv", os.mkfifo), "metrics.csv is a named pipe and no file"),
+    "epochs, pipe": (replaced("metrics.csv", os.mkfifo), "metrics.csv is a named pipe, not a file"),
     "log leads out": (
         lambda run: (run / "train.log").symlink_to("/tmp/a log"),
         "train.log is a link that leads out of ",
@@ -213,8 +213,8 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
         lambda run: (shutil.rmtree(run), run.symlink_to(run.name)),
         "its folder cannot be read (Too many levels of symbolic links)",
     ),
-    "folder is a file": (lambda run: (shutil.rmtree(run), run.write_text("")), "it is no folder"),
-    "folder is a pipe": (lambda run: (shutil.rmtree(run), os.mkfifo(run)), "it is no folder"),
+    "folder is a file": (lambda run: (shutil.rmtree(run), run.write_text("")), "it is not a folder"),
+    "folder is a pipe": (lambda run: (shutil.rmtree(run), os.mkfifo(run)), "it is not a folder"),
     "newer": (
         key("result.json", "schema_version", to=2),
         "result.json is not a result (a newer snn_exp has written it: its schema_version is above 1)",
@@ -319,7 +319,7 @@ def test_another_runs_folder_stops_no_command(
     said = capsys.readouterr()
     found = named(said.err, tampered[1])
     if command[0] == "study":
-        assert f"left out: {tmp_path}/other/results.jsonl is a named pipe and no file" in said.err
+        assert f"left out: {tmp_path}/other/results.jsonl is a named pipe, not a file" in said.err
     if command[0] != "study":
         assert "cut result" in found or command[:2] == ["train", "-m"]
     if command == ["train", "neuron=lif", "logger=none", "seed=0"]:
@@ -395,7 +395,7 @@ def test_clean_removes_what_is_damaged_never_follows_a_link_and_goes_on_after_a_
     assert main.main(["runs", "clean", "state=damaged", "--yes"]) == 1
     said = capsys.readouterr()
     assert f"snn-exp: {stuck} cannot be removed (Permission denied)\n" in said.err
-    assert f"1 in {stuck.parent} are no runs and are left alone: notes" in said.err
+    assert f"skipped in {stuck.parent} (not a run): notes" in said.err
     assert f"removed {empty.path}" in said.out and f"removed {linked.path}" in said.out
     left = {path.name for path in stuck.parent.iterdir()}
     assert left == {sound.path.name, newer.path.name, stuck.name, "notes"}
@@ -477,5 +477,5 @@ def test_a_sweeps_hand_over_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_a_refusal_of_a_damaged_run_comes_back_from_another_process() -> None:
     import pickle
 
-    refusal = DamagedRun("0123456789", "it is no folder")
+    refusal = DamagedRun("0123456789", "it is not a folder")
     assert str(pickle.loads(pickle.dumps(refusal))) == str(refusal)

@@ -73,13 +73,13 @@ def test_who_may_not_teach_is_refused_before_anything_is_trained(
     assert teacher_of(student()) is None
     named = f"teacher={teacher.run_id}"
     assert main.main(["train", *TINY, "neuron=s2nn", named, "dataset=digits_200"]) == 2
-    assert "has learned on other data: dataset.name is digits there and digits_200 here" in capsys.readouterr().err
+    assert "was trained on other data: dataset.name is digits there and digits_200 here" in capsys.readouterr().err
     assert main.main(["train", *TINY, "neuron=s2nn", named, "dataset.split_seed=1"]) == 2
-    assert "has learned on other data: dataset.split_seed is 0 there and 1 here" in capsys.readouterr().err
+    assert "was trained on other data: dataset.split_seed is 0 there and 1 here" in capsys.readouterr().err
     assert main.main(["train", *TINY, "neuron=s2nn", named, "seed=1"]) == 2
     assert "has seed=0 and so another split" in capsys.readouterr().err
     assert main.main(["train", *TINY, "neuron=s2nn", "teacher=0123456789"]) == 2
-    assert "teacher=0123456789 is no run of " in capsys.readouterr().err
+    assert "teacher=0123456789 is not a run in " in capsys.readouterr().err
     stored = json.loads((folder.path / "result.json").read_text())
     (folder.path / "result.json").write_text(json.dumps(stored | {"split_fingerprint": "another"}))
     assert main.main(["train", *TINY, "neuron=s2nn", named]) == 2
@@ -87,7 +87,7 @@ def test_who_may_not_teach_is_refused_before_anything_is_trained(
     other_parts = stored["config"] | {"norm": stored["config"]["norm"] | {"momentum": 0.7}}
     (folder.path / "result.json").write_text(json.dumps(stored | {"config": other_parts}))
     assert main.main(["train", *TINY, "neuron=s2nn", named]) == 2
-    assert "was trained with parts that mean something else today" in capsys.readouterr().err
+    assert "was trained with an older, incompatible version of a component" in capsys.readouterr().err
     (folder.path / "result.json").write_text(json.dumps(stored | {"status": "diverged"}))
     assert main.main(["train", *TINY, "neuron=s2nn", named]) == 2
     assert "diverged, so it has no trained weights" in capsys.readouterr().err

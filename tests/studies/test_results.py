@@ -89,7 +89,7 @@ def test_a_file_that_is_none_is_refused_and_not_written_to(tmp_path: Path) -> No
         Ledger(path)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(UserError, match="is a named pipe and no file"):
+    with pytest.raises(UserError, match="is a named pipe, not a file"):
         Ledger(path)
 
 

@@ -138,7 +138,7 @@ def test_a_fault_in_the_file_is_one_sentence(changes: dict[str, Any], sentence: 
         ("", "tiny/study.yaml must be a mapping of keys to values; type question: Does it help?"),
         ("5", "tiny/study.yaml must be a mapping of keys to values"),
         ("a: [", "tiny/study.yaml is broken YAML: "),
-        ("[" * 10_000, "tiny/study.yaml is refused: lists and mappings in each other, more than 50 deep"),
+        ("[" * 10_000, "tiny/study.yaml is refused: lists and mappings nested more than 50 deep"),
         ("a: &a [*a]", "tiny/study.yaml is refused: the alias *a stands for something that holds itself"),
     ],
 )
@@ -167,7 +167,7 @@ def test_a_study_is_a_folder_with_a_name_and_a_file(tmp_path: Path, capsys: pyte
     (tmp_path / "studies" / "tiny" / "study.yaml").unlink()
     os.mkfifo(tmp_path / "studies" / "tiny" / "study.yaml")
     assert main.main(["study", "tiny"]) == 2
-    assert capsys.readouterr().err == "snn-exp: tiny/study.yaml is a named pipe and no file\n"
+    assert capsys.readouterr().err == "snn-exp: tiny/study.yaml is a named pipe, not a file\n"
 
 
 def test_a_study_whose_folder_is_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_a_study_whose_teachers_are_not_there_trains_nothing_of_their_students(t
     methods = {"bn": ["norm=bn"], "taught": ["norm=none", "teacher='neuron=relu'"]}
     study = write(tmp_path, methods=methods, reference="bn", claims=None)
     with pytest.raises(
-        UserError, match=r"^study tiny, net_d8/taught: teacher=[0-9a-f]{10} is no run of .*train it first$"
+        UserError, match=r"^study tiny, net_d8/taught: teacher=[0-9a-f]{10} is not a run in .*train it first$"
     ):
         runner.advance(study, lambda configs, keep: pytest.fail("it was launched"))
     launched: list[ExperimentConfig] = []

@@ -65,7 +65,7 @@ def test_when_the_launcher_gives_up_it_is_said_with_every_run_that_is_left(monke
     failures = launch.train_all(configs, Console())
     said, _, trace = failures[0].removesuffix(")").partition(" (log: ")
     assert said == "the launcher basic gave up: a worker died" and "in give_up" in Path(trace).read_text()
-    assert failures[1] == f"failed {configs[1].label}: it was stopped before it ended (log: {trace})"
+    assert failures[1] == f"failed {configs[1].label}: it was stopped before it finished (log: {trace})"
     assert failures[2] == f"failed {configs[2].label}: it was not started (log: {trace})" and len(failures) == 3
     assert "HYDRA_FULL_ERROR" not in os.environ
 

@@ -45,9 +45,7 @@ def test_a_plan_says_how_far_each_run_is_and_runs_nothing(output: Path, capsys: 
     with owning(RunFolder.of(owned).path):
         assert main.main(["plan", "-m", *TINY, "seed=range(5)", "trainer.num_threads=1,2"]) == 0
     said = capsys.readouterr().out
-    assert (
-        "1 done, 1 to be tested, 1 training, 1 failed before, 1 to run; 5 cells are the same as another; left: " in said
-    )
+    assert "1 done, 1 to be tested, 1 training, 1 failed before, 1 to run; 5 duplicate cells; left: " in said
     assert f"runs it: snn-exp train -m {TINY[0]}" in said
     assert not RunFolder.of(new).path.exists() and plan.progress(untested) == ("to be tested", 0.0)
 
@@ -99,7 +97,7 @@ def test_a_killed_run_is_resumable_and_only_the_rest_of_it_counts() -> None:
 
 def test_what_no_stored_run_tells_is_a_question_mark_until_it_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["plan", *TINY]) == 0
-    assert "left: ? and 1 runs of which no stored run tells (--calibrate measures them)" in capsys.readouterr().out
+    assert "left: ? and 1 run without an estimate (--calibrate measures it)" in capsys.readouterr().out
     assert main.main(["plan", *TINY, "--calibrate"]) == 0
     said = capsys.readouterr().out
     assert "?" not in said and " s of CPU time" in said

@@ -44,7 +44,7 @@ def test_a_killed_worker_stops_no_other_and_its_run_ends_as_if_undisturbed(
     code, said = swept_while_the_first_is_killed(killed, tmp_path, "+hydra.launcher.ray.remote.max_retries=0")
     assert code == 1 and killed.result() is None, said
     assert "the launcher ray gave up: The worker died unexpectedly" in said
-    assert f"failed {configs[0].label}: it was stopped before it ended" in said and said.count("failed ") == 1
+    assert f"failed {configs[0].label}: it was stopped before it finished" in said and said.count("failed ") == 1
     assert all(folder.result() is not None for folder in others)
 
     code, said = swept_while_the_first_is_killed(killed, tmp_path)  # as it comes, Ray tries again by itself

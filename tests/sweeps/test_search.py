@@ -51,7 +51,7 @@ def states(search: searching.Search) -> list[str]:
         ),
         (
             ["--objective", "val/energy_pj"],
-            "--objective val/energy_pj is best in a network that never fires; type --objective val/acc,val/energy_pj",
+            "--objective val/energy_pj minimises energy alone, which selects a silent network; type --objective val/acc,val/energy_pj",
         ),
         (
             ["seed=0,1"],
@@ -65,7 +65,7 @@ def states(search: searching.Search) -> list[str]:
         (
             ["hydra.sweeper.direction=minimize"],
             "hydra.sweeper.direction=minimize follows from the rest of snn-exp search; leave it out: of hydra.sweeper, "
-            "n_trials, n_jobs and sampler are yours to set",
+            "n_trials, n_jobs and sampler can be set",
         ),
         (
             ["hydra/sweeper/sampler=grid"],
@@ -139,12 +139,12 @@ def test_objectives_are_read_from_validation_and_a_diverged_run_has_the_worst() 
     [
         (
             ["optim.lr=interval(0.03,0.001)"],
-            "optim.lr=interval(0.03,0.001) is nothing that Optuna can choose from: The `low` value must be smaller than or "
+            "optim.lr=interval(0.03,0.001) cannot be searched by Optuna: The `low` value must be smaller than or "
             "equal to the `high` value (low=0.03, high=0.001).",
         ),
         (
             ["optim.lrr=interval(0.001,0.03)", "neuron=lif,plif"],
-            "nothing of this search can be trained; optim.lrr=0.001 neuron=lif: ",
+            "no proposal of this search can be trained; optim.lrr=0.001 neuron=lif: ",
         ),
     ],
 )
@@ -276,7 +276,7 @@ def test_two_processes_do_not_go_on_with_one_search(capsys: pytest.CaptureFixtur
     asked, _ = searching.read([*TINY, RATES])
     with searching.owning(asked.folder):
         assert main.main(["search", *TINY, RATES]) == 2
-    assert f"snn-exp: search {asked.id} is under way: " in capsys.readouterr().err
+    assert f"snn-exp: search {asked.id} is already running: " in capsys.readouterr().err
 
 
 @pytest.mark.search

@@ -58,7 +58,7 @@ def test_what_slurm_kills_puts_back_or_lets_run_out_of_time_ends_as_if_undisturb
     text = (tmp_path / "warned").read_text()
     jobs = slurm.show_jobs(cluster)
     assert sweep.returncode == 1, text
-    assert f"failed {configs[0].label}: it was stopped before it ended" in text and text.count("failed ") == 1
+    assert f"failed {configs[0].label}: it was stopped before it finished" in text and text.count("failed ") == 1
     assert "the launcher submitit_slurm gave up: Job " in text
     assert jobs[0]["JobState"] == "FAILED" and [jobs[i]["Restarts"] for i in range(3)] == ["0", "1", "1"]
 

@@ -82,7 +82,7 @@ def test_a_compiled_run_is_the_plain_run_and_says_how_long_it_compiled(
 )  # fmt: skip
 def test_what_cannot_be_compiled_is_refused(what: str) -> None:
     said = re.escape(what.split()[0])
-    with pytest.raises(UserError, match=rf"{said} does not go with trainer\.compile=true"):
+    with pytest.raises(UserError, match=rf"{said} cannot be combined with trainer\.compile=true"):
         compose([*what.split(), "trainer.compile=true", "surrogate=rect"])
 
 

@@ -169,7 +169,7 @@ NONSENSE = {
     "network.width=1e9": "network.width must be at most 16384, or the weights between two layers take a GiB",
     "encoding.num_steps=1000000000": "encoding.num_steps must be at most 10000, or each layer keeps every one",
     "dataset.max_shift=1000000": "dataset.max_shift must be at most 1024",
-    "dataset.max_shift=8": "dataset.max_shift=8 moves an image of 8 x 8 pixels out of sight; type dataset.max_shift=2",
+    "dataset.max_shift=8": "dataset.max_shift=8 shifts an image of 8 x 8 pixels out of view; type dataset.max_shift=2",
     "trainer.num_threads=20000": "trainer.num_threads must be at most 1024, or OpenMP ends the process",
     "trainer.max_epochs=1000000000": "trainer.max_epochs must be at most 100000, or the smallest run takes days",
     "trainer.devices=100000 optim.batch_size=100000": "trainer.devices must be at most 64",
@@ -197,7 +197,7 @@ NONSENSE = {
     "norm=group network.width=12": "norm.num_groups=8 does not divide the 12 channels of network.width=12; "
     "type norm.num_groups=6, or network.width=16",
     "network=mlp residual=none neuron=s2nn optim.batch_size=1": "norm=bn takes the variance over T,B,H,W, and with "
-    "network=mlp, encoding.num_steps=1, optim.batch_size=1 that is of a single value, which has none; type "
+    "network=mlp, encoding.num_steps=1, optim.batch_size=1 that is a single value, which has none; type "
     "optim.batch_size=2 or more",
     "network=mlp norm=bntt optim.batch_size=1": "norm=bntt takes the variance over B,H,W",
     "network=mlp norm=group network.width=8": "norm=group takes the variance over C/num_groups,H,W",
@@ -264,7 +264,7 @@ def test_plan_refuses_a_teacher_that_is_not_there_as_train_does(capsys: pytest.C
     line = ["neuron=s2nn", "network.width=4", "logger=none", "teacher=0123456789"]
     assert main.main(["plan", *line]) == 2
     planned = capsys.readouterr().err
-    assert "teacher=0123456789 is no run of" in planned
+    assert "teacher=0123456789 is not a run in" in planned
     assert main.main(["train", *line]) == 2
     assert capsys.readouterr().err.split(": ", 1)[1] in planned
 

@@ -99,7 +99,7 @@ def test_what_mixes_channels_is_refused_before_training(
     "what", ["trainer.precision=bf16-mixed", "optim.rate_penalty=0.1", "trainer.checkpoint_activations=true"]
 )
 def test_what_a_joint_step_lacks_is_refused(what: str) -> None:
-    with pytest.raises(UserError, match=r"does not go with trainer.vectorized_seeds=true"):
+    with pytest.raises(UserError, match=r"cannot be combined with trainer.vectorized_seeds=true"):
         compose([what, "trainer.vectorized_seeds=true"])
 
 

@@ -218,7 +218,7 @@ def test_runs_are_listed_by_filters_and_removed_only_when_named_and_confirmed(
     assert [run.name for run in stored_runs(["state=failed", "neuron=lif"])] == [failed.run_id]
     assert trained[0].path.name in {run.name for run in stored_runs(["neuron.tau=2.0", "seed=0"])}
     assert main.main(["runs", "clean"]) == 2
-    assert "needs a filter, so that not all is removed" in capsys.readouterr().err
+    assert "needs a filter, so that it does not remove every run" in capsys.readouterr().err
     assert main.main(["runs", "clean", "state=failed"]) == 0
     assert failed.run_id in (said := capsys.readouterr().out) and "nothing is removed yet; add --yes" in said
     assert RunFolder.of(failed).path.exists()
