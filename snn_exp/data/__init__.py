@@ -1,4 +1,4 @@
-"""Data sets, which reading this room registers, and the data module that hands out their batches."""
+"""Data sets, registered by importing this package, and the data module that loads their batches."""
 
 from snn_exp.data import digits, events, torchvision
 from snn_exp.data.base import DATASETS

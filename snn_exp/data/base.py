@@ -33,7 +33,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Samples and what they show.
+    """Samples and their labels.
 
     Args:
         samples: images [N, C, H, W], uint8 in 0..255 or float in [0, 1]; or counts [N, T, C, H, W], int16.
@@ -47,7 +47,7 @@ class Split:
         return len(self.labels)
 
     def at(self, indices: Indices) -> Split:
-        """Some of the samples."""
+        """Return some of the samples."""
         chosen = torch.from_numpy(indices)
         return Split(self.samples[chosen], self.labels[chosen])
 
@@ -55,7 +55,7 @@ class Split:
 DATASETS: Registry[Dataset] = Registry(
     "dataset", traits=("embedded", "has_time", "num_classes", "image_shape", "class_counts")
 )
-MaxShift = Annotated[int, Ge(0), Limit(1024, "nothing of an image is left")]
+MaxShift = Annotated[int, Ge(0), Limit(1024, "nothing remains of an image")]
 
 
 class Dataset(ABC):
@@ -72,7 +72,7 @@ class Dataset(ABC):
     embedded: ClassVar[bool] = False
     has_time: ClassVar[bool] = False
     num_classes: ClassVar[int] = 10
-    # what a config is checked with before a file is read: (C, H, W) of one step, H and W 0 where `size` says them,
+    # checked against a config before a file is read: (C, H, W) of one step, H and W 0 where `size` says them,
     # and how many samples of each class are split; None where only the files know
     image_shape: ClassVar[tuple[int, int, int] | None] = None
     class_counts: ClassVar[tuple[int, ...] | None] = None
@@ -90,10 +90,10 @@ class Dataset(ABC):
 
     @abstractmethod
     def _read(self, *, train: bool) -> Split:
-        """The official training or test set; all samples, where there is no official test set."""
+        """Read the official training or test set; all samples where there is no official test set."""
 
     def _read_whole(self, *, train: bool) -> Split:
-        """What was read, once it is seen to be whole.
+        """Read the samples and check that they are complete.
 
         Raises:
             UserError: it is damaged.
@@ -103,13 +103,13 @@ class Dataset(ABC):
     def _whole(self, split: Split, *, train: bool) -> Split:
         if fault := _fault(split, self.num_classes, self._expected_shape()):
             raise UserError(
-                f"{self._source(train=train)} is damaged: {fault}; place the files there anew, or set SNN_EXP_DATA to "
+                f"{self._source(train=train)} is damaged: {fault}; replace the files, or set SNN_EXP_DATA to "
                 f"a folder with them"
             )
         return split
 
     def require_whole(self) -> None:
-        """For a data set that splits itself, and so does not go by `_read_whole`.
+        """Check the samples of a data set that splits itself, and so does not go by `_read_whole`.
 
         Raises:
             UserError: its training or validation samples are damaged.
@@ -118,26 +118,26 @@ class Dataset(ABC):
             self._whole(split, train=True)
 
     def _expected_shape(self) -> tuple[int, int, int] | None:
-        """(C, H, W) of one step, where it is known before a file is read."""
+        """Return (C, H, W) of one step, where it is known before a file is read."""
         return self.image_shape
 
     def _source(self, *, train: bool) -> str:
-        """Where samples come from, in words."""
+        """Describe where samples come from."""
         return f"dataset={DATASETS.name_of(type(self))}: the {'training' if train else 'test'} set"
 
     @cached_property
     @abstractmethod
     def test(self) -> Split:
-        """The test set; read only when asked for."""
+        """Return the test set; read only when asked for."""
 
     @classmethod
     def is_present(cls, root: Path) -> bool:
-        """Whether the files lie under root."""
+        """Return whether the files lie under root."""
         return cls.embedded
 
     @classmethod
     def prepare(cls, root: Path) -> None:
-        """Makes sure that the files lie under root; an embedded set has nothing to do.
+        """Make sure that the files lie under root; an embedded set has nothing to do.
 
         Raises:
             UserError: they do not, and cannot be fetched.
@@ -146,28 +146,28 @@ class Dataset(ABC):
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """(C, H, W), or (T, C, H, W) of data with time."""
+        """Return (C, H, W), or (T, C, H, W) of data with time."""
         return tuple(self.train.samples.shape[1:])
 
     @property
     def in_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one step."""
+        """Return (C, H, W) of one step."""
         c, h, w = self.sample_shape[-3:]
         return c, h, w
 
     @cached_property
     def pixel_mean(self) -> float:
-        """Mean of the training pixels, in [0, 1]."""
+        """Return the mean of the training pixels, in [0, 1]."""
         return float(as_float(self.train.samples).mean())
 
     @cached_property
     def pixel_std(self) -> float:
-        """Standard deviation of the training pixels."""
+        """Return the standard deviation of the training pixels."""
         return float(as_float(self.train.samples).std())
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits of the training and validation samples, in order, and of what fixes the test set."""
+        """Hash the training and validation samples, in order, and what fixes the test set, to 16 hex digits."""
         digest = hashlib.sha256(self._test_key())
         for split in (self.train, self.val):
             digest.update(split.samples.numpy().tobytes())
@@ -176,23 +176,23 @@ class Dataset(ABC):
 
     @cached_property
     def test_fingerprint(self) -> str:
-        """16 hex digits of the test samples, in order; reads them."""
+        """Hash the test samples, in order, to 16 hex digits; this reads them."""
         digest = hashlib.sha256(self.test.samples.numpy().tobytes())
         digest.update(self.test.labels.numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @abstractmethod
     def _test_key(self) -> bytes:
-        """Names the test samples without reading them."""
+        """Name the test samples without reading them."""
 
 
 def as_float(samples: Tensor) -> Tensor:
-    """float32: pixels in [0, 1], counts as they are."""
+    """Convert to float32: pixels in [0, 1], counts as they are."""
     return samples.float() / 255 if samples.dtype == torch.uint8 else samples.float()
 
 
 def _fault(split: Split, num_classes: int, image_shape: tuple[int, int, int] | None) -> str | None:
-    """What is wrong with samples that were read; None if nothing is."""
+    """Describe what is wrong with samples that were read; None if nothing is."""
     x, y = split.samples, split.labels
     if len(x) != len(y):
         return f"it has {len(x)} samples and {len(y)} labels"
@@ -228,14 +228,14 @@ def _sides(shape: tuple[int, ...]) -> str:
 def stratified(
     labels: Indices, indices: Indices, size: int, seed: int, *, part: str, num_classes: int
 ) -> tuple[Indices, Indices]:
-    """Splits indices in two, the second of a given size, every class in proportion; both sorted.
+    """Split indices in two, the second of a given size, every class in proportion; both sorted.
 
     Args:
         labels: of all samples.
         indices: the samples to split.
         size: samples of the second part.
         seed: of the draw.
-        part: what the second part is for.
+        part: the purpose of the second part.
         num_classes: K.
 
     Raises:
@@ -335,7 +335,7 @@ class OfficialTest(Dataset):
 
 
 class Mirrored(Dataset):
-    """A data set whose things remain what they are in a mirror.
+    """A data set whose classes are invariant to mirroring.
 
     Args:
         flip: mirror every other training image.
@@ -357,7 +357,7 @@ class Mirrored(Dataset):
 class Fetched(Dataset):
     """A data set whose files a library's class of the same name fetches and reads.
 
-    `files` says in words what to place under root by hand.
+    `files` describes the files to place under root by hand.
     """
 
     files: ClassVar[str]
@@ -365,16 +365,16 @@ class Fetched(Dataset):
     @classmethod
     @abstractmethod
     def _open(cls, root: Path, *, train: bool, download: bool) -> Any:
-        """The library's object; raises whatever the library does where files are missing."""
+        """Open the library's object; raise whatever the library does where files are missing."""
 
     @classmethod
     def _files(cls, root: Path, *, train: bool) -> tuple[Path, ...]:
-        """The files of the training or the test set, where their names are known."""
+        """List the files of the training or the test set, where their names are known."""
         return ()
 
     @classmethod
     def _is_whole(cls, root: Path, file: Path) -> bool:
-        """Whether a file that is there is what it should be."""
+        """Return whether an existing file has the expected content."""
         return True
 
     def _source(self, *, train: bool) -> str:
@@ -412,8 +412,8 @@ class Fetched(Dataset):
         for file in files:
             if file.is_file() and not cls._is_whole(root, file):
                 return UserError(
-                    f"{typed} is damaged: {file.resolve()} is cut short or has been changed; place "
-                    f"that file there anew, or set SNN_EXP_DATA to a folder with {cls.files}"
+                    f"{typed} is damaged: {file.resolve()} is truncated or has been changed; place "
+                    f"that file there again, or set SNN_EXP_DATA to a folder with {cls.files}"
                 )
         return UserError(
             f"{typed} is not in {root.resolve()}, or is damaged there, and could not be fetched ({in_words(error)}); "
@@ -422,13 +422,13 @@ class Fetched(Dataset):
 
 
 def in_words(error: Exception) -> str:
-    """What a library says of a fault, in one line, without Python's own words."""
+    """Return a library's error message in one line, without Python's own words."""
     said = re.sub(r"<urlopen error (.*?)>", r"\1", " ".join(str(error).split()))
     return re.sub(r"\[Errno -?\d+\] ", "", said)[:200] or "it cannot be read"
 
 
 def _remove_what_is_empty(root: Path, before: set[Path]) -> None:
-    """What a failed download leaves behind, and nothing that was there before."""
+    """Remove the empty folders that a failed download leaves behind, and nothing that was there before."""
     for path in sorted({root, *root.rglob("*")} - before, reverse=True):
         with contextlib.suppress(OSError):  # a folder that is not empty
             if path.is_dir():
@@ -441,7 +441,7 @@ MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # o
 
 
 def make_dataset(config: PartConfig, root: Path, seed: int, num_steps: int) -> Dataset:
-    """The data set of a resolved config group."""
+    """Make the data set of a resolved config group."""
     dataset = DATASETS.make(config, root, seed, num_steps)
     if not isinstance(dataset, StratifiedTest | OfficialTest):
         dataset.require_whole()

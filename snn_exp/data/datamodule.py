@@ -1,4 +1,4 @@
-"""From a data set to batches: the order of an epoch, augmentation, the DataModule.
+"""Batches of a data set: the order of an epoch, augmentation, the DataModule.
 
 Shapes: N samples, B batch, T steps (of data with time only), C channels, H W space.
 
@@ -29,14 +29,14 @@ EVAL_BATCH_SIZE = 256
 
 @dataclasses.dataclass(frozen=True)
 class BatchIndex:
-    """Which samples of which epoch make a batch."""
+    """The samples and the epoch of one batch."""
 
     epoch: int
     indices: Tensor
 
 
 def _generator(*key: int) -> torch.Generator:
-    """A generator of its own for each key."""
+    """Make a random generator from a key."""
     state = np.random.SeedSequence(key).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
@@ -46,7 +46,7 @@ class EpochSampler(Sampler[BatchIndex]):
 
     Args:
         num_samples: N.
-        batch_size: samples a batch; a last batch of one sample is left out, since no batch norm can use it.
+        batch_size: samples per batch; a last batch of one sample is left out, since no batch norm can use it.
         seed: None keeps the order of the data and every sample.
         trained: an epoch, and how many of its first batches are left out, since they were trained before.
     """
@@ -59,12 +59,12 @@ class EpochSampler(Sampler[BatchIndex]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the order."""
+        """Choose the order."""
         self.epoch = epoch
 
     @property
     def smallest_batch(self) -> int:
-        """Samples of the last batch of an epoch."""
+        """Return the number of samples in the last batch of an epoch."""
         return (self.num_samples - self._num_dropped() - 1) % self.batch_size + 1
 
     def _num_dropped(self) -> int:
@@ -118,7 +118,7 @@ class BatchedSplit(TorchDataset[tuple[Tensor, Tensor]]):
         return x, self.split.labels[batch.indices]
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Shifts and flips of all samples in an epoch."""
+        """Draw shifts and flips of all samples in an epoch."""
         if self._drawn is None or self._drawn[0] != epoch:
             generator = _generator(self.seed, epoch, 1)
             shifts = torch.randint(-self.max_shift, self.max_shift + 1, (len(self.split), 2), generator=generator)
@@ -128,7 +128,7 @@ class BatchedSplit(TorchDataset[tuple[Tensor, Tensor]]):
 
 
 def shifted(x: Tensor, shifts_B2: Tensor, max_shift: int) -> Tensor:
-    """Each sample [C, H, W] or [T, C, H, W] moved down and right by its own shift; zeros move in.
+    """Move each sample [C, H, W] or [T, C, H, W] down and right by its own shift; zeros move in.
 
     Example:
         >>> shifted(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[0, 1]]), 1)
@@ -143,11 +143,11 @@ def shifted(x: Tensor, shifts_B2: Tensor, max_shift: int) -> Tensor:
 
 
 class DataModule(pl.LightningDataModule):
-    """A data set's loaders; no Python work a sample.
+    """A data set's loaders; no Python work per sample.
 
     Args:
         dataset: the data set.
-        batch_size: training samples a step.
+        batch_size: training samples per step.
         seed: of order and augmentation.
     """
 
@@ -164,16 +164,16 @@ class DataModule(pl.LightningDataModule):
 
     @property
     def num_batches(self) -> int:
-        """Training batches per epoch."""
+        """Return the number of training batches per epoch."""
         return len(self._train_sampler())
 
     @property
     def num_train(self) -> int:
-        """Training samples an epoch."""
+        """Return the number of training samples per epoch."""
         return len(self.dataset.train)
 
     def require_shares(self, num_processes: int) -> None:
-        """For processes that share every batch.
+        """Check that every process gets a share of every batch.
 
         Raises:
             UserError: the last batch of an epoch has no sample for some.
@@ -189,20 +189,20 @@ class DataModule(pl.LightningDataModule):
         return EpochSampler(self.num_train, self.batch_size, self.seed, self._trained)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled and augmented."""
+        """Load the training set, shuffled and augmented."""
         d = self.dataset
         return _loader(BatchedSplit(d.train, self.seed, d.max_shift, d.flip), self._train_sampler())
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """In order, as they are."""
+        """Load the set in order, without augmentation."""
         return self._in_order(self.dataset.val)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """In order, as they are."""
+        """Load the set in order, without augmentation."""
         return self._in_order(self.dataset.test)
 
     def some_validation_samples(self, num_samples: int) -> tuple[Tensor, Tensor]:
-        """The first samples and classes of the validation set."""
+        """Return the first samples and classes of the validation set."""
         batched = BatchedSplit(self.dataset.val)
         return batched[BatchIndex(0, torch.arange(min(num_samples, len(batched))))]
 

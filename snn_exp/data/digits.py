@@ -1,6 +1,6 @@
 """The digits of scikit-learn: all of them, few of them, and among clutter on a larger canvas.
 
-Shapes: N scans, D distractors, G pixels a side of an image, P of a stroke, H W space of the canvas.
+Shapes: N scans, D distractors, G pixels per side of an image, P of a stroke, H W space of the canvas.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from snn_exp.data.base import DATASETS, Indices, Split, StratifiedTest, stratifi
 from snn_exp.registry import Count, Fraction, Limit
 
 DIGITS_COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
-CANVAS = 16  # pixels a side
-STROKE = 4  # pixels a side of what a distractor shows of another scan
+CANVAS = 16  # pixels per side
+STROKE = 4  # pixels per side of a distractor's window of another scan
 
 # the most there is of each, at difficulty 1
 NUM_DISTRACTORS = 4
@@ -72,7 +72,7 @@ class Digits(StratifiedTest):
 
 
 def read_digits() -> tuple[npt.NDArray[np.float64], Indices]:
-    """The digits' pixels [N, H, W] in [0, 1] and labels, as scikit-learn has them."""
+    """Read the digits' pixels [N, H, W] in [0, 1] and labels, as scikit-learn has them."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -123,7 +123,7 @@ class DigitsClutter(Digits):
         image = clip(max(digit, strokes) + noise), with d the difficulty and every u uniform in [-1, 1]:
         the digit is moved by 4 d u pixels down and right, turned by 45 d u degrees, scaled by 1.5^(d u);
         each of 4 strokes is there with probability d, is a window of 4 x 4 pixels of another scan of the
-        same part, and lies anywhere at any angle; noise is 0.3 d u a pixel.
+        same part, and lies anywhere at any angle; noise is 0.3 d u per pixel.
         The scans of each part are those of dataset=digits, so no scan is in two parts. Training and
         validation are composed by the run's seed, the test images by split_seed
 
@@ -168,7 +168,7 @@ class DigitsClutter(Digits):
 
 
 def among_clutter(scans: Split, difficulty: float, key: tuple[int, ...], copies: int = 1) -> Split:
-    """Each scan composed so many times: all of them once, then all of them again.
+    """Compose each scan `copies` times: all of them once, then all of them again.
 
     Args:
         scans: images [N, 1, G, G] in [0, 1]; strokes are cut from them as well.
@@ -182,7 +182,7 @@ def among_clutter(scans: Split, difficulty: float, key: tuple[int, ...], copies:
 
 
 def _composed(scans_NGG: Tensor, difficulty: float, rng: np.random.Generator) -> Tensor:
-    """A canvas [1, H, W] for each scan, uint8."""
+    """Compose one canvas [1, H, W] per scan, uint8."""
     n, d = len(scans_NGG), NUM_DISTRACTORS
 
     def u(*shape: int) -> Tensor:
@@ -200,12 +200,12 @@ def _composed(scans_NGG: Tensor, difficulty: float, rng: np.random.Generator) ->
     there_ND = torch.from_numpy(rng.random((n, d)) < difficulty)
     ink_NHW = torch.maximum(digits_NHW, (strokes_NDHW * there_ND[:, :, None, None]).amax(1))
     noisy_NHW = ink_NHW + difficulty * MAX_NOISE * u(CANVAS, CANVAS)
-    # rounded twice: the last bits of a machine's arithmetic do not decide what becomes of a half
+    # rounded twice: the last bits of a machine's arithmetic do not decide how a half is rounded
     return (255 * noisy_NHW.clamp(0, 1)).round(decimals=9).round().to(torch.uint8).unsqueeze(1)
 
 
 def placed(images_NGG: Tensor, offset_N2: Tensor, turn_N: Tensor, zoom_N: Tensor) -> Tensor:
-    """Each image on an empty canvas [H, W], bilinear.
+    """Place each image on an empty canvas [H, W], bilinear.
 
     Equation:
         canvas(p) = image(R(-turn) (p - offset) / zoom), positions counted from the middle of either
@@ -214,7 +214,7 @@ def placed(images_NGG: Tensor, offset_N2: Tensor, turn_N: Tensor, zoom_N: Tensor
         images_NGG: brightness.
         offset_N2: of the image's middle from the canvas', down and right, pixels.
         turn_N: clockwise, radians.
-        zoom_N: pixels of the canvas a pixel of the image.
+        zoom_N: pixels of the canvas per pixel of the image.
 
     Example:
         >>> corner = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])

@@ -1,6 +1,6 @@
 """Streams of events: a simulated event camera, binning to frames, and a cache. No torch.
 
-Shapes: N samples, E events of all samples, T steps, S sensor pixels a side, G image pixels a side.
+Shapes: N samples, E events of all samples, T steps, S sensor pixels per side, G image pixels per side.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MOST = np.iinfo(np.int16).max  # a larger count is stored as this; only a sensor
 
 @dataclasses.dataclass(frozen=True)
 class Events:
-    """What an event camera saw of N samples, one after the other, each in the order of time.
+    """The events of N samples, one sample after the other, each in the order of time.
 
     Args:
         t: [E] time since the sample's start, microseconds.
@@ -48,15 +48,15 @@ class Events:
 
 
 def binned(events: Events, num_steps: int, size: int, sensor_size: int) -> npt.NDArray[np.int16]:
-    """Events counted by step, polarity and pixel: [N, T, 2, size, size].
+    """Count events by step, polarity and pixel: [N, T, 2, size, size].
 
     Equation:
         step = floor(T t / duration_us);  row = floor(y size / sensor_size);  column likewise
 
     Args:
         num_steps: T, of equal length.
-        size: pixels a side of a frame.
-        sensor_size: pixels a side of the sensor.
+        size: pixels per side of a frame.
+        sensor_size: pixels per side of the sensor.
 
     Raises:
         ValueError: an event lies outside the sensor or the duration.
@@ -78,7 +78,7 @@ def binned(events: Events, num_steps: int, size: int, sensor_size: int) -> npt.N
 
 
 def are_events(arrays: Arrays, num_samples: int, sensor_size: int) -> bool:
-    """Whether arrays are those of `Events` of so many samples, each event within the sensor and its sample."""
+    """Return whether arrays form `Events` of so many samples, each event within the sensor and its sample."""
     if set(arrays) != {field.name for field in dataclasses.fields(Events)}:
         return False
     if any(array.ndim != 1 or array.dtype != np.int64 for array in arrays.values()):
@@ -97,7 +97,7 @@ def are_events(arrays: Arrays, num_samples: int, sensor_size: int) -> bool:
 
 
 def saccades(amplitude: float) -> Floats:
-    """Displacements (down, right) of an image on three saccades around a triangle, in sensor pixels.
+    """Return the displacements (down, right) of an image on three saccades around a triangle, in sensor pixels.
 
     Example:
         >>> saccades(1.0)[::POSITIONS_A_SACCADE].tolist()
@@ -109,7 +109,7 @@ def saccades(amplitude: float) -> Floats:
 
 
 def film(images_NGG: Floats, size: int, amplitude: float, darkness: float) -> Iterator[Floats]:
-    """The log intensity [N, S, S] at each position of the saccades.
+    """Compute the log intensity [N, S, S] at each position of the saccades.
 
     Equation:
         log(darkness + image at ((pixel - displacement) G / (S - 2 amplitude))), bilinear, both centred
@@ -133,7 +133,7 @@ def _centred(size: int) -> Floats:
 
 
 def sense(log_intensities: Iterable[Floats], threshold: float, step_us: int) -> Events:
-    """The events of a film.
+    """Simulate the events that a camera sees in a film.
 
     Equation:
         a pixel keeps the level r of its last event, first that of the start; whenever its log intensity
@@ -188,9 +188,9 @@ def cached(
     make: Callable[[], Arrays],
     fits: Callable[[Arrays], bool] = lambda arrays: True,
 ) -> Arrays:
-    """What `make` returns, kept in one .npz that is named by a hash of the key.
+    """Return the result of `make`, cached in one .npz that is named by a hash of the key.
 
-    A file that is damaged, or does not fit, is made anew; one that cannot be written costs time and nothing else.
+    A file that is damaged, or does not fit, is made again; one that cannot be written only costs time.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{name}-{digest}.npz"

@@ -48,7 +48,7 @@ class EventDataset(Dataset):
     """A data set whose samples are counts of events, in T frames.
 
     Args:
-        size: pixels a side of a frame.
+        size: pixels per side of a frame.
         frames: counts, or binary (1 where there was an event).
         shuffle_time: the control: each sample's frames in a fixed random order, so that order says nothing.
     """
@@ -78,7 +78,7 @@ class EventDataset(Dataset):
         return (2, self.size, self.size)
 
     def _as_split(self, counts_NT2HW: npt.NDArray[np.int16], labels: npt.NDArray[np.int64]) -> Split:
-        """The frames as they were asked for."""
+        """Convert the frames to the requested form."""
         if self.frames == "binary":
             counts_NT2HW = (counts_NT2HW > 0).astype(np.int16)
         if self.shuffle_time:
@@ -89,7 +89,7 @@ class EventDataset(Dataset):
 
 
 def permutations(num_samples: int, num_steps: int) -> npt.NDArray[np.int64]:
-    """[N, T]: a permutation of the steps for each sample, whatever the number of samples.
+    """Draw [N, T], a permutation of the steps for each sample, independent of the number of samples.
 
     Example:
         >>> bool((permutations(5, 4)[:3] == permutations(3, 4)).all())
@@ -229,7 +229,7 @@ class TonicDataset(EventDataset, Fetched):
         return self._as_split(counts, np.array([label for _, label, _ in recordings], dtype=np.int64))
 
     def _frames(self, reader: Any, path: Path, index: int) -> npt.NDArray[np.int16]:
-        """The frames [1, T, 2, H, W] of one recording."""
+        """Bin one recording to frames [1, T, 2, H, W]."""
         try:
             events, _ = reader[index]
             t, x, y, p = (events[name].astype(np.int64) for name in "txyp")
@@ -239,7 +239,7 @@ class TonicDataset(EventDataset, Fetched):
         except Exception as error:  # a damaged file, which each reader reports in its own way
             raise UserError(
                 f"the data set {type(self).__name__} is damaged: {path.resolve()} cannot be read ({in_words(error)}); "
-                f"place that file there anew, or set SNN_EXP_DATA to a folder with {self.files}"
+                f"place that file there again, or set SNN_EXP_DATA to a folder with {self.files}"
             ) from None
 
 

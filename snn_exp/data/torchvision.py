@@ -30,7 +30,7 @@ class TorchvisionDataset(Fetched, OfficialTest):
         return self._as_split(self._open(self.root, train=train, download=False))
 
     def _as_split(self, read: Any) -> Split:
-        """torchvision's arrays in our form."""
+        """Convert torchvision's arrays to our form."""
         return Split(torch.as_tensor(read.data).unsqueeze(1), torch.as_tensor(read.targets))
 
 
@@ -64,7 +64,7 @@ class _SummedFiles(TorchvisionDataset):
     @classmethod
     @abstractmethod
     def _sums(cls, root: Path, *, train: bool) -> dict[Path, str]:
-        """file -> md5."""
+        """Return the md5 sum of each file."""
 
     @classmethod
     def _files(cls, root: Path, *, train: bool) -> tuple[Path, ...]:

@@ -1,8 +1,8 @@
 """A trained network in formats that others read, each read back and compared before it is kept.
 
-reading.py      what every format has: a reader that knows the file alone, and the comparison
+reading.py      the base of all formats: a reader that knows only the file, and the comparison
 onnx_graph.py   samples -> logits as an ONNX graph, computed by onnxruntime
-nir_graph.py    what our parts are called in NIR, and what it cannot say
+nir_graph.py    the NIR nodes of our parts, and what NIR cannot represent
 nir_steps.py    a NIR file computed step by step
 weights.py      safetensors: tensors and config, into a fresh network
 exporting.py    writes, reads back, compares

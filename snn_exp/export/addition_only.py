@@ -1,4 +1,4 @@
-"""Whether inference only adds: what is left to multiply in a folded network, where, and why.
+"""Addition-only inference: the multiplications that remain in a folded network, where, and why.
 
 A hidden weight layer only adds (ACs, no MACs) if all that it reads is in {-1, 0, 1} and no filter stands behind it.
 """
@@ -20,12 +20,12 @@ from snn_exp.nn.synapses import Synapse
 
 @dataclasses.dataclass(frozen=True)
 class Multiplications:
-    """Where a folded network multiplies.
+    """The multiplications of a folded network.
 
     Args:
         num_hidden: weight layers between the first and the last.
         hidden: those of them that multiply -> why.
-        elsewhere: what else does -> first layer, shortcut, stream, or readout.
+        elsewhere: other parts that do -> first layer, shortcut, stream, or readout.
         moves_states: whether neurons have states, whose updates are counted apart.
     """
 
@@ -35,7 +35,7 @@ class Multiplications:
     moves_states: bool
 
     def text(self) -> str:
-        """The verdict, and what it is about.
+        """Format the verdict, and the layers it is about.
 
         Example:
             >>> print(Multiplications(6, {}, {"stem.conv": "first layer", "classifier": "readout"}, False).text())
@@ -53,7 +53,7 @@ class Multiplications:
 
 
 def multiplications(network: Network, counts: Mapping[str, Mapping[str, float]]) -> Multiplications:
-    """What is left to multiply, by what was counted.
+    """Find the multiplications that remain, by what was counted.
 
     Args:
         network: a folded network, so that it has no norm.
@@ -80,7 +80,7 @@ def _multiplies(counts: Mapping[str, float]) -> bool:
 
 
 def _why(network: Network, weights: fx.Node, counts: Mapping[str, float]) -> str:
-    """Why a weight layer multiplies, empty if it does not: what made the values that it reads, and their filter."""
+    """Say why a weight layer multiplies (empty if it does not): what made its input values, and their filter."""
     (source,) = weights.all_input_nodes
     filters = []
     while isinstance(part := part_at(network, source), Synapse | nn.Identity):
@@ -91,7 +91,7 @@ def _why(network: Network, weights: fx.Node, counts: Mapping[str, float]) -> str
 
 
 def _scaling_of_the_stream(network: Network) -> Iterator[tuple[str, str]]:
-    """What averages, shrinks or bends the stream around the weight layers, and where."""
+    """Find the parts that average, scale or rectify the stream around the weight layers, and where."""
     for name, module in network.named_modules():
         averages = isinstance(module, PoolDup) and module.pool == "avg"
         if averages or (isinstance(module, PreActivationBlock) and module.stream_decay != 1):

@@ -1,4 +1,4 @@
-"""`snn-exp export`: a trained network in another format, written, read back and compared, and kept only if equal."""
+"""`snn-exp export`: write a trained network in another format, read it back, and keep it only if equal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from snn_exp.runs.folder import RunFolder, now
 from snn_exp.training.build import Seen, build_data, load_task
 from snn_exp.training.task import Classification
 
-FORMATS: Mapping[str, tuple[str, ...]] = {  # and what each needs besides snn_exp
+FORMATS: Mapping[str, tuple[str, ...]] = {  # and the packages that each needs in addition to snn_exp
     "onnx": ONNX_PACKAGES,
     "nir": NIR_PACKAGES,
     "safetensors": (),
@@ -43,8 +43,8 @@ class Exported:
 
     Args:
         path: the file.
-        interface: what it reads and gives.
-        read_by: what read it back.
+        interface: its input and output.
+        read_by: the program that read it back.
         exact: in float64 on the validation set; None where the format's reader has no float64.
         found: in float32, on the set named by `split`.
         split: test, or val where the run has not read the test set yet.
@@ -63,7 +63,7 @@ class Exported:
     exported_at: str
 
     def text(self) -> str:
-        """What a person wants to know."""
+        """Format a summary for the terminal."""
         exact, found = self.exact, self.found
         lines = [f"{self.path} ({self.num_bytes / 1024:,.1f} KiB): {self.interface}", f"read back by {self.read_by}"]
         if exact is not None:
@@ -81,7 +81,7 @@ class Exported:
 
 
 def require_format(export_format: str) -> None:
-    """The format exists and its packages are there.
+    """Check that the format exists and its packages are installed.
 
     Raises:
         UserError: otherwise.
@@ -92,7 +92,7 @@ def require_format(export_format: str) -> None:
 
 
 def export_run(folder: RunFolder, config: ExperimentConfig, export_format: str, *, folded: bool = False) -> Exported:
-    """Writes a finished run's network into its folder, reads it back and compares.
+    """Write a finished run's network into its folder, read it back and compare.
 
     Args:
         folder: of the run.
@@ -101,9 +101,9 @@ def export_run(folder: RunFolder, config: ExperimentConfig, export_format: str, 
         folded: the network without its norms, which `fold_run` has stored.
 
     Raises:
-        UserError: no such format, a part or encoding that it cannot say, a package that is not installed, or a folder
-            that cannot be written.
-        RuntimeError: what is read back is another network; nothing is stored.
+        UserError: no such format, a part or encoding that it cannot represent, a package that is not installed, or a
+            folder that cannot be written.
+        RuntimeError: the network that is read back differs; nothing is stored.
     """
     require_format(export_format)
     trained = folder.trained()
@@ -138,7 +138,7 @@ def export_run(folder: RunFolder, config: ExperimentConfig, export_format: str, 
 def _written(
     network: Network, task: Classification, data: DataModule, export_format: str, path: Path, said: Mapping[str, str]
 ) -> Reader:
-    """A file, and its reader."""
+    """Write a file, and return it with its reader."""
     dataset = data.dataset
     if export_format == "onnx":
         write_onnx(network, task.encoding, dataset.sample_shape, path, said)
@@ -151,14 +151,14 @@ def _written(
 
 
 def _exactly(network: Network, task: Classification, data: DataModule, path: Path, said: Mapping[str, str]) -> Check:
-    """The same in float64, in a file that is written over."""
+    """Make the same comparison in float64, in a file that is overwritten."""
     double = copy.deepcopy(network).double()
     reader = _written(double, task, data, "nir", path, said)
     return check(double, reader, _samples(task, data, "val"), torch.float64)
 
 
 def _refuse_another(folder: RunFolder, export_format: str, exact: Check | None, found: Check) -> None:
-    """A RuntimeError if what was read back is another network."""
+    """Raise a RuntimeError if what was read back is another network."""
     same = found.num_flipped <= MAX_FLIPPED * found.num_samples and found.logit_error < torch.inf  # so no NaN passes
     if export_format == "safetensors":
         same = found.logit_error == 0
@@ -171,7 +171,7 @@ def _refuse_another(folder: RunFolder, export_format: str, exact: Check | None, 
 
 
 def _interface(task: Classification, data: DataModule, reader: Reader) -> str:
-    """What a file reads and gives."""
+    """Describe the input and output of a file."""
     dataset, num_steps = data.dataset, task.encoding.num_steps
     if reader.begins == "samples":
         shape, what = ("B", *dataset.sample_shape), "frames" if dataset.has_time else "pixels in [0, 1]"
@@ -181,7 +181,7 @@ def _interface(task: Classification, data: DataModule, reader: Reader) -> str:
 
 
 def _samples(task: Classification, data: DataModule, split: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches of a set, random codes drawn as in the run's own evaluation."""
+    """Load batches of a set, random codes drawn as in the run's own evaluation."""
     loader = data.test_dataloader() if split == "test" else data.val_dataloader()
     for index, (x, y_B) in enumerate(loader):
         yield x, task.encoded(x, index), y_B

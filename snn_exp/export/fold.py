@@ -2,7 +2,7 @@
 
 Shapes: T steps, B batch, C channels, H W space, N any feature dimensions, K classes.
 
-With its running statistics a norm is one scale and shift a channel, y = scale x + shift, and what stands
+With its running statistics a norm is one scale and shift per channel, y = scale x + shift, and what stands
 beside it can take that over:
 
     the weights that make x      W <- scale W, bias <- scale bias + shift      a bias stands behind the padding
@@ -48,7 +48,7 @@ WEIGHT_LAYERS = (nn.Conv2d, nn.Linear)
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """What became of one part.
+    """The fate of one part.
 
     Args:
         part: the norm, or the weights that were made plain.
@@ -65,7 +65,7 @@ class Folded(Network):
     """A network without its norms; it only evaluates.
 
     Args:
-        network: what is left.
+        network: the folded network.
         folds: what became of its norms.
     """
 
@@ -83,10 +83,10 @@ class Folded(Network):
         return self.network.segments()
 
     def train(self, mode: bool = True) -> Folded:
-        """Only eval.
+        """Refuse training; the network only evaluates.
 
         Raises:
-            UserError: it is to be trained.
+            UserError: it is put into training mode.
         """
         if mode:
             raise UserError(
@@ -97,7 +97,7 @@ class Folded(Network):
 
 
 class ChannelBias(nn.Module):
-    """A constant a channel: what is left of a norm in front of a neuron with dynamics.
+    """A constant per channel, which remains of a norm in front of a neuron with dynamics.
 
     Example:
         >>> ChannelBias(torch.tensor([1.0, 2.0]))(torch.zeros(1, 1, 2))
@@ -111,13 +111,13 @@ class ChannelBias(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """The sum."""
+        """Add the constant."""
         return x_TBN + self.bias
 
 
 @torch.no_grad()
 def fold(network: Network) -> Folded:
-    """The same function of its input as the network in eval, without norms and with plain weights.
+    """Build the network that computes the same function in eval, without norms and with plain weights.
 
     Args:
         network: is left as it is.
@@ -140,7 +140,7 @@ def fold(network: Network) -> Folded:
 
 
 def _readers(network: nn.Module, node: fx.Node) -> list[fx.Node]:
-    """What reads a value; a mean passes a scale and a shift on as they are."""
+    """List the nodes that read a value; a mean passes a scale and a shift on as they are."""
     readers = []
     for user in node.users:
         is_mean = isinstance(part_at(network, user), MeanOverTimeAndSpace)
@@ -168,7 +168,7 @@ def _fold_membrane_norms(network: Network) -> Iterator[Fold]:
 
 
 def _fold_norm(network: Network, node: fx.Node, norm: Norm) -> Fold:
-    """Folds one norm into what stands beside it and leaves nothing, or a constant, in its place."""
+    """Fold one norm into its neighbours and leave nothing, or a constant, in its place."""
     part = str(node.target)
     scale_C, shift_C = _affine_C(part, norm)
     (source,) = node.all_input_nodes
@@ -218,13 +218,13 @@ def _affine_C(part: str, norm: Norm) -> tuple[Tensor, Tensor]:
     if affine_C is None:
         raise UserError(
             f"{part} cannot be folded: {type(norm).__name__}, with statistics over {norm.statistics_over}, is not "
-            f"one fixed scale and shift a channel, which is all that weights and thresholds can take over"
+            f"one fixed scale and shift per channel, which is all that weights and thresholds can take over"
         )
     return affine_C
 
 
 def _for_neuron(part: str, norm: Norm, name: str, neuron: Neuron) -> tuple[Tensor, Tensor]:
-    """A norm's scale and shift, in the shape in which a neuron takes them."""
+    """Return a norm's scale and shift, in the shape in which a neuron takes them."""
     scale_C, shift_C = _affine_C(part, norm)
     if neuron.emits == "real":
         raise UserError(
@@ -241,14 +241,14 @@ def _for_neuron(part: str, norm: Norm, name: str, neuron: Neuron) -> tuple[Tenso
 
 
 def _scale_outputs(layer: Any, scale_C: Tensor, shift_C: Tensor) -> None:
-    """y = scale (W x + bias) + shift."""
+    """Change the weights so that y = scale (W x + bias) + shift."""
     bias_C = shift_C if layer.bias is None else layer.bias * scale_C + shift_C
     layer.bias = nn.Parameter(bias_C)
     layer.weight.mul_(scale_C.view(-1, *(1 for _ in layer.weight.shape[1:])))
 
 
 def _scale_inputs(layer: Any, scale_C: Tensor, shift_C: Tensor) -> None:
-    """y = W (scale x + shift) + bias."""
+    """Change the weights so that y = W (scale x + shift) + bias."""
     if shift_C.any():
         constant = layer.weight @ shift_C
         layer.bias = nn.Parameter(constant if layer.bias is None else layer.bias + constant)
@@ -278,7 +278,7 @@ class Comparison:
 
 @torch.no_grad()
 def compare(network: Network, folded: Folded, batches: Iterable[tuple[Tensor, Tensor]]) -> Comparison:
-    """Runs both, in the precision of their parameters.
+    """Run both networks, in the precision of their parameters.
 
     Args:
         network: the network, in eval.
@@ -304,7 +304,7 @@ def compare(network: Network, folded: Folded, batches: Iterable[tuple[Tensor, Te
 
 
 def _fired(network: Network, x_TBCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits, and which neurons fired when."""
+    """Return logits, and which neurons fired when."""
     fired: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -327,7 +327,7 @@ class FoldResult:
         folds: what became of each norm, and which weights were made plain.
         float64: both networks on the validation set.
         float32: both on the set named by `split`.
-        multiplications: what is left to multiply in the folded network, as counted there.
+        multiplications: the multiplications that remain in the folded network, as counted there.
         split: test, or val where the run has not read the test set yet.
     """
 
@@ -340,7 +340,7 @@ class FoldResult:
     folded_at: str
 
     def text(self) -> str:
-        """What a person wants to know."""
+        """Format a summary for the terminal."""
         count = {how: sum(f.how == how for f in self.folds) for how in ("weights", "threshold", "plain")}
         exact, rounded = self.float64, self.float32
         return "\n".join(
@@ -358,7 +358,7 @@ class FoldResult:
 
 
 def fold_run(folder: RunFolder, config: ExperimentConfig) -> FoldResult:
-    """Folds a finished run's best weights and stores what comes out beside them.
+    """Fold a finished run's best weights and store the result beside them.
 
     Raises:
         UserError: a norm that nothing can take over, nothing to fold, or a folder that cannot be written.
@@ -390,7 +390,7 @@ def fold_run(folder: RunFolder, config: ExperimentConfig) -> FoldResult:
 
 
 def load_folded(folder: RunFolder) -> Folded:
-    """The stored folded network of a run.
+    """Load the stored folded network of a run.
 
     Raises:
         UserError: the run is not finished, or not folded yet; the data or the stored network are others.
@@ -406,6 +406,6 @@ def load_folded(folder: RunFolder) -> Folded:
 
 
 def encoded(task: Classification, loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """A loader's batches as the network reads them, random codes drawn as in the run's own evaluation."""
+    """Encode a loader's batches, random codes drawn as in the run's own evaluation."""
     for index, (x_BCHW, y_B) in enumerate(loader):
         yield task.encoded(x_BCHW, index), y_B

@@ -46,7 +46,7 @@ S_MAX = 255  # of an activation
 
 
 class IntegerWeights(nn.Module):
-    """A convolution or a linear map of small whole numbers, in int8.
+    """A convolution or a linear map of small integers, in int8.
 
     Equation:
         y = w a sum(q s) + bias, the sum in int32, the rest in float32
@@ -56,7 +56,7 @@ class IntegerWeights(nn.Module):
 
     Args:
         layer: the weights, a convolution or a linear map in one group.
-        scale: a, of what it reads; 1 for spikes.
+        scale: a, of the input; 1 for spikes.
 
     Source: symmetric per-channel quantization, as in Jacob et al. 2018, section 2.
 
@@ -90,7 +90,7 @@ class IntegerWeights(nn.Module):
         self._prepare(self.w_scale, self.bias)
 
     def _prepare(self, multiplier: Tensor, offset: Tensor) -> None:
-        """What the kernel does to the sum: multiplier sum + offset; the weights are put in its order at first use."""
+        """Set the kernel's multiplier and offset of the sum; the weights are put in its order at first use."""
         self._multiplier, self._offset = multiplier, offset
         self._no_shift = torch.zeros(len(self.q), dtype=torch.long)
         self._packed: Tensor | None = None
@@ -99,11 +99,11 @@ class IntegerWeights(nn.Module):
         return {**self.__dict__, "_packed": None}  # the kernel's own order cannot be copied
 
     def forward(self, s: Tensor) -> Tensor:
-        """y."""
+        """Compute y."""
         return self._multiplied(s, torch.float32, "none", [])
 
     def _multiplied(self, s: Tensor, dtype: torch.dtype, then: str, limits: list[float], unit: float = 1.0) -> Tensor:
-        """The kernel; `then` is what it does to y before it writes round(y / unit)."""
+        """Call the kernel; `then` is what it does to y before it writes round(y / unit)."""
         if self._packed is None:
             self._packed = torch.ops.onednn.qconv_prepack(
                 self.q, self._multiplier, self.scale, 0, self.stride, self.padding, [1, 1], 1, None
@@ -116,18 +116,18 @@ class IntegerWeights(nn.Module):
         return y_BCHW[None, :, :, 0, 0] if self.is_linear else y_BCHW[None]
 
     def sums(self, s: Tensor) -> Tensor:
-        """The sums of q s in float64, where they are exact; the kernel keeps them to itself."""
+        """Compute the sums of q s in float64, where they are exact; the kernel does not return them."""
         x = s[0, :, :, None, None] if self.is_linear else s[0]
         return functional.conv2d(x.double(), self.q.double(), None, self.stride, self.padding)[None]
 
     @property
     def largest_sum(self) -> Tensor:
-        """What a sum cannot exceed where all inputs are 0 or 1, per channel."""
+        """Return the bound of a sum where all inputs are 0 or 1, per channel."""
         return self.q.double().abs().sum((1, 2, 3))
 
 
 class IntegerSpikes(IntegerWeights):
-    """Weights and the neuron that alone reads them: spikes in, spikes out, no number in between but whole ones.
+    """Weights and the neuron that alone reads them: spikes in, spikes out, only integers in between.
 
     Equation:
         s' = H(sum(q s) - t),  t = ceil((threshold - bias) / w);  q is negated where it fires from below
@@ -155,7 +155,7 @@ class IntegerSpikes(IntegerWeights):
         self._prepare(torch.full_like(self.w_scale, 2.0), 1 - 2 * self.t.float())
 
     def forward(self, s: Tensor) -> Tensor:
-        """s'."""
+        """Compute s'."""
         return self._multiplied(s, torch.uint8, "hardtanh", [0.0, 1.0])
 
 
@@ -168,7 +168,7 @@ class IntegerRectified(IntegerWeights):
     Args:
         layer: as in `IntegerWeights`.
         scale: a.
-        unit: a', the scale of what comes out.
+        unit: a', the scale of the output.
     """
 
     def __init__(self, layer: nn.Module, scale: float, unit: float) -> None:
@@ -176,7 +176,7 @@ class IntegerRectified(IntegerWeights):
         self.unit = unit
 
     def forward(self, s: Tensor) -> Tensor:
-        """s'."""
+        """Compute s'."""
         return self._multiplied(s, torch.uint8, "none", [], self.unit)
 
 
@@ -206,7 +206,7 @@ class Fire(nn.Module):
         self.only_from_above = bool((sign > 0).all())
 
     def forward(self, x: Tensor) -> Tensor:
-        """s."""
+        """Compute s."""
         # a comparison into float32 and its rounding are both vectorized in torch; one into bool is not
         fired = torch.empty_like(x)
         if self.only_from_above:
@@ -236,12 +236,12 @@ class Rectify(nn.Module):
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        """s."""
+        """Compute s."""
         return rounded(x, self.scale)
 
 
 def rounded(x: Tensor, scale: float) -> Tensor:
-    """clamp(round(x / scale), 0, 255) of [1, B, N] in uint8, in x's order in memory."""
+    """Compute clamp(round(x / scale), 0, 255) of [1, B, N] in uint8, in x's memory format."""
     # x.round().to(torch.uint8) is not vectorized and takes twice as long; of five axes it would undo the order
     quantized = torch.quantize_per_tensor(x[0], scale, 0, torch.quint8)
     # the same bytes under their plain name; int_repr() would copy them
@@ -251,13 +251,13 @@ def rounded(x: Tensor, scale: float) -> Tensor:
 
 @functools.cache
 def _hear_announcement() -> None:
-    """torch says once a process that a later one will have no quint8; no user can do anything about it."""
+    """Consume torch's warning, given once per process, that a later version drops quint8; no user can act on it."""
     with warnings.catch_warnings(action="ignore"):
         rounded(torch.zeros(1, 1), 1.0)
 
 
 class ChannelsLast(nn.Module):
-    """Float weights over channels that lie side by side, put in the order of the kernel once for each input shape.
+    """Float weights in channels-last memory format, put in the order of the kernel once per input shape.
 
     Args:
         layer: a convolution with plain weights.
@@ -273,7 +273,7 @@ class ChannelsLast(nn.Module):
         return {**self.__dict__, "_packed": {}}  # the kernel's own order cannot be copied
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """[1, B, C, H, W] -> [1, B, C', H', W']."""
+        """Convolve [1, B, C, H, W] to [1, B, C', H', W']."""
         x_BCHW = x_TBCHW[0].contiguous(memory_format=torch.channels_last)
         if x_BCHW.shape not in self._packed:
             self._packed[x_BCHW.shape] = torch.ops.mkldnn._reorder_convolution_weight(
@@ -286,18 +286,18 @@ class ChannelsLast(nn.Module):
 
 
 class MeanLast(nn.Module):
-    """As `MeanOverTimeAndSpace`, without a copy."""
+    """`MeanOverTimeAndSpace` without a copy."""
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """[1, B, C, ...] -> [B, C]."""
+        """Average [1, B, C, ...] to [B, C]."""
         return x_TBN.mean((0, *range(3, x_TBN.dim())))
 
 
 class Deployed(nn.Module):
-    """A folded network ready to be run: one graph, channels last, sums in place, weights in int8 where they can be.
+    """A folded network ready for inference: one graph, channels last, sums in place, weights in int8 where possible.
 
     Args:
-        graph: what it computes.
+        graph: the graph that it computes.
         num_hidden: weight layers between the first and the last.
         num_integer: those of them in int8.
     """
@@ -310,19 +310,19 @@ class Deployed(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """Logits [B, K] of [1, B, C, H, W]."""
+        """Compute logits [B, K] of [1, B, C, H, W]."""
         assert len(x_TBCHW) == 1, "single-step neurons have one step"
         logits: Tensor = self.graph(x_TBCHW)
         return logits
 
     @property
     def num_bytes(self) -> int:
-        """Of weights, scales, thresholds and biases."""
+        """Return the bytes of weights, scales, thresholds and biases."""
         return sum(t.numel() * t.element_size() for t in self.graph.state_dict().values())
 
 
 def integer(folded: Folded, calibration: Iterable[Tensor] = ()) -> Deployed:
-    """The network in int8.
+    """Convert a folded network to int8.
 
     Args:
         folded: a folded network of single-step neurons that emit spikes, or of ReLU; is left as it is.
@@ -348,7 +348,7 @@ def integer(folded: Folded, calibration: Iterable[Tensor] = ()) -> Deployed:
 
 
 def floating(folded: Folded) -> Deployed:
-    """The same graph with all weights in float32: what int8 is measured against."""
+    """Build the same graph with all weights in float32, the baseline of int8."""
     return _deploy(folded.network, {})
 
 
@@ -361,7 +361,7 @@ def _require_single_step(name: str, neuron: Neuron) -> None:
         )
     if neuron.emits == "signs":
         raise UserError(
-            f"{name} is a {kind}, whose signs are no unsigned numbers as the int8 kernels read them; choose a run with "
+            f"{name} is a {kind}, which emits signs, and the int8 kernels read unsigned numbers; choose a run with "
             f"neuron=s2nn or neuron=relu"
         )
 
@@ -381,7 +381,7 @@ def _scales(network: Network, neurons: dict[str, Neuron], calibration: Iterable[
 
 
 def _deploy(network: Network, scales: dict[str, float]) -> Deployed:
-    """The graph with its parts replaced.
+    """Build the graph with its parts replaced.
 
     Args:
         network: a folded one.
@@ -461,7 +461,7 @@ def _convert_where_floats_are_read(graph: fx.Graph, small: dict[fx.Node, float],
 
 
 def _work_in_place(network: Network, graph: fx.Graph, weights: list[fx.Node], small: dict[fx.Node, float]) -> None:
-    """Adds to what weights have just written, and rectifies it, where nothing else reads it."""
+    """Add and rectify in place what weights have just written, where nothing else reads it."""
     fresh = {node for node in weights if node not in small and len(node.users) == 1}
     for node in graph.nodes:
         own = next((n for n in node.all_input_nodes if n in fresh), None)
@@ -506,7 +506,7 @@ class IntegerResult:
     split: str
 
     def text(self) -> str:
-        """What a person wants to know."""
+        """Format a summary for the terminal."""
         share = self.num_flipped / self.num_samples
         return "\n".join(
             (
@@ -523,7 +523,7 @@ class IntegerResult:
 
 @torch.no_grad()
 def integer_run(folder: RunFolder, config: ExperimentConfig) -> IntegerResult:
-    """Brings a run that is folded already to int8, compares the two, and stores the figures beside them.
+    """Convert a folded run to int8, compare the two, and store the result beside them.
 
     Raises:
         UserError: the run is not folded yet, its neurons cannot be in int8, or a folder that cannot be written.
@@ -556,7 +556,7 @@ def integer_run(folder: RunFolder, config: ExperimentConfig) -> IntegerResult:
     try:
         write_json(folder.folded.with_name("folded_int8.json"), dataclasses.asdict(result))
     except OSError as error:
-        raise UserError(f"the figures cannot be written to {folder.path} ({error.strerror})") from None
+        raise UserError(f"the results cannot be written to {folder.path} ({error.strerror})") from None
     return result
 
 

@@ -1,4 +1,4 @@
-"""A network as a NIR graph: what its parts are called there, and what cannot be said.
+"""A network as a NIR graph: the NIR nodes of its parts, and what NIR cannot represent.
 
 Shapes: T steps, B batch, C channels, H W space, N any feature dimensions (C alone, or C, H, W).
 
@@ -46,7 +46,7 @@ from snn_exp.nn.norms import NoNorm, Norm
 from snn_exp.nn.shortcuts import PoolDup
 from snn_exp.nn.synapses import AlphaSynapse, ExponentialSynapse
 
-DT = 1e-4  # seconds a step: what most who read NIR take where nothing is said
+DT = 1e-4  # seconds per step: the usual default of programs that read NIR
 PACKAGES = ("nir", "h5py")
 INSTEAD = "type --format onnx, which can"
 
@@ -55,17 +55,17 @@ Names = tuple[str, ...]  # nodes whose sum is a value
 
 @torch.no_grad()
 def write_nir(network: Network, in_shape: Sequence[int], num_steps: int, path: Path, said: Mapping[str, str]) -> None:
-    """Writes what stands behind the encoding, in the precision of the network's parameters.
+    """Write the network behind the encoding, in the precision of its parameters.
 
     Args:
         network: in eval; without norms.
         in_shape: (C, H, W) of one sample at one step.
         num_steps: T.
         path: the file.
-        said: what the file says of itself.
+        said: the file's description of itself.
 
     Raises:
-        UserError: a part that NIR cannot say, or a package is not installed.
+        UserError: a part that NIR cannot represent, or a package is not installed.
     """
     require("nir", *PACKAGES)
     network = network.network if isinstance(network, Folded) else network
@@ -87,7 +87,7 @@ class _Writing:
         self.edges: list[tuple[str, str]] = []
 
     def walk(self, in_shape: Sequence[int], num_steps: int) -> None:
-        """Every part and operation of the forward, in its order."""
+        """Write every part and operation of the forward, in its order."""
         import nir
 
         flow = data_flow(self.network)
@@ -106,13 +106,13 @@ class _Writing:
                 values[node] = self.operation(name, node, read)
 
     def add(self, name: str, node: Any, *reads: Names) -> Names:
-        """A node that reads the sum of all that is given."""
+        """Add a node that reads the sum of the given nodes."""
         self.nodes[name] = node
         self.edges += [(source, name) for value in reads for source in value]
         return (name,)
 
     def operation(self, name: str, node: fx.Node, read: list[Names]) -> Names:
-        """What is no part: sums, a factor, the pixels in a row."""
+        """Write an operation: a sum, a factor, the flattening of pixels."""
         import nir
 
         kind = getattr(node.target, "__name__", node.target)
@@ -128,12 +128,12 @@ class _Writing:
             return self.add(name, nir.Flatten(np.array(_shape(node.all_input_nodes[0])), 0, -1), *read)
         block = innermost_kind(self.network, node).__name__
         raise UserError(
-            f"{block} has an operation ({kind}) that NIR cannot say: between parts it has sums and constant factors "
-            f"alone; {INSTEAD}"
+            f"{block} has an operation ({kind}) that NIR cannot represent: between parts it has sums and constant "
+            f"factors alone; {INSTEAD}"
         )
 
     def part(self, name: str, label: str, part: nn.Module, node: fx.Node, read: Names) -> Names:
-        """The nodes of one part."""
+        """Write the nodes of one part."""
         if isinstance(part, Norm) and not isinstance(part, NoNorm):
             raise _unfolded(label, part)
         if isinstance(part, nn.Identity | Norm):
@@ -142,10 +142,10 @@ class _Writing:
         for kinds, write in self.writers().items():
             if isinstance(part, kinds):
                 return write(name, label, part, before, behind, read)
-        raise UserError(f"{label} is a {type(part).__name__}, which NIR cannot say; {INSTEAD}")
+        raise UserError(f"{label} is a {type(part).__name__}, which NIR cannot represent; {INSTEAD}")
 
     def writers(self) -> dict[Any, Callable[..., Names]]:
-        """Which method writes which kind of part."""
+        """Return the method that writes each kind of part."""
         return {
             nn.Conv2d: self.conv,
             nn.Linear: self.linear,
@@ -161,7 +161,7 @@ class _Writing:
     # --- weights and pooling ---------------------------------------------------------------------------
 
     def conv(self, name: str, label: str, part: nn.Conv2d, before: Names, behind: Names, read: Names) -> Names:
-        """Conv2d, with the weights as they are used."""
+        """Write Conv2d, with the weights as they are used."""
         weight = _effective(part)
         bias = torch.zeros(len(weight)) if part.bias is None else part.bias
         return self.convolution(name, before, weight, bias, part.stride, part.padding, read)
@@ -169,7 +169,7 @@ class _Writing:
     def convolution(
         self, name: str, before: Any, weight: Tensor, bias: Tensor, stride: Any, padding: Any, read: Names
     ) -> Names:
-        """Conv2d out of what torch calls the same."""
+        """Write Conv2d from torch's Conv2d."""
         import nir
 
         stride, padding = (tuple(int(size) for size in sizes) for sizes in (stride, padding))
@@ -177,7 +177,7 @@ class _Writing:
         return self.add(name, node, read)
 
     def linear(self, name: str, label: str, part: nn.Linear, before: Names, behind: Names, read: Names) -> Names:
-        """Linear or Affine, with the weights as they are used."""
+        """Write Linear or Affine, with the weights as they are used."""
         import nir
 
         weight = self.array(_effective(part))
@@ -185,7 +185,7 @@ class _Writing:
         return self.add(name, nir.Linear(weight) if bias is None else nir.Affine(weight, bias), read)
 
     def channel_bias(self, name: str, label: str, part: ChannelBias, before: Any, behind: Any, read: Names) -> Names:
-        """Conv2d, or Affine, with the identity for weights, since NIR has no constant."""
+        """Write Conv2d, or Affine, with the identity for weights, since NIR has no constant."""
         import nir
 
         channels = before[0]
@@ -196,11 +196,13 @@ class _Writing:
         return self.convolution(name, before, identity[..., None, None], bias, (1, 1), (0, 0), read)
 
     def pool_dup(self, name: str, label: str, part: PoolDup, before: Any, behind: Any, read: Names) -> Names:
-        """AvgPool2d, then a Conv2d that repeats channels."""
+        """Write AvgPool2d, then a Conv2d that repeats channels."""
         import nir
 
         if part.pool != "avg":
-            raise UserError(f"{label} takes the largest of several counts of spikes, which NIR cannot say; {INSTEAD}")
+            raise UserError(
+                f"{label} takes the largest of several counts of spikes, which NIR cannot represent; {INSTEAD}"
+            )
         _require_whole_windows(label, before, part.stride)
         size = np.array([part.stride, part.stride])
         pooled = self.add(f"{name}_pool", nir.AvgPool2d(size, size, np.array([0, 0])), read)
@@ -210,7 +212,7 @@ class _Writing:
         )
 
     def max_pool(self, name: str, label: str, part: MaxPool, before: Any, behind: Any, read: Names) -> Names:
-        """SumPool2d, then a Threshold: some spike is there."""
+        """Write SumPool2d, then a Threshold, which passes where there is any spike."""
         import nir
 
         _require_whole_windows(label, before, 2)
@@ -219,7 +221,7 @@ class _Writing:
         return self.add(name, nir.Threshold(self.constant(0.5, behind)), summed)
 
     def mean(self, name: str, label: str, part: nn.Module, before: Any, behind: Any, read: Names) -> Names:
-        """AvgPool2d over all of space; the mean over time is left to who reads the output."""
+        """Write AvgPool2d over all of space; the mean over time is left to the reader of the output."""
         import nir
 
         if len(before) == 1:
@@ -228,25 +230,25 @@ class _Writing:
         pooled = self.add(f"{name}_space", nir.AvgPool2d(size, size, np.array([0, 0])), read)
         return self.add(name, nir.Flatten(np.array([before[0], 1, 1]), 0, -1), pooled)
 
-    # --- what has dynamics -----------------------------------------------------------------------------
+    # --- parts with dynamics -----------------------------------------------------------------------------
 
     def exponential(self, name: str, label: str, part: Any, before: Any, behind: Any, read: Names) -> Names:
-        """LI, or I where nothing decays."""
+        """Write LI, or I where nothing decays."""
         return self.add(name, self.trace(part.decay, behind), read)
 
     def alpha(self, name: str, label: str, part: AlphaSynapse, before: Any, behind: Any, read: Names) -> Names:
-        """Two LI in a row."""
+        """Write two LI in a row."""
         if part.sampling != "immediate":
             raise UserError(
-                f"{label} answers a step late (synapse.sampling={part.sampling}), which the steps of NIR cannot say; "
-                f"{INSTEAD}"
+                f"{label} responds one step late (synapse.sampling={part.sampling}), which the steps of NIR "
+                f"cannot represent; {INSTEAD}"
             )
         d = math.exp(-1 / part.tau_s)
         first = self.add(f"{name}_first", self.trace(d, behind), read)
         return self.add(name, self.trace(d, behind, math.e * d / part.tau_s), first)
 
     def trace(self, decay: float, shape: Any, gain: float = 1.0) -> Any:
-        """y = decay y + gain x."""
+        """Write y = decay y + gain x."""
         import nir
 
         if decay == 1:
@@ -255,15 +257,15 @@ class _Writing:
         return nir.LI(tau, r, leak)
 
     def neuron(self, name: str, label: str, neuron: Neuron, before: Any, behind: Any, read: Names) -> Names:
-        """IF, LIF, CubaLIF or Threshold."""
+        """Write IF, LIF, CubaLIF or Threshold."""
         import nir
 
         if isinstance(neuron.membrane_norm, Norm):
             raise _unfolded(f"{label}.membrane_norm", neuron.membrane_norm)
         if type(neuron) not in (IF, LIF, PLIF, CubaLIF, S2NN):
             raise UserError(
-                f"{label} is a {type(neuron).__name__}, which NIR cannot say: of our neurons it has if, lif, plif, "
-                f"cuba_lif and s2nn; {INSTEAD}"
+                f"{label} is a {type(neuron).__name__}, which NIR cannot represent: of our neurons it has if, lif, "
+                f"plif, cuba_lif and s2nn; {INSTEAD}"
             )
         if isinstance(neuron, IntegratingNeuron) and neuron.reset != "hard":
             raise UserError(
@@ -287,7 +289,7 @@ class _Writing:
         assert isinstance(neuron, CubaLIF)
         for key in ("current_decay", "voltage_decay"):
             if getattr(neuron, key) == 1:
-                raise UserError(f"{label} has neuron.{key}=1, an infinite time constant, which NIR has not; {INSTEAD}")
+                raise UserError(f"{label} has neuron.{key}=1, an infinite time constant, which NIR lacks; {INSTEAD}")
         current, voltage = 1 / (1 - neuron.current_decay), 1 / (1 - neuron.voltage_decay)
         node = nir.CubaLIF(
             self.constant(current * DT, behind), self.constant(voltage * DT, behind), self.constant(voltage, behind),
@@ -296,7 +298,7 @@ class _Writing:
         return self.add(name, node, read)
 
     def firing(self, neuron: Neuron, shape: Any) -> tuple[Any, Any]:
-        """Sign and threshold, relative to v_reset, so that it fires where sign v > threshold; one a feature."""
+        """Return sign and threshold per feature, relative to v_reset, so that it fires where sign v > threshold."""
         folded = neuron.folded_threshold
         threshold = neuron.v_threshold if folded is None else folded.threshold
         sign = torch.ones_like(threshold) if folded is None else folded.sign
@@ -308,20 +310,20 @@ class _Writing:
     # --- numbers ---------------------------------------------------------------------------------------
 
     def array(self, tensor: Tensor) -> Any:
-        """In the precision of the network."""
+        """Convert to an array in the precision of the network."""
         return np.ascontiguousarray(tensor.detach().to(self.dtype).numpy())
 
     def constant(self, value: float, shape: Any) -> Any:
-        """The same for every feature."""
+        """Repeat a value for every feature."""
         return self.array(torch.full(tuple(shape), float(value), dtype=torch.float64))
 
     def scaled(self, array: Any, factor: float) -> Any:
-        """A product that keeps its precision."""
+        """Multiply and keep the precision."""
         return (array * factor).astype(array.dtype)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
-    """(C, ...) of one sample at one step; (K,) of the logits."""
+    """Return (C, ...) of one sample at one step; (K,) of the logits."""
     shape = tuple(node.meta["tensor_meta"].shape)
     return shape[2:] if len(shape) > 2 else shape[1:]
 
@@ -335,7 +337,7 @@ def _require_whole_windows(label: str, before: Sequence[int], stride: int) -> No
     if any(size % stride for size in before[1:]):
         raise UserError(
             f"{label} pools {before[1]} x {before[2]} values by {stride}, with windows that reach over the edge, which "
-            f"NIR cannot say; {INSTEAD}"
+            f"NIR cannot represent; {INSTEAD}"
         )
 
 

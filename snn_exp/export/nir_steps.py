@@ -1,4 +1,4 @@
-"""A NIR file computed step by step: it knows the file and NIR's equations, and nothing of the network it came from.
+"""A NIR file computed step by step, from the file and NIR's equations alone, without the network it came from.
 
 Shapes: T steps, B batch, N any feature dimensions, K classes.
 
@@ -23,7 +23,7 @@ Step = Callable[[Tensor, State | None], tuple[Tensor, State | None]]
 
 
 def read_nir(path: Path, dtype: torch.dtype) -> Reader:
-    """The file, to be computed in a precision: [T, B, C, H, W] -> the mean over T of the output, [B, K]."""
+    """Read the file, to be computed in a precision: [T, B, C, H, W] -> the mean over T of the output, [B, K]."""
     require("nir", "nir", "h5py")
     import nir
 
@@ -49,7 +49,7 @@ def read_nir(path: Path, dtype: torch.dtype) -> Reader:
 
 
 def _in_order(sources: dict[str, list[str]]) -> list[str]:
-    """Each node behind those it reads."""
+    """Order the nodes so that each comes after those it reads."""
     order: dict[str, None] = {}
     waiting = dict(sources)
     readers: dict[str, list[str]] = {name: [] for name in sources}
@@ -77,7 +77,7 @@ def _sum(values: list[Tensor]) -> Tensor:
 
 
 def _step(node: Any, dt: float, dtype: torch.dtype) -> Step:
-    """What a node does to its input at one step."""
+    """Compute what a node does to its input at one step."""
     kind = type(node).__name__
     known: dict[str, Callable[[Any, dict[str, Tensor], float], Step]] = {
         "Input": _identity,
@@ -140,7 +140,7 @@ def _pool(node: Any, p: dict[str, Tensor], dt: float) -> Step:
 
 
 def _derivative(p: dict[str, Tensor], v: Tensor, x: Tensor, tau: str = "tau") -> Tensor:
-    """v' of I and IF, where nothing leaks, and of the others."""
+    """Compute v' of I and IF, where nothing leaks, and of the others."""
     return p["r"] * x if tau not in p else (p["v_leak"] - v + p["r"] * x) / p[tau]
 
 
@@ -154,7 +154,7 @@ def _integrator(node: Any, p: dict[str, Tensor], dt: float) -> Step:
 
 
 def _fired(p: dict[str, Tensor], v: Tensor) -> tuple[Tensor, Tensor]:
-    """The spikes, and the membrane after the reset."""
+    """Compute the spikes, and the membrane after the reset."""
     fires = v > p["v_threshold"]
     return fires.to(v.dtype), torch.where(fires, p["v_reset"], v)
 

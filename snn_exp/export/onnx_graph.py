@@ -29,7 +29,7 @@ class FromSamples(nn.Module):
 
     Args:
         encoding: one without chance.
-        network: what reads the steps.
+        network: the network that reads the steps.
 
     Raises:
         UserError: the encoding draws at random.
@@ -51,7 +51,7 @@ class FromSamples(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
+        """Compute logits."""
         logits: Tensor = self.network(self.encoding(x))
         return logits
 
@@ -60,14 +60,14 @@ class FromSamples(nn.Module):
 def write_onnx(
     network: Network, encoding: Encoding, sample_shape: tuple[int, ...], path: Path, said: Mapping[str, str]
 ) -> None:
-    """Writes samples -> logits, in the precision of the network's parameters.
+    """Write samples -> logits, in the precision of the network's parameters.
 
     Args:
         network: in eval.
-        encoding: what stands before it.
+        encoding: the encoding before it.
         sample_shape: of one sample, without the batch.
         path: the file.
-        said: what the file says of itself.
+        said: the file's description of itself.
 
     Raises:
         UserError: the encoding draws at random, or a package is not installed.
@@ -87,7 +87,7 @@ def write_onnx(
 
 
 def read_onnx(path: Path) -> Reader:
-    """The file as onnxruntime computes it."""
+    """Read the file, to be computed by onnxruntime."""
     require("onnx", *PACKAGES)
     import onnxruntime
 

@@ -1,4 +1,4 @@
-"""What every format has in common: a reader that knows the file alone, and the comparison with the network.
+"""The base of all formats: a reader that knows only the file, and the comparison with the network.
 
 Shapes: T steps, B batch, C channels, H W space, K classes.
 """
@@ -23,7 +23,7 @@ class Reader:
     """A file that was read back.
 
     Args:
-        name: what reads it.
+        name: the program that reads it.
         begins: at the samples as the data set has them, or behind the encoding, at the steps.
         logits: of a batch [K classes].
     """
@@ -35,14 +35,14 @@ class Reader:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A network and what was read back, on the same samples.
+    """A network and the one that was read back, on the same samples.
 
     Args:
         num_samples: that were compared.
         num_flipped: of them, those that are given another class.
         logit_error: largest difference of a logit, relative to the largest logit where that is above 1.
         acc: accuracy of the network, a fraction.
-        acc_read: accuracy of what was read back, a fraction.
+        acc_read: accuracy of the network that was read back, a fraction.
     """
 
     num_samples: int
@@ -54,7 +54,7 @@ class Check:
 
 @torch.no_grad()
 def check(network: nn.Module, reader: Reader, samples: Samples, dtype: torch.dtype) -> Check:
-    """Runs both.
+    """Run the network and the reader on the same samples, and compare.
 
     Args:
         network: [T, B, C, H, W] -> logits [B, K], in eval.
@@ -77,7 +77,7 @@ def check(network: nn.Module, reader: Reader, samples: Samples, dtype: torch.dty
 
 
 def require(export_format: str, *packages: str) -> None:
-    """Says what to install.
+    """Check that the packages of a format are installed, and say what to install.
 
     Raises:
         UserError: a package is not installed.
@@ -91,5 +91,5 @@ def require(export_format: str, *packages: str) -> None:
 
 
 def name_with_version(package: str) -> str:
-    """Such as `onnxruntime 1.22.0`."""
+    """Return name and version of a package, such as `onnxruntime 1.22.0`."""
     return f"{package} {version(package)}"

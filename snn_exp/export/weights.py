@@ -26,32 +26,32 @@ KEYS = ("run_id", "folded", "config", "seen")
 
 
 def write_weights(network: Network, path: Path, said: Mapping[str, str]) -> None:
-    """Writes the state of a network.
+    """Write the state of a network.
 
     Args:
         network: as it is to come back.
         path: the file.
-        said: what the file says of itself; `load_exported` needs run_id, folded, config and seen.
+        said: the file's description of itself; `load_exported` needs run_id, folded, config and seen.
     """
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, path, dict(said))
 
 
 def load_exported(path: str | Path) -> Classification:
-    """The network of an exported file: call it on pixels in [0, 1] for logits; `.network` is what reads steps.
+    """Load the network of an exported file: call it on pixels in [0, 1] for logits; `.network` reads steps.
 
     Args:
         path: a file of `snn-exp export RUN --format safetensors`.
 
     Raises:
-        UserError: it is no such file, or a part means something else today than when the run was trained.
+        UserError: it is no such file, or the run was trained with an older, incompatible version of a part.
     """
     path = Path(path)
     said = _said(path)
     config = resolve(said.config)
     if config.run_id != said.run_id:
         raise UserError(
-            f"{path} is of run {said.run_id} and of parts that mean something else today: the same config is run "
-            f"{config.run_id} now; train it again and export that"
+            f"{path} is of run {said.run_id}, which was trained with an older, incompatible version of a component: "
+            f"the same config is run {config.run_id} now; train it again and export that"
         )
     task = assemble(config, Seen(**{**said.seen.model_dump(), "in_shape": tuple(said.seen.in_shape)}))
     if said.folded:
@@ -91,7 +91,7 @@ def _said(path: Path) -> ExportMetadata:
 
 
 def read_weights(path: Path) -> Reader:
-    """The file as a fresh network computes it."""
+    """Read the file into a fresh network."""
     network = load_exported(path).network
 
     def logits(x_TBCHW: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ DEFAULT_PROFILE = EnergyConfig()
 
 
 def multiplications(metrics: Mapping[str, float], split: str, form: str = "") -> dict[str, float]:
-    """MACs of one sample by part of the network; an update of a neuron's state counts as one.
+    """Return the MACs per sample by part of the network; an update of a neuron's state counts as one.
 
     Args:
         metrics: of a run, see `operations.SynapticOperations`.
@@ -27,7 +27,7 @@ def multiplications(metrics: Mapping[str, float], split: str, form: str = "") ->
 
 
 def energy_pj(metrics: Mapping[str, float], split: str, profile: EnergyConfig, form: str = "") -> dict[str, float]:
-    """Energy of one sample by part of the network and of its memory traffic, pJ.
+    """Compute the energy per sample by part of the network and of its memory traffic, pJ.
 
     Equation:
         each part   mac_pj mac;  weights: + ac_pj (ac - xnor) + xnor_fj xnor / 1000
@@ -43,7 +43,7 @@ def energy_pj(metrics: Mapping[str, float], split: str, profile: EnergyConfig, f
     Args:
         metrics: as in `multiplications`.
         split: as in `multiplications`.
-        profile: what an operation costs, and a word of memory; compute only where that costs 0.
+        profile: the cost of an operation and of a word of memory; compute only where memory costs 0.
         form: as in `multiplications`.
 
     Source: the prices are the profile's; the model of memory is ours, the simplest that the stored counts can price.
@@ -60,7 +60,7 @@ def energy_pj(metrics: Mapping[str, float], split: str, profile: EnergyConfig, f
 
 
 def with_energy(metrics: Mapping[str, float], profile: EnergyConfig) -> dict[str, float]:
-    """The metrics and, where the test set's operations are counted, `test/energy_pj` and `test/energy_dense_pj`.
+    """Add `test/energy_pj` and `test/energy_dense_pj` to the metrics where the test set's operations are counted.
 
     Both are of one sample in the inference form; the dense one charges every operation of the weights, zeros and
     padding included, as a multiplication.
@@ -76,7 +76,7 @@ def with_energy(metrics: Mapping[str, float], profile: EnergyConfig) -> dict[str
 
 
 def price_list(profile: EnergyConfig) -> str:
-    """The constants of a profile, and what they leave out.
+    """Describe the constants of a profile, and what they leave out.
 
     Example:
         >>> price_list(EnergyConfig())
@@ -92,13 +92,13 @@ def price_list(profile: EnergyConfig) -> str:
 
 
 def counted_split(metrics: Sequence[Mapping[str, float]]) -> str | None:
-    """The split on which all runs have counted their operations, test before val."""
+    """Return the split on which all runs have counted their operations, test before val."""
     splits = [s for s in ("test", "val") if metrics and all(f"{s}/synops_ac" in m for m in metrics)]
     return splits[0] if splits else None
 
 
 def joules(pj: float) -> str:
-    """An energy in nJ, or in pJ where it is small.
+    """Format an energy in nJ, or in pJ where it is small.
 
     Example:
         >>> joules(12_345.0), joules(12.3)

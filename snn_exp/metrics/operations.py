@@ -1,6 +1,6 @@
-"""What a network spends: firing rates, effective operations, and the dense count of multiplications.
+"""The cost of a network: firing rates, effective operations, and the dense count of multiplications.
 
-Fractions stay fractions. A firing rate is the share of non-zero outputs a neuron and step: the share of
+Fractions stay fractions. A firing rate is the share of non-zero outputs per neuron and time step: the share of
 ones for spikes, of positive values for relu; for signs it is 1, since -1 is never silent.
 
 Operations are counted here and priced where they are printed (`energy.energy_pj`).
@@ -45,11 +45,11 @@ class _NetworkMetric(torchmetrics.Metric, ABC):
 
     @abstractmethod
     def update(self, layer: int, x: Tensor, y: Tensor) -> None:
-        """Counts what one layer read and gave in one batch."""
+        """Count the input and output of one layer in one batch."""
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Counts whatever the network does inside the block."""
+        """Count whatever the network computes inside the block."""
 
         def hook(layer: int) -> object:
             return lambda module, inputs, y: self.update(layer, inputs[0], y)
@@ -66,7 +66,7 @@ class _NetworkMetric(torchmetrics.Metric, ABC):
 
 
 class FiringRate(_NetworkMetric):
-    """Share of non-zero outputs a neuron and step, by layer; unit: spikes a neuron and step.
+    """Share of non-zero outputs per neuron and time step, by layer; unit: spikes per neuron and time step.
 
     Definition:
         rate[l] = sum(s_l != 0) / number of values of s_l, over all batches
@@ -98,11 +98,11 @@ class FiringRate(_NetworkMetric):
         self.values[layer] += s.numel()
 
     def compute(self) -> Tensor:
-        """The mean rate over all neurons."""
+        """Return the mean rate over all neurons."""
         return self.spikes.sum() / self.values.sum().clamp(min=1)
 
     def by_layer(self) -> dict[str, float]:
-        """The rate of each layer."""
+        """Return the firing rate of each layer."""
         rates = (self.spikes / self.values.clamp(min=1)).tolist()
         return dict(zip(self.layers, rates, strict=True))
 
@@ -123,17 +123,17 @@ class SynapticOperations(_NetworkMetric):
         effective = sum_N [x_N != 0] fan_out_N,  fan_out_N = number of non-zero weights that read x_N
 
         ac, mac            effective operations of a weight layer
-        xnor               those of the ac with inputs in {-1, 1} and one absolute weight an output unit
+        xnor               those of the ac with inputs in {-1, 1} and one absolute weight per output unit
         dense              all operations of a weight layer, zeros and padding included
-        filter_mac         num_multiplications of a synapse, a neuron and step
-        norm_mac           of a norm, 1 a value; 2 where the statistics are the sample's own; of an RPReLU, 1 a value
-        neuron_updates     1 a neuron and step of a neuron that has dynamics
+        filter_mac         num_multiplications of a synapse, per neuron and step
+        norm_mac           of a norm, 1 per value; 2 where the statistics are per sample; of an RPReLU, 1 per value
+        neuron_updates     1 per neuron and step of a neuron that has dynamics
 
     These are counts of the inference form: a norm that folds costs nothing (before relu neither: the next
     weights take its scale), and a synapse stands behind the weights that read it, W (eps * s) = eps * (W s),
-    so that they read spikes and the filter is paid a neuron and step of their output, once for all weights
+    so that they read spikes and the filter is paid per neuron and step of their output, once for all weights
     whose outputs add up. A synapse whose output meets no weights (a readout's, pooled) stays where it is.
-    What ends in `_trained` counts the network as it was trained, each part where it stands.
+    Names that end in `_trained` count the network as it was trained, each part where it stands.
 
     Not counted: biases, pooling, sums of streams, thresholds. A first layer that reads the same pixels at
     every step is counted at every step.
@@ -174,7 +174,7 @@ class SynapticOperations(_NetworkMetric):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Counts whatever the network does inside the block; its weights must not change there."""
+        """Count whatever the network computes inside the block; its weights must not change there."""
         self._fan_out.clear()
         self._start_pass()
         with super().listening():
@@ -228,17 +228,17 @@ class SynapticOperations(_NetworkMetric):
                 counts["filter_mac"] += num_multiplications * y.numel()
 
     def _pass_on(self, x: Tensor, y: Tensor, synapse: Mapping[int, int]) -> None:
-        """Weights that read y could read what x comes from."""
+        """Record that weights that read y could read what x comes from."""
         if y is not x:
             origin, before = self._origin.get(x, (x, {}))
             self._origin[y] = origin, {**before, **synapse}
 
     def compute(self) -> dict[str, Tensor]:
-        """The sum of each count over the network, a sample."""
+        """Return the sum of each count over the network, per sample."""
         return dict(zip(COUNTS, self._a_sample().sum(0), strict=True))
 
     def by_layer(self) -> dict[str, dict[str, float]]:
-        """The counts of each part that has any, a sample; those that are 0 are left out, save ac, mac and dense."""
+        """Return the counts per sample of each part that has any; zeros are left out, save ac, mac and dense."""
         found = {}
         for layer, row in enumerate(self._a_sample().tolist()):
             kept = ("ac", "mac", "dense") if isinstance(self.parts[layer], Conv2d | nn.Linear) else ()
@@ -252,14 +252,14 @@ class SynapticOperations(_NetworkMetric):
 
 
 def _cost_a_value(norm: Norm) -> int:
-    """Multiplications a value in eval: scaling, and squaring where no running statistics are kept."""
+    """Return the multiplications per value in eval: scaling, and squaring where no running statistics are kept."""
     if not norm.statistics_over:
         return 0
     return 1 if "B" in norm.statistics_over.split(",") else 2
 
 
 def _effective(x: Tensor, fan_out_N: Tensor, binary: bool) -> dict[str, float]:
-    """Effective ACs, MACs, and XNORs among the ACs, of a batch [..., N]."""
+    """Count effective ACs, MACs, and XNORs among the ACs, of a batch [..., N]."""
     present = x.sign().square_()  # 1 where the input is not 0
     times_N = present.flatten(0, -fan_out_N.dim() - 1).sum(0, dtype=torch.float32)
     effective = torch.dot(times_N.flatten().double(), fan_out_N.flatten()).item()
@@ -270,7 +270,7 @@ def _effective(x: Tensor, fan_out_N: Tensor, binary: bool) -> dict[str, float]:
 
 
 def _fan_out(weights: Conv2d | nn.Linear, x: Tensor, y: Tensor) -> tuple[Tensor, bool]:
-    """How many non-zero weights read each value of an input, and whether each unit's weights have one size."""
+    """Count the non-zero weights that read each value of an input; say whether each unit's weights have one size."""
     used = weights.effective_weight() if isinstance(weights, Conv2d | Linear) else weights.weight
     readers_N = used.count_nonzero(0).double()
     if isinstance(weights, Conv2d):
@@ -285,7 +285,7 @@ def _fan_out(weights: Conv2d | nn.Linear, x: Tensor, y: Tensor) -> tuple[Tensor,
 
 
 def dense_macs(network: nn.Module, x_TBCHW: Tensor) -> dict[str, int]:
-    """Multiply-accumulates of one sample over all its steps, by module ("" is the whole), zeros included.
+    """Count the multiply-accumulates per sample over all its steps, by module ("" is the whole), zeros included.
 
     Args:
         network: the network.

@@ -1,4 +1,4 @@
-"""Memory for time: activations that are computed again in the backward pass instead of being kept."""
+"""Activation checkpointing: activations are recomputed in the backward pass instead of being kept."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpoint_activations(segments: Iterable[nn.Module]) -> None:
-    """From now on keeps of each module only what goes in, and computes the rest again in the backward pass.
+    """Keep only the input of each module from now on, and recompute the rest in the backward pass.
 
     Gradients, running moments and draws are those of the plain run: the second pass starts from the same
     random state and from the buffers that the first one found, and what it writes to them is thrown away.
-    State kept anywhere but in buffers is not put back. Names in the state_dict stay as they are.
+    State kept anywhere but in buffers is not restored. Names in the state_dict stay as they are.
 
     Args:
         segments: modules of one input, none inside another.

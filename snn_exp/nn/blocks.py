@@ -1,11 +1,11 @@
-"""Residual blocks: two weight layers and what goes around them.
+"""Residual blocks: two weight layers and the shortcut around them.
 
 Shapes: T steps, B batch, C channels, H W space.
 Symbols: x the real stream, s spikes, n a neuron, psp the synapse and a psp norm if one is chosen, W weights.
 
-A block's traits say what flows and what a config may combine it with:
+A block's traits state its stream and what a config may combine it with:
 
-    stream           what it hands on: "real" values, "spikes" {0, 1}, or "counts" {0, 1, 2, ...} of spikes
+    stream           its output: "real" values, "spikes" {0, 1}, or "counts" {0, 1, 2, ...} of spikes
     needs_spikes     it combines spikes by logic or counts them, so the neuron must emit 0 and 1
     default_readout  what network.readout=null means
 """
@@ -26,14 +26,14 @@ from snn_exp.nn.shortcuts import PoolDup, RPReLU
 from snn_exp.registry import Fraction, Registry
 
 Shortcut = Literal["avgpool_dup", "conv"]
-SpikeShortcut = Literal["conv", "maxpool_dup"]  # those that hand on spikes where spikes come in
+SpikeShortcut = Literal["conv", "maxpool_dup"]  # those that pass spikes on where spikes come in
 BranchScaling = Literal["inverse_sqrt", "none"]
 StreamActivation = Literal["none", "rprelu"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one block stands: what the framework knows and no config says.
+    """The position of one block in its network, known to the framework and in no config.
 
     Args:
         parts: the factories.
@@ -51,19 +51,19 @@ class Place:
 
     @property
     def out_shape(self) -> FeatureShape:
-        """(C', H', W')."""
+        """Return (C', H', W')."""
         return (self.out_channels, *(math.ceil(size / self.stride) for size in self.in_shape[1:]))
 
     def conv1(self, gain: float = 1.0) -> Conv2d:
-        """The first weight layer, which changes the shape."""
+        """Build the first weight layer, which changes the shape."""
         return self.parts.conv(self.in_shape, self.out_channels, stride=self.stride, gain=gain)
 
     def conv2(self, gain: float = 1.0) -> Conv2d:
-        """The second weight layer."""
+        """Build the second weight layer."""
         return self.parts.conv(self.out_shape, self.out_channels, gain=gain)
 
     def shortcut(self, kind: Shortcut | SpikeShortcut) -> nn.Module | None:
-        """What goes around where the shape changes; None is the identity."""
+        """Build the shortcut where the shape changes; None is the identity."""
         if self.stride == 1 and self.in_shape[0] == self.out_channels:
             return None
         if kind == "conv":
@@ -72,16 +72,16 @@ class Place:
         return PoolDup(pool, self.stride, repeats=self.out_channels // self.in_shape[0])
 
     def branch_gain(self, scaling: BranchScaling, branches_a_block: int = 1) -> float:
-        """By how much the last weights of a branch start smaller."""
+        """Return the factor by which the last weights of a branch start smaller."""
         return 1 / math.sqrt(branches_a_block * self.num_blocks) if scaling == "inverse_sqrt" else 1.0
 
     def stream_activation(self, kind: StreamActivation) -> RPReLU | None:
-        """What acts on the stream behind an addition."""
+        """Build the activation that acts on the stream after an addition."""
         return RPReLU(self.out_channels) if kind == "rprelu" else None
 
 
 class Block(nn.Module, ABC):
-    """Two weight layers and what goes around them: [T, B, C, H, W] -> [T, B, C', H', W'].
+    """Two weight layers and the shortcut around them: [T, B, C, H, W] -> [T, B, C', H', W'].
 
     Args:
         place: where it stands.
@@ -102,7 +102,7 @@ class Block(nn.Module, ABC):
 
     @property
     def shares_filter(self) -> bool:
-        """Whether a convolution in the shortcut adds straight to another weight layer's output.
+        """Return whether a convolution in the shortcut adds straight to another weight layer's output.
 
         Then one filter on the sum serves both: W1 (eps * s1) + W2 (eps * s2) = eps * (W1 s1 + W2 s2).
         """
@@ -111,7 +111,7 @@ class Block(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """The stream after the block."""
+        """Compute the stream after the block."""
 
 
 RESIDUALS: Registry[Block] = Registry("residual", traits=("stream", "needs_spikes", "default_readout"))
@@ -131,8 +131,8 @@ class PreActivationBlock(Block):
         shortcut: where the size changes, avgpool_dup carries x, pooled, its channels repeated; conv is a
             strided 1x1 convolution of the same filtered spikes that W1 reads.
         branch_scaling: inverse_sqrt starts W2 smaller by 1 / sqrt(number of branches in the network).
-        stream_decay: factor on what the shortcut carries; below 1 the stream stops growing with depth.
-        activation: what acts on the stream behind each addition; rprelu is ReActNet's.
+        stream_decay: factor on the shortcut; below 1 the stream stops growing with depth.
+        activation: applied to the stream after each addition; rprelu is ReActNet's.
 
     Raises:
         UserError: an unknown shortcut, branch_scaling or activation, or stream_decay outside [0, 1].
@@ -191,7 +191,7 @@ class BiRealBlock(Block):
         shortcut: where the size changes, avgpool_dup carries x, pooled, its channels repeated; conv is a
             strided 1x1 convolution of the same filtered spikes that W1 reads.
         branch_scaling: inverse_sqrt starts W1 and W2 smaller by 1 / sqrt(number of branches in the network).
-        activation: what acts on the stream behind each addition; rprelu is ReActNet's.
+        activation: applied to the stream after each addition; rprelu is ReActNet's.
 
     Raises:
         UserError: an unknown shortcut, branch_scaling or activation.
@@ -267,7 +267,7 @@ class MembraneShortcutBlock(Block):
         self.activation1 = place.parts.activation(place.in_shape, normalized=False)
         self.conv1 = place.conv1()
         self.activation2 = place.parts.activation(self.out_shape)
-        # the branch and what goes around it are summed before the next neuron fires
+        # the branch and the shortcut are summed before the next neuron fires
         self.norm2 = place.parts.norm_at("current", self.out_shape, num_summands=2)
         gain = 1.0 if _starts_at_zero(self.norm2) else place.branch_gain("inverse_sqrt")
         self.conv2 = place.conv2(gain)
@@ -282,7 +282,7 @@ class MembraneShortcutBlock(Block):
 
 
 def _starts_at_zero(norm: Norm | None) -> bool:
-    """Sets the learned gain of a norm, which is called weight as torch calls it, to 0; False where there is none."""
+    """Set the learned gain of a norm (named weight, as in torch) to 0; return False where there is none."""
     named = norm.named_parameters() if norm is not None else ()
     gains = [parameter for name, parameter in named if name.rpartition(".")[2] == "weight"]
     for gain in gains:
@@ -291,7 +291,7 @@ def _starts_at_zero(norm: Norm | None) -> bool:
 
 
 class _WeightsFirst(Block):
-    """The course of post, sew_* and none: filter, weights, norm, neuron, twice; spikes flow between blocks."""
+    """Base class of post, sew_* and none: filter, weights, norm, neuron, twice; spikes flow between blocks."""
 
     stream = "spikes"
     default_readout = "spikes"
@@ -311,7 +311,7 @@ class _WeightsFirst(Block):
         self.neuron2 = parts.neuron(self.out_shape)
 
     def _current(self, psp_TBCHW: Tensor) -> Tensor:
-        """The input of the second neuron, without a shortcut."""
+        """Compute the input of the second neuron, without a shortcut."""
         s = self.neuron1(_maybe(self.norm1, self.conv1(psp_TBCHW)))
         return _maybe(self.norm2, self.conv2(self.filter2(s)))
 
@@ -368,7 +368,7 @@ class PostActivationBlock(_WeightsFirst):
 
 
 class _SpikeElementWise(_WeightsFirst):
-    """SEW: the block's spikes and those that go around it meet behind the neuron, element by element.
+    """SEW: the block's spikes and those of the shortcut meet behind the neuron, element by element.
 
     Nothing is summed before a neuron fires, so the norms have one summand.
 
@@ -393,7 +393,7 @@ class _SpikeElementWise(_WeightsFirst):
 
     @abstractmethod
     def combine(self, a: Tensor, s: Tensor) -> Tensor:
-        """g(a, s): a the block's spikes, s those that go around it."""
+        """Compute g(a, s): a the block's spikes, s those of the shortcut."""
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.filter1(x_TBCHW)

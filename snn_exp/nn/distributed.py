@@ -1,6 +1,6 @@
-"""One batch, several processes: each computes on its share, and what is a statistic of the batch is one of all shares.
+"""One batch, several processes: each computes on its share, and a statistic of the batch is one of all shares.
 
-Where there is one process its share is the whole batch, and all of this is torch's own, bit by bit.
+With one process its share is the whole batch, and all of this is bitwise torch's own.
 
 Shapes: N any dimensions, one of them the batch.
 """
@@ -15,12 +15,12 @@ from torch import distributed as dist
 
 
 def num_processes() -> int:
-    """How many processes train this run."""
+    """Return the number of processes that train this run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def share_of(x_N: Tensor, axis: int) -> Tensor:
-    """The samples of a batch that this process computes on; where they don't divide, the first processes have one more.
+    """Return this process's samples of a batch; where they don't divide, the first processes get one more.
 
     Example:
         >>> share_of(torch.arange(3), 0)
@@ -44,7 +44,7 @@ def gathered(value: Tensor) -> list[Tensor]:
 
 
 def batch_mean(x_N: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Mean over axes, the batch among them, and over the shares of all processes; the axes are kept.
+    """Compute the mean over axes, the batch among them, and over the shares of all processes; the axes are kept.
 
     Example:
         >>> batch_mean(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), (0,))
@@ -55,7 +55,7 @@ def batch_mean(x_N: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def batch_moments(x_N: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, int | Tensor]:
-    """Mean and biased variance as in `batch_mean`, and the number of values that each is over.
+    """Compute mean and biased variance as in `batch_mean`, and the number of values that each is over.
 
     Example:
         >>> batch_moments(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), (0,))
@@ -72,7 +72,7 @@ def batch_moments(x_N: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, i
 
 
 def _over_processes(mean: Tensor, num_values: int) -> tuple[Tensor, Tensor]:
-    """The mean over all processes of what each has the mean of, and the number of all values."""
+    """Average the processes' means, each over its own share; return the mean and the number of all values."""
     wide = mean.flatten().to(torch.promote_types(mean.dtype, torch.float32))  # half precision cannot count
     sums: Tensor = _Sum.apply(torch.cat([wide * num_values, wide.new_tensor([num_values])]))
     return (sums[:-1] / sums[-1]).to(mean.dtype).view_as(mean), sums[-1].detach()

@@ -21,7 +21,7 @@ ENCODINGS: Registry[Encoding] = Registry("encoding", traits=("min_steps", "has_t
 
 
 class Encoding(nn.Module, ABC):
-    """What all encodings share.
+    """Base class of encodings.
 
     Args:
         pixel_mean: mean of the training pixels.
@@ -30,7 +30,7 @@ class Encoding(nn.Module, ABC):
     """
 
     min_steps: ClassVar[int] = 1
-    has_time: ClassVar[bool] = False  # of what it reads
+    has_time: ClassVar[bool] = False  # whether its input has time
     version: ClassVar[int] = 1
 
     def __init__(self, pixel_mean: float = 0.0, pixel_std: float = 1.0, *, num_steps: Steps | None = None) -> None:
@@ -41,7 +41,7 @@ class Encoding(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] in [0, 1], or frames [B, T, C, H, W] -> [T, B, C, H, W]."""
+        """Encode pixels [B, C, H, W] in [0, 1], or frames [B, T, C, H, W], as [T, B, C, H, W]."""
 
 
 @ENCODINGS.register("direct")
@@ -105,7 +105,7 @@ class Rate(Encoding):
 
 @ENCODINGS.register("latency")
 class Latency(Encoding):
-    """One spike a pixel: the brighter, the earlier.
+    """One spike per pixel: the brighter, the earlier.
 
     Equation:
         y[t] = 1 at t = round((1 - x) (T - 1)), else 0
@@ -140,7 +140,7 @@ class Latency(Encoding):
 
 @ENCODINGS.register("frames")
 class Frames(Encoding):
-    """The frames of data with time, one a step; the first layer reads counts of events.
+    """The frames of data with time, one per step; the first layer reads counts of events.
 
     Equation:
         y[t] = x[:, t]

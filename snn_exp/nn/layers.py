@@ -1,8 +1,8 @@
-"""Layers: weights over time, and what stands before them.
+"""Layers: weights over time, and the modules before them.
 
 Shapes: T steps, B batch, C channels, H W space, N any feature dimensions (C alone, or C, H, W).
 
-What stands where is decided here once, from the placement that a norm states:
+The order of the modules is decided here once, from the placement that a norm states:
 
     activation   [current norm] neuron [spike norm] synapse [psp norm]     where a real stream flows between blocks
     filter       [spike norm] synapse [psp norm]                           where spikes do
@@ -33,7 +33,7 @@ FeatureShape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class PartFactories:
-    """What a network is made of: each call gives a new part.
+    """Factories of a network's parts: each call gives a new part.
 
     Args:
         make_neuron: feature shape -> neuron.
@@ -56,19 +56,19 @@ class PartFactories:
     v_threshold: float
 
     def norm_at(self, placement: str, shape: FeatureShape, *, num_summands: int = 1) -> Norm | None:
-        """The norm if it stands there, else None."""
+        """Make the norm if it stands at this placement, else None."""
         if placement not in self.placements:
             return None
         return self.make_norm(Site(shape, self.num_steps, placement, self.v_threshold, num_summands))
 
     def neuron(self, shape: FeatureShape) -> Neuron:
-        """A neuron, with a norm on its membrane if that is where the norm stands."""
+        """Make a neuron, with a norm on its membrane if that is where the norm stands."""
         neuron = self.make_neuron(shape)
         neuron.membrane_norm = self.norm_at("membrane", shape)
         return neuron
 
     def filter(self, shape: FeatureShape) -> nn.Module:
-        """What stands between spikes and the weights that read them: spike norm, synapse, psp norm."""
+        """Build the modules between spikes and the weights that read them: spike norm, synapse, psp norm."""
         return named_chain(
             spike_norm=self.norm_at("spike", shape),
             synapse=self.make_synapse(),
@@ -76,7 +76,7 @@ class PartFactories:
         )
 
     def activation(self, shape: FeatureShape, *, normalized: bool = True) -> nn.Module:
-        """Current norm, neuron and filter: what stands before weights that read a real stream.
+        """Build current norm, neuron and filter, which precede weights that read a real stream.
 
         Args:
             shape: (C, ...) of one sample at one step.
@@ -89,7 +89,7 @@ class PartFactories:
         )
 
     def conv(self, shape: FeatureShape, out_channels: int, **options: Any) -> Conv2d:
-        """A hidden convolution: its weights are normalized and quantized as chosen."""
+        """Make a hidden convolution, its weights normalized and quantized as chosen."""
         return Conv2d(
             shape[0],
             out_channels,
@@ -109,7 +109,7 @@ def make_part_factories(
     weight_quant: PartConfig,
     num_steps: int,
 ) -> PartFactories:
-    """Factories out of resolved config groups.
+    """Make the factories from resolved config groups.
 
     Example:
         >>> parts = make_part_factories(
@@ -131,7 +131,7 @@ def make_part_factories(
 
 
 def named_chain(**modules: nn.Module | None) -> nn.Sequential:
-    """A Sequential of what is there; what does nothing is left out."""
+    """Build a Sequential of the given modules, without those that do nothing."""
     return nn.Sequential(
         OrderedDict(
             (name, module)
@@ -161,18 +161,18 @@ class TimeFolded:
         self.weight_quant = make_weight_quant(gain)
 
     def effective_weight(self) -> Tensor:
-        """The weight as used: normalized, then quantized."""
+        """Return the weight as used: normalized, then quantized."""
         weight: Tensor = self.weight_quant(self.weight_norm(self.weight))
         return weight
 
     @property
     def is_plain(self) -> bool:
-        """Whether the weight is used as it is stored."""
+        """Return whether the weight is used as it is stored."""
         return isinstance(self.weight_norm, NoWeightNorm) and isinstance(self.weight_quant, NoWeightQuant)
 
     @torch.no_grad()
     def make_plain(self) -> None:
-        """Stores the weight as it is used; from here on it is neither normalized nor quantized."""
+        """Store the weight as it is used; from here on it is neither normalized nor quantized."""
         self.weight.copy_(self.effective_weight())
         self.weight_norm, self.weight_quant = NoWeightNorm(), NoWeightQuant()
 
@@ -213,7 +213,7 @@ class Conv2d(TimeFolded, nn.Conv2d):
         self._dress_weight(gain, make_weight_norm, make_weight_quant)
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """All steps at once."""
+        """Compute all steps at once."""
         weight = self.effective_weight()
         return over_time(
             lambda x: functional.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups),
@@ -223,7 +223,7 @@ class Conv2d(TimeFolded, nn.Conv2d):
 
 @torch.no_grad()
 def lay_channels_last(network: nn.Module) -> None:
-    """From now on the maps of a network lie position by position, not channel by channel: a convolution gives its
+    """Switch a network's feature maps to channels-last memory format from now on: a convolution gives its
     result the layout of its weight, and what acts on each value keeps it. Weights keep their values and names.
 
     Source: torch.channels_last.
@@ -262,5 +262,5 @@ class Linear(TimeFolded, nn.Linear):
         self._dress_weight(gain, make_weight_norm, make_weight_quant)
 
     def forward(self, x_TBF: Tensor) -> Tensor:
-        """All steps at once."""
+        """Compute all steps at once."""
         return functional.linear(x_TBF, self.effective_weight(), self.bias)

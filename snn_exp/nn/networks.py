@@ -23,7 +23,7 @@ from snn_exp.nn.stepwise import over_time
 from snn_exp.nn.weights import NoWeightQuant
 from snn_exp.registry import Count, Limit, PartConfig, Registry
 
-Width = Annotated[Count, Limit(16_384, "the weights between two layers take a GiB and more")]
+Width = Annotated[Count, Limit(16_384, "the weights between two layers take a GiB or more")]
 MakeBlock = Callable[[PartFactories, FeatureShape, int, int, int], Block]
 
 
@@ -41,17 +41,17 @@ class Network(nn.Module, ABC):
     layers_step: ClassVar[int] = 1
     layers_offset: ClassVar[int] = 2
     has_blocks: ClassVar[bool] = False
-    # stage s has 2^s width channels on maps of 1 / 2^s the side; 0: no maps, width units a layer; None: not known
+    # stage s has 2^s width channels on maps of 1 / 2^s the side; 0: no maps, width units per layer; None: not known
     num_stages: ClassVar[int | None] = None
     version: ClassVar[int] = 1
 
     @abstractmethod
     def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """Logits [B, K]."""
+        """Compute logits [B, K]."""
 
     @abstractmethod
     def segments(self) -> list[nn.Module]:
-        """The modules in a row that make up the depth: between them a single tensor flows."""
+        """List the consecutive modules that make up the depth: between them a single tensor flows."""
 
 
 NETWORKS: Registry[Network] = Registry("network", traits=("layers_step", "layers_offset", "has_blocks", "num_stages"))
@@ -61,7 +61,7 @@ class MeanOverTimeAndSpace(nn.Module):
     """[T, B, C, ...] -> [B, C]."""
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """The mean over T and every axis behind C."""
+        """Compute the mean over T and every axis behind C."""
         return x_TBN.flatten(3).mean((0, 3)) if x_TBN.dim() > 3 else x_TBN.mean(0)
 
 
@@ -156,7 +156,7 @@ class MaxPool(nn.Module):
     """
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """[T, B, C, H, W] -> [T, B, C, ceil(H / 2), ceil(W / 2)]."""
+        """Pool [T, B, C, H, W] to [T, B, C, ceil(H / 2), ceil(W / 2)]."""
         return over_time(lambda x: functional.max_pool2d(x, 2, ceil_mode=True), x_TBCHW)
 
 
@@ -317,7 +317,7 @@ def build_network(
     num_layers: int,
     residual: PartConfig,
 ) -> Network:
-    """The network that a config describes, on data of a given shape.
+    """Build the network that a config describes, on data of a given shape.
 
     Raises:
         UserError: no such network, or a depth that it cannot have.
@@ -327,7 +327,7 @@ def build_network(
 
 @contextmanager
 def outputs_of(modules: Iterable[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
-    """The latest output of each module inside the block, as part of the graph.
+    """Record the latest output of each module inside the block, as part of the graph.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""What acts on a residual stream besides weights, norms and neurons: pooling shortcuts, learned rectifiers.
+"""Shortcut modules and stream activations: pooling with repeated channels, learned rectifiers.
 
 Shapes: T steps, B batch, C channels, H W space.
 """
@@ -37,7 +37,7 @@ class PoolDup(nn.Module):
         self.repeats = repeats
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """[T, B, C, H, W] -> [T, B, repeats C, ceil(H / stride), ceil(W / stride)]."""
+        """Pool [T, B, C, H, W] to [T, B, repeats C, ceil(H / stride), ceil(W / stride)]."""
         return over_time(self._pooled_and_repeated, x_TBCHW)
 
     def _pooled_and_repeated(self, x: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class PoolDup(nn.Module):
 
 
 class RPReLU(nn.Module):
-    """A leaky rectifier with learned shifts: what ReActNet does to the real stream. One multiplication a value.
+    """A leaky rectifier with learned shifts, as ReActNet applies to the real stream. One multiplication per value.
 
     Equation:
         y = max(0, x - a_c) + b_c min(0, x - a_c) + c_c, per channel; a and c start at 0, the slope b at 0.25
@@ -72,7 +72,7 @@ class RPReLU(nn.Module):
         self.slope = nn.Parameter(torch.full((num_channels,), 0.25))
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
-        """The stream, value by value."""
+        """Rectify the stream, value by value."""
         shift_in, slope, shift_out = (p.view(-1, 1, 1) for p in (self.shift_in, self.slope, self.shift_out))
         x = x_TBCHW - shift_in
         return torch.where(x >= 0, x, slope * x) + shift_out

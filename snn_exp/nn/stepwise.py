@@ -1,9 +1,9 @@
-"""The one time loop: what has a state and moves from step to step.
+"""The time loop of all modules that have a state and move from step to step.
 
 Shapes: T steps, B batch, N any feature dimensions. Time comes first.
 
 No state outlives `forward`, so there is nothing to reset. Whoever wants to split a sequence passes
-the state along by hand with `unroll`.
+the state along explicitly with `unroll`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ State = tuple[Tensor, ...]
 
 
 def over_time(function: Callable[[Tensor], Tensor], x_TBN: Tensor) -> Tensor:
-    """Applies what knows no time to all steps at once: time is folded into the batch and unfolded again.
+    """Apply a function without time to all steps at once: time is folded into the batch and unfolded again.
 
     Example:
         >>> over_time(lambda x_BN: x_BN.sum(1), torch.ones(4, 2, 3)).shape
@@ -34,15 +34,15 @@ class Stepwise(nn.Module, ABC):
 
     @abstractmethod
     def initial_state(self, x_BN: Tensor) -> State:
-        """The state before the first step, on the device and in the dtype of x."""
+        """Return the state before the first step, on the device and in the dtype of x."""
 
     @abstractmethod
     def step(self, x_BN: Tensor, state: State) -> tuple[Tensor, State]:
-        """One step: input and state in, output and new state out; changes nothing else."""
+        """Compute one step: input and state in, output and new state out; change nothing else."""
 
     @final
     def unroll(self, x_TBN: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """All steps, from a given state, and the state after the last.
+        """Compute all steps from a given state, and the state after the last.
 
         Example:
             >>> from snn_exp.nn.neurons import IF
@@ -62,5 +62,5 @@ class Stepwise(nn.Module, ABC):
         return torch.stack(outputs), state
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """All steps, from rest."""
+        """Compute all steps, from rest."""
         return self.unroll(x_TBN)[0]

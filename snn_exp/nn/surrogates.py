@@ -37,26 +37,26 @@ class Surrogate(ABC):
 
     @abstractmethod
     def kernel(self, y: Tensor) -> Tensor:
-        """k(y), with k(0) = 1."""
+        """Compute k(y), with k(0) = 1."""
 
     @abstractmethod
     def kernel_primitive(self, y: Tensor) -> Tensor:
-        """The antiderivative of k that is 0 at y = 0."""
+        """Compute the antiderivative of k that is 0 at y = 0."""
 
     def derivative(self, x: Tensor) -> Tensor:
-        """peak * k(x / width)."""
+        """Compute peak * k(x / width)."""
         return self.peak * self.kernel(x / self.width)
 
     def primitive(self, x: Tensor) -> Tensor:
-        """The antiderivative of `derivative` that is 1/2 at the threshold: the soft step it belongs to."""
+        """Compute the antiderivative of `derivative` that is 1/2 at the threshold: the soft step it belongs to."""
         return 0.5 + self.peak * self.width * self.kernel_primitive(x / self.width)
 
     def spike(self, x: Tensor) -> Tensor:
-        """H(x) in {0, 1} with H(0) = 1; its backward is `derivative`."""
+        """Compute H(x) in {0, 1} with H(0) = 1; its backward is `derivative`."""
         return _Step.apply(x, self, False)  # type: ignore[no-any-return]
 
     def sign(self, x: Tensor) -> Tensor:
-        """sign(x) in {-1, +1} with sign(0) = +1; its backward is `derivative`."""
+        """Compute sign(x) in {-1, +1} with sign(0) = +1; its backward is `derivative`."""
         return _Step.apply(x, self, True)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:

@@ -22,9 +22,9 @@ from snn_exp.registry import Fraction, Registry
 
 
 class Synapse(nn.Module):
-    """What all synapses share."""
+    """Base class of synapses."""
 
-    num_multiplications: ClassVar[int] = 0  # a neuron and step
+    num_multiplications: ClassVar[int] = 0  # per neuron and step
     version: ClassVar[int] = 1
 
 
@@ -49,13 +49,13 @@ class IdentitySynapse(Synapse):
     """
 
     def forward(self, s_TBN: Tensor) -> Tensor:
-        """The input."""
+        """Return the input."""
         return s_TBN
 
 
 @SYNAPSES.register("exponential")
 class ExponentialSynapse(Synapse, Stepwise):
-    """A decaying trace of the spikes; one multiplication a neuron and step.
+    """A decaying trace of the spikes; one multiplication per neuron and step.
 
     Equation:
         psp[t] = decay psp[t-1] + s[t]
@@ -64,7 +64,7 @@ class ExponentialSynapse(Synapse, Stepwise):
         s, psp: [T, B, N]
 
     Args:
-        decay: factor a step.
+        decay: factor per step.
 
     Raises:
         UserError: decay outside [0, 1].
@@ -92,12 +92,12 @@ class ExponentialSynapse(Synapse, Stepwise):
 
 @SYNAPSES.register("alpha")
 class AlphaSynapse(Synapse, Stepwise):
-    """The alpha kernel of SLAYER, exactly, by two traces; two multiplications a neuron and step.
+    """The alpha kernel of SLAYER, exactly, by two traces; two multiplications per neuron and step.
 
     Equation:
         eps(t) = (t / tau_s) e^(1 - t / tau_s)
         psp[t] = sum_{k >= 0} eps(k + 1) s[t-k]   (sampling=immediate, no delay)
-        psp[t] = sum_{k >= 1} eps(k) s[t-k]       (sampling=slayer, one step of delay a layer)
+        psp[t] = sum_{k >= 1} eps(k) s[t-k]       (sampling=slayer, one step of delay per layer)
 
     Shapes:
         s, psp: [T, B, N]

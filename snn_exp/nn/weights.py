@@ -1,4 +1,4 @@
-"""What happens to a weight before it is used: first weight_norm, then weight_quant.
+"""Weight normalization and quantization, applied in this order before a weight is used.
 
 Shapes: O output units, N the fan-in dimensions of one output unit (I, or I, kernel height, kernel width).
 
@@ -38,7 +38,7 @@ class WeightNorm(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, weight_ON: Tensor) -> Tensor:
-        """The normalized weight."""
+        """Normalize the weight."""
 
 
 @WEIGHT_NORMS.register("none")
@@ -134,7 +134,7 @@ class WeightQuant(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, weight_ON: Tensor) -> Tensor:
-        """The quantized weight."""
+        """Quantize the weight."""
 
 
 @WEIGHT_QUANTS.register("none")
@@ -185,7 +185,7 @@ class BNNWeights(WeightQuant):
 
 @WEIGHT_QUANTS.register("xnor")
 class XNORWeights(WeightQuant):
-    """Binary weights with one real scale an output unit.
+    """Binary weights with one real scale per output unit.
 
     Equation:
         W_q = mean(|W|) sign(W), the mean per output unit;  dsign/dW through clamp(W, -1, 1)
@@ -219,7 +219,7 @@ class _ClampedSign(torch.autograd.Function):
 
 
 def _clamped_sign(w: Tensor) -> Tensor:
-    """sign(w) with sign(0) = +1, and the gradient of clamp(w, -1, 1)."""
+    """Compute sign(w) with sign(0) = +1, and the gradient of clamp(w, -1, 1)."""
     return _ClampedSign.apply(w)  # type: ignore[no-any-return]
 
 

@@ -322,7 +322,7 @@ def test_a_damaged_file_is_a_fault_in_words(real):
     victim.write_bytes(victim.read_bytes()[:6])
     with pytest.raises(UserError, match="damaged") as caught:
         cls(root, 0)
-    assert f"dataset={DATASETS.name_of(cls)}: " in str(caught.value) and f"{victim.resolve()} is cut short" in str(
+    assert f"dataset={DATASETS.name_of(cls)}: " in str(caught.value) and f"{victim.resolve()} is truncated" in str(
         caught.value
     )
 
@@ -337,7 +337,7 @@ def test_labels_of_another_number_than_images_are_named_with_the_files(count, wr
     assert f"in {folder} (train-images-idx3-ubyte, train-labels-idx1-ubyte) is damaged: it has 50 samples and " in str(
         caught.value
     )
-    assert f"{count} labels" in str(caught.value) and "place the files there anew" in str(caught.value)
+    assert f"{count} labels" in str(caught.value) and "replace the files, or" in str(caught.value)
 
 
 def test_images_of_another_size_than_the_rest_are_refused(tmp_path):

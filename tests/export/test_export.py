@@ -1,4 +1,4 @@
-"""Exported networks read back: the same logits in every format; sentences for what a format cannot say.
+"""Exported networks read back: the same logits in every format; sentences for what a format cannot represent.
 
 Those marked export need ONNX, onnxruntime and NIR, which `make export` brings.
 """
@@ -126,7 +126,7 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
     plain = config.to_plain()
     said = {"run_id": config.run_id, "folded": "false", "config": json.dumps(plain), "seen": json.dumps(seen)}
     save_file({"w": torch.zeros(1)}, path, {**said, "run_id": "0123456789"})
-    with pytest.raises(UserError, match=f"is of run 0123456789 .* the same config is run {config.run_id} now"):
+    with pytest.raises(UserError, match=f"is of run 0123456789, .* the same config is run {config.run_id} now"):
         load_exported(path)
     for key, value, sentence in [
         ("run_id", "../x", "run_id: should be 10 hex digits"),
@@ -382,21 +382,21 @@ CANNOT = {
     "nir --folded, which folds them into weights and thresholds",
     "soft": "stages.0.0.activation1.neuron subtracts its threshold when it fires (neuron.reset=soft), and NIR's neurons are "
     "set to v_reset; type --format onnx, which can",
-    "srm": "stages.0.0.activation1.neuron is a SRM, which NIR cannot say: of our neurons it has if, lif, plif, cuba_lif and "
+    "srm": "stages.0.0.activation1.neuron is a SRM, which NIR cannot represent: of our neurons it has if, lif, plif, cuba_lif and "
     "s2nn; type --format onnx, which can",
-    "relu": "stages.0.0.activation1.neuron is a ReLU, which NIR cannot say: of our neurons it has if, lif, plif, cuba_lif "
+    "relu": "stages.0.0.activation1.neuron is a ReLU, which NIR cannot represent: of our neurons it has if, lif, plif, cuba_lif "
     "and s2nn; type --format onnx, which can",
-    "infinite": "stages.0.0.activation1.neuron has neuron.voltage_decay=1, an infinite time constant, which NIR has not; type "
+    "infinite": "stages.0.0.activation1.neuron has neuron.voltage_decay=1, an infinite time constant, which NIR lacks; type "
     "--format onnx, which can",
-    "product": "SpikeElementWiseAnd has an operation (mul) that NIR cannot say: between parts it has sums and constant "
+    "product": "SpikeElementWiseAnd has an operation (mul) that NIR cannot represent: between parts it has sums and constant "
     "factors alone; type --format onnx, which can",
-    "largest": "stages.1.0.shortcut takes the largest of several counts of spikes, which NIR cannot say; type --format onnx, "
+    "largest": "stages.1.0.shortcut takes the largest of several counts of spikes, which NIR cannot represent; type --format onnx, "
     "which can",
-    "edge": "stages.2.0.shortcut pools 3 x 3 values by 2, with windows that reach over the edge, which NIR cannot say; type "
+    "edge": "stages.2.0.shortcut pools 3 x 3 values by 2, with windows that reach over the edge, which NIR cannot represent; type "
     "--format onnx, which can",
-    "rprelu": "stages.0.0.stream_activation is a RPReLU, which NIR cannot say; type --format onnx, which can",
-    "slayer": "stages.0.0.activation1.filter.synapse answers a step late (synapse.sampling=slayer), which the steps of NIR "
-    "cannot say; type --format onnx, which can",
+    "rprelu": "stages.0.0.stream_activation is a RPReLU, which NIR cannot represent; type --format onnx, which can",
+    "slayer": "stages.0.0.activation1.filter.synapse responds one step late (synapse.sampling=slayer), which the steps of NIR "
+    "cannot represent; type --format onnx, which can",
 }  # fmt: skip
 
 

@@ -196,9 +196,9 @@ def test_folding_leaves_the_network_as_it_is() -> None:
 
 REFUSED = {
     "layer": "stages.0.0.activation1.norm cannot be folded: LayerNorm, with statistics over C,H,W, is not one fixed "
-    "scale and shift a channel, which is all that weights and thresholds can take over",
+    "scale and shift per channel, which is all that weights and thresholds can take over",
     "psp": "stages.0.0.activation1.filter.psp_norm cannot be folded: PSPNorm, with statistics over T,B, is not one fixed "
-    "scale and shift a channel, which is all that weights and thresholds can take over",
+    "scale and shift per channel, which is all that weights and thresholds can take over",
     "relu": "stages.0.0.activation1.norm cannot be folded: stages.0.0.activation1.neuron behind it is a ReLU, which "
     "passes the size of its input on and has no threshold to take over the scale",
     "gain": "stages.0.0.activation1.norm cannot be folded: its scale is 0 in channel 1, where what it gives no longer "

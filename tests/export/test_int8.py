@@ -174,7 +174,7 @@ def test_networks_that_have_no_int8_form_are_refused_in_a_sentence() -> None:
     ):
         integer(fold(make_network("lif hard")).float())
     signs = fold(make_network({"name": "sign"}, residual={"name": "post"}, weight_quant="bnn", num_steps=1)).float()
-    with pytest.raises(UserError, match="is a Sign, whose signs are no unsigned numbers"):
+    with pytest.raises(UserError, match="is a Sign, which emits signs"):
         integer(signs)
     filtered = make_network("s2nn", residual={"name": "none"}, synapse="exponential", num_steps=1)
     with pytest.raises(UserError, match="no hidden weight layer that reads a neuron and nothing else"):

@@ -249,7 +249,7 @@ def test_what_cannot_be_fused_is_said_in_a_sentence_and_auto_takes_the_plain_pat
     with pytest.raises(UserError) as error:
         choose(dataclasses.replace(settings, kernels="fused"), neuron())
     assert str(error.value) == (
-        f"trainer.kernels=fused cannot be: {reason}; leave it out, or type trainer.kernels=reference"
+        f"cannot use trainer.kernels=fused: {reason}; leave it out, or type trainer.kernels=reference"
     )
 
 
@@ -286,7 +286,7 @@ def test_without_a_compiler_or_a_cache_auto_takes_the_plain_path_and_says_why(
     monkeypatch.setenv(variable, value)
     choice = choose(TrainerConfig(), LIF())
     assert choice.used == "reference" and choice.why.endswith(reason)
-    with pytest.raises(UserError, match=r"trainer\.kernels=fused cannot be: "):
+    with pytest.raises(UserError, match=r"cannot use trainer\.kernels=fused: "):
         choose(TrainerConfig(kernels="fused"), LIF())
 
 
@@ -310,7 +310,7 @@ def test_fused_where_it_cannot_be_is_refused_before_anything_is_trained(
 ) -> None:
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
     assert main.main(["train", *TINY, "trainer.kernels=fused", override]) == 2
-    assert "snn-exp: trainer.kernels=fused cannot be: " in capsys.readouterr().err
+    assert "snn-exp: cannot use trainer.kernels=fused: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -267,7 +267,7 @@ def test_on_a_gpu_fused_is_tritons_and_auto_is_the_plain_path_until_it_is_measur
 def test_what_triton_cannot_do_is_said_in_a_sentence(changed: dict[str, Any], neuron: type[LIF], reason: str) -> None:
     with pytest.raises(UserError) as error:
         choose(dataclasses.replace(ON_A_GPU, **changed), neuron())
-    assert str(error.value).startswith(f"trainer.kernels=fused cannot be: {reason}; ")
+    assert str(error.value).startswith(f"cannot use trainer.kernels=fused: {reason}; ")
 
 
 def test_without_a_gpu_or_triton_fused_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

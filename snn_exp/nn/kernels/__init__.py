@@ -1,15 +1,15 @@
-"""Norm, neuron and surrogate in one pass over the data, synapse and PSP norm in another; the plain path is the judge.
+"""Norm, neuron and surrogate in one pass over the data, synapse and PSP norm in another; plain torch is the reference.
 
-Where what stands:
+Modules:
 
     fused.cpp     norm, neuron and surrogate on a CPU, in C++
     filter.cpp    synapse and PSP norm
-    stretches.h   what the two share
-    build.py      compiles them at first use, for one case, and keeps what comes out
+    stretches.h   the code that the two share
+    build.py      compiles them at first use, for one case, and caches the result
     on_cpu.py     calls them
     passes.py     norm, neuron and surrogate on a GPU, in Triton
     on_gpu.py     launches them
-    layout.py     how the large tensors lie
+    layout.py     the memory layout of the large tensors
     forms.py      which parts have a fused form
     fused.py      the autograd of norm, neuron and surrogate
     filtered.py   that of synapse and PSP norm

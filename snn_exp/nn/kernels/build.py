@@ -1,4 +1,4 @@
-"""Compiles the fused passes for one case, at first use, and keeps what comes out in the user's cache.
+"""Compiles the fused passes for one case, at first use, and keeps the result in the user's cache.
 
 A C++ compiler is all it takes: the source knows nothing of torch, so a case compiles in a second or two, where an
 extension that includes torch's headers takes half a minute.
@@ -29,17 +29,17 @@ Source = Literal["fused.cpp", "filter.cpp"]
 
 
 class Unavailable(Exception):
-    """The fused passes cannot be had; the message says why, without a full stop."""
+    """The fused passes are unavailable; the message says why, without a full stop."""
 
 
 class Shape(ctypes.Structure):
-    """What the large tensors are alike in; stretches.h has the same."""
+    """The common layout of the large tensors; stretches.h has the same."""
 
     _fields_ = [(name, ctypes.c_int64) for name in ("num_steps", "batch", "channels", "size", "channels_last")]
 
 
 class FireCall(Shape):
-    """What a call of a neuron reads and writes; fused.cpp has the same."""
+    """The arguments of a neuron's pass; fused.cpp has the same."""
 
     _fields_ = [
         ("num_thresholds", ctypes.c_int64),
@@ -58,7 +58,7 @@ class FireCall(Shape):
 
 
 class FilterCall(Shape):
-    """What a call of a filter reads and writes; filter.cpp has the same."""
+    """The arguments of a filter's pass; filter.cpp has the same."""
 
     _fields_ = [
         *((name, ctypes.c_double) for name in ("decay", "gain", "eps", "momentum")),
@@ -67,13 +67,13 @@ class FilterCall(Shape):
 
 
 def cache() -> Path:
-    """Where compiled cases are kept: XDG_CACHE_HOME, or .cache in the user's home."""
+    """Return the folder of compiled cases: in XDG_CACHE_HOME, or in .cache in the user's home."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snn_exp" / "kernels"
 
 
 @functools.cache
 def toolchain() -> tuple[str, str]:
-    """The compiler, and all that it predefines for this machine: its version and what the processor has.
+    """Find the compiler, and all that it predefines for this machine: its version and the processor's features.
 
     Raises:
         Unavailable: there is no C++ compiler, or it does not run.
@@ -87,13 +87,13 @@ def toolchain() -> tuple[str, str]:
 
 @functools.cache
 def library(source: Source, defines: tuple[str, ...], real: Real, stored: Stored) -> ctypes.CDLL:
-    """The passes for one case.
+    """Load the passes for one case, compiled at first use.
 
     Args:
-        source: of them, beside this file.
+        source: their C++ source, in this folder.
         defines: its macros, each NAME=value.
-        real: what is computed with; the last macros but one.
-        stored: what the large tensors hold; the last.
+        real: dtype of the computation; the last macros but one.
+        stored: dtype of the large tensors; the last.
 
     Raises:
         Unavailable: there is no C++ compiler, it fails, or the cache cannot be written.

@@ -1,4 +1,4 @@
-"""Whether a run uses the fused passes, and why; and their way into a network."""
+"""Choice of the kernels, fused or reference, with its reason; and their insertion into a network."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from snn_exp.nn.neurons import Neuron
 from snn_exp.nn.norms import BatchNorm, NoNorm, PSPNorm
 from snn_exp.nn.synapses import IdentitySynapse, Synapse
 
-# trainer.precision -> what the convolutions hand to a neuron
+# trainer.precision -> the dtype that the convolutions pass to a neuron
 _DTYPES = {"32-true": torch.float32, "64-true": torch.float64, "bf16-mixed": torch.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What a run computes its norms and neurons with.
+    """The kernels with which a run computes its norms and neurons.
 
     Args:
         used: fused or reference.
-        why: in words.
+        why: the reason, in words.
     """
 
     used: Literal["fused", "reference"]
@@ -44,7 +44,7 @@ class Choice:
 
 
 def choose(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = None) -> Choice:
-    """The kernels of a run, built if they are the fused ones.
+    """Choose the kernels of a run, and build them if they are the fused ones.
 
     Args:
         trainer: the resolved group.
@@ -52,7 +52,7 @@ def choose(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = Non
         synapse: likewise; if there is none, the filters are built where they are first used.
 
     Raises:
-        UserError: trainer.kernels=fused, and it cannot be.
+        UserError: trainer.kernels=fused, and the fused kernels cannot be used.
     """
     if trainer.kernels == "reference":
         return Choice("reference", "trainer.kernels=reference")
@@ -68,12 +68,12 @@ def choose(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = Non
         why = "trainer.kernels=fused" if trainer.kernels == "fused" else "faster, see benchmarks/kernels.md"
         return Choice("fused", f"{why}; built by {triton_version() if gpu else Path(toolchain()[0]).name}")
     if trainer.kernels == "fused":
-        raise UserError(f"trainer.kernels=fused cannot be: {reason}; leave it out, or type trainer.kernels=reference")
+        raise UserError(f"cannot use trainer.kernels=fused: {reason}; leave it out, or type trainer.kernels=reference")
     return Choice("reference", reason)
 
 
 def is_on_a_gpu(trainer: TrainerConfig) -> bool:
-    """Whether a run computes on a GPU of this machine."""
+    """Return whether a run computes on a GPU of this machine."""
     return trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.accelerator.is_available())
 
 
@@ -101,11 +101,11 @@ def _why_not(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None) ->
 
 @torch.no_grad()
 def fuse(network: Network, *, overwrite: bool = False) -> None:
-    """From now on neurons, synapses and PSP norms of a network use the fused passes.
+    """Make neurons, synapses and PSP norms of a network use the fused passes from now on.
 
     A neuron takes in the batch norm that it alone reads, a PSP norm the synapse. They do so in training only: in eval
-    each stands for itself, so that the network is bitwise the plain one. What has no fused form, such as a neuron with
-    a norm folded in, stays as it is. Names in the state_dict do as well.
+    each computes by itself, so that the network is bitwise the plain one. Parts without a fused form, such as a neuron
+    with a norm folded in, stay as they are. Names in the state_dict do as well.
 
     Args:
         network: it may be moved to another device later.
@@ -161,13 +161,13 @@ def _norms_that_a_neuron_alone_reads(network: Network) -> Iterator[tuple[Neuron,
 
 
 def _neurons_with_a_current_of_their_own(network: Network) -> Iterator[Neuron]:
-    """Those that alone read what weights or a batch norm have just put into a new tensor."""
+    """Find the neurons that alone read what weights or a batch norm have just put into a new tensor."""
     for node in data_flow(network).nodes:
         neuron = part_at(network, node)
         if isinstance(neuron, Neuron):
             (read,) = node.all_input_nodes
             while isinstance(part_at(network, read), nn.Identity | NoNorm) and len(read.users) == 1:
-                (read,) = read.all_input_nodes  # a folded norm hands on what it is given
+                (read,) = read.all_input_nodes  # a folded norm returns its input
             if isinstance(part_at(network, read), Conv2d | Linear | BatchNorm) and len(read.users) == 1:
                 yield neuron
 
@@ -188,7 +188,7 @@ def _hand_on(norm: BatchNorm, forward: Callable[[Tensor], Tensor], x_TBN: Tensor
 
 
 def _is_left_to_the_neuron(norm: BatchNorm, x_TBN: Tensor) -> bool:
-    return norm.training and x_TBN.numel() > x_TBN.shape[2]  # torch refuses a single value a channel
+    return norm.training and x_TBN.numel() > x_TBN.shape[2]  # torch refuses a single value per channel
 
 
 def _filter(

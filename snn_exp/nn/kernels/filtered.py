@@ -2,7 +2,7 @@
 
 Shapes: T steps, B batch, C channels, N any feature dimensions (C alone, or C, H, W).
 
-Of the forward, backward keeps the spikes, and a number a channel where there is a norm; potentials are computed again.
+Of the forward, backward keeps the spikes, and one number per channel where there is a norm; potentials are recomputed.
 Only on a CPU (filter.cpp).
 """
 
@@ -21,7 +21,7 @@ from snn_exp.nn.norms import PSPNorm
 
 
 def filtered(trace: Trace, norm: PSPNorm | None, s_TBN: Tensor) -> Tensor:
-    """The postsynaptic potential of spikes, normalized if a norm in training is given."""
+    """Compute the postsynaptic potential of spikes, normalized if a norm in training is given."""
     if norm is None:
         psp_TBN: Tensor = _Filter.apply(s_TBN, trace, {}, None)
         return psp_TBN

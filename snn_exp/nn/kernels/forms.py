@@ -1,4 +1,4 @@
-"""Which neurons, surrogates, norms and synapses have a fused form.
+"""The fused forms of neurons, surrogates, norms and synapses.
 
 A part has one if its exact class is listed here: what inherits from it may do something else. relu has none: behind
 torch's own batch norm it is one pass already.
@@ -50,8 +50,8 @@ class Form:
         emits: how h and the threshold become s.
         surrogate: k(y).
         detached: no gradient through the reset.
-        learns_threshold: its gradient is asked for.
-        learns_leak: likewise.
+        learns_threshold: the threshold's gradient is asked for.
+        learns_leak: the leak's gradient is asked for.
     """
 
     dynamics: str
@@ -64,7 +64,7 @@ class Form:
 
     @functools.cached_property
     def defines(self) -> tuple[str, ...]:
-        """The macros.
+        """Return the macros of this case.
 
         Example:
             >>> form = form_of(LIF())
@@ -77,7 +77,7 @@ class Form:
 
 
 def form_of(neuron: Neuron) -> Form | str:
-    """The fused form of a neuron with its surrogate, or why it has none.
+    """Return the fused form of a neuron with its surrogate, or why it has none.
 
     Example:
         >>> form_of(SRM(refractory="slayer"))
@@ -107,7 +107,7 @@ def form_of(neuron: Neuron) -> Form | str:
 
 
 def _course(neuron: Neuron) -> tuple[str, str]:
-    """Dynamics and reset; what has no dynamics has no reset either, and any does."""
+    """Return dynamics and reset; a neuron without dynamics has no reset either, and any reset does."""
     if isinstance(neuron, SRM):
         return "Integrate", "Refractory"
     if not isinstance(neuron, IntegratingNeuron):
@@ -119,7 +119,7 @@ def _course(neuron: Neuron) -> tuple[str, str]:
 
 
 def _name(registry: Registry, part: object) -> str:  # type: ignore[type-arg]
-    """What a part is called in a config; its class's name where it is in no registry."""
+    """Return a part's name in a config; its class's name where it is in no registry."""
     return next((name for name in registry if registry[name] is type(part)), type(part).__name__)
 
 
@@ -128,9 +128,9 @@ class Trace:
     """One case of filter.cpp: what a synapse makes of spikes.
 
     Args:
-        name: as there.
-        decay: of what is left of earlier spikes, a step.
-        gain: what it is multiplied with.
+        name: as in filter.cpp.
+        decay: factor per step on the trace of earlier spikes.
+        gain: factor on the trace.
     """
 
     name: str
@@ -139,12 +139,12 @@ class Trace:
 
     @property
     def defines(self) -> tuple[str, ...]:
-        """The macro."""
+        """Return the macro of this case."""
         return (f"TRACE={self.name}",)
 
 
 def trace_of(synapse: nn.Module) -> Trace | None:
-    """The fused form of a synapse, if it has one.
+    """Return the fused form of a synapse, if it has one.
 
     Example:
         >>> trace_of(ExponentialSynapse())
@@ -162,7 +162,7 @@ def trace_of(synapse: nn.Module) -> Trace | None:
 
 
 def has_a_moment_a_channel(norm: object) -> TypeGuard[PSPNorm]:
-    """Whether it is a PSP norm that filter.cpp knows.
+    """Return whether this is a PSP norm that filter.cpp supports.
 
     Example:
         >>> from snn_exp.nn.norms import Site

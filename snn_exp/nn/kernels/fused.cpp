@@ -17,7 +17,7 @@ namespace {
 
 // What a call reads and writes; build.py has the same.
 struct Call : Shape {
-    Count num_thresholds;  // one, or one a channel
+    Count num_thresholds;  // one, or one per channel
     double rest, v_reset, leak, decay, peak, width, alpha, beta, eps, momentum;
     const Stored *x;
     const F *threshold, *gain, *bias;

@@ -2,8 +2,8 @@
 
 Shapes: T steps, B batch, C channels, N any feature dimensions (C alone, or C, H, W).
 
-Of the forward, backward keeps what the neuron read, and four numbers a channel where a norm was taken in; membranes
-are computed again. Where the tensors are decides what computes: C++ on a CPU (fused.cpp), Triton on a GPU (passes.py).
+Of the forward, backward keeps what the neuron read, and four numbers per channel where a norm was taken in; membranes
+are computed again. The device of the tensors decides: C++ on a CPU (fused.cpp), Triton on a GPU (passes.py).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from snn_exp.nn.norms import BatchNorm
 
 
 def pass_at(x: Tensor) -> Callable[..., None]:
-    """What computes a pass where x is."""
+    """Return the implementation of the pass for the device of x."""
     return pass_on_cpu if x.device.type == "cpu" else pass_on_gpu
 
 
 def fire(neuron: Neuron, form: Form, norm: BatchNorm | None, x_TBN: Tensor) -> Tensor:
-    """What the neuron makes of x, or of norm(x) if a norm in training is given."""
+    """Compute the neuron's output for x, or for norm(x) if a norm in training is given."""
     bn = None if norm is None else norm.bn
     if bn is not None:
         assert bn.num_batches_tracked is not None
@@ -42,7 +42,7 @@ def fire(neuron: Neuron, form: Form, norm: BatchNorm | None, x_TBN: Tensor) -> T
 
 
 def fire_over(neuron: Neuron, form: Form, x_TBN: Tensor) -> Tensor:
-    """What the neuron makes of x, without gradients and in the place of x, if a pass can read it as it lies."""
+    """Compute the neuron's output in place of x, without gradients, if a pass can read the memory layout of x."""
     s_TBN = x_TBN if channels_last(x_TBN) else x_TBN.contiguous()
     pass_at(s_TBN)(
         "forward", form, _numbers(neuron), x=s_TBN, threshold=_threshold(neuron, s_TBN), leak=_leak(neuron), gain=None,
@@ -60,7 +60,7 @@ def _threshold(neuron: Neuron, x_TBN: Tensor) -> Tensor:
 
 
 def _numbers(neuron: Neuron) -> dict[str, float]:
-    """What is no tensor, as it is now: a surrogate's width may change with the epoch."""
+    """Return the current scalar parameters: a surrogate's width may change with the epoch."""
     surrogate = neuron.surrogate
     at_rest = float(neuron.v_reset) if isinstance(neuron, IntegratingNeuron) else 0.0
     return {

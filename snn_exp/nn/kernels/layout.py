@@ -1,4 +1,4 @@
-"""How the large tensors lie in memory, and what is computed with.
+"""The memory layout of the large tensors, and the precision of the computation.
 
 Shapes: T steps, B batch, C channels, N any feature dimensions (C alone, or C, H, W).
 """
@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 class Layout(NamedTuple):
-    """How the values of x lie.
+    """The memory layout of x.
 
     Args:
         num_steps: T.
         batch: B.
         channels: C.
         size: positions of a channel.
-        channels_last: a sample lies by position, not by channel.
+        channels_last: whether a sample is in channels-last memory format.
     """
 
     num_steps: int
@@ -31,7 +31,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, x_TBN: Tensor) -> Layout:
-        """That of x.
+        """Return the layout of x.
 
         Example:
             >>> Layout.of(torch.zeros(2, 3, 4, 5, 6))
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
 
 
 def channels_last(x_TBN: Tensor) -> bool:
-    """Whether a sample's values lie by position, all channels of each, and so do not lie by channel.
+    """Return whether a sample is in channels-last memory format and not also in the contiguous one.
 
     Example:
         >>> images = torch.zeros(6, 3, 4, 4).to(memory_format=torch.channels_last).unflatten(0, (2, 3))
@@ -56,7 +56,7 @@ def channels_last(x_TBN: Tensor) -> bool:
 
 
 def computed_in(x: Tensor) -> torch.dtype:
-    """float64 for itself, float32 for all else.
+    """Return the dtype of the computation: float64 for float64, float32 for all others.
 
     Example:
         >>> computed_in(torch.zeros(1, dtype=torch.bfloat16))

@@ -1,4 +1,4 @@
-"""The passes on a CPU: a call of what fused.cpp or filter.cpp was compiled to."""
+"""The passes on a CPU: calls of the compiled fused.cpp or filter.cpp."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from snn_exp.nn.kernels.build import FilterCall, FireCall, Real, Stored, library
 from snn_exp.nn.kernels.forms import Form, Trace
 from snn_exp.nn.kernels.layout import Layout, computed_in
 
-# dtype -> what is computed with, and what is stored
+# dtype -> dtype of the computation, and of what is stored
 NUMBERS: dict[torch.dtype, tuple[Real, Stored]] = {
     torch.float32: ("float", "float"),
     torch.float64: ("double", "double"),
     torch.bfloat16: ("float", "Bfloat16"),
 }
-LARGE = ("x", "s", "psp", "grad_x", "grad_s", "grad_psp")  # of the others there are a few numbers a channel
+LARGE = ("x", "s", "psp", "grad_x", "grad_s", "grad_psp")  # of the others there are a few numbers per channel
 
 
 def pass_on_cpu(
@@ -31,7 +31,7 @@ def pass_on_cpu(
     leak: Tensor | float,
     **others: Tensor | None,
 ) -> None:
-    """One pass; the tensors are those of FireCall, and what is null there is None here."""
+    """Run one pass; the tensors are those of FireCall, and what is null there is None here."""
     pointers = _pointers(x, {"threshold": threshold, **others})
     call = FireCall(
         **Layout.of(x)._asdict(),
@@ -52,7 +52,7 @@ def filter_on_cpu(
     s: Tensor,
     **others: Tensor | None,
 ) -> None:
-    """One pass; the tensors are those of FilterCall, and what is null there is None here."""
+    """Run one pass; the tensors are those of FilterCall, and what is null there is None here."""
     pointers = _pointers(s, others)
     call = FilterCall(
         **Layout.of(s)._asdict(), s=s.data_ptr(), decay=trace.decay, gain=trace.gain, **pointers, **numbers
@@ -61,7 +61,7 @@ def filter_on_cpu(
 
 
 def _pointers(x: Tensor, others: dict[str, Tensor | None]) -> dict[str, int]:
-    """Where the tensors lie; the library would read one of another dtype as if it were of its own.
+    """Return the tensors' addresses; the library would read one of another dtype as if it were of its own.
 
     Raises:
         TypeError: it is.

@@ -17,13 +17,13 @@ from snn_exp.nn.kernels.build import Unavailable
 from snn_exp.nn.kernels.forms import Form
 from snn_exp.nn.kernels.layout import Layout, computed_in
 
-TILE = 512  # values of a program at a step: four a thread, 16 bytes of float32
+TILE = 512  # values of a program at a step: four per thread, 16 bytes of float32
 LINE = 32  # values side by side that are read together: a cache line of float32
 OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 
 
 def triton_version() -> str:
-    """Triton and its version.
+    """Return Triton's name and version.
 
     Raises:
         Unavailable: there is no Triton, or no GPU for it.
@@ -40,7 +40,7 @@ def triton_version() -> str:
 
 
 def kernels() -> ModuleType:
-    """passes.py, which needs Triton to be imported."""
+    """Import passes.py, which needs Triton."""
     from snn_exp.nn.kernels import passes
 
     return passes
@@ -56,7 +56,7 @@ def pass_on_gpu(
     leak: Tensor | float,
     **others: Any,
 ) -> None:
-    """One pass; the tensors are those of FireCall, and what is null there is None here."""
+    """Run one pass; the tensors are those of FireCall, and what is null there is None here."""
     neuron = {
         "threshold": threshold, "threshold_stride": int(threshold.numel() > 1), "v_reset": numbers["v_reset"],
         "decay": numbers["decay"], "leak": 0.0 if form.learns_leak else leak,
@@ -73,12 +73,12 @@ def pass_on_gpu(
 
 @dataclasses.dataclass(frozen=True)
 class _Tiles:
-    """How the [R, C] values of a step, R pairs of a sample and a position, are shared among programs.
+    """The division of a step's [R, C] values, R pairs of a sample and a position, among programs.
 
     Args:
         grid: programs along R and C.
-        place: where the values lie, as all kernels but one are told.
-        shape: of a tile, and what is computed with.
+        place: strides of the values, an argument of all kernels but one.
+        shape: of a tile, and the dtype of the computation.
         num_values: of a channel.
     """
 
@@ -89,7 +89,7 @@ class _Tiles:
 
     @classmethod
     def of(cls, x: Tensor) -> _Tiles:
-        """Tiles that read whole cache lines, and hold for each channel as many rows as that leaves room for."""
+        """Choose tiles that read whole cache lines and hold, for each channel, as many rows as that leaves room for."""
         num_steps, batch, channels, size, channels_last = Layout.of(x)
         num_rows = batch * size
         cols = min(_power_of_two(LINE if channels_last else -(-LINE // size)), _power_of_two(channels))
@@ -104,12 +104,12 @@ class _Tiles:
         return cls(grid, place, {"F": number, "ROWS": rows, "COLS": cols}, num_steps * num_rows)
 
     def sums(self, x: Tensor, num_sums: int) -> Tensor:
-        """Room for one of each a program and channel."""
+        """Allocate one number of each kind per program and channel."""
         return x.new_empty(num_sums, self.grid[0], self.place["channels"], dtype=computed_in(x))
 
 
 def _power_of_two(number: int) -> int:
-    """The least that is not below it."""
+    """Return the smallest power of two that is at least n."""
     return 1 << (number - 1).bit_length()
 
 

@@ -23,38 +23,38 @@ import triton.language as tl
 
 @triton.jit
 def exponential(y):
-    """e^y."""
+    """Compute e^y."""
     return tl.exp(y)
 
 
 @triton.jit
 def sigmoid(y):
-    """1 / (1 + e^-y), of a power that does not overflow."""
+    """Compute 1 / (1 + e^-y), of a power that does not overflow."""
     power = tl.exp(-tl.abs(y))
     return tl.where(y < 0, power, 1.0) / (1 + power)
 
 
 @triton.jit
 def absolute(y):
-    """|y|."""
+    """Compute |y|."""
     return tl.abs(y)
 
 
 @triton.jit
 def positive(y):
-    """max(y, 0)."""
+    """Compute max(y, 0)."""
     return tl.maximum(y, 0.0)
 
 
 @triton.jit
 def where(condition, yes, no):
-    """yes or no."""
+    """Select yes where the condition holds, else no."""
     return tl.where(condition, yes, no)
 
 
 @functools.cache
 def surrogate_of(expression):
-    """k(y) of forms.KERNELS as a function of y, alpha and beta; Triton reads sources, so it is given one."""
+    """Compile k(y) of forms.KERNELS to a function of y, alpha and beta; Triton reads sources, so it is given one."""
     source = f"def k(y, alpha, beta):\n    return {expression}\n"
     name = f"<k(y) = {expression}>"
     linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
@@ -64,7 +64,7 @@ def surrogate_of(expression):
 
 @triton.jit
 def tile(channels, size, rows, stride_c, stride_s, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Which channels a program has, which of its values there are, and where these lie in a step."""
+    """Locate a program's tile: its channels, which of its values exist, and their offsets within a step."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     c = tl.program_id(1) * COLS + tl.arange(0, COLS)[None, :]
     at = (row // size).to(tl.int64) * (channels * size) + row % size * stride_s + c * stride_c
@@ -73,26 +73,26 @@ def tile(channels, size, rows, stride_c, stride_s, ROWS: tl.constexpr, COLS: tl.
 
 @triton.jit
 def of_channel(values, c, channels, F: tl.constexpr):
-    """One number a channel."""
+    """Load one number per channel."""
     return tl.load(values + c, mask=c < channels, other=0.0).to(F)
 
 
 @triton.jit
 def keep_sum(sums, c, channels, values):
-    """The sum of a tile's values for each channel, where no other program writes."""
+    """Store the sum of a tile's values for each channel where no other program writes."""
     total = tl.reduce(values, 0, tl.standard._sum_combine, keep_dims=True)
     tl.store(sums + tl.program_id(0) * channels + c, total, mask=c < channels)
 
 
 @triton.jit
 def nothing(like):
-    """Zeros."""
+    """Return zeros."""
     return tl.full(like.shape, 0.0, like.dtype)
 
 
 @triton.jit
 def charge(v, x, v_reset, leak, DYNAMICS: tl.constexpr):
-    """The membrane h."""
+    """Compute the membrane h."""
     if DYNAMICS == "Memoryless":
         return x
     elif DYNAMICS == "Integrate":
@@ -105,7 +105,7 @@ def charge(v, x, v_reset, leak, DYNAMICS: tl.constexpr):
 
 @triton.jit
 def charge_back(grad, v, x, v_reset, leak, DYNAMICS: tl.constexpr):
-    """What a gradient of h becomes: at v, at x, at the leak."""
+    """Propagate a gradient of h back to v, x and the leak."""
     if DYNAMICS == "Memoryless":
         return nothing(grad), grad, nothing(grad)
     elif DYNAMICS == "Integrate":
@@ -118,7 +118,7 @@ def charge_back(grad, v, x, v_reset, leak, DYNAMICS: tl.constexpr):
 
 @triton.jit
 def reset(v, h, s, threshold, v_reset, decay, RESET: tl.constexpr):
-    """The new v."""
+    """Compute the new v."""
     if RESET == "Hard":
         return tl.where(s > 0, v_reset, h)
     elif RESET == "Soft":
@@ -129,7 +129,7 @@ def reset(v, h, s, threshold, v_reset, decay, RESET: tl.constexpr):
 
 @triton.jit
 def reset_back(grad, h, s, threshold, v_reset, decay, RESET: tl.constexpr):
-    """What a gradient of the new v becomes: at s, at h, at the old v, at the threshold."""
+    """Propagate a gradient of the new v back to s, h, the old v and the threshold."""
     if RESET == "Hard":
         return grad * (v_reset - h), grad * (1 - s), nothing(grad), nothing(grad)
     elif RESET == "Soft":
@@ -140,7 +140,7 @@ def reset_back(grad, h, s, threshold, v_reset, decay, RESET: tl.constexpr):
 
 @triton.jit
 def read(x, at, there, scale, shift, NORMED: tl.constexpr, F: tl.constexpr):
-    """What the neuron is given."""
+    """Load the neuron's input: x, or norm(x)."""
     value = tl.load(x + at, mask=there, other=0.0).to(F)
     if NORMED:
         value = value * scale + shift
@@ -155,7 +155,7 @@ def fire(
     DYNAMICS: tl.constexpr, RESET: tl.constexpr, SIGNS: tl.constexpr, LEARNS_LEAK: tl.constexpr, NORMED: tl.constexpr,
     F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """s of x."""
+    """Compute the spikes s of x."""
     v_reset, leak, decay = tl.full((), v_reset, F), tl.full((), leak, F), tl.full((), decay, F)
     c, there, at = tile(channels, size, rows, stride_c, stride_s, ROWS, COLS)
     theta = of_channel(threshold, c * threshold_stride, channels, F)
@@ -186,7 +186,7 @@ def back(
     LEARNS_THRESHOLD: tl.constexpr, LEARNS_LEAK: tl.constexpr, NORMED: tl.constexpr,
     F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """The gradient at x, or at norm(x), of that at s; sums of those at threshold, leak, bias and gain."""
+    """Propagate the gradient at s to x or norm(x), and sum those at threshold, leak, bias and gain."""
     v_reset, leak, decay = tl.full((), v_reset, F), tl.full((), leak, F), tl.full((), decay, F)
     peak, width = tl.full((), peak, F), tl.full((), width, F)
     alpha, beta = tl.full((), alpha, F), tl.full((), beta, F)
@@ -252,7 +252,7 @@ def through_statistics(
     x, grad_x, statistics, grad_bias, grad_gain, num_steps, step, channels, size, rows, stride_c, stride_s,
     num_values: tl.float64, F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """scale (grad - mean(grad) - x_hat mean(grad x_hat)) in place of the gradient at norm(x)."""
+    """Replace the gradient at norm(x) by scale (grad - mean(grad) - x_hat mean(grad x_hat))."""
     c, there, at = tile(channels, size, rows, stride_c, stride_s, ROWS, COLS)
     scale = of_channel(statistics, c, channels, F)
     mean = of_channel(statistics + 2 * channels, c, channels, F)
@@ -272,7 +272,7 @@ def moments(
     x, sums, num_steps, step, channels, size, rows, stride_c, stride_s,
     F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """Sums of the distances to a channel's first value, and of their squares: nothing large cancels."""
+    """Sum the distances to a channel's first value, and their squares: nothing large cancels."""
     c, there, at = tile(channels, size, rows, stride_c, stride_s, ROWS, COLS)
     pivot = of_channel(x, c * stride_c, channels * stride_c, F)
     first = tl.full([ROWS, COLS], 0.0, F)
@@ -292,7 +292,7 @@ def settle(
     num_values: tl.float64, eps: tl.float64, momentum: tl.float64,
     F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """Scale, shift, mean and 1 / sd of each channel, and the running statistics, from all programs' sums."""
+    """Compute scale, shift, mean and 1 / sd of each channel, and the running statistics, from all programs' sums."""
     c = tl.program_id(0) * COLS + tl.arange(0, COLS)[None, :]
     there = c < channels
     first = tl.full([ROWS, COLS], 0.0, tl.float64)

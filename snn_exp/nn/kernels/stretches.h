@@ -1,4 +1,4 @@
-// What the passes share: numbers, the order in which large tensors are gone through, sums a channel; one CPU thread.
+// Shared by the passes: numbers, the order in which large tensors are gone through, sums per channel; one CPU thread.
 //
 //     REAL      float or double: what is computed with
 //     STORED    the same, or Bfloat16: what the large tensors are in memory
@@ -49,7 +49,7 @@ constexpr Count ROWS_TOGETHER = 16;              // as many streams as a core re
 constexpr Count SUMMED = 64;                     // rows that are summed in F before they are added in double
 constexpr Count PAST_CACHES = Count(24) << 20;   // bytes
 
-// What the large tensors are alike in: x [T, B, C, S], S all positions of a channel.
+// The common layout of the large tensors: x [T, B, C, S], S all positions of a channel.
 struct Shape {
     Count num_steps, batch, channels, size, channels_last;
 
@@ -82,7 +82,7 @@ void settle() {
 #endif
 }
 
-// What belongs to the channels, spread out over the N values of a sample: a division a value would cost as much as a
+// What belongs to the channels, spread out over the N values of a sample: a division per value would cost as much as a
 // pass.
 struct Channels {
     std::vector<std::uint32_t> of_N;
@@ -123,7 +123,7 @@ bool ends_a_sum(Count from, Count until, Count all) {
     return until / SUMMED > from / SUMMED || until == all;
 }
 
-// A sum a channel: value by value over some rows, and then over the positions, in double.
+// A sum per channel: value by value over some rows, and then over the positions, in double.
 struct Sum {
     std::vector<F> values_N;
     std::vector<double> total_C;

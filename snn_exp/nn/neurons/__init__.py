@@ -2,13 +2,13 @@
 
 Where a neuron stands:
 
-    neuron.py       what all share: the threshold, the spike function, what a neuron may promise
+    neuron.py       the base: the threshold, the spike function, the traits
     integrating.py  charge, fire, reset, step by step
     srm.py          the spike response model: no reset, a response to the neuron's own spikes
     parallel.py     no reset, and the membrane of all steps at once
     single_step.py  no dynamics
 
-A new neuron goes into the file whose course it follows, or into one of its own that is imported here.
+A new neuron goes into the file whose scheme it follows, or into one of its own that is imported here.
 """
 
 from snn_exp.nn.neurons.integrating import CLIF, GLIF, IF, KLIF, LIF, PLIF, CubaLIF, IntegratingNeuron

@@ -21,7 +21,7 @@ MembraneVoltage = Annotated[float, Unit("membrane units")]
 
 
 class IntegratingNeuron(StepwiseNeuron):
-    """Charge, fire, reset: the common course of IF and the LIF family.
+    """Base class of IF and the LIF family: charge, fire, reset.
 
     Args:
         v_reset: membrane at rest and after a hard reset.
@@ -57,7 +57,7 @@ class IntegratingNeuron(StepwiseNeuron):
 
     @abstractmethod
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
-        """h, the membrane after the input and before the spike."""
+        """Compute h, the membrane after the input and before the spike."""
 
     def step(self, x_BN: Tensor, state: State) -> tuple[Tensor, State]:
         (v,) = state
@@ -66,7 +66,7 @@ class IntegratingNeuron(StepwiseNeuron):
         return s, (self.after_spike(h, s),)
 
     def after_spike(self, h: Tensor, s: Tensor) -> Tensor:
-        """v, the membrane after the reset."""
+        """Compute v, the membrane after the reset."""
         s = self.as_reset(s)
         if self.reset == "hard":
             # one pass; equal, since spikes are 0 or 1
@@ -74,11 +74,11 @@ class IntegratingNeuron(StepwiseNeuron):
         return h - s * self.threshold_as(h)
 
     def reset_as(self, x: Tensor) -> Tensor:
-        """v_reset in the dtype of x."""
+        """Return v_reset in the dtype of x."""
         return self.v_reset.to(x.dtype) if isinstance(self.v_reset, Tensor) else x.new_full((), self.v_reset)
 
     def as_reset(self, s: Tensor) -> Tensor:
-        """The spike as the reset sees it: without a gradient if detach_reset."""
+        """Return the spike as the reset sees it: without a gradient if detach_reset."""
         return s.detach() if self.detach_reset else s
 
 
@@ -149,7 +149,7 @@ class LIF(IntegratingNeuron):
         self.decay_input = decay_input
 
     def leak(self) -> Tensor | float:
-        """1 / tau."""
+        """Return 1 / tau."""
         return 1 / self.tau
 
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class LIF(IntegratingNeuron):
 
 @NEURONS.register("plif")
 class PLIF(LIF):
-    """Parametric LIF: one learned time constant a layer.
+    """Parametric LIF: one learned time constant per layer.
 
     Equation:
         1 / tau = sig(w),  w starts at -ln(tau - 1);  the rest as in LIF
@@ -192,7 +192,7 @@ class PLIF(LIF):
 
 @NEURONS.register("klif")
 class KLIF(LIF):
-    """LIF whose charged membrane is scaled by one learned factor a layer and rectified.
+    """LIF whose charged membrane is scaled by one learned factor per layer and rectified.
 
     Equation:
         h = relu(k h_LIF),  k learned, h_LIF the membrane of LIF after charging;  the rest as in LIF
@@ -213,7 +213,7 @@ class KLIF(LIF):
         tensor([0., 1., 0.])
     """
 
-    scales_with_input = ()  # what is rectified is not linear
+    scales_with_input = ()  # a rectified membrane is not linear in the input
 
     def __init__(self, *supplied: Any, k: Positive = 1.0, **lif: Any) -> None:
         super().__init__(*supplied, **lif)
@@ -287,8 +287,8 @@ class CubaLIF(IntegratingNeuron):
         x, s: [T, B, N]
 
     Args:
-        current_decay: factor a step of the current.
-        voltage_decay: factor a step of the membrane.
+        current_decay: factor per step of the current.
+        voltage_decay: factor per step of the membrane.
 
     Raises:
         UserError: current_decay or voltage_decay outside [0, 1], or what every integrating neuron refuses.
@@ -326,13 +326,13 @@ class CubaLIF(IntegratingNeuron):
 
 @NEURONS.register("glif")
 class GLIF(StepwiseNeuron):
-    """Gated LIF: learned gates, one a channel, mix two leaks, two inputs and two resets.
+    """Gated LIF: learned gates, one per channel, mix two leaks, two inputs and two resets.
 
     Equation:
         h[t] = v - (1 - a) leak + (1 - b (1 - g[t])) x[t]
         s[t] = H(h[t] - v_threshold)
         v = (1 - a (1 - decay)) (1 - c s[t]) h[t] - (1 - c) fall s[t]
-        the gates a (exponential against linear leak), b (a gain a step against none) and c (hard against
+        the gates a (exponential against linear leak), b (a gain per step against none) and c (hard against
         soft reset), decay and g[t] are sigmoids of what is learned; leak, fall and v_threshold are learned
         as they are
 
@@ -340,10 +340,10 @@ class GLIF(StepwiseNeuron):
         x, s: [T, B, N]
 
     Args:
-        decay: factor a step of the exponential leak, at the start of training.
-        gain: g, one a step, at the start of training.
+        decay: factor per step of the exponential leak, at the start of training.
+        gain: g, one per step, at the start of training.
         v_threshold: firing threshold, membrane units; `fall` starts there, `leak` at v_threshold / 2T.
-        learn_threshold: one learned threshold a channel, starting from v_threshold.
+        learn_threshold: one learned threshold per channel, starting from v_threshold.
 
     Raises:
         UserError: decay or gain outside (0, 1), or v_threshold is not positive.
@@ -377,7 +377,7 @@ class GLIF(StepwiseNeuron):
         self.fall = self.per_channel(v_threshold)
 
     def initial_state(self, x_BN: Tensor) -> State:
-        """The membrane, and which step comes next."""
+        """Return the membrane, and which step comes next."""
         return torch.zeros_like(x_BN), torch.zeros(1, dtype=torch.long, device=x_BN.device)
 
     def step(self, x_BN: Tensor, state: State) -> tuple[Tensor, State]:
@@ -400,7 +400,7 @@ class GLIF(StepwiseNeuron):
         return s, ((1 - a * (1 - decay)) * (1 - c * s) * h - (1 - c) * fall * s, t + 1)
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """All steps, from rest."""
+        """Compute all steps, from rest."""
         self.require_its_steps(x_TBN)
         return super().forward(x_TBN)
 

@@ -1,9 +1,9 @@
-"""What all neurons share: a threshold, a spike function, and traits.
+"""The base of neurons: a threshold, a spike function, and traits.
 
 Shapes: T steps, B batch, C channels, N any feature dimensions (C alone, or C, H, W).
 Symbols, here and in every neuron: x input, v membrane, h membrane after charging, s spikes, tau in steps.
 
-A neuron's traits say what it promises and what a config may combine it with:
+A neuron's traits state its promises and what a config may combine it with:
 
     emits              "spikes" {0, 1}, "signs" {-1, +1} or "real"
     single_step        has no dynamics: one time step is all it can use
@@ -44,11 +44,11 @@ NEURONS: Registry[Neuron] = Registry(
 )
 
 
-UNDECLARED = ("v_threshold",)  # what a neuron scales with that does not say so
+UNDECLARED = ("v_threshold",)  # tried where a neuron does not declare what scales with its input
 
 
 class ChannelThreshold(nn.Module):
-    """Where a neuron fires once a norm is folded into it; a negative scale turns "from above" into "from below".
+    """Threshold of a neuron with a norm folded in; a negative scale turns "from above" into "from below".
 
     Equation:
         y = sign (h - threshold), sign in {-1, +1}, per channel; it fires where y >= 0
@@ -67,25 +67,25 @@ class ChannelThreshold(nn.Module):
         self.register_buffer("sign", sign)
 
     def forward(self, h: Tensor) -> Tensor:
-        """y."""
+        """Compute y."""
         return self.sign * (h - self.threshold)
 
     def behind(self, scale: Tensor, shift: Tensor | float) -> ChannelThreshold:
-        """What decides on h as this one does on scale h + shift."""
+        """Return the threshold that decides on h as this one does on scale h + shift."""
         return ChannelThreshold((self.threshold - shift) / scale, self.sign * scale.sign())
 
 
 class Neuron(nn.Module, ABC):
-    """What all neurons share: a threshold, fixed or learned per channel, and a spike function.
+    """Base class of neurons: a threshold, fixed or learned per channel, and a spike function.
 
-    The framework supplies the first three arguments; neurons hand them on as `*supplied`.
+    The framework supplies the first three arguments; neurons pass them on as `*supplied`.
 
     Args:
         feature_shape: (C, ...) of one sample at one step; needed where something is learned per channel.
         surrogate: the spike function; None takes the neuron's default.
         num_steps: T; needed where something is learned per step.
         v_threshold: firing threshold, membrane units.
-        learn_threshold: one learned threshold a channel, starting from v_threshold.
+        learn_threshold: one learned threshold per channel, starting from v_threshold.
     """
 
     emits: ClassVar[str] = "spikes"
@@ -127,15 +127,15 @@ class Neuron(nn.Module, ABC):
             self.register_buffer("v_threshold", torch.tensor(v_threshold), persistent=False)
 
     def per_channel(self, start: float) -> nn.Parameter:
-        """One learned value a channel, or a single one where no feature shape is given."""
+        """Make one learned value per channel, or a single one where no feature shape is given."""
         return nn.Parameter(torch.full(self.channel_shape, start))
 
     def fire(self, h: Tensor) -> Tensor:
-        """s = H(norm(h) - v_threshold), where norm is the membrane's, if there is one."""
+        """Compute s = H(norm(h) - v_threshold), where norm is the membrane's, if there is one."""
         return self.surrogate.spike(self.excess(h))
 
     def excess(self, h: Tensor) -> Tensor:
-        """By how much the membrane exceeds what it takes to fire."""
+        """Compute by how much the membrane exceeds the firing threshold."""
         if self.membrane_norm is not None:
             h = self.membrane_norm(h)
         if self.folded_threshold is not None:
@@ -145,7 +145,7 @@ class Neuron(nn.Module, ABC):
 
     @torch.no_grad()
     def firing_on(self, scale: Tensor, shift: Tensor | float) -> Self:
-        """The neuron that fires at a membrane h where this one does at scale h + shift; its resets stay.
+        """Return the neuron that fires at a membrane h where this one does at scale h + shift; its resets stay.
 
         Args:
             scale: not 0; per channel, [C, 1, ...] with as many axes as a sample has.
@@ -158,7 +158,7 @@ class Neuron(nn.Module, ABC):
 
     @torch.no_grad()
     def rescaled(self, scale: Tensor) -> Self | None:
-        """The neuron that makes of x what this one makes of scale x; None if nothing but the scale itself can.
+        """Return the neuron whose output for x is this one's for scale x; None if only the scale itself can do it.
 
         Args:
             scale: not 0; per channel, [C, 1, ...] with as many axes as a sample has.
@@ -176,7 +176,7 @@ class Neuron(nn.Module, ABC):
         return neuron
 
     def _scales_with(self, names: tuple[str, ...], scale: Tensor) -> bool:
-        """Whether the promise of `scales_with_input` holds; factors that are powers of two leave no rounding."""
+        """Check the promise of `scales_with_input` by factors that are powers of two, which leave no rounding."""
         generator = torch.Generator().manual_seed(0)
         x_TBN = 2 * torch.randn(self.num_steps, 64, *scale.shape, generator=generator).to(self.v_threshold)
         x_TBN = x_TBN * self.v_threshold.abs().max()
@@ -186,11 +186,11 @@ class Neuron(nn.Module, ABC):
         )
 
     def threshold_as(self, x: Tensor) -> Tensor:
-        """The threshold in the dtype of x: under mixed precision a learned one must not widen the spikes."""
+        """Return the threshold in the dtype of x: under mixed precision a learned one must not widen the spikes."""
         return self.v_threshold.to(x.dtype)
 
     def require_its_steps(self, x_TBN: Tensor) -> None:
-        """For neurons that learn something per step.
+        """Refuse another number of steps, for neurons that learn something per step.
 
         Raises:
             UserError: x has another number of steps than the neuron was made for.
@@ -198,7 +198,7 @@ class Neuron(nn.Module, ABC):
         if len(x_TBN) != self.num_steps:
             raise UserError(
                 f"{type(self).__name__} learns something per step: it was made for {self.num_steps} steps and was "
-                f"given {len(x_TBN)}; type encoding.num_steps={self.num_steps}, or train it anew with {len(x_TBN)}"
+                f"given {len(x_TBN)}; type encoding.num_steps={self.num_steps}, or train it again with {len(x_TBN)}"
             )
 
     def extra_repr(self) -> str:

@@ -26,14 +26,14 @@ class ParallelNeuron(Neuron):
     stepwise = False
     has_membrane = False
 
-    b: nn.Parameter  # learned part of the threshold, one a step or a single one
+    b: nn.Parameter  # learned part of the threshold, one per step or a single one
 
     @abstractmethod
     def mixing(self, num_steps: int) -> Tensor:
-        """A [T, T]: row t weighs the inputs that make h[t]."""
+        """Return A [T, T], whose row t weighs the inputs that make h[t]."""
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """All steps at once."""
+        """Compute all steps at once."""
         h = torch.tensordot(self.mixing(len(x_TBN)).to(x_TBN.dtype), x_TBN, dims=1)
         return self.fire(h - self.b.to(h.dtype).view(-1, *(1 for _ in h.shape[1:])))
 
@@ -47,7 +47,7 @@ class ParallelNeuron(Neuron):
 
 @NEURONS.register("psn")
 class PSN(ParallelNeuron):
-    """Parallel spiking neuron: every step weighs every step, by a learned matrix a layer.
+    """Parallel spiking neuron: every step weighs every step, by one learned matrix per layer.
 
     Equation:
         h = A x,  A [T, T] learned, its upper triangle left out if masked
@@ -84,7 +84,7 @@ class PSN(ParallelNeuron):
         return self.weight.tril() if self.causal else self.weight
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """All steps at once."""
+        """Compute all steps at once."""
         self.require_its_steps(x_TBN)
         return super().forward(x_TBN)
 

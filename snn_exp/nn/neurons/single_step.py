@@ -21,7 +21,7 @@ class SingleStepNeuron(Neuron):
     has_membrane = False
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """s, element by element."""
+        """Compute s, element by element."""
         return self.fire(x_TBN)
 
 
@@ -105,7 +105,7 @@ class RSign(Sign):
 
 @NEURONS.register("relu")
 class ReLU(SingleStepNeuron):
-    """The full-precision yardstick.
+    """The full-precision baseline.
 
     Equation:
         y = max(0, x)

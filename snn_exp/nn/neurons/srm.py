@@ -34,7 +34,7 @@ class SRM(StepwiseNeuron):
 
     Args:
         refractory: the form of the response, exponential or slayer; both begin one step after the spike.
-        refractory_decay: factor a step of the exponential form.
+        refractory_decay: factor per step of the exponential form.
         tau_r: time constant of the slayer form.
 
     Raises:

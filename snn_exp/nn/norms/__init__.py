@@ -1,4 +1,4 @@
-"""Normalizations: each says where it sits and which values share one statistic.
+"""Normalizations: each states its placements and which values share one statistic.
 
 Placements, the word for where a norm stands in a layer; a norm names one or more and stands at each of them:
 

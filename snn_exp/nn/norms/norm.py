@@ -1,4 +1,4 @@
-"""What every normalization is: where it stands, and which values share one of its statistics.
+"""The base of normalizations: their placement, and the values that share one of their statistics.
 
 Shapes: T steps, B batch, C channels, H W space, N any feature dimensions (C alone, or C, H, W).
 """
@@ -21,7 +21,7 @@ NORMS: Registry[Norm] = Registry("norm", traits=("placements", "divides_channels
 
 @dataclass(frozen=True)
 class Site:
-    """Where one norm stands: what the framework knows and no config says.
+    """The position of one norm in its network, known to the framework and in no config.
 
     Args:
         shape: (C, ...) of one sample at one step.
@@ -39,7 +39,7 @@ class Site:
 
 
 class Norm(nn.Module, ABC):
-    """What all normalizations share: [T, B, N] -> [T, B, N], or [B, N] -> [B, N] at the placement `membrane`.
+    """Base class of norms: [T, B, N] -> [T, B, N], or [B, N] -> [B, N] at the placement `membrane`.
 
     Args:
         site: where the norm stands.
@@ -59,23 +59,23 @@ class Norm(nn.Module, ABC):
     @property
     @abstractmethod
     def statistics_over(self) -> str:
-        """The axes whose values share one statistic, such as "T,B,H,W"; "T<=t" is the steps up to a value's own."""
+        """Name the axes whose values share a statistic, such as "T,B,H,W"; "T<=t" is the steps up to a value's own."""
 
     def affine_C(self) -> tuple[Tensor, Tensor] | None:
-        """(scale, shift) where in eval y = scale x + shift per channel; None where it does something else."""
+        """Return (scale, shift) where in eval y = scale x + shift per channel; None where it does something else."""
         return None
 
     @property
     def folds(self) -> bool:
-        """Whether, in eval, neighbouring weights or thresholds can absorb it, so that inference pays nothing."""
+        """Return whether, in eval, neighbouring weights or thresholds can absorb it, so that inference pays nothing."""
         return self.affine_C() is not None
 
     def with_space(self, axes: str) -> str:
-        """The axes, and H and W where the features have them."""
+        """Append H and W to the axes where the features have them."""
         return axes + ",H,W" if len(self.feature_shape) == 3 else axes
 
     def refuse_other_num_steps(self, x_TBN: Tensor, instead: str) -> None:
-        """For norms that keep something for each step.
+        """Refuse another number of steps, for norms that keep something per step.
 
         Raises:
             UserError: x has another number of steps than the norm was made for.

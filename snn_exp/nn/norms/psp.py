@@ -1,4 +1,4 @@
-"""PSP normalization: what this house was built to examine.
+"""PSP normalization, which this framework was built to examine.
 
 Shapes: T steps, B batch, C channels, H W space, N any feature dimensions (C alone, or C, H, W).
 """
@@ -89,7 +89,7 @@ class PSPNorm(Norm):
         }[self.over]
 
     def forward(self, psp_TBN: Tensor) -> Tensor:
-        """Batch moments in training, running ones in eval (over=sample: always the sample's own)."""
+        """Divide by batch moments in training, by running ones in eval (over=sample: always by the sample's own)."""
         if self.over == "channel_step":
             self.refuse_other_num_steps(psp_TBN, instead="norm.over=channel")
         if self.over == "sample":
@@ -118,7 +118,7 @@ class PSPNorm(Norm):
 
 @NORMS.register("psp_stream")
 class PSPStreamNorm(PSPNorm):
-    """PSP normalization that treats what neurons read as it treats what they send.
+    """PSP normalization of the neurons' input as well as of their output.
 
     PSP normalization bounds Var(u) of each weight layer, but in pre-activation blocks the stream that adds them
     up still grows with depth, and the firing rate with it. Here the stream is divided by the root of its

@@ -1,4 +1,4 @@
-"""Normalizations made for spiking networks: they know the threshold, the steps, the membrane or the spikes.
+"""Normalizations made for spiking networks: they use the threshold, the steps, the membrane or the spikes.
 
 Shapes: T steps, B batch, C channels, H W space, N any feature dimensions (C alone, or C, H, W).
 """
@@ -23,7 +23,7 @@ from snn_exp.registry import Fraction, Positive
 class ThresholdDependentBatchNorm(BatchNorm):
     """Threshold-dependent batch normalization: batch normalization to the size of the threshold.
 
-    The product gamma a v_threshold is one learned number a channel, as in batch normalization; only its start
+    The product gamma a v_threshold is one learned number per channel, as in batch normalization; only its start
     differs. With a = 1 and v_threshold = 1 the two are the same.
 
     Equation:
@@ -89,7 +89,7 @@ class BatchNormThroughTime(Norm):
         return self.with_space("B")
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """Each step's batch statistics in training, its running ones in eval."""
+        """Normalize with each step's batch statistics in training, its running ones in eval."""
         self.refuse_other_num_steps(x_TBN, instead="norm=bn")
         steps_as_channels = x_TBN.transpose(0, 1).flatten(1, 2)
         y: Tensor = self.bn(steps_as_channels)
@@ -128,7 +128,7 @@ class TemporalEffectiveBatchNorm(BatchNorm):
         return None  # a factor for each step
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """Batch statistics in training, running ones in eval."""
+        """Normalize with batch statistics in training, running ones in eval."""
         self.refuse_other_num_steps(x_TBN, instead="norm=bn")
         return super().forward(x_TBN) * _along_time(self.p, x_TBN).to(x_TBN.dtype)
 
@@ -180,7 +180,7 @@ class TemporalAccumulatedBatchNorm(Norm):
         return self.with_space("T<=t,B")
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """The batch's statistics up to each step in training, running ones in eval."""
+        """Normalize with the batch's statistics up to each step in training, running ones in eval."""
         self.refuse_other_num_steps(x_TBN, instead="norm=bn")
         x = x_TBN.to(self.weight.dtype)
         if self.training:
@@ -206,7 +206,7 @@ class MembraneBatchNorm(BatchNorm):
     """Membrane potential batch normalization: one after the weights, and another inside the neuron before it fires.
 
     On the membrane each step is normalized with its own batch statistics; all steps share one affine map and
-    one set of running statistics, which every step moves. What the neuron resets and keeps is h, not the norm of h.
+    one set of running statistics, which every step moves. The neuron resets and keeps h, not the norm of h.
 
     Equation:
         after the weights: y = gamma (x - mu) / sqrt(var + eps) + beta, mu and var per channel over (T, B, H, W)
@@ -220,8 +220,8 @@ class MembraneBatchNorm(BatchNorm):
     Raises:
         UserError: eps is not positive or momentum outside [0, 1].
 
-    Source: Guo et al. 2023, arXiv 2308.08359, and the authors' code. Only so does the norm fold into a threshold;
-        SpikingJelly resets what came out of the norm, which does not fold.
+    Source: Guo et al. 2023, arXiv 2308.08359, and the authors' code. Only this form folds into a threshold;
+        SpikingJelly resets the norm's output, which does not fold.
 
     Example:
         >>> norm = MembraneBatchNorm(Site((2,), placement="membrane"))
@@ -242,7 +242,7 @@ class MembraneBatchNorm(BatchNorm):
         return self.with_space("B") if self.on_membrane else super().statistics_over
 
     def forward(self, x: Tensor) -> Tensor:
-        """Batch statistics in training, running ones in eval."""
+        """Normalize with batch statistics in training, running ones in eval."""
         y: Tensor = self.bn(x) if self.on_membrane else over_time(self.bn, x)
         return y
 
@@ -262,12 +262,12 @@ class NeuNorm(Norm, Stepwise):
         s, y: [T, B, N];  z: [B, 1] or [B, 1, H, W];  U: [N]
 
     Args:
-        k: what is left of z after a step.
+        k: factor per step on z.
 
     Raises:
         UserError: k outside [0, 1).
 
-    Source: Wu et al. 2019, arXiv 1809.05793; one U a neuron as in SpikingJelly. That U starts from 1 is our choice:
+    Source: Wu et al. 2019, arXiv 1809.05793; one U per neuron as in SpikingJelly. That U starts from 1 is our choice:
         the paper's start is not known to us.
 
     Example:
@@ -321,7 +321,7 @@ class OnlineRenorm(Norm):
         UserError: eps is not positive or momentum outside [0, 1].
 
     Source: Zhu et al. 2024, "Online Stabilization of Spiking Neural Networks", in the form of Ioffe 2017 (batch
-        renormalization, unclipped). The authors' code moves the running statistics once a batch by the steps' mean,
+        renormalization, unclipped). The authors' code moves the running statistics once per batch by the steps' mean,
         scales the gradient by r^2, and leaves r and d out of gamma's gradient. Their second part, a moving
         threshold, is not here.
 
@@ -352,7 +352,7 @@ class OnlineRenorm(Norm):
         return self.with_space("T<=t,B")
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """Running statistics; in training they move first, and the gradient is a batch normalization's."""
+        """Normalize with running statistics; in training they move first, and the gradient is that of a batch norm."""
         x = x_TBN.to(self.weight.dtype)
         if self.training:
             mean, var, _ = _moments(x)
@@ -370,7 +370,7 @@ class OnlineRenorm(Norm):
 
     @torch.no_grad()
     def _moved_step_by_step(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-        """The running mean and variance as each step finds them, in the shape of the steps' own."""
+        """Return the running mean and variance as each step finds them, in the shape of the steps' own."""
         means, variances = [], []
         for mean_C, var_C in zip(mean.flatten(1), var.flatten(1), strict=True):
             # 1 at the first, without an `if`: reading num_updates would wait for the device at every step
@@ -382,12 +382,12 @@ class OnlineRenorm(Norm):
 
 
 def _moments(x_TBN: Tensor) -> tuple[Tensor, Tensor, int | Tensor]:
-    """Mean and biased variance of each step and channel, [T, 1, C, 1, 1], and the number of values of each."""
+    """Compute mean and biased variance per step and channel, [T, 1, C, 1, 1], and the number of values of each."""
     return batch_moments(x_TBN, (1, *range(3, x_TBN.dim())))
 
 
 def _moments_so_far(x_TBN: Tensor) -> tuple[Tensor, Tensor, int | Tensor]:
-    """Mean and biased variance of each channel over all steps up to each, [T, 1, C, 1, 1], and the values a step."""
+    """Compute mean and biased variance per channel over the steps so far, [T, 1, C, 1, 1], and the values per step."""
     mean, var, num_values = _moments(x_TBN)
     means = [mean[: t + 1].mean(0) for t in range(len(mean))]
     # within the steps and between them: no square of x is ever subtracted from another
@@ -396,10 +396,10 @@ def _moments_so_far(x_TBN: Tensor) -> tuple[Tensor, Tensor, int | Tensor]:
 
 
 def _along_time(v_T: Tensor, x_TBN: Tensor) -> Tensor:
-    """[T] in a shape that multiplies x."""
+    """Reshape [T] so that it broadcasts against x."""
     return v_T.view(-1, *(1 for _ in x_TBN.shape[1:]))
 
 
 def _along_channels(v: Tensor, x_TBN: Tensor) -> Tensor:
-    """[C], or [T C], in a shape that multiplies x."""
+    """Reshape [C], or [T C], so that it broadcasts against x."""
     return v.view(-1, 1, x_TBN.shape[2], *(1 for _ in x_TBN.shape[3:]))

@@ -1,4 +1,4 @@
-"""Normalizations that know nothing of spikes: none, and torch's own.
+"""Normalizations that do not depend on spikes: none, and torch's own.
 
 Shapes: T steps, B batch, C channels, H W space, N any feature dimensions (C alone, or C, H, W).
 """
@@ -40,7 +40,7 @@ class NoNorm(Norm):
         return ""
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """The input."""
+        """Return the input."""
         return x_TBN
 
     def affine_C(self) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ class BatchNorm(Norm):
         return self.with_space("T,B")
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """Batch statistics in training, running ones in eval."""
+        """Normalize with batch statistics in training, running ones in eval."""
         return over_time(self.bn, x_TBN)
 
     def affine_C(self) -> tuple[Tensor, Tensor] | None:
@@ -93,7 +93,7 @@ class BatchNorm(Norm):
 
 
 def standardization_C(mean_C: Tensor, var_C: Tensor, gain_C: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
-    """The scale and shift of gain (x - mean) / sqrt(var) + bias."""
+    """Return the scale and shift of gain (x - mean) / sqrt(var) + bias."""
     scale_C = gain_C * torch.rsqrt(var_C)
     return scale_C, bias_C - mean_C * scale_C
 
@@ -109,7 +109,7 @@ class AnyDimBatchNorm(nn.modules.batchnorm._BatchNorm):
         pass
 
     def forward(self, input: Tensor) -> Tensor:
-        """Batch statistics in training, running ones in eval."""
+        """Normalize with batch statistics in training, running ones in eval."""
         return self._over_all_shares(input) if self.training and num_processes() > 1 else super().forward(input)
 
     def _over_all_shares(self, x_BN: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ class LayerNorm(Norm):
         return self.with_space("C")
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """The same in training and eval."""
+        """Normalize, in the same way in training and eval."""
         y: Tensor = self.layer_norm(x_TBN)
         return y
 
@@ -211,7 +211,7 @@ class GroupNorm(Norm):
         return self.with_space("C/num_groups")
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """The same in training and eval."""
+        """Normalize, in the same way in training and eval."""
         return over_time(self.group_norm, x_TBN)
 
 
@@ -248,5 +248,5 @@ class RMSNorm(Norm):
         return self.with_space("C")
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """The same in training and eval."""
+        """Normalize, in the same way in training and eval."""
         return functional.rms_norm(x_TBN, self.feature_shape, self.weight, self.eps)
