@@ -1,7 +1,7 @@
 """Data sets in memory, split once; the digits are in digits.py, data with time in events.py.
 
 A data set answers three questions, and inherits the answers: how it is split (StratifiedTest, OfficialTest),
-where its files come from (embedded, or Fetched), and what a sample is.
+where its files come from (embedded, or Fetched), and the form of a sample.
 
 Shapes: N samples, T steps, C channels, H W space.
 """

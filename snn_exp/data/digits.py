@@ -87,7 +87,7 @@ class Digits200(Digits):
         a stratified part of the training images of dataset=digits with the same seed and split_seed; the
         others are left out, so runs differ from those on digits in their training images only. Validation
         keeps its 269 images, more than there are to train on: hyperparameters are chosen more surely than
-        who has 200 images in all could choose them
+        they could be with 200 images in all
 
     Args:
         num_train: training images.

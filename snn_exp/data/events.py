@@ -1,4 +1,4 @@
-"""Data sets with time: what event cameras saw, real ones and a simulated one, counted in T frames.
+"""Data sets with time: events of real cameras and of a simulated one, counted in T frames.
 
 Shapes: N samples, T steps, H W space; a frame has two channels, OFF and ON.
 """

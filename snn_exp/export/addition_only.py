@@ -53,11 +53,11 @@ class Multiplications:
 
 
 def multiplications(network: Network, counts: Mapping[str, Mapping[str, float]]) -> Multiplications:
-    """Find the multiplications that remain, by what was counted.
+    """Find the multiplications that remain, from the counts.
 
     Args:
         network: a folded network, so that it has no norm.
-        counts: what `operations.SynapticOperations.by_layer` found in it on some input.
+        counts: of `operations.SynapticOperations.by_layer` for it on some input.
     """
     weights = [n for n in data_flow(network).nodes if isinstance(part_at(network, n), nn.Conv2d | nn.Linear)]
     first, *hidden, last = weights
@@ -86,7 +86,7 @@ def _why(network: Network, weights: fx.Node, counts: Mapping[str, float]) -> str
     while isinstance(part := part_at(network, source), Synapse | nn.Identity):
         filters += [type(part).__name__] if isinstance(part, Synapse) else []
         (source,) = source.all_input_nodes
-    reads = [f"read what {innermost_kind(network, source).__name__} makes"] if counts["mac"] else []
+    reads = [f"read the output of {innermost_kind(network, source).__name__}"] if counts["mac"] else []
     return " and ".join([*reads, *(f"have {name} behind them" for name in filters if counts.get("filter_mac"))])
 
 

@@ -158,7 +158,7 @@ def _exactly(network: Network, task: Classification, data: DataModule, path: Pat
 
 
 def _refuse_another(folder: RunFolder, export_format: str, exact: Check | None, found: Check) -> None:
-    """Raise a RuntimeError if what was read back is another network."""
+    """Raise a RuntimeError if the network that was read back differs."""
     same = found.num_flipped <= MAX_FLIPPED * found.num_samples and found.logit_error < torch.inf  # so no NaN passes
     if export_format == "safetensors":
         same = found.logit_error == 0

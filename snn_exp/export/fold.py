@@ -2,8 +2,8 @@
 
 Shapes: T steps, B batch, C channels, H W space, N any feature dimensions, K classes.
 
-With its running statistics a norm is one scale and shift per channel, y = scale x + shift, and what stands
-beside it can take that over:
+With its running statistics a norm is one scale and shift per channel, y = scale x + shift, which its
+neighbours can take over:
 
     the weights that make x      W <- scale W, bias <- scale bias + shift      a bias stands behind the padding
     the weights that read y      bias <- bias + W shift, W <- W scale          a shift only where nothing is padded
@@ -11,8 +11,8 @@ beside it can take that over:
                                  without dynamics: threshold <- (threshold - shift) / scale, and nothing is added
     the neuron around it         threshold <- (threshold - shift) / scale; a reset still subtracts the old one
 
-The first of these that stands there takes it. A negative scale makes a neuron fire from below. What stands
-beside a norm is read off the data flow.
+The first of these that stands there takes it. A negative scale makes a neuron fire from below. The
+neighbours of a norm are found in the data flow.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Folded(Network):
 
     Args:
         network: the folded network.
-        folds: what became of its norms.
+        folds: the fate of its norms.
     """
 
     def __init__(self, network: Network, folds: Iterable[Fold]) -> None:
@@ -140,7 +140,7 @@ def fold(network: Network) -> Folded:
 
 
 def _readers(network: nn.Module, node: fx.Node) -> list[fx.Node]:
-    """List the nodes that read a value; a mean passes a scale and a shift on as they are."""
+    """List the nodes that read a value; a mean passes a scale and a shift on unchanged."""
     readers = []
     for user in node.users:
         is_mean = isinstance(part_at(network, user), MeanOverTimeAndSpace)
@@ -194,7 +194,7 @@ def _fold_norm(network: Network, node: fx.Node, norm: Norm) -> Fold:
         network.set_submodule(name, folded)
     else:
         raise UserError(
-            f"{part} cannot be folded: what reads it is not weights alone and not one neuron, so nothing can take "
+            f"{part} cannot be folded: its readers are neither weights alone nor a single neuron, so nothing can take "
             f"over its scale and shift"
         )
     network.set_submodule(part, left)
@@ -205,7 +205,7 @@ def _why_not_rescaled(neuron: Neuron) -> str:
     kind = type(neuron).__name__
     if neuron.scales_with_input is None:
         return (
-            f"{kind}, which does not say what of it is in membrane units, and with v_threshold alone divided by a "
+            f"{kind}, which does not declare its attributes in membrane units, and with v_threshold alone divided by a "
             f"factor it fires otherwise; if its membrane is linear in its input, name all such attributes in its "
             f'class, such as scales_with_input = ("v_threshold", "v_reset"): dividing all of them by a must give for x '
             f"the spikes that there were for a x"
@@ -233,8 +233,8 @@ def _for_neuron(part: str, norm: Norm, name: str, neuron: Neuron) -> tuple[Tenso
         )
     if (scale_C == 0).any():
         raise UserError(
-            f"{part} cannot be folded: its scale is 0 in channel {int((scale_C == 0).nonzero()[0])}, where what it "
-            f"gives no longer depends on its input, and no threshold does that"
+            f"{part} cannot be folded: its scale is 0 in channel {int((scale_C == 0).nonzero()[0])}, where its "
+            f"output no longer depends on its input, which no threshold can reproduce"
         )
     shape = (-1, *(1 for _ in norm.feature_shape[1:]))
     return scale_C.view(shape), shift_C.view(shape)
@@ -324,7 +324,7 @@ class FoldResult:
     """A folded run, as stored in folded.json.
 
     Args:
-        folds: what became of each norm, and which weights were made plain.
+        folds: the fate of each norm, and which weights were made plain.
         float64: both networks on the validation set.
         float32: both on the set named by `split`.
         multiplications: the multiplications that remain in the folded network, as counted there.

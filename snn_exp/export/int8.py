@@ -7,7 +7,7 @@ A hidden weight layer that reads nothing but a neuron works in integers:
 
     weights     q = round(W / w), w = max |W| / 127 per output channel
     sum         an int32 sum of q s, exact, since a spike is 0 or 1 without any rounding
-    current     w a sum + bias, in float32; what goes around the weights is added to it
+    current     w a sum + bias, in float32; the shortcut is added to it
     spike       H(current - threshold) -> uint8
     weights whose only reader is a neuron fire by their sum alone: H(sum - t), t an integer per channel
 
@@ -103,7 +103,7 @@ class IntegerWeights(nn.Module):
         return self._multiplied(s, torch.float32, "none", [])
 
     def _multiplied(self, s: Tensor, dtype: torch.dtype, then: str, limits: list[float], unit: float = 1.0) -> Tensor:
-        """Call the kernel; `then` is what it does to y before it writes round(y / unit)."""
+        """Call the kernel; `then` is applied to y before it writes round(y / unit)."""
         if self._packed is None:
             self._packed = torch.ops.onednn.qconv_prepack(
                 self.q, self._multiplier, self.scale, 0, self.stride, self.padding, [1, 1], 1, None
@@ -394,7 +394,7 @@ def _deploy(network: Network, scales: dict[str, float]) -> Deployed:
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.erase_node(node)
     first, *hidden, _ = [n for n in graph.nodes if isinstance(part_at(network, n), WEIGHT_LAYERS)]
-    # what is in uint8 -> its scale: a neuron that hidden weights read, and a maximum of it
+    # uint8 output -> its scale: a neuron that hidden weights read, and a maximum of it
     small: dict[fx.Node, float] = {}
     for node in graph.nodes:
         part = part_at(network, node)
@@ -511,7 +511,7 @@ class IntegerResult:
         return "\n".join(
             (
                 f"int8 weights: {self.num_integer} of {self.num_hidden} hidden weight layers; the first, the last and "
-                f"what is added around them in float32",
+                f"all that is added to their outputs in float32",
                 f"int8, {self.split} set: accuracy {100 * self.acc_int8:.2f} %, folded float "
                 f"{100 * self.acc_folded:.2f} %; {self.num_flipped:,} of {self.num_samples:,} predictions flipped "
                 f"({100 * share:.2f} %)",

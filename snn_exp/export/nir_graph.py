@@ -4,7 +4,7 @@ Shapes: T steps, B batch, C channels, H W space, N any feature dimensions (C alo
 
 NIR's neurons are differential equations. One step of ours is one step of Euler's forward method over DT seconds, in
 this order: the current, the membrane, the spike, the reset. Membranes are written relative to v_reset, so that they
-start at 0 and are reset to 0. A spike is v > v_threshold there and h >= v_threshold here, so what is written is
+start at 0 and are reset to 0. A spike is v > v_threshold there and h >= v_threshold here, so the file has
 the next number below it.
 
     ours                                        NIR

@@ -3,7 +3,7 @@
 Shapes: T steps, B batch, C channels, H W space, K classes.
 
 The steps are unrolled, since T decides what a network computes; the batch stays free. A spike function is exported
-as its forward, a comparison: without gradients torch traces what a `torch.autograd.Function` does and not the function.
+as its forward, a comparison: without gradients torch traces a `torch.autograd.Function`'s operations, not the function.
 Numbers that are no tensors, such as tau, are rounded to float32 by torch's exporter, whatever the precision is.
 """
 

@@ -5,7 +5,7 @@ ones for spikes, of positive values for relu; for signs it is 1, since -1 is nev
 
 Operations are counted here and priced where they are printed (`energy.energy_pj`).
 
-Shapes: T steps, B batch, C channels, H W space, N what one input of a weight layer has (C, H, W or F).
+Shapes: T steps, B batch, C channels, H W space, N the values of one input of a weight layer (C, H, W or F).
 """
 
 from __future__ import annotations
@@ -164,13 +164,13 @@ class SynapticOperations(_NetworkMetric):
         blocks = [module for module in network.modules() if isinstance(module, Block)]
         self._served_by_another_filter = {getattr(block, "shortcut", None) for block in blocks if block.shares_filter}
         self._fan_out: dict[tuple[int, torch.Size], tuple[Tensor, bool]] = {}
-        # a filtered or normalized value -> what it is a linear image of, and the synapses in between
+        # a filtered or normalized value -> the value it is linear in, and the synapses in between
         self._origin = WeakTensorKeyDictionary()
         self._start_pass()
 
     def _start_pass(self) -> None:
         self._pass = [dict.fromkeys(COUNTS, 0.0) for _ in self.layers]
-        self._standing: dict[int, int] = {}  # synapse -> what it costs where it stands, until weights read it
+        self._standing: dict[int, int] = {}  # synapse -> its cost where it stands, until weights read it
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ def checkpoint_activations(segments: Iterable[nn.Module]) -> None:
     """Keep only the input of each module from now on, and recompute the rest in the backward pass.
 
     Gradients, running moments and draws are those of the plain run: the second pass starts from the same
-    random state and from the buffers that the first one found, and what it writes to them is thrown away.
+    random state and from the buffers that the first one found, and its writes to them are discarded.
     State kept anywhere but in buffers is not restored. Names in the state_dict stay as they are.
 
     Args:

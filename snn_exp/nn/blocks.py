@@ -7,7 +7,7 @@ A block's traits state its stream and what a config may combine it with:
 
     stream           its output: "real" values, "spikes" {0, 1}, or "counts" {0, 1, 2, ...} of spikes
     needs_spikes     it combines spikes by logic or counts them, so the neuron must emit 0 and 1
-    default_readout  what network.readout=null means
+    default_readout  the meaning of network.readout=null
 """
 
 from __future__ import annotations

@@ -223,8 +223,10 @@ class Conv2d(TimeFolded, nn.Conv2d):
 
 @torch.no_grad()
 def lay_channels_last(network: nn.Module) -> None:
-    """Switch a network's feature maps to channels-last memory format from now on: a convolution gives its
-    result the layout of its weight, and what acts on each value keeps it. Weights keep their values and names.
+    """Switch a network's feature maps to channels-last memory format from now on.
+
+    A convolution gives its result the layout of its weight, and elementwise parts keep it. Weights keep their
+    values and names.
 
     Source: torch.channels_last.
 

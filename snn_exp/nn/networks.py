@@ -80,7 +80,7 @@ class ResNet(Network):
         width: channels of the first stage.
         readout: membrane (norm, mean over space and T, linear), spikes (a neuron and its filter first, as
             in the blocks), or null, which is spikes for residual=ms and membrane else. Where spikes or their
-            counts flow between the blocks (residual=post, sew_*, none) they are what is read.
+            counts flow between the blocks (residual=post, sew_*, none), the readout reads them.
 
     Raises:
         UserError: num_layers is not 6n + 2, or width < 1.

@@ -85,7 +85,7 @@ class CentredWeights(WeightNorm):
 
 @WEIGHT_NORMS.register("standardized")
 class StandardizedWeights(WeightNorm):
-    """Zero-mean weights of a learned size: what the variance law of PSP normalization assumes.
+    """Zero-mean weights of a learned size, as the variance law of PSP normalization assumes.
 
     Equation:
         W_hat = g (W - mean) / sqrt(var fan_in + eps), per output unit, g learned, starting from gain

@@ -60,7 +60,7 @@ def test_signs_are_added() -> None:
 def test_relu_multiplies_everywhere() -> None:
     found = left_in({"name": "relu"}, residual={"name": "post", "shortcut": "conv"})
     assert found.num_hidden == len(found.hidden) == 8
-    assert set(found.hidden.values()) == {"read what ReLU makes"}
+    assert set(found.hidden.values()) == {"read the output of ReLU"}
 
 
 @pytest.mark.parametrize(("shortcut", "around"), [("maxpool_dup", []), ("conv", ["shortcut"])])
@@ -68,7 +68,7 @@ def test_sums_of_spikes_are_multiplied(shortcut: str, around: list[str]) -> None
     """The first block reads the stem's spikes, and within a block a neuron stands before the second weights."""
     found = left_in(BUSY, residual={"name": "sew_add", "shortcut": shortcut})
     assert found.hidden == {
-        f"stages.{stage}.0.{layer}": "read what SpikeElementWiseAdd makes"
+        f"stages.{stage}.0.{layer}": "read the output of SpikeElementWiseAdd"
         for stage in (1, 2)
         for layer in [*around, "conv1"]
     }
@@ -90,7 +90,7 @@ def test_what_is_said_names_each_layer_once_under_its_reason() -> None:
     assert found.text() == (
         "AC-only: no, 6 of 6 hidden weight layers multiply\n"
         "  these have ExponentialSynapse behind them: stages.0.0.conv1, stages.0.0.conv2, stages.1.0.conv2, stages.2.0.conv2\n"
-        "  these read what SpikeElementWiseAdd makes and have ExponentialSynapse behind them: stages.1.0.conv1, stages.2.0.conv1\n"
+        "  these read the output of SpikeElementWiseAdd and have ExponentialSynapse behind them: stages.1.0.conv1, stages.2.0.conv1\n"
         "  multiplications elsewhere: stem.conv (first layer), readout.synapse (readout), classifier (readout), updates of "
         "neuron states, counted apart"
     )

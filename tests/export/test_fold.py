@@ -201,11 +201,11 @@ REFUSED = {
     "scale and shift per channel, which is all that weights and thresholds can take over",
     "relu": "stages.0.0.activation1.norm cannot be folded: stages.0.0.activation1.neuron behind it is a ReLU, which "
     "passes the size of its input on and has no threshold to take over the scale",
-    "gain": "stages.0.0.activation1.norm cannot be folded: its scale is 0 in channel 1, where what it gives no longer "
-    "depends on its input, and no threshold does that",
+    "gain": "stages.0.0.activation1.norm cannot be folded: its scale is 0 in channel 1, where its output no longer "
+    "depends on its input, which no threshold can reproduce",
     "bent": "stages.0.0.activation1.norm cannot be folded: stages.0.0.activation1.neuron behind it is a KLIF, whose "
     "membrane is not linear in its input, so no threshold makes up for the scale",
-    "shared": "stages.0.0.activation1.norm cannot be folded: what reads it is not weights alone and not one neuron, so "
+    "shared": "stages.0.0.activation1.norm cannot be folded: its readers are neither weights alone nor a single neuron, so "
     "nothing can take over its scale and shift",
     "nothing": "the network has no norm and its weights are plain, so there is nothing to fold",
 }
@@ -268,7 +268,7 @@ def test_a_neuron_of_ones_own_is_rescaled_without_knowing_of_it(neuron: Neuron) 
 def test_what_does_not_scale_by_its_threshold_alone_is_refused_with_the_attribute_to_set(neuron: Neuron) -> None:
     assert neuron.rescaled(torch.tensor([2.0])) is None
     sentence = folding._why_not_rescaled(neuron)
-    assert sentence.startswith(f"{type(neuron).__name__}, which does not say what of it is in membrane units")
+    assert sentence.startswith(f"{type(neuron).__name__}, which does not declare its attributes in membrane units")
     assert 'scales_with_input = ("v_threshold", "v_reset"): dividing all of them by a must give for x' in sentence
 
 

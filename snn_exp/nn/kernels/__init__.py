@@ -15,8 +15,8 @@ Modules:
     filtered.py   that of synapse and PSP norm
     choice.py     whether a run uses them, and why
 
-Forward, a fused neuron gives bitwise what the plain one gives. A norm that it takes in (in training only) and the
-gradients differ by rounding: sums are formed in another order. In bfloat16 only what is stored is rounded to it.
+In the forward a fused neuron is bitwise equal to the plain one. A norm that it takes in (in training only) and the
+gradients differ by rounding: sums are formed in another order. In bfloat16 only stored values are rounded to it.
 
 Triton's passes are tested in its interpreter and compiled for a GPU; they never ran on one, so only
 trainer.kernels=fused takes them. Why C++ and not torch.compile on a CPU: benchmarks/kernels.md.

@@ -49,7 +49,7 @@ def choose(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = Non
     Args:
         trainer: the resolved group.
         neuron: one as the network has it.
-        synapse: likewise; if there is none, the filters are built where they are first used.
+        synapse: one as the network has it; if there is none, the filters are built where they are first used.
 
     Raises:
         UserError: trainer.kernels=fused, and the fused kernels cannot be used.

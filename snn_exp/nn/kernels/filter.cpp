@@ -3,7 +3,7 @@
 // The compiler is given a single case (forms.py):
 //
 //     TRACE     Identity, Exponential, Alpha, DelayedAlpha      psp of s
-//     REAL, STORED                                              as stretches.h says
+//     REAL, STORED                                              see stretches.h
 //
 // Shapes: s, psp [T, B, C, S], S all positions of a channel.
 //
@@ -15,7 +15,7 @@
 
 namespace {
 
-// What a call reads and writes; build.py has the same.
+// The arguments of a pass; build.py has the same.
 struct Call : Shape {
     double decay, gain, eps, momentum;
     const Stored *s;
@@ -26,7 +26,7 @@ struct Call : Shape {
     Stored *grad_s;
 };
 
-// psp of s and what is left of earlier spikes, p and q; and back: the gradient at s of that at psp and of what later
+// psp of s and the traces p and q of earlier spikes; and back: the gradient at s of that at psp and of what later
 // steps have left.
 
 struct Identity {
@@ -65,7 +65,7 @@ struct DelayedAlpha {
     }
 };
 
-// Goes through psp, step by step: work is given the step, the offset of its stretch, and psp there.
+// Loops over psp, step by step: work is given the step, the offset of its stretch, and psp there.
 template <typename Work>
 void for_each_step(const Call &call, Count b, Count start, Count width, Work work) {
     const F decay = F(call.decay), gain = F(call.gain);
@@ -79,7 +79,7 @@ void for_each_step(const Call &call, Count b, Count start, Count width, Work wor
     }
 }
 
-// Of each channel, the sum of psp times what it is paired with: `other` gives where that lies, of an offset and psp.
+// Per channel, the sum of psp times a second value: `other` gives its address, from an offset and psp.
 template <typename Other>
 std::vector<double> products(const Call &call, const Channels &channels, Other other) {
     Sum sum(call, true);

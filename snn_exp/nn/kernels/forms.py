@@ -1,6 +1,6 @@
 """The fused forms of neurons, surrogates, norms and synapses.
 
-A part has one if its exact class is listed here: what inherits from it may do something else. relu has none: behind
+A part has one if its exact class is listed here: a subclass may do something else. relu has none: behind
 torch's own batch norm it is one pass already.
 """
 
@@ -125,7 +125,7 @@ def _name(registry: Registry, part: object) -> str:  # type: ignore[type-arg]
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """One case of filter.cpp: what a synapse makes of spikes.
+    """One case of filter.cpp: the filter of a synapse.
 
     Args:
         name: as in filter.cpp.

@@ -7,15 +7,15 @@
 //     EMITS     Spikes, Signs                                   s of h - threshold
 //     SURROGATE an expression in y, alpha and beta              ds/dh = peak k(y), y = (h - threshold) / width
 //     DETACHED, LEARNS_THRESHOLD, LEARNS_LEAK                   true or false
-//     REAL, STORED                                              as stretches.h says
+//     REAL, STORED                                              see stretches.h
 //
-// Shapes: x, s [T, B, C, S], S all positions of a channel. Of the neurons' forward the numbers are those of torch.
+// Shapes: x, s [T, B, C, S], S all positions of a channel. The neurons' forward equals torch's.
 
 #include "stretches.h"
 
 namespace {
 
-// What a call reads and writes; build.py has the same.
+// The arguments of a pass; build.py has the same.
 struct Call : Shape {
     Count num_thresholds;  // one, or one per channel
     double rest, v_reset, leak, decay, peak, width, alpha, beta, eps, momentum;
@@ -86,7 +86,7 @@ F surrogate(F excess, const Call &call) {
     return F(call.peak) * F(SURROGATE);
 }
 
-// What a gradient of h becomes: at v, at x, at the leak.
+// The gradient of h, propagated back to v, x and the leak.
 
 struct Memoryless {
     static F charge(F, F x, F, F) { return x; }
@@ -116,7 +116,7 @@ struct LeakOfMembrane {
     static F at_leak(F grad, F v, F, F v_reset) { return -grad * (v - v_reset); }
 };
 
-// What a gradient of the new v becomes: at s, at h, at the old v, at the threshold.
+// The gradient of the new v, propagated back to s, h, the old v and the threshold.
 
 struct Hard {
     static F next(F, F h, F s, F, F v_reset, F) { return s > 0 ? v_reset : h; }

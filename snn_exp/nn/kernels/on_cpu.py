@@ -12,7 +12,7 @@ from snn_exp.nn.kernels.build import FilterCall, FireCall, Real, Stored, library
 from snn_exp.nn.kernels.forms import Form, Trace
 from snn_exp.nn.kernels.layout import Layout, computed_in
 
-# dtype -> dtype of the computation, and of what is stored
+# dtype -> dtype of the computation, and of the stored tensors
 NUMBERS: dict[torch.dtype, tuple[Real, Stored]] = {
     torch.float32: ("float", "float"),
     torch.float64: ("double", "double"),
@@ -31,7 +31,7 @@ def pass_on_cpu(
     leak: Tensor | float,
     **others: Tensor | None,
 ) -> None:
-    """Run one pass; the tensors are those of FireCall, and what is null there is None here."""
+    """Run one pass; the tensors are those of FireCall, and a null pointer there is None here."""
     pointers = _pointers(x, {"threshold": threshold, **others})
     call = FireCall(
         **Layout.of(x)._asdict(),
@@ -52,7 +52,7 @@ def filter_on_cpu(
     s: Tensor,
     **others: Tensor | None,
 ) -> None:
-    """Run one pass; the tensors are those of FilterCall, and what is null there is None here."""
+    """Run one pass; the tensors are those of FilterCall, and a null pointer there is None here."""
     pointers = _pointers(s, others)
     call = FilterCall(
         **Layout.of(s)._asdict(), s=s.data_ptr(), decay=trace.decay, gain=trace.gain, **pointers, **numbers

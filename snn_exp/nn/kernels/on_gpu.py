@@ -56,7 +56,7 @@ def pass_on_gpu(
     leak: Tensor | float,
     **others: Any,
 ) -> None:
-    """Run one pass; the tensors are those of FireCall, and what is null there is None here."""
+    """Run one pass; the tensors are those of FireCall, and a null pointer there is None here."""
     neuron = {
         "threshold": threshold, "threshold_stride": int(threshold.numel() > 1), "v_reset": numbers["v_reset"],
         "decay": numbers["decay"], "leak": 0.0 if form.learns_leak else leak,

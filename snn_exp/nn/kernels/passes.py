@@ -1,14 +1,14 @@
 """Norm, neuron and surrogate in one pass over the data, forward and backward, in Triton; fused.cpp for a GPU.
 
 A program has a tile of [ROWS, COLS] values at each step: COLS channels, and ROWS of the R = B S pairs of a sample and a
-position. It goes through the steps by itself, so that membranes stay in registers, and writes what it sums for each
-channel beside what the others sum: nothing is added in an order that is not fixed.
+position. It goes through the steps by itself, so that membranes stay in registers, and writes its sum for each
+channel beside the sums of the others: nothing is added in an order that is not fixed.
 
 Backward needs the membranes of all steps in reverse. They are too many for registers, and computing each from the start
 would read x T times. So a first sweep leaves each v where the second, once it has read it, writes grad_x (beside it
 where that is too narrow): a program's few kilobytes are still in the cache when it comes back, and any T works.
 
-Nothing is imported from Triton but its language's own operations: what its library adds to them (tl.sum, tl.zeros) is
+Nothing is imported from Triton but its language's own operations: additions of its library (tl.sum, tl.zeros) are
 interpreted only if all of Triton is.
 """
 
@@ -209,7 +209,7 @@ def back(
             v = reset(v, h, fired, theta, v_reset, decay, RESET)
             tl.store(v_before + at + step, v, mask=there)
         at += step
-    tl.debug_barrier()  # what one thread of the program has stored another may load
+    tl.debug_barrier()  # another thread of the program may load what this one has stored
 
     grad_v = tl.full([ROWS, COLS], 0.0, F)
     by_threshold, by_leak, by_bias, by_gain = grad_v, grad_v, grad_v, grad_v

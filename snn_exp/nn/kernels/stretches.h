@@ -1,7 +1,7 @@
 // Shared by the passes: numbers, the order in which large tensors are gone through, sums per channel; one CPU thread.
 //
-//     REAL      float or double: what is computed with
-//     STORED    the same, or Bfloat16: what the large tensors are in memory
+//     REAL      float or double: the type of the computation
+//     STORED    the same, or Bfloat16: the type of the large tensors in memory
 //
 // The N = C S values of a sample lie side by side, by channel or (channels_last) by position, and are taken in
 // stretches, whose state stays in the first cache. No sum depends on the width of the machine's vectors, and no product
@@ -57,7 +57,7 @@ struct Shape {
     Count rows() const { return num_steps * batch; }
 };
 
-// Whether a tensor is so large that nobody will find it in a cache: then a line that is written need not be read first.
+// Whether a tensor is too large for the caches: then a line that is written need not be read first.
 bool goes_past_the_caches(const Shape &shape) {
     return shape.rows() * shape.sample() * Count(sizeof(Stored)) >= PAST_CACHES;
 }
@@ -75,14 +75,14 @@ void put_past_the_caches(Stored *to, const Stored *from, Count width) {
     std::memcpy(to, from, bytes);
 }
 
-// Other threads see what was put so, once this has returned.
+// Other threads see these writes once this has returned.
 void settle() {
 #ifdef __AVX__
     _mm_sfence();
 #endif
 }
 
-// What belongs to the channels, spread out over the N values of a sample: a division per value would cost as much as a
+// Values per channel, spread out over the N values of a sample: a division per value would cost as much as a
 // pass.
 struct Channels {
     std::vector<std::uint32_t> of_N;

@@ -204,7 +204,7 @@ class KLIF(LIF):
         k: the factor at the start of training; it steepens the surrogate for the input by k as well.
 
     Raises:
-        UserError: k is not positive, or what LIF refuses.
+        UserError: k is not positive, or as LIF.
 
     Source: Jiang and Zhang 2023, arXiv 2302.09238.
 
@@ -241,7 +241,7 @@ class CLIF(LIF):
         reset: hard sets the membrane to v_reset, soft subtracts v_threshold; sig(m) is subtracted besides.
 
     Raises:
-        UserError: what LIF refuses.
+        UserError: as LIF.
 
     Source: Huang et al. 2024, arXiv 2402.04663, with its soft reset, undecayed input and rectangular surrogate.
 
@@ -291,7 +291,7 @@ class CubaLIF(IntegratingNeuron):
         voltage_decay: factor per step of the membrane.
 
     Raises:
-        UserError: current_decay or voltage_decay outside [0, 1], or what every integrating neuron refuses.
+        UserError: current_decay or voltage_decay outside [0, 1], or as every integrating neuron.
 
     Source: the textbook model, in the discretization of Intel's lava-dl and SpikingJelly's CUBALIFNode.
 
@@ -333,7 +333,7 @@ class GLIF(StepwiseNeuron):
         s[t] = H(h[t] - v_threshold)
         v = (1 - a (1 - decay)) (1 - c s[t]) h[t] - (1 - c) fall s[t]
         the gates a (exponential against linear leak), b (a gain per step against none) and c (hard against
-        soft reset), decay and g[t] are sigmoids of what is learned; leak, fall and v_threshold are learned
+        soft reset), decay and g[t] are sigmoids of learned values; leak, fall and v_threshold are learned
         as they are
 
     Shapes:

@@ -10,8 +10,8 @@ A neuron's traits state its promises and what a config may combine it with:
     stepwise           has a pure `step` and a state that can be carried
     causal             the future does not change the past
     has_membrane       has a membrane at each step, so that a norm can stand on it just before it fires
-    default_surrogate  what surrogate=auto means
-    default_synapse    what synapse=auto means
+    default_surrogate  the meaning of surrogate=auto
+    default_synapse    the meaning of synapse=auto
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Neuron(nn.Module, ABC):
     version: ClassVar[int] = 1
 
     # For `snn-exp fold`: the attributes in membrane units, where the membrane is linear in them and the input. It
-    # promises that dividing all of them by a gives for x the spikes that there were for a x. None: not said, so
+    # promises that dividing all of them by a gives for x the spikes that there were for a x. None: not declared, so
     # ("v_threshold",) is tried and kept if it holds on random inputs; empty: there are no such attributes.
     scales_with_input: ClassVar[tuple[str, ...] | None] = None
 
@@ -149,7 +149,7 @@ class Neuron(nn.Module, ABC):
 
         Args:
             scale: not 0; per channel, [C, 1, ...] with as many axes as a sample has.
-            shift: likewise.
+            shift: as scale, and may be 0.
         """
         neuron = copy.deepcopy(self)
         threshold = self.folded_threshold or ChannelThreshold(self.v_threshold, torch.ones_like(scale))

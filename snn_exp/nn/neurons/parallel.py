@@ -57,7 +57,7 @@ class PSN(ParallelNeuron):
         x, s: [T, B, N]
 
     Args:
-        masked: a step weighs only itself and what came before, so the neuron is causal.
+        masked: a step weighs only itself and earlier steps, so the neuron is causal.
 
     Raises:
         UserError: v_threshold is not positive.

@@ -68,7 +68,7 @@ class PSPNorm(Norm):
         self.momentum = momentum
         space = tuple(range(3, 2 + len(site.shape)))
         ones = (1,) * len(space)
-        # the axes of the mean over [T, B, C, ...], and the shape of what is kept of it
+        # the axes of the mean over [T, B, C, ...], and the shape of its running moment
         axes, kept = {
             "channel": ((0, 1, *space), (1, 1, site.shape[0], *ones)),
             "neuron": ((0, 1), (1, 1, *site.shape)),
@@ -125,7 +125,7 @@ class PSPStreamNorm(PSPNorm):
     second raw moment as well, before each neuron that reads it; elsewhere it is the weights' output that is.
 
     Equation:
-        psp_hat = psp / sqrt(E[psp^2] + eps),  x_hat = x / sqrt(E[x^2] + eps), x what the neuron reads
+        psp_hat = psp / sqrt(E[psp^2] + eps),  x_hat = x / sqrt(E[x^2] + eps), x the neuron's input
         axes and running moments as in `PSPNorm`
 
     Shapes:
@@ -135,7 +135,7 @@ class PSPStreamNorm(PSPNorm):
         over: the values that share one moment, as in `PSPNorm`.
 
     Raises:
-        UserError: what `PSPNorm` refuses.
+        UserError: as `PSPNorm`.
 
     Source: ours, after Ikegawa et al. 2022; it folds as a pre-activation batch norm without shift does.
 
