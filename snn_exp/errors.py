@@ -47,7 +47,7 @@ def unknown(what: str, given: str, allowed: Iterable[str], type_this: str = "{}"
     """Return the error for a word that is not allowed.
 
     Args:
-        what: what the word was meant to be, such as "neuron" or "key of norm".
+        what: the kind of word, such as "neuron" or "key of norm".
         given: the word.
         allowed: the list.
         type_this: what to type, with {} where the nearest word goes.

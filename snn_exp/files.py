@@ -36,7 +36,7 @@ class Unreadable(UserError):
 
     Args:
         path: the file.
-        reason: what it is, such as "is a named pipe, not a file".
+        reason: why, such as "is a named pipe, not a file".
     """
 
     def __init__(self, path: str | Path, reason: str) -> None:

@@ -38,7 +38,7 @@ class Limit:
 
     Args:
         most: the value.
-        because: what a larger one would take, after "or ".
+        because: the consequence of a larger one, after "or ".
     """
 
     most: int
@@ -137,7 +137,7 @@ class Parameter:
         """Return the value in its declared type, or raise a UserError that names the parameter.
 
         Args:
-            value: what was given.
+            value: the given value.
             where: a prefix for the parameter's name in the message, such as "neuron.".
         """
         if value is None and self.optional:

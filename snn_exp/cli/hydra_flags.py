@@ -1,6 +1,6 @@
 """Answer Hydra's read-only flags: the composed config, information, shell completion. No torch.
 
-Hydra has others, which name another root config or read a pickled one; they are not taken.
+Hydra has others, which name another root config or read a pickled one; they are not accepted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def answer(arguments: Sequence[str]) -> int:
     """Answer a command line that has one of these flags; return the exit code.
 
     Raises:
-        UserError: what is asked for cannot be composed, or Hydra's own settings are set to what they may not be.
+        UserError: the config cannot be composed, or sets a setting of Hydra's that it may not.
     """
     given = parser().parse_intermixed_args(arguments)
     compose.store_schemas()

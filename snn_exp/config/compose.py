@@ -67,9 +67,9 @@ class Sweep:
 
     Args:
         cells: one, or those of a multirun, in Hydra's order.
-        hydra_overrides: what is Hydra's own, such as the launcher, and the experiment that may set it.
+        hydra_overrides: Hydra's own overrides, such as the launcher, and the experiment that may set it.
         multirun: more than a single run was asked for.
-        axes: what varies between the cells, in order.
+        axes: the overrides that vary between the cells, in order.
     """
 
     cells: tuple[Cell, ...]
@@ -84,7 +84,7 @@ class Space:
 
     Args:
         fixed: the overrides that all its runs have.
-        axes: those that leave a choice, such as optim.lr=interval(0.001,0.03).
+        axes: the overrides that leave a choice, such as optim.lr=interval(0.001,0.03).
         hydra_overrides: as in `Sweep`.
     """
 
@@ -101,8 +101,8 @@ class Launcher:
         name: as in hydra/launcher=NAME.
         settings: its own.
         folder: where it and Hydra put their files.
-        overrides: what chooses and sets it and the sweeper, without the experiment or the files that did.
-        sweeper: the settings of what names the runs.
+        overrides: overrides that choose and set it and the sweeper without the experiment or files that did.
+        sweeper: the settings of the sweeper.
     """
 
     name: str
@@ -325,7 +325,7 @@ def overrides_of(
 
     Args:
         config: the config.
-        groups: those of its groups that are wanted.
+        groups: the groups to return.
         instead: further overrides; where they choose another option of a group, nothing is kept of that group.
 
     Example:
@@ -394,7 +394,7 @@ class _Composer:
     def _joined(self, choices: tuple[str, ...]) -> dict[str, Any]:
         """Compose each choice alone and merge the groups: a grid needs one composition per option, not per cell.
 
-        A choice that says something of another group than its own, as a person's YAML may, has all composed at once.
+        Where a choice sets something in another group, as a user's YAML file may, all are composed at once.
         """
         base, *alone = _parts(choices)
         joined = dict(self._whole(base))

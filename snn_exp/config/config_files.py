@@ -60,8 +60,8 @@ def read_config(path: Path, folder: Path, *, is_ours: bool = False) -> tuple[Dic
 
     Args:
         path: the file.
-        folder: what it has to lie in.
-        is_ours: it came with the package, and may interpolate what it likes.
+        folder: the folder that it must lie in.
+        is_ours: whether it came with the package; then any interpolation is allowed.
 
     Raises:
         UserError: it is not in the folder, too large, broken, not a mapping, or an interpolation calls something.
@@ -173,7 +173,7 @@ class BoundedLoader(ConfigLoaderImpl):
         """Compose a config.
 
         Raises:
-            UserError: there is no such option, a file cannot be read, or it sets of Hydra's own what it may not.
+            UserError: there is no such option, a file cannot be read, or it sets a setting of Hydra's that it may not.
         """
         parsed = [parsed_override(line) for line in overrides]
         hydra_tree.require_no_deletion(parsed)
@@ -204,7 +204,7 @@ class BoundedLoader(ConfigLoaderImpl):
         return composed
 
     def plain(self, config_name: str | None, choices: Sequence[tuple[str, str]]) -> DictConfig:
-        """Return what the installed plugins and our root config make of some choices, without anybody's folder."""
+        """Compose some choices from the installed plugins and our root config alone, without further folders."""
         ours = tuple(
             (element.provider, element.path)
             for element in self.config_search_path.get_path()

@@ -1,7 +1,7 @@
 """One experiment as data: typed, resolved, validated, never mutated; and its identity.
 
-A composed config (plain dicts) becomes an `ExperimentConfig`. What says `auto` or null is resolved,
-what has no effect becomes `none`, what cannot work is refused in one sentence. No torch, no Hydra.
+A composed config (plain dicts) becomes an `ExperimentConfig`. `auto` and null are resolved, parts without
+effect become `none`, and a config that cannot work is refused in one sentence. No torch, no Hydra.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class TrainerConfig:
         num_threads: CPU threads of torch per process; one is fastest for small networks and repeats exactly.
         test: read the test set once training is done.
         progress: show a live bar, or one line per epoch.
-        checkpoint_activations: keep only what goes into each block or layer and compute the rest again in the
+        checkpoint_activations: keep only the input of each block or layer and recompute the rest in the
             backward pass: less memory, more time, the same result.
         kernels: implementation of norms and neurons: the plain path (reference), one pass over the data (fused; C++ on
             a CPU, Triton on a GPU), or fused where it is supported and known to pay (auto). Results differ by rounding.
@@ -64,7 +64,7 @@ class TrainerConfig:
             machine and the shapes; results differ by rounding.
         compile: run training batches through torch.compile, which takes a while before the first and less for each
             one after, and computes on the plain path; results differ by rounding.
-        checkpoint_every_minutes: time between two checkpoints within an epoch, from which an interrupted run goes on;
+        checkpoint_every_minutes: time between two checkpoints within an epoch, from which an interrupted run resumes;
             there is one at the end of every epoch besides.
         vectorized_seeds: train runs of a multirun that differ only in their seed as one vectorized network, each a run
             like any other; results differ by rounding.

@@ -23,7 +23,7 @@ class Footprint:
     """The least memory of a training step, in bytes.
 
     Args:
-        activations: what every layer keeps for the backward pass: what its weights give and what its neuron gives.
+        activations: kept by every layer for the backward pass: the outputs of its weights and of its neuron.
         weights: with their gradients and the optimizer's moments.
         samples: the data set.
     """

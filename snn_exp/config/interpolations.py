@@ -21,7 +21,7 @@ def require_plain(value: str, where: str) -> None:
     """Refuse an interpolation that is more than a key or an environment variable.
 
     Raises:
-        UserError: with what one may say.
+        UserError: with the interpolations that are allowed.
 
     Example:
         >>> require_plain("${oc.env:HOME}/${seed}", "x.yaml")

@@ -37,7 +37,7 @@ USAGE = {
 
 
 def sentence(argument: str, keys: Iterable[str], options: Mapping[str, Iterable[str]], said: str = "") -> str:
-    """Return what is wrong with an argument that cannot be read.
+    """Explain in a sentence why an argument cannot be read.
 
     Args:
         argument: as it was given.

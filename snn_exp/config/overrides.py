@@ -123,7 +123,7 @@ def require_few_runs(overrides: Sequence[Override]) -> None:
     """Refuse a sweep of too many runs before it is expanded.
 
     Raises:
-        UserError: with the number, and of which choices it is the product.
+        UserError: with the number of runs and the choices it is the product of.
     """
     axes = [(o.key_or_group, num_values(o)) for o in overrides if o.is_discrete_sweep()]
     require_few([number for _, number in axes], " x ".join(f"{number:,} of {key}" for key, number in axes))
@@ -134,7 +134,7 @@ def require_few(factors: Sequence[int], what: str) -> None:
 
     Args:
         factors: numbers of which the runs are the product.
-        what: how they come about.
+        what: the product in words.
 
     Raises:
         UserError: there are more.

@@ -121,7 +121,7 @@ def require_num_train(num_train: int, available: int, num_classes: int) -> None:
     """Check that this many training samples can be drawn from those available.
 
     Raises:
-        UserError: there are too few: what is left out has every class, too.
+        UserError: there are too few: the samples left out must have every class, too.
     """
     most = available - num_classes
     if num_train > most:

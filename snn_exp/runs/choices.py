@@ -71,7 +71,7 @@ def row_choices(flat: Sequence[Mapping[str, str]], by: Sequence[str]) -> list[st
 
     Args:
         flat: the `choices` of each run.
-        by: those in which runs differ.
+        by: the choices in which runs differ.
     """
     rows = [key for key in ROW_CHOICES if key in by]
     for key in by:

@@ -46,7 +46,7 @@ def value_text(value: Any) -> str:
 
 
 def chosen(config: Config) -> dict[str, Scalar]:
-    """Return all that a stored config says, flat: {"neuron": "lif", "neuron.tau": 2.0, "seed": 3}.
+    """Return all values of a stored config, flat: {"neuron": "lif", "neuron.tau": 2.0, "seed": 3}.
 
     A parameter that is younger than the run has the value that reproduces it.
 
@@ -95,7 +95,7 @@ class Condition:
 
     Args:
         text: as it can be typed back, such as neuron.tau=3.0.
-        demands: flat key -> value, all of which a run must have: several for a method, which is a bundle of choices.
+        demands: flat key -> value; a run must have all of them. A method, a bundle of choices, has several.
     """
 
     text: str
@@ -128,7 +128,7 @@ def read(text: str, stored: Iterable[str] = ()) -> Filter:
 
     Args:
         text: key=value or key=value,value, such as neuron=lif,plif, depth=20, "optim.lr=1e-3, 0.01" or method=lif_bn.
-        stored: the flat keys of the stored runs, of which a plugin that is gone may have left some.
+        stored: the flat keys of the stored runs, some of which may be of a plugin that is no longer installed.
 
     Raises:
         UserError: not of this form; an unknown key or option; a value that no run can have.

@@ -126,7 +126,7 @@ class Contents:
     Args:
         result: None if it is not done.
         manifest: empty if there is none yet.
-        failure: the last line of what crashed it, if something did.
+        failure: the last line of the error that crashed it, if any.
         epochs: the rows of metrics.csv.
     """
 
@@ -312,7 +312,7 @@ class RunFolder:
         """Return whether nothing is left to do: trained, and tested if that is asked for. A diverged run is done.
 
         Raises:
-            DamagedRun: something of what is stored cannot be read.
+            DamagedRun: a stored file cannot be read.
         """
         result = self.contents().result
         if result is None:
@@ -320,7 +320,7 @@ class RunFolder:
         return result.status == "diverged" or "test/acc" in result.metrics or not config.trainer.test
 
     def failure(self) -> str | None:
-        """Return the last line of what crashed the run, if something did."""
+        """Return the last line of the error that crashed the run, if any."""
         try:
             return printable(self._read("failure.json", stored.read_failure).error, 2000)
         except FileNotFoundError:
@@ -346,7 +346,7 @@ class RunFolder:
     def split_fingerprints(self) -> list[str]:
         """Return the split fingerprints in the manifest and in the result.
 
-        One says so from the start, except in a run of an older version, and the other at the end.
+        The manifest has it from the start, except in a run of an older version, and the result at the end.
         """
         result = self.result()
         said = (self.manifest().get("split_fingerprint"), None if result is None else result.split_fingerprint)
@@ -383,9 +383,9 @@ class RunFolder:
         The execution in the manifest records what was done, not what was asked for.
 
         Args:
-            config: what is run.
-            hardware: what it is run on.
-            kernels: those used, and why.
+            config: the config of the run.
+            hardware: the hardware that it runs on.
+            kernels: the kernels used, and why.
             in_step: with other seeds.
             split_fingerprint: of the data.
         """
@@ -463,7 +463,7 @@ def run_folders(*, kept: bool = False) -> list[RunFolder]:
     """Return the folders of the runs under the output root, in the order of their names.
 
     Args:
-        kept: those that --rerun has put aside as well.
+        kept: whether to include those that --rerun has put aside.
     """
     names = _names_in_runs()
     return [RunFolder(output_root() / "runs" / n) for n in names if (RUN_FOLDER if kept else RUN_ID).fullmatch(n)]

@@ -1,7 +1,7 @@
 """Handle signals that stop a command: one sentence, a clean terminal line, no process left behind. No torch.
 
-The first Ctrl-C, SIGTERM or SIGHUP raises `Interrupted` in the main thread, so that whatever is open is closed: run
-folders have no owner any more and go on from their last checkpoint. A second one ends the command at once, and so does
+The first Ctrl-C, SIGTERM or SIGHUP raises `Interrupted` in the main thread, so that everything open is closed: run
+folders have no owner any more and resume from their last checkpoint. A second one ends the command at once, and so does
 a close that takes longer than GRACE_S. A thread sees to that: the main one may be busy in a library that hears nothing.
 """
 
@@ -170,7 +170,7 @@ def saying(what_goes_on: Say) -> Iterator[None]:
     """Say this sentence if the block is interrupted.
 
     Args:
-        what_goes_on: makes it, once what is open is closed.
+        what_goes_on: makes the sentence, once open runs are closed.
     """
     if _watch is None:
         yield

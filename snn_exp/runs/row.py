@@ -25,7 +25,7 @@ class Row:
         result: the result; its metrics without those of single layers, its curves over the layers thinned out.
         curves: metric -> one value per epoch.
         versions: package -> version.
-        hardware: what it was computed on.
+        hardware: the hardware that it was computed on.
         execution: how it was done, such as the number of threads.
         code: hash of the package's source.
     """
@@ -88,7 +88,7 @@ def disagreement(stored: Row, again: Row, metric: str, spread: Sequence[float]) 
     Args:
         stored: the row of the file.
         again: the row of the run as done now.
-        metric: what the study's claims rest on.
+        metric: the metric of the study's claims.
         spread: that metric of all stored seeds of the cell.
     """
     run = f"run {stored.result.run_id}, done again,"

@@ -69,7 +69,7 @@ class DataAtHand:
 
         Args:
             config: whose.
-            with_test: whether that of the test samples is wanted, too.
+            with_test: whether to include that of the test samples.
         """
         key = self.key(config)
         found = self._known[key] if key in self._known else _kept(key)

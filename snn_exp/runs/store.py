@@ -34,7 +34,7 @@ class StoredRun:
         state: one of STATES; kept is what --rerun has put aside, damaged holds something that cannot be read, newer is
             of a later version of snn_exp.
         config: the plain config; empty if it was not written yet.
-        result: what came out, if it is done or diverged.
+        result: the result, if it is done or diverged.
         manifest: how it was done; its curves over the epochs are many, and are read where they are needed.
     """
 
@@ -97,7 +97,7 @@ def selected(filters: Sequence[str]) -> Selection:
     """Return the runs that agree with every filter, and notes on values that matched none.
 
     Args:
-        filters: what can be typed to train, with several values, such as neuron=lif,plif, optim.lr=1e-2, depth=20 or
+        filters: overrides as for train, with several values, such as neuron=lif,plif, optim.lr=1e-2, depth=20 or
             method=lif_bn; and state=failed.
 
     Raises:

@@ -52,7 +52,7 @@ class Kept:
     """An annotation: what is checked by a model stays plain data.
 
     Args:
-        model: what describes it.
+        model: the schema to check against.
     """
 
     def __init__(self, model: Any) -> None:

@@ -83,7 +83,7 @@ def train_all(
         overrides: Hydra's own, such as hydra/launcher=joblib, and the experiment that may hold some.
         search: further folders of configs.
         on_finish: called with each result soon after it is there.
-        names: run id -> what the run is called; what varies between the runs, if left out.
+        names: run id -> name of the run; by default the choices that vary between the runs.
     """
     names = names or cells.names(configs)
     damaged = {config.run_id: why for config in configs if (why := RunFolder.of(config).damage())}
@@ -112,9 +112,9 @@ def _launch(
 ) -> list[str]:
     """Launch the jobs; return why the launcher gave up, if it did.
 
-    Where a process of joblib is killed, for want of memory say, joblib ends all its processes, so that nobody knows
-    whose run was at fault. What was in training goes on from its checkpoint with all that is left; what has met that
-    twice is tried alone, and fails at the third time.
+    When a process of joblib is killed, for lack of memory say, joblib ends all its processes, so that it is unknown
+    whose run was at fault. Runs in training resume from their checkpoints together with the remaining ones; a run that
+    was hit twice is tried alone, and fails the third time.
 
     Args:
         configs: run id -> run.
@@ -206,13 +206,13 @@ def ready_launcher(overrides: Sequence[str], search: Sequence[str] = ()) -> Laun
 def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job) -> list[str]:
     """Run a Hydra multirun; return a sentence if its launcher gave up.
 
-    It reads no folder of configs but our own: what others have chosen has been checked, and stands in the overrides.
+    Only our own folder of configs is read: choices from others have been checked, and are in the overrides.
 
     Args:
         launcher: what starts its jobs.
-        overrides: its own, and what the jobs are told.
-        log: where it is kept why the launcher gave up.
-        job: what is done in each.
+        overrides: its own, and those for the jobs.
+        log: file for the reason why the launcher gave up.
+        job: the function that each job runs.
     """
     arguments = [
         *overrides,
@@ -280,10 +280,10 @@ def why_open(name: str, folder: RunFolder, launchers_log: Path | None = None, si
     """Return why a run has no result, and a log of it that exists.
 
     Args:
-        name: what tells the run apart from the others.
+        name: a name that no other run of the sweep has.
         folder: of the run.
-        launchers_log: where it is said why the launcher gave up, if it did.
-        since: time from which on a failure is of this sweep, by the clock of the disk; one of before says nothing.
+        launchers_log: file with the reason why the launcher gave up, if it did.
+        since: start of this sweep, by the clock of the file system; earlier failures are ignored.
     """
     if damage := folder.damage():
         return f"failed {name}: {damage}"

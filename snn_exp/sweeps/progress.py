@@ -32,7 +32,7 @@ def watching(
         configs: the runs.
         console: where it is shown.
         on_finish: called with each result soon after it is there, by a thread of its own.
-        names: run id -> what the run is called, if not by its label.
+        names: run id -> name of the run; its label by default.
 
     Yields:
         the watcher; its `error` is what stopped the display or `on_finish`, if anything did.

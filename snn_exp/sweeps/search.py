@@ -5,7 +5,7 @@ outputs/searches/<search id>/
     study.db      Optuna's study in sqlite, from which a killed search resumes
     search.log    why the launcher gave up, if it did
 
-The search id is a hash of what decides the result, as a run's is. Hydra is handed what the sweeper proposes under
+The search id is a hash of what decides the result, as a run's is. The sweeper's proposals reach Hydra under
 keys of our own (+value.optim.lr, +choice.neuron), so that a combination that does not fit together meets our rules and
 their sentence, and cannot end the search.
 """
@@ -59,8 +59,8 @@ class Objective:
 
     Args:
         direction: in Optuna's word.
-        worst: what a run is said to have that diverged or is refused, so that it ranks last and Optuna keeps away from
-            its like: no network that trains is worse. Finite, since Optuna measures volumes with it.
+        worst: value given to a run that diverged or is refused, so that it ranks last and Optuna avoids similar ones:
+            no network that trains is worse. Finite, since Optuna measures volumes with it.
     """
 
     direction: str
@@ -80,7 +80,7 @@ class Search:
     Args:
         id: 10 hex digits that name it.
         fixed: the overrides that all its runs have.
-        axes: those that leave a choice.
+        axes: the overrides that leave a choice.
         objectives: names among OBJECTIVES.
         hydra_overrides: Hydra's own, such as hydra/launcher=joblib.
         folders: further folders of configs.
@@ -361,7 +361,7 @@ def objectives_of(result: Result, names: Sequence[str], profile: EnergyConfig) -
     Args:
         result: its result.
         names: the objectives.
-        profile: what an operation costs.
+        profile: the cost of each operation.
     """
     if result.status == "diverged":
         return tuple(OBJECTIVES[name].worst for name in names)
