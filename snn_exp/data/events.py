@@ -270,7 +270,7 @@ class NMNIST(TonicDataset, OfficialTest):
     defaults = {"size": 34, "max_shift": 2}
     sensor_size = 34
     class_counts = MNIST_COUNTS
-    files = "NMNIST/Train/ and NMNIST/Test/ with a folder of .bin files a digit, 0 to 9"
+    files = "NMNIST/Train/ and NMNIST/Test/ with one folder of .bin files per digit, 0 to 9"
 
 
 @DATASETS.register("dvs_gesture")
@@ -296,7 +296,9 @@ class DVSGesture(TonicDataset, OfficialTest):
 
     defaults = {"size": 32, "max_shift": 2}
     num_classes = 11
-    files = "DVSGesture/ibmGestureTrain/ and DVSGesture/ibmGestureTest/ with a folder of .npy files a person and light"
+    files = (
+        "DVSGesture/ibmGestureTrain/ and DVSGesture/ibmGestureTest/ with one folder of .npy files per person and light"
+    )
 
 
 @DATASETS.register("cifar10_dvs")
@@ -323,4 +325,4 @@ class CIFAR10DVS(TonicDataset, StratifiedTest, Mirrored):
 
     defaults = {"size": 48, "max_shift": 4}
     class_counts = (1000,) * 10
-    files = "CIFAR10DVS/ with a folder of .aedat4 files a class, airplane to truck"
+    files = "CIFAR10DVS/ with one folder of .aedat4 files per class, airplane to truck"

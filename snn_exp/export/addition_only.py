@@ -1,6 +1,6 @@
 """Addition-only inference: the multiplications that remain in a folded network, where, and why.
 
-A hidden weight layer only adds (ACs, no MACs) if all that it reads is in {-1, 0, 1} and no filter stands behind it.
+A hidden weight layer only adds (ACs, no MACs) if all that it reads is in {-1, 0, 1} and no filter follows it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _why(network: Network, weights: fx.Node, counts: Mapping[str, float]) -> str
         filters += [type(part).__name__] if isinstance(part, Synapse) else []
         (source,) = source.all_input_nodes
     reads = [f"read the output of {innermost_kind(network, source).__name__}"] if counts["mac"] else []
-    return " and ".join([*reads, *(f"have {name} behind them" for name in filters if counts.get("filter_mac"))])
+    return " and ".join([*reads, *(f"have {name} after them" for name in filters if counts.get("filter_mac"))])
 
 
 def _scaling_of_the_stream(network: Network) -> Iterator[tuple[str, str]]:

@@ -5,13 +5,13 @@ Shapes: T steps, B batch, C channels, H W space, N any feature dimensions, K cla
 With its running statistics a norm is one scale and shift per channel, y = scale x + shift, which its
 neighbours can take over:
 
-    the weights that make x      W <- scale W, bias <- scale bias + shift      a bias stands behind the padding
+    the weights that make x      W <- scale W, bias <- scale bias + shift      a bias is added after the padding
     the weights that read y      bias <- bias + W shift, W <- W scale          a shift only where nothing is padded
     the neuron that reads y      threshold, reset and refractory response / scale, and shift / scale is added to x;
                                  without dynamics: threshold <- (threshold - shift) / scale, and nothing is added
     the neuron around it         threshold <- (threshold - shift) / scale; a reset still subtracts the old one
 
-The first of these that stands there takes it. A negative scale makes a neuron fire from below. The
+The first of these that exists takes it. A negative scale makes a neuron fire from below. The
 neighbours of a norm are found in the data flow.
 """
 
@@ -190,7 +190,7 @@ def _fold_norm(network: Network, node: fx.Node, norm: Norm) -> Fold:
         else:
             folded, left = neuron.rescaled(scale), ChannelBias(shift / scale)
         if folded is None:
-            raise UserError(f"{part} cannot be folded: {name} behind it is a {_why_not_rescaled(neuron)}")
+            raise UserError(f"{part} cannot be folded: {name} after it is a {_why_not_rescaled(neuron)}")
         network.set_submodule(name, folded)
     else:
         raise UserError(
@@ -228,7 +228,7 @@ def _for_neuron(part: str, norm: Norm, name: str, neuron: Neuron) -> tuple[Tenso
     scale_C, shift_C = _affine_C(part, norm)
     if neuron.emits == "real":
         raise UserError(
-            f"{part} cannot be folded: {name} behind it is a {type(neuron).__name__}, which passes the size of its "
+            f"{part} cannot be folded: {name} after it is a {type(neuron).__name__}, which passes the size of its "
             f"input on and has no threshold to take over the scale"
         )
     if (scale_C == 0).any():

@@ -20,7 +20,7 @@ the next number below it.
     a folded threshold passed from above        R, w_in or a Scale in front is negative
 
 Several edges into a node are summed, and so residual networks are graphs; a sum that several parts read stands in a
-Scale by 1. The classifier is linear and stands before the mean over time: logits = mean over the steps of the output.
+Scale by 1. The classifier is linear and comes before the mean over time: logits = mean over the steps of the output.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Names = tuple[str, ...]  # nodes whose sum is a value
 
 @torch.no_grad()
 def write_nir(network: Network, in_shape: Sequence[int], num_steps: int, path: Path, said: Mapping[str, str]) -> None:
-    """Write the network behind the encoding, in the precision of its parameters.
+    """Write the network after the encoding, in the precision of its parameters.
 
     Args:
         network: in eval; without norms.

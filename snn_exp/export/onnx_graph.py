@@ -45,7 +45,7 @@ class FromSamples(nn.Module):
         if isinstance(encoding, Rate):
             raise UserError(
                 "encoding=rate draws its spikes at random, and an ONNX graph reads samples and gives the same logits "
-                "each time; type --format safetensors or --format nir, which begin behind the encoding"
+                "each time; type --format safetensors or --format nir, which begin after the encoding"
             )
         self.encoding = encoding
         self.network = network

@@ -24,7 +24,7 @@ class Reader:
 
     Args:
         name: the program that reads it.
-        begins: at the samples as the data set has them, or behind the encoding, at the steps.
+        begins: at the samples as the data set has them, or after the encoding, at the steps.
         logits: of a batch [K classes].
     """
 

@@ -130,7 +130,7 @@ class SynapticOperations(_NetworkMetric):
         neuron_updates     1 per neuron and step of a neuron that has dynamics
 
     These are counts of the inference form: a norm that folds costs nothing (before relu neither: the next
-    weights take its scale), and a synapse stands behind the weights that read it, W (eps * s) = eps * (W s),
+    weights take its scale), and a synapse is moved after the weights that read it, W (eps * s) = eps * (W s),
     so that they read spikes and the filter is paid per neuron and step of their output, once for all weights
     whose outputs add up. A synapse whose output meets no weights (a readout's, pooled) stays where it is.
     Names that end in `_trained` count the network as it was trained, each part where it stands.

@@ -84,13 +84,13 @@ class Block(nn.Module, ABC):
     """Two weight layers and the shortcut around them: [T, B, C, H, W] -> [T, B, C', H', W'].
 
     Args:
-        place: where it stands.
+        place: its position.
     """
 
     stream: ClassVar[str] = "real"
     needs_spikes: ClassVar[bool] = False
     default_readout: ClassVar[str] = "membrane"
-    # whether the current norm stands on the stream, before the neuron that reads it; else behind the weights
+    # whether the current norm is on the stream, before the neuron that reads it; else after the weights
     normalizes_stream: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
@@ -229,10 +229,10 @@ class BiRealBlock(Block):
 
 @RESIDUALS.register("ms")
 class MembraneShortcutBlock(Block):
-    """Membrane shortcut: as pre, with the norm behind the weights, so that the stream itself is never normalized.
+    """Membrane shortcut: as pre, with the norm after the weights, so that the stream itself is never normalized.
 
     A branch starts at 0: the second norm's learned gain does, so that every block begins as its shortcut.
-    Where that norm has none, or does not stand there, W2 starts smaller by 1 / sqrt(number of blocks).
+    Where that norm has none, or has another placement, W2 starts smaller by 1 / sqrt(number of blocks).
 
     Equation:
         x + norm(W2 psp(n(norm(W1 psp(n(x))))))
@@ -323,7 +323,7 @@ def _maybe(module: nn.Module | None, x: Tensor) -> Tensor:
 
 @RESIDUALS.register("post")
 class PostActivationBlock(_WeightsFirst):
-    """Post-activation, the Spiking ResNet: spikes go around, and the sum is fired again.
+    """Post-activation, the Spiking ResNet: the shortcut carries spikes, and a neuron fires on the sum.
 
     Equation:
         n(norm(W2 psp(n(norm(W1 psp(s))))) + s)
@@ -368,7 +368,7 @@ class PostActivationBlock(_WeightsFirst):
 
 
 class _SpikeElementWise(_WeightsFirst):
-    """SEW: the block's spikes and those of the shortcut meet behind the neuron, element by element.
+    """SEW: the block's spikes and those of the shortcut are combined after the neuron, element by element.
 
     Nothing is summed before a neuron fires, so the norms have one summand.
 

@@ -41,7 +41,7 @@ class PartFactories:
         make_synapse: -> synapse.
         make_weight_norm: number of output units, gain -> weight norm.
         make_weight_quant: gain -> weight quantization.
-        placements: where the norm stands.
+        placements: of the norm.
         num_steps: T.
         v_threshold: of the neurons; 1 where they have none.
     """
@@ -56,13 +56,13 @@ class PartFactories:
     v_threshold: float
 
     def norm_at(self, placement: str, shape: FeatureShape, *, num_summands: int = 1) -> Norm | None:
-        """Make the norm if it stands at this placement, else None."""
+        """Make the norm if it has this placement, else None."""
         if placement not in self.placements:
             return None
         return self.make_norm(Site(shape, self.num_steps, placement, self.v_threshold, num_summands))
 
     def neuron(self, shape: FeatureShape) -> Neuron:
-        """Make a neuron, with a norm on its membrane if that is where the norm stands."""
+        """Make a neuron, with a norm on its membrane if that is the norm's placement."""
         neuron = self.make_neuron(shape)
         neuron.membrane_norm = self.norm_at("membrane", shape)
         return neuron
@@ -80,7 +80,7 @@ class PartFactories:
 
         Args:
             shape: (C, ...) of one sample at one step.
-            normalized: False where the stream was normalized on its way, behind the weights.
+            normalized: False where the stream was normalized before, after the weights.
         """
         return named_chain(
             norm=self.norm_at("current", shape) if normalized else None,

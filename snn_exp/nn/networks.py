@@ -61,7 +61,7 @@ class MeanOverTimeAndSpace(nn.Module):
     """[T, B, C, ...] -> [B, C]."""
 
     def forward(self, x_TBN: Tensor) -> Tensor:
-        """Compute the mean over T and every axis behind C."""
+        """Compute the mean over T and every axis after C."""
         return x_TBN.flatten(3).mean((0, 3)) if x_TBN.dim() > 3 else x_TBN.mean(0)
 
 

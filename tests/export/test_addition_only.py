@@ -78,7 +78,7 @@ def test_a_filter_multiplies_behind_the_weights_and_a_shortcut_shares_it() -> No
     found = left_in("lif hard", residual={"name": "post", "shortcut": "conv"}, synapse="exponential")
     assert found.num_hidden == 8
     assert found.hidden == {
-        f"stages.{stage}.0.{conv}": "have ExponentialSynapse behind them"
+        f"stages.{stage}.0.{conv}": "have ExponentialSynapse after them"
         for stage in range(3)
         for conv in ("conv1", "conv2")
     }
@@ -89,8 +89,8 @@ def test_what_is_said_names_each_layer_once_under_its_reason() -> None:
     found = left_in(BUSY, residual={"name": "sew_add", "shortcut": "maxpool_dup"}, synapse="exponential")
     assert found.text() == (
         "AC-only: no, 6 of 6 hidden weight layers multiply\n"
-        "  these have ExponentialSynapse behind them: stages.0.0.conv1, stages.0.0.conv2, stages.1.0.conv2, stages.2.0.conv2\n"
-        "  these read the output of SpikeElementWiseAdd and have ExponentialSynapse behind them: stages.1.0.conv1, stages.2.0.conv1\n"
+        "  these have ExponentialSynapse after them: stages.0.0.conv1, stages.0.0.conv2, stages.1.0.conv2, stages.2.0.conv2\n"
+        "  these read the output of SpikeElementWiseAdd and have ExponentialSynapse after them: stages.1.0.conv1, stages.2.0.conv1\n"
         "  multiplications elsewhere: stem.conv (first layer), readout.synapse (readout), classifier (readout), updates of "
         "neuron states, counted apart"
     )

@@ -199,11 +199,11 @@ REFUSED = {
     "scale and shift per channel, which is all that weights and thresholds can take over",
     "psp": "stages.0.0.activation1.filter.psp_norm cannot be folded: PSPNorm, with statistics over T,B, is not one fixed "
     "scale and shift per channel, which is all that weights and thresholds can take over",
-    "relu": "stages.0.0.activation1.norm cannot be folded: stages.0.0.activation1.neuron behind it is a ReLU, which "
+    "relu": "stages.0.0.activation1.norm cannot be folded: stages.0.0.activation1.neuron after it is a ReLU, which "
     "passes the size of its input on and has no threshold to take over the scale",
     "gain": "stages.0.0.activation1.norm cannot be folded: its scale is 0 in channel 1, where its output no longer "
     "depends on its input, which no threshold can reproduce",
-    "bent": "stages.0.0.activation1.norm cannot be folded: stages.0.0.activation1.neuron behind it is a KLIF, whose "
+    "bent": "stages.0.0.activation1.norm cannot be folded: stages.0.0.activation1.neuron after it is a KLIF, whose "
     "membrane is not linear in its input, so no threshold makes up for the scale",
     "shared": "stages.0.0.activation1.norm cannot be folded: its readers are neither weights alone nor a single neuron, so "
     "nothing can take over its scale and shift",

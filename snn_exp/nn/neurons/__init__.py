@@ -1,6 +1,6 @@
 """Neurons: weighted input in, spikes out.
 
-Where a neuron stands:
+The neurons by file:
 
     neuron.py       the base: the threshold, the spike function, the traits
     integrating.py  charge, fire, reset, step by step

@@ -9,7 +9,7 @@ A neuron's traits state its promises and what a config may combine it with:
     single_step        has no dynamics: one time step is all it can use
     stepwise           has a pure `step` and a state that can be carried
     causal             the future does not change the past
-    has_membrane       has a membrane at each step, so that a norm can stand on it just before it fires
+    has_membrane       has a membrane at each step, so that a norm can act on it just before it fires
     default_surrogate  the meaning of surrogate=auto
     default_synapse    the meaning of synapse=auto
 """

@@ -19,7 +19,7 @@ from snn_exp.registry import Count, Limit
 class ParallelNeuron(Neuron):
     """h = A x over the steps, s = H(h - b - v_threshold): one matrix product instead of a loop.
 
-    It has no membrane for a norm to stand on: the norm of a membrane is asked step by step, and here all
+    It has no membrane for a norm to act on: a membrane's norm is applied step by step, and here all
     steps are there at once.
     """
 

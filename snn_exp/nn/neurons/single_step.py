@@ -83,7 +83,7 @@ class Sign(SingleStepNeuron):
 class RSign(Sign):
     """A sign around a learned value of each channel, as in ReActNet.
 
-    Straight behind a batch norm it can do no more than that norm's own shift; residual.activation=rprelu is its
+    Directly after a batch norm it can do no more than that norm's own shift; residual.activation=rprelu is its
     companion.
 
     Equation:

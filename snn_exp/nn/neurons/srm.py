@@ -21,7 +21,7 @@ from snn_exp.registry import Fraction, Positive
 class SRM(StepwiseNeuron):
     """Spike response model: the filtered, weighted spikes plus the neuron's own refractory response.
 
-    The filter eps is the synapse (exponential by default), which stands before the weights.
+    The filter eps is the synapse (exponential by default), which precedes the weights.
 
     Equation:
         u[t] = x[t] + r[t],  x[t] = sum_j W_j (eps * s_j)[t]

@@ -1,6 +1,6 @@
 """Normalizations: each states its placements and which values share one statistic.
 
-Placements, the word for where a norm stands in a layer; a norm names one or more and stands at each of them:
+Placements are the positions of a norm in a layer; a norm names one or more and acts at each of them:
 
     psp       on the filtered spikes, before the weights
     current   around the weights, before the neuron

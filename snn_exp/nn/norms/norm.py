@@ -42,7 +42,7 @@ class Norm(nn.Module, ABC):
     """Base class of norms: [T, B, N] -> [T, B, N], or [B, N] -> [B, N] at the placement `membrane`.
 
     Args:
-        site: where the norm stands.
+        site: the norm's position.
     """
 
     placements: ClassVar[tuple[str, ...]] = ("current",)

@@ -252,7 +252,7 @@ class NeuNorm(Norm, Stepwise):
     """Neuron normalization: each position is inhibited by the recent spikes of all its channels.
 
     The inhibition reaches each neuron (channel and position) through a weight of its own. The output is not
-    spikes, so the weights behind it multiply; after signs, whose sum counts nothing, or reals a config refuses it.
+    spikes, so the weights after it multiply; after signs, whose sum counts nothing, or reals a config refuses it.
 
     Equation:
         z[t] = k z[t-1] + (1 - k) / F^2 sum_f s_f[t], over the F channels of one position
