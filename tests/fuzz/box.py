@@ -71,6 +71,10 @@ class Box:
             if part == "tmp":
                 continue
             for folder, folders, files in os.walk(self / part):
+                if folder == str(self / "data"):
+                    folders[:] = [
+                        name for name in folders if name != "cached"
+                    ]  # what was made of data, for the next time
                 for name in (*folders, *files):
                     path = Path(folder) / name
                     found[str(path.relative_to(self.root))] = _seen(path)

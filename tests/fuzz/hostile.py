@@ -20,7 +20,7 @@ TEXTS = (
     "", " ", "\n", "\t", "a b", "ü", "日本語", "🙂", "\u202eabc", "\u200b", "\ufeff", "\udcff", "\x07", ESCAPE, "\x9b31m", SCRIPT,
     FORMULA, "+1+1", "-2+3", "@SUM(A1)", LATEX, "$\\frac{$", "$x^$", "a_b^c%&#{}", "[/]", "[red]", "[link=file:///]", "[bold", "| a | b |",
     "../../outside/x", "/etc/passwd", "a/../../../outside/x", "x" * 300, "%s%n", "{0}", "${seed}", "null", "true", "nan", "1e5", "0x10",
-    "'", '"', "\\", "`touch x`", "$(touch x)", "; touch x", "--help", "-m", "<class 'str'>", "__class__", "**x**", "# h", "a,b", "a=b", "a:b",
+    "'", '"', "\\", "`touch x`", "$(touch x)", "; touch x", "--help", "-m", "__class__", "**x**", "# h", "a,b", "a=b", "a:b",
 )  # fmt: skip
 
 NUMBERS = (

@@ -57,6 +57,14 @@ def faults(box: Box, asked: Call, got: Outcome, before: Mapping[str, str], after
         found.append(f"memory: {got.memory / 2**30:.1f} GiB")
     if not got.error and not got.killed:
         found += _words(asked, got)
+    # only what trains may fail; and rich ends with 1 where nobody reads what it prints
+    if (
+        got.code == 1
+        and not found
+        and asked.stdout != "pipe"
+        and not {"train", "study", "verify", "doctor"} & {*asked.argv}
+    ):
+        found.append(f"one: {got.err[:400]!r}")
     found += _stored_failures(box, before, after)
     found += _pages(box, after)
     return found
