@@ -68,13 +68,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of the output has closed it, as head does
             return 128 + 13
         except OSError as error:  # a run, a fold and an export say more, with what is lost
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in _IN_THE_WAY and (path := error.filename2 or error.filename):
+                fault = f"{path} is in the way ({error.strerror}); move it, or make it writable, and"
+            elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+                fault = f"the disk{f' of {error.filename}' if error.filename else ''} is full; make room and"
+            else:
                 raise
-            where = f" of {error.filename}" if error.filename else ""
-            say(f"snn-exp: the disk{where} is full; make room and type the same command again", file=sys.stderr)
+            say(f"snn-exp: {fault} type the same command again", file=sys.stderr)
             return UserError.exit_code
         finally:
             _let_go_of_output()
+
+
+# what somebody has put where a command wants to read or write
+_IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 
 
 def _let_go_of_output() -> None:

@@ -340,3 +340,20 @@ def test_what_hydra_trips_over_is_one_sentence_as_well(
     assert main.main(["train", *command.split()]) == 2
     assert capsys.readouterr().err == f"snn-exp: {sentence}\n"
     assert not output.exists()
+
+
+def test_a_folder_where_a_page_is_to_be_written_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def in_the_way(*_: Any) -> int:
+        (tmp_path / "file").touch()
+        (tmp_path / "README.md").mkdir()
+        (tmp_path / "file").replace(tmp_path / "README.md")
+        return 0
+
+    monkeypatch.setitem(main.COMMANDS, "runs", in_the_way)
+    assert main.main(["runs"]) == 2
+    assert capsys.readouterr().err == (
+        f"snn-exp: {tmp_path / 'README.md'} is in the way (Is a directory); move it, or make it writable, and type the "
+        f"same command again\n"
+    )

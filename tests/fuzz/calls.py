@@ -358,10 +358,8 @@ def _look(acts: list[str], box: Box, what: str, path: Any, folder: int | None = 
     real = os.path.realpath(path) if what == "wrote" else str(path.parent.resolve() / path.name)
     allowed = [str(box / name) for name in ("out", "tmp", "studies", "data")]
     allowed.append(str(box.root.parent / "cache"))
-    allowed += ["/dev/null", "/dev/shm", "/proc/self", *_CACHES]
+    allowed += ["/dev/null", "/dev/shm", "/proc/self"]
+    if "__pycache__" in path.parts and not real.startswith(str(box.root)):
+        return  # byte code of what is imported for the first time, and what we keep beside ours
     if not any(real == place or real.startswith(place + os.sep) for place in allowed):
         acts.append(f"{what} {text[:200]}")
-
-
-# byte code, and the menu beside it
-_CACHES = [str(Path(__file__).resolve().parents[2] / "snn_exp" / "__pycache__")]
