@@ -197,14 +197,14 @@ def plan(arguments: Sequence[str]) -> int:
 def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:
     """Return run id -> CPU seconds, one measurement for all seeds."""
     from snn_exp.runs.choices import choices
-    from snn_exp.training import train
+    from snn_exp.training.calibration import seconds_measured
 
     measured: dict[str, float] = {}
     found = {}
     for config in configs:
         words = json.dumps(choices(config.to_plain()), sort_keys=True)
         if words not in measured:
-            measured[words] = train.seconds_measured(config)
+            measured[words] = seconds_measured(config)
         found[config.run_id] = measured[words]
     return found
 

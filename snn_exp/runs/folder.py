@@ -308,16 +308,23 @@ class RunFolder:
             )
         return config
 
-    def is_complete(self, config: ExperimentConfig) -> bool:
-        """Return whether nothing is left to do: trained, and tested if that is asked for. A diverged run is done.
+    def complete_result(self, config: ExperimentConfig) -> Result | None:
+        """Return the result if nothing is left to do: trained, and tested if that is asked for; None otherwise.
+
+        A diverged run is done.
 
         Raises:
             DamagedRun: a stored file cannot be read.
         """
         result = self.contents().result
         if result is None:
-            return False
-        return result.status == "diverged" or "test/acc" in result.metrics or not config.trainer.test
+            return None
+        is_complete = result.status == "diverged" or "test/acc" in result.metrics or not config.trainer.test
+        return result if is_complete else None
+
+    def is_complete(self, config: ExperimentConfig) -> bool:
+        """Return whether nothing is left to do: see `complete_result`."""
+        return self.complete_result(config) is not None
 
     def failure(self) -> str | None:
         """Return the last line of the error that crashed the run, if any."""

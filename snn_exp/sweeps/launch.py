@@ -353,7 +353,7 @@ def finish(config: ExperimentConfig) -> Result | None:
         say(damage)
         return None
     if not folder.is_complete(config):
-        from snn_exp.training.train import run_or_store_failure
+        from snn_exp.training.job import run_or_store_failure
 
         run_or_store_failure(config)
     return folder.result()

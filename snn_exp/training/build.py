@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytorch_lightning as pl
+import torch
+
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.base import make_dataset
 from snn_exp.data.datamodule import DataModule
@@ -15,9 +18,25 @@ from snn_exp.nn.layers import PartFactories, lay_channels_last, make_part_factor
 from snn_exp.nn.networks import build_network
 from snn_exp.runs.folder import RunFolder, data_root
 from snn_exp.runs.same_data import require_split
+from snn_exp.runs.teacher import teacher_of
+from snn_exp.training.log import quiet_libraries
 from snn_exp.training.optim import OPTIMS
 from snn_exp.training.saved_weights import load_weights
 from snn_exp.training.task import Classification
+
+
+def prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Classification]:
+    """Seed everything, then build the data and the untrained task of a run.
+
+    Raises:
+        UserError: the devices of the run cannot share every batch.
+    """
+    quiet_libraries()
+    torch.set_num_threads(config.trainer.num_threads)
+    pl.seed_everything(config.seed, verbose=False)
+    data = build_data(config)
+    data.require_shares(config.trainer.devices)
+    return data, build_task(config, data, kernels)
 
 
 def build_data(config: ExperimentConfig) -> DataModule:
@@ -37,6 +56,7 @@ def kernels_of(config: ExperimentConfig) -> Choice:
 
 
 def _parts(config: ExperimentConfig) -> PartFactories:
+    """Return what makes the parts of a config's network."""
     return make_part_factories(
         neuron=config.neuron, surrogate=config.surrogate, synapse=config.synapse, norm=config.norm,
         weight_norm=config.weight_norm, weight_quant=config.weight_quant, num_steps=config.num_steps,
@@ -114,3 +134,9 @@ def load_teacher(folder: RunFolder, data: DataModule) -> Classification:
             f"the split have changed since, so it may have seen validation samples; train it again with --rerun"
         )
     return load_task(folder, folder.trained_config(), data)
+
+
+def teach(task: Classification, config: ExperimentConfig, data: DataModule) -> None:
+    """Give the task the teacher of the config, if there is one."""
+    if teacher := teacher_of(config):
+        task.learn_from(load_teacher(teacher, data))

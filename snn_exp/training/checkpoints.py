@@ -20,7 +20,7 @@ from snn_exp.errors import UserError
 from snn_exp.files import printable
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Ownership
-from snn_exp.training.saved_weights import first_difference, write_whole
+from snn_exp.training.saved_weights import first_difference, write_weights, write_whole
 from snn_exp.training.task import Classification
 from snn_exp.training.vectorized import Seat
 
@@ -324,6 +324,24 @@ def read_best(path: str | Path) -> dict[str, Any]:
             f"starts over"
         ) from error
     return best
+
+
+def keep_best(task: Classification, path: str | Path, folder: RunFolder) -> tuple[int, dict[str, float]]:
+    """Load the best epoch's weights into the task and store them; return its number and its metrics.
+
+    Args:
+        task: what was trained.
+        path: of the checkpoint of the best epoch.
+        folder: of the run.
+
+    Raises:
+        UserError: as `read_best`.
+    """
+    best = read_best(path)
+    task.load_state_dict(best["state_dict"])
+    write_weights(task.network, folder.weights)
+    row = folder.epochs()[int(best["epoch"])]
+    return int(best["epoch"]), {key: float(value) for key, value in row.items() if key != "epoch"}
 
 
 def damage(checkpoint: Path) -> str | None:

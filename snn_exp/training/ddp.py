@@ -27,10 +27,18 @@ from snn_exp.runs import interrupts
 from snn_exp.runs.lock import Lost
 
 
-def together(num_processes: int, function: Callable[..., None], *arguments: Any) -> None:
+def together(
+    num_processes: int, function: Callable[..., None], *arguments: Any, num_threads: int | None = None
+) -> None:
     """Call a function in several processes, as function(rank, *arguments), and return when all have returned.
 
     The first one to fail ends the others, and so does the end of the parent process.
+
+    Args:
+        num_processes: how many.
+        function: called in each process.
+        arguments: passed after the rank.
+        num_threads: CPU threads per process, unless OMP_NUM_THREADS is set; None leaves it to the libraries.
 
     Raises:
         UserError: as raised by the function; `Lost` likewise.
@@ -40,7 +48,8 @@ def together(num_processes: int, function: Callable[..., None], *arguments: Any)
     context.set_forkserver_preload([function.__module__])
     errors = context.SimpleQueue()
     # the present environment, which the server lacks, and the address at which the processes meet
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
+    threads = {} if num_threads is None else {"OMP_NUM_THREADS": str(num_threads)}  # else Lightning takes all cores
+    environment = {**threads, **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_network_port())}
     processes: list[BaseProcess] = []
     with contextlib.ExitStack() as stack:
         with interrupts.kept_from_children():
@@ -62,6 +71,7 @@ def _call(
     function: Callable[..., None],
     arguments: tuple[Any, ...],
 ) -> None:
+    """Call the function in a process of its own, and hand its error to the parent."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for number in (
         signal.SIGTERM,
@@ -95,11 +105,13 @@ def _reason(exit_codes: list[int | None], errors: SimpleQueue[Exception]) -> Exc
 
 
 def _end(process: BaseProcess) -> None:
+    """End a process at once."""
     process.kill()
     process.join()
 
 
 def _end_with_parent() -> None:
+    """End this process when its parent has ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from snn_exp.data.datamodule import DataModule
 from snn_exp.nn.layers import Conv2d, Linear
 from snn_exp.nn.networks import outputs_of
 from snn_exp.nn.neurons import Neuron
@@ -21,6 +22,12 @@ NUM_SAMPLES = 32
 DIGITS = 4  # significant, of what is stored
 
 Layers = dict[str, list[float]]
+
+
+def probe_validation(task: Classification, data: DataModule, *, trained: bool = False) -> Layers:
+    """Return what the first validation samples show of every layer; see `probe`."""
+    x, y_B = data.some_validation_samples(NUM_SAMPLES)
+    return probe(task.cpu(), x.to(task.dtype), y_B, trained=trained)
 
 
 def probe(task: Classification, x: Tensor, y_B: Tensor, *, trained: bool) -> Layers:

@@ -47,7 +47,7 @@ def _asks_for_something(trainer: TrainerConfig) -> bool:
 
 @functools.cache
 def _require_devices(trainer: TrainerConfig) -> None:
-    from snn_exp.training.train import require_devices
+    from snn_exp.training.devices import require_devices
 
     require_devices(trainer)
 

@@ -10,9 +10,9 @@ from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import callbacks, checkpoints
 from snn_exp.training.build import Seen, assemble, build_data, build_task
+from snn_exp.training.job import run_or_store_failure
 from snn_exp.training.stacking import what_cannot_be_stacked
 from snn_exp.training.task import Classification
-from snn_exp.training.train import run_or_store_failure
 from snn_exp.training.vectorized import Lockstep, Seat
 
 
@@ -47,6 +47,7 @@ def _at_the_same_batch(configs: Sequence[ExperimentConfig]) -> list[list[Experim
 
 
 def _run_in_seat(config: ExperimentConfig, seat: Seat) -> None:
+    """Run one config among those that train in step."""
     run_or_store_failure(config, seat=seat)
 
 

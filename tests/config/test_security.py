@@ -16,7 +16,7 @@ from snn_exp.cli import main
 from snn_exp.config import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.sweeps import launch
-from snn_exp.training import train
+from snn_exp.training import job, train
 
 WORD = "_tar" + "get_"  # a test of the package looks for it in files
 TINY = ["network.width=4", "logger=none", "neuron=s2nn", "trainer.max_epochs=1", "optim.batch_size=128"]
@@ -45,7 +45,7 @@ def nothing_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     def trained(config: ExperimentConfig) -> None:
         return None
 
-    monkeypatch.setattr(train, "run_or_store_failure", trained)
+    monkeypatch.setattr(job, "run_or_store_failure", trained)
     monkeypatch.setattr(train, "run", lambda *_, **__: pytest.fail("it was trained"))
 
 

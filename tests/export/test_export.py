@@ -88,7 +88,7 @@ def test_the_file_alone_makes_the_network_again(
     x, _ = data.some_validation_samples(16)
     task = build.load_task(RunFolder.of(config), config, data).eval()
     elsewhere = path.rename(tmp_path / "elsewhere.safetensors")
-    monkeypatch.setattr(train, "build_data", lambda *_: pytest.fail("the data were read"))
+    monkeypatch.setattr(build, "build_data", lambda *_: pytest.fail("the data were read"))
     again = load_exported(elsewhere)
     torch.manual_seed(3)
     expected = (fold(task.network.double()).float() if folded else task.network)(task.encoding(x))

@@ -287,7 +287,7 @@ def test_a_folded_network_refuses_to_be_trained_further(monkeypatch: pytest.Monk
     config = tiny()
     task = build.build_task(config, build.build_data(config))
     task.network = folded
-    monkeypatch.setattr(train, "build_task", lambda *_: task)
+    monkeypatch.setattr(build, "build_task", lambda *_: task)
     with pytest.raises(UserError, match="train the run that it was folded from"):
         train.run(tiny(), echo=False)
 

@@ -20,7 +20,7 @@ from snn_exp.runs import lock
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Lost, Taken, owning, refuse_if_taken
 from snn_exp.sweeps import launch
-from snn_exp.training import train
+from snn_exp.training import job, train
 from tests import stored
 
 OWN_AND_WAIT = """
@@ -243,7 +243,7 @@ def test_an_owner_that_was_taken_over_stops_without_writing(tmp_path: Path, monk
     with pytest.raises(Lost, match="belongs to another process now"):
         train.run(config, echo=False)
     assert not folder.metrics_csv.exists() and not folder.checkpoints.exists() and folder.result() is None
-    train.run_or_store_failure(config)
+    job.run_or_store_failure(config)
     assert folder.failure() is None
 
 
@@ -273,7 +273,7 @@ def test_of_two_processes_the_second_is_told_and_what_else_it_has_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
-    monkeypatch.setattr(train, "_run", lambda config, *_: stored.store_of(config))
+    monkeypatch.setattr(train, "_train", lambda config, *_: stored.store_of(config))
     config = compose(["logger=none"])
     with owning(RunFolder.of(config).path):
         assert main.main(["train", "logger=none"]) == 1
@@ -290,7 +290,7 @@ def test_a_sweep_leaves_alone_what_another_process_trains(tmp_path: Path, monkey
     config = compose(["trainer.max_epochs=1", "network.width=4", "neuron=s2nn", "logger=none"])
     folder = RunFolder.of(config)
     with owning(folder.path):
-        train.run_or_store_failure(config)
+        job.run_or_store_failure(config)
         said = launch.why_open(config.label, folder)
         with pytest.raises(Taken):
             folder.set_aside()

@@ -18,7 +18,7 @@ from snn_exp.runs import folder as runs_folder
 from snn_exp.runs import provenance
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.same_data import DataAtHand
-from snn_exp.training import train
+from snn_exp.training import job, train
 from snn_exp.training.build import build_data
 from tests import stored
 from tests.data.test_base import idx
@@ -134,7 +134,7 @@ def test_a_killed_run_goes_on_with_its_own_data_alone(
     assert len(manifest["split_fingerprint"]) == 16, "it is kept from the start"
     write_mnist(data, relabelled="train")
     assert "was trained on split" in refused(capsys, "train", *THREE)
-    train.run_or_store_failure(compose(THREE))
+    job.run_or_store_failure(compose(THREE))
     assert "was trained on split" in str(folder.failure()), "in a sweep it is the failure of the run"
     assert folder.manifest() == manifest and folder.last_checkpoint is not None
     write_mnist(data)

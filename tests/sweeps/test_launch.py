@@ -143,6 +143,6 @@ def test_a_job_writes_where_its_command_was_given(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.chdir(output.parent)
     monkeypatch.setenv("SNN_EXP_OUTPUT", "out")
-    monkeypatch.setattr(train, "run_or_store_failure", look)
+    monkeypatch.setattr("snn_exp.training.job.run_or_store_failure", look)
     launch.train_all([compose.compose(TINY)], Console())
     assert found == [str(output)] and os.environ["SNN_EXP_OUTPUT"] == "out"

@@ -25,7 +25,7 @@ from snn_exp.errors import UserError
 from snn_exp.runs import folder as results
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Lost
-from snn_exp.training import build, checkpoints, train
+from snn_exp.training import build, checkpoints, job, train
 from tests.disturbing import NUM_EPOCHS, TINY, came_out, undisturbed, wait_for
 
 CONFIG = compose([*TINY, "seed=0"])
@@ -575,10 +575,10 @@ def test_a_full_disk_ends_no_sweep_although_not_even_the_failure_can_be_stored(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(train, "_train", full)
-    train.run_or_store_failure(SHORT)
+    job.run_or_store_failure(SHORT)
     assert "is full; make room" in str(RunFolder.of(SHORT).failure())
     monkeypatch.setattr(results, "write_json", full)
-    train.run_or_store_failure(SHORT)
+    job.run_or_store_failure(SHORT)
     assert f"failed {SHORT.label}: the disk of " in capsys.readouterr().out
 
 

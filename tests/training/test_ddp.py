@@ -25,7 +25,7 @@ from snn_exp.nn.distributed import share_of
 from snn_exp.nn.norms import NORMS, Norm, Site
 from snn_exp.runs.folder import Result, RunFolder
 from snn_exp.runs.lock import Lost
-from snn_exp.training import build, train
+from snn_exp.training import build, job, train
 from snn_exp.training.ddp import together
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-12}
@@ -194,14 +194,14 @@ def kill_one_after_an_epoch(rank: int, *arguments: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     train.Classification.on_train_epoch_start = on_train_epoch_start  # type: ignore[method-assign]
-    train._run_one_of(rank, *arguments)
+    train.run_rank(rank, *arguments)
 
 
 def diverge(rank: int, *arguments: Any) -> None:
     """Not a number for the samples of the second process only."""
     forward = train.Classification.forward
     train.Classification.forward = lambda task, x: forward(task, x) * (float("nan") if rank else 1.0)  # type: ignore[method-assign]
-    train._run_one_of(rank, *arguments)
+    train.run_rank(rank, *arguments)
 
 
 def test_a_run_with_a_killed_process_ends_in_one_sentence_and_goes_on(
@@ -210,8 +210,8 @@ def test_a_run_with_a_killed_process_ends_in_one_sentence_and_goes_on(
     shared = tiny("norm=bn", "trainer.devices=2")
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "killed"))
     with monkeypatch.context() as patched:
-        patched.setattr(train, "_run_one_of", kill_one_after_an_epoch)
-        train.run_or_store_failure(shared)
+        patched.setattr(train, "run_rank", kill_one_after_an_epoch)
+        job.run_or_store_failure(shared)
     assert RunFolder.of(shared).failure() == (
         "RuntimeError: process 1 of 2 was killed by SIGKILL, and the others with it; the same command resumes from the "
         "last checkpoint"
@@ -221,7 +221,7 @@ def test_a_run_with_a_killed_process_ends_in_one_sentence_and_goes_on(
 
 
 def test_a_loss_that_is_no_number_in_one_process_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "_run_one_of", diverge)
+    monkeypatch.setattr(train, "run_rank", diverge)
     result, folder = ran(tiny("norm=bn", "trainer.devices=2"), tmp_path, monkeypatch)
     assert result.status == "diverged"
     kept = torch.load(folder.path / "diverged_batch.pt", weights_only=True)

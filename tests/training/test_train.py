@@ -20,7 +20,7 @@ from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.nn.neurons import Neuron
 from snn_exp.runs.folder import RunFolder
-from snn_exp.training import build, callbacks, train
+from snn_exp.training import build, callbacks, job, train
 
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128")
 
@@ -58,7 +58,7 @@ def test_a_run_writes_all_that_it_promises() -> None:
 def test_the_stored_weights_give_the_stored_validation_accuracy() -> None:
     config = tiny()
     result = train.run(config, echo=False)
-    data = train.DataModule(train.make_dataset(config.dataset, Path(), config.seed, config.num_steps), 128, config.seed)
+    data = build.build_data(config)
     task = build.build_task(config, data).eval()
     task.network.load_state_dict(load_file(RunFolder.of(config).weights))
     with torch.no_grad():
@@ -131,11 +131,11 @@ def test_a_diverged_run_is_a_result_and_is_not_tried_again(
 def test_a_crash_in_a_sweep_is_stored_and_the_same_command_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny()
     with monkeypatch.context() as broken:
-        broken.setattr(train, "build_task", lambda *_: (_ for _ in ()).throw(RuntimeError("no memory")))
-        train.run_or_store_failure(config)
+        broken.setattr(build, "build_task", lambda *_: (_ for _ in ()).throw(RuntimeError("no memory")))
+        job.run_or_store_failure(config)
     assert RunFolder.of(config).failure() == "RuntimeError: no memory"
     assert RunFolder.of(config).result() is None
-    train.run_or_store_failure(config)
+    job.run_or_store_failure(config)
     assert RunFolder.of(config).failure() is None
     result = RunFolder.of(config).result()
     assert result is not None and result.status == "done"
@@ -291,6 +291,6 @@ def test_the_layers_are_seen_at_one_width_before_and_after_training(monkeypatch:
         widths.append({m.surrogate.width for m in task.modules() if isinstance(m, Neuron)})
         return {}
 
-    monkeypatch.setattr(train, "_probe", look)
+    monkeypatch.setattr(train, "probe_validation", look)
     train.run(tiny("optim.width_schedule=linear", "optim.width_end=0.5"), echo=False)
     assert widths == [{1.0}, {1.0}]
