@@ -378,11 +378,11 @@ CALLED_NEVER = {
     "pd.read_pickle", "pandas.read_pickle", "hydra.utils.instantiate", "hydra.utils.call", "instantiate",
 }  # fmt: skip
 EXPECTED = {  # what looks dangerous, and why it is not
-    "allocator.py: ctypes.CDLL": "the C library of this very process",
-    "kernels/passes.py: exec": "the source is made of forms.KERNELS, which are ours",
-    "kernels/passes.py: compile": "the same",
+    "cli/allocator.py: ctypes.CDLL": "the C library of this very process",
+    "nn/kernels/passes.py: exec": "the source is made of forms.KERNELS, which are ours",
+    "nn/kernels/passes.py: compile": "the same",
     "config/schemas.py: importlib.import_module": "of a module that menu.REGISTRIES names",
-    "kernels/build.py: ctypes.CDLL": "a library that was compiled here, in the user's own cache and not in outputs/",
+    "nn/kernels/build.py: ctypes.CDLL": "a library that was compiled here, in the user's own cache and not in outputs/",
     "files.py: yaml.load": "with a subclass of the safe loader",
 }
 

@@ -257,7 +257,7 @@ def test_a_bug_in_one_process_keeps_its_name_and_its_traceback() -> None:
     with pytest.raises(RuntimeError, match="process 1: ZeroDivisionError: by me") as raised:
         together(2, fail, ZeroDivisionError("by me"))
     assert "in fail" in raised.value.__notes__[0]
-    with pytest.raises(RuntimeError, match="one ended early: exit codes"):
+    with pytest.raises(RuntimeError, match="one of 2 processes ended early: exit codes"):
         together(2, leave)
 
 
