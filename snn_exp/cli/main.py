@@ -98,7 +98,7 @@ def _run(given: Sequence[str]) -> int:
         print(HELP, end="")
         return 0
     if given[0] == "--version":
-        print(f"snn-exp {__version__}")
+        say(f"snn-exp {__version__}")
         return 0
     command, rest = given[0], given[1:]
     if command not in COMMANDS:

@@ -212,7 +212,7 @@ class ExperimentConfig:
         """Return the run in a few words.
 
         Example:
-            >>> from snn_exp.config.experiment.compose import compose
+            >>> from snn_exp.config.compose import compose
             >>> compose(["neuron=s2nn", "depth=d20", "seed=3"]).label
             's2nn+bn pre d20 digits seed=3'
         """
@@ -270,7 +270,7 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
         UserError: an unknown group, key or name; a value out of its range; parts that don't fit together.
 
     Example:
-        >>> from snn_exp.config.experiment.compose import compose
+        >>> from snn_exp.config.compose import compose
         >>> compose(["neuron=s2nn", "depth=d20"]).num_steps
         1
     """

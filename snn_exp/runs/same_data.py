@@ -44,7 +44,7 @@ class DataAtHand:
     """The data sets as they are now; the files are looked at once, so make one per command.
 
     Example:
-        >>> from snn_exp.config.experiment.compose import compose
+        >>> from snn_exp.config.compose import compose
         >>> found = DataAtHand().fingerprints(compose(["dataset=digits_200"]), with_test=False)
         >>> len(found.split)
         16

@@ -13,7 +13,7 @@ def once_each(configs: Iterable[ExperimentConfig]) -> list[ExperimentConfig]:
     """Return the runs of these cells, each once; of cells that are one run, one that asks for the test set is kept.
 
     Example:
-        >>> from snn_exp.config.experiment.compose import compose
+        >>> from snn_exp.config.compose import compose
         >>> cells = [compose([f"trainer.test={test}"]) for test in ("true", "false")]
         >>> [config.trainer.test for config in once_each(cells)]
         [True]
@@ -42,7 +42,7 @@ def names(configs: Sequence[ExperimentConfig]) -> Mapping[str, str]:
     Runs that differ in the seed alone, or a single one, have their label.
 
     Example:
-        >>> from snn_exp.config.experiment.compose import compose
+        >>> from snn_exp.config.compose import compose
         >>> cells = [compose([f"optim.lr={lr}", "seed=3"]) for lr in (0.1, 0.2)]
         >>> list(names(cells).values())
         ['optim.lr=0.1 seed=3', 'optim.lr=0.2 seed=3']

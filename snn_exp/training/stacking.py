@@ -97,7 +97,7 @@ class Stack:
             tensors are views of those of the stack.
 
     Example:
-        >>> from snn_exp.config.experiment.compose import compose
+        >>> from snn_exp.config.compose import compose
         >>> from snn_exp.training.build import Seen, assemble
         >>> seen = Seen((1, 8, 8), 10, 0.0, 1.0)
         >>> networks = [assemble(compose(["method=s2nn_bn", f"seed={k}"]), seen).network for k in range(3)]
