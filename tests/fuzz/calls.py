@@ -166,7 +166,7 @@ class Running:
             os.environ |= self.box.environment() | dict(self.asked.sees)
             tempfile.tempdir = None  # it has kept ours
             os.chdir(self.box / "cwd")
-            resource.setrlimit(resource.RLIMIT_AS, (_address_space() + 2 * MEMORY,) * 2)
+            resource.setrlimit(resource.RLIMIT_AS, (int(_address_space() + 2 * MEMORY),) * 2)
             resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT,) * 2)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if stored is not None and not self.asked.trains:
