@@ -11,7 +11,7 @@ import math
 import re
 import sys
 import unicodedata
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -99,6 +99,10 @@ class PlainConsole(Console):
     def render_str(self, text: str, **settings: Any) -> Text:
         """Return the string as rich text, without control characters."""
         return super().render_str(terminal(text), **settings)
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Leave it to the command line what becomes of a reader that is gone; rich would end the process."""
+        raise BrokenPipeError
 
 
 def html(value: object) -> object:

@@ -171,8 +171,9 @@ def test_a_disk_without_room_is_said_before_a_sweep_starts(
     assert list(output.iterdir()) == []
 
 
-def test_who_has_read_enough_ends_a_command_without_a_word() -> None:
-    command = [sys.executable, "-c", "from snn_exp.cli.main import entry_point; entry_point()", "--help"]
+@pytest.mark.parametrize("words", [["--help"], ["options", "energy"]], ids=["a text", "a table"])
+def test_who_has_read_enough_ends_a_command_without_a_word(words: list[str]) -> None:
+    command = [sys.executable, "-c", "from snn_exp.cli.main import entry_point; entry_point()", *words]
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)

@@ -57,13 +57,8 @@ def faults(box: Box, asked: Call, got: Outcome, before: Mapping[str, str], after
         found.append(f"memory: {got.memory / 2**30:.1f} GiB")
     if not got.error and not got.killed:
         found += _words(asked, got)
-    # only what trains may fail; and rich ends with 1 where nobody reads what it prints
-    if (
-        got.code == 1
-        and not found
-        and asked.stdout != "pipe"
-        and not {"train", "study", "verify", "doctor"} & {*asked.argv}
-    ):
+    # only what trains may fail
+    if got.code == 1 and not found and not {"train", "study", "verify", "doctor"} & {*asked.argv}:
         found.append(f"one: {got.err[:400]!r}")
     found += _stored_failures(box, before, after)
     found += _pages(box, after)
@@ -105,8 +100,8 @@ def _words(asked: Call, got: Outcome) -> list[str]:
         found.append("silent: nothing is said after a signal")
     if got.code == 2 and not got.err.startswith("snn-exp: "):
         found.append(f"silent: exit code 2 and stderr begins with {got.err[:80]!r}")
-    if got.code == 2 and len(got.err) > LONGEST and got.err.count("\n") < 20:
-        found.append(f"long: a refusal of {len(got.err)} characters")
+    if got.code == 2 and (longest := max(map(len, got.err.splitlines()), default=0)) > LONGEST:
+        found.append(f"long: a refusal of {longest} characters")
     if got.code not in (0, 130) and calls.PLANNED in got.out:
         found.append(f"planned: plan allows it, and then: {got.err[:300]!r}")
     given = " ".join(asked.argv)
@@ -131,7 +126,7 @@ def _stored_failures(box: Box, before: Mapping[str, str], after: Mapping[str, st
     """A crash that was stored as why a run failed is a crash nevertheless."""
     found = []
     for path, content in after.items():
-        if path.endswith("/failure.json") and before.get(path) != content and content.startswith("file"):
+        if path.endswith("/failure.json") and content not in before.values() and content.startswith("file"):
             try:
                 stored = json.loads((box.root / path).read_text())
             except (OSError, ValueError):
