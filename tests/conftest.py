@@ -1,12 +1,18 @@
-"""Where every test writes, and on how many threads it computes."""
+"""Where every test writes, on how many threads it computes, and that signals reach it."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+# what a shell starts in its background ignores Ctrl-C, and what nohup starts a hang-up; commands keep to that
+for number, default in {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}.items():
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 @pytest.fixture(autouse=True)
