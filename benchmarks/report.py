@@ -23,7 +23,7 @@ from typing import Any
 
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import resolve
-from snn_exp.runs.folder import Result
+from snn_exp.runs.run_files import Result
 
 NEURONS, NORMS, DEPTHS = ("lif", "plif", "if", "srm"), ("none", "bn", "psp", "layer", "group"), (8, 14, 20, 32, 56)
 NUM_EPOCHS = 12

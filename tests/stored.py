@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
-from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.run_files import Result
 from snn_exp.runs.same_data import DataAtHand
 
 COUNTS = {"ac": 1000.0, "xnor": 0.0, "mac": 100.0, "filter_mac": 0.0, "norm_mac": 0.0, "neuron_updates": 0.0}

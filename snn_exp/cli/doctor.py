@@ -15,7 +15,7 @@ from snn_exp.errors import UserError
 from snn_exp.files import require_writable
 from snn_exp.nn.kernels import choose
 from snn_exp.nn.neurons import LIF
-from snn_exp.runs.folder import data_root, output_root
+from snn_exp.runs.paths import data_root, output_root
 from snn_exp.runs.provenance import RECORDED_PACKAGES
 from snn_exp.runs.wandb_record import wandb_is_offline
 

@@ -64,7 +64,7 @@ def wide_console(width: int) -> Console:
 def require_data(configs: Sequence[ExperimentConfig]) -> None:
     """Check that every data set is there, or fetch it, before anything is trained."""
     from snn_exp.config import schemas
-    from snn_exp.runs.folder import data_root
+    from snn_exp.runs.paths import data_root
 
     names = dict.fromkeys(str(config.dataset["name"]) for config in configs)
     for name in names:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch n
 
 def _trained(run: str) -> tuple[RunFolder, ExperimentConfig]:
     """Return a run that has weights, and its config, once its data are there."""
-    from snn_exp.runs.folder import find_run
+    from snn_exp.runs.find import find_run
 
     folder = find_run(run)
     config = folder.trained_config()
@@ -36,7 +36,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.config import compose
-    from snn_exp.runs.folder import find_run
+    from snn_exp.runs.find import find_run
 
     folder = find_run(given.run)
     trained = folder.trained_config()

@@ -34,7 +34,7 @@ def report(arguments: Sequence[str]) -> int:
 
     from snn_exp.files import require_writable
     from snn_exp.reporting import documents, tables
-    from snn_exp.runs.folder import output_root
+    from snn_exp.runs.paths import output_root
     from snn_exp.studies import runner
     from snn_exp.studies.readme import report_of, tables_of, write
     from snn_exp.studies.spec import load
@@ -76,7 +76,7 @@ def dashboard(arguments: Sequence[str]) -> int:
 
     from snn_exp.files import require_writable
     from snn_exp.reporting import documents, wandb_dashboard
-    from snn_exp.runs.folder import output_root
+    from snn_exp.runs.paths import output_root
     from snn_exp.studies import readme, runner
     from snn_exp.studies.spec import load
 
@@ -102,7 +102,8 @@ def runs(arguments: Sequence[str]) -> int:
 
     from snn_exp.files import printable
     from snn_exp.runs import store as stored
-    from snn_exp.runs.folder import foreign_names, output_root
+    from snn_exp.runs.find import foreign_names
+    from snn_exp.runs.paths import output_root
 
     cleaning = given.words[:1] == ["clean"]
     filters = given.words[1:] if cleaning or given.words[:1] == ["list"] else given.words
@@ -135,7 +136,7 @@ def diff(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
 
     from snn_exp.runs import store as stored
-    from snn_exp.runs.folder import find_run
+    from snn_exp.runs.find import find_run
 
     a, b = (find_run(run) for run in given.runs)
     differing = stored.difference(a, b)

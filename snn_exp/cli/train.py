@@ -18,7 +18,7 @@ from snn_exp.runs import interrupts
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
     from snn_exp.config.compose import Sweep
     from snn_exp.config.experiment import ExperimentConfig
-    from snn_exp.runs.folder import Result
+    from snn_exp.runs.run_files import Result
 
 
 # Flags that Hydra answers by itself
@@ -78,7 +78,8 @@ def train(arguments: Sequence[str]) -> int:
 def _train(sweep: Sweep, configs: list[ExperimentConfig], options: argparse.Namespace) -> int:
     from snn_exp.files import require_writable
     from snn_exp.runs import same_data
-    from snn_exp.runs.folder import RunFolder, output_root
+    from snn_exp.runs.folder import RunFolder
+    from snn_exp.runs.paths import output_root
     from snn_exp.training import preflight
 
     folders = {config.run_id: RunFolder.of(config) for config in configs}
@@ -125,7 +126,8 @@ def _train_many(
     sweep: Sweep, configs: list[ExperimentConfig], todo: list[ExperimentConfig], search: Sequence[str]
 ) -> int:
     from snn_exp.reporting.summary import comparison
-    from snn_exp.runs.folder import RunFolder, output_root
+    from snn_exp.runs.folder import RunFolder
+    from snn_exp.runs.paths import output_root
     from snn_exp.sweeps import cells, launch
 
     console = PlainConsole(soft_wrap=True)
@@ -216,7 +218,7 @@ def search(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.files import require_writable
-    from snn_exp.runs.folder import output_root
+    from snn_exp.runs.paths import output_root
     from snn_exp.sweeps import search as searching
     from snn_exp.training import preflight
 
@@ -248,7 +250,7 @@ def study(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.files import require_writable
-    from snn_exp.runs.folder import output_root
+    from snn_exp.runs.paths import output_root
     from snn_exp.studies import readme, runner
     from snn_exp.studies.readme import answers, comparison_of, tables_of, write
     from snn_exp.studies.spec import load, names

@@ -24,7 +24,8 @@ from snn_exp.export.reading import Check, Reader, check, require
 from snn_exp.export.weights import read_weights, write_weights
 from snn_exp.files import whole_file, write_json
 from snn_exp.nn.networks import Network
-from snn_exp.runs.folder import RunFolder, now
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.provenance import now
 from snn_exp.training.build import Seen, build_data, load_task
 from snn_exp.training.task import Classification
 

@@ -35,7 +35,8 @@ from snn_exp.nn.layers import TimeFolded
 from snn_exp.nn.networks import MeanOverTimeAndSpace, Network
 from snn_exp.nn.neurons import Neuron
 from snn_exp.nn.norms import NoNorm, Norm
-from snn_exp.runs.folder import RunFolder, now
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.provenance import now
 from snn_exp.runs.same_data import require_split
 from snn_exp.training.build import build_data, build_task, load_task
 from snn_exp.training.saved_weights import load_weights, write_weights

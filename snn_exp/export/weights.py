@@ -15,10 +15,10 @@ from torch import Tensor
 from snn_exp.config.experiment import resolve
 from snn_exp.errors import UserError
 from snn_exp.export.fold import Folded, fold
+from snn_exp.export.metadata import ExportMetadata, export_metadata
 from snn_exp.export.reading import Reader, name_with_version
 from snn_exp.files import Unreadable, printable, require_file
 from snn_exp.nn.networks import Network
-from snn_exp.runs.stored import ExportMetadata, export_metadata
 from snn_exp.training.build import Seen, assemble
 from snn_exp.training.task import Classification
 

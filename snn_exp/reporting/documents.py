@@ -28,7 +28,7 @@ from snn_exp.reporting.claims import Answer
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.figures import Picture
 from snn_exp.runs.filters import read, value_text
-from snn_exp.runs.folder import now
+from snn_exp.runs.provenance import now
 from snn_exp.runs.row import Row
 from snn_exp.runs.store import selected
 

@@ -18,7 +18,8 @@ from snn_exp.files import whole_file
 from snn_exp.reporting import axes as canvas
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.tables import is_cost, scale, tie
-from snn_exp.runs.folder import DamagedRun, RunFolder, output_root
+from snn_exp.runs.folder import DamagedRun, RunFolder
+from snn_exp.runs.paths import output_root
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,9 @@ from snn_exp.config.experiment import EnergyConfig
 from snn_exp.escaping import add_row, rich
 from snn_exp.metrics.energy import DEFAULT_PROFILE, counted_split, energy_pj, joules, multiplications, price_list
 from snn_exp.runs.choices import choices, row_choices, varying
-from snn_exp.runs.folder import Result, RunFolder, output_root
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import output_root
+from snn_exp.runs.run_files import Result
 from snn_exp.runs.store import stored_results
 
 

@@ -18,7 +18,9 @@ from snn_exp.metrics.energy import DEFAULT_PROFILE, price_list
 from snn_exp.reporting.figures import PER_LAYER, WHEN
 from snn_exp.runs import wandb_record
 from snn_exp.runs.choices import choices, row_choices, varying
-from snn_exp.runs.folder import Result, RunFolder, output_root
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import output_root
+from snn_exp.runs.run_files import Result
 from snn_exp.runs.store import selected
 from snn_exp.runs.wandb_record import LAYER, priced_key
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from snn_exp.config.experiment import ASIDE, EXECUTION, GROUPS
 from snn_exp.runs.filters import value_text
-from snn_exp.runs.folder import RunFolder, output_root
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import output_root
 
 # Choices that make a row of a comparison, in the order in which they are shown.
 ROW_CHOICES = (

@@ -25,7 +25,8 @@ from snn_exp.config.experiment import GROUPS, NEUTRAL, SETTINGS, resolve
 from snn_exp.config.overrides import CHOICES, parse_overrides, parsed_override
 from snn_exp.errors import UserError, nearest, unknown
 from snn_exp.registry import Parameter, Scalar, parameters_of
-from snn_exp.runs.folder import RunFolder, output_root
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import output_root
 
 Config = Mapping[str, Any]  # plain, as stored
 SPECIAL = ("seed", "experiment", "teacher")  # keys of a config besides the groups

@@ -23,66 +23,22 @@ import functools
 import os
 import platform
 import shutil
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from snn_exp.config.experiment import ASIDE, ExperimentConfig, execution, resolve
-from snn_exp.errors import UserError, nearest, say_once
+from snn_exp.errors import UserError, say_once
 from snn_exp.files import Unreadable, is_within, printable, write_json
-from snn_exp.runs import stored
+from snn_exp.runs import run_files
 from snn_exp.runs.lock import refuse_if_taken
-from snn_exp.runs.provenance import code_hash, git_state, package_versions
-from snn_exp.runs.stored import RUN_FOLDER, RUN_ID, SCHEMA_VERSION, Result, read_epochs
+from snn_exp.runs.paths import output_root
+from snn_exp.runs.provenance import code_hash, git_state, now, package_versions
+from snn_exp.runs.run_files import Result
+from snn_exp.runs.validation import NEWER
 
 T = TypeVar("T")
-Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations per sample
-
-__all__ = ["SCHEMA_VERSION", "Result", "read_epochs"]  # re-exported from stored.py
-
-
 PLAIN = {"used": "reference", "why": "nothing else was chosen"}
-
-
-def output_root() -> Path:
-    """Return the output folder: SNN_EXP_OUTPUT, or outputs/ here.
-
-    Raises:
-        UserError: no folder is there, and none can be made.
-    """
-    given = os.environ.get("SNN_EXP_OUTPUT") or "outputs"
-    _require_place(given)
-    return Path(given)
-
-
-@functools.lru_cache
-def _require_place(given: str) -> None:
-    """Refuse an output folder that does not exist and cannot be created."""
-    why, place = "", Path(given)
-    try:
-        given.encode()
-        if not stat.S_ISDIR(place.stat().st_mode):
-            why = f"{place} is not a folder"
-    except UnicodeEncodeError:
-        why = "its name is not valid UTF-8"
-    except (FileNotFoundError, NotADirectoryError):
-        there = next(each for each in (place, *place.absolute().parents) if os.path.lexists(each))
-        if there.is_symlink() and not there.exists():
-            why = f"{there} is a broken link"
-        elif not there.is_dir():
-            why = f"{there} is not a folder"
-    except PermissionError:
-        pass  # whoever writes there is told
-    except OSError as error:
-        why = error.strerror or str(error)
-    if why:
-        raise UserError(f"the output folder {given} cannot be written ({why}); set SNN_EXP_OUTPUT to one that can")
-
-
-def data_root() -> Path:
-    """Return the data folder: SNN_EXP_DATA, or data/ in the output folder."""
-    return Path(os.environ.get("SNN_EXP_DATA") or output_root() / "data")
 
 
 class DamagedRun(UserError):
@@ -108,7 +64,7 @@ class DamagedRun(UserError):
     @property
     def is_newer(self) -> bool:
         """Return whether a newer version of snn_exp wrote the run, and nothing else is wrong."""
-        return stored.NEWER in self.reason
+        return NEWER in self.reason
 
     def say(self) -> None:
         """Say once per command that this run is left out."""
@@ -207,7 +163,7 @@ class RunFolder:
             DamagedRun: result.json cannot be read, or is of another run.
         """
         try:
-            result = self._read("result.json", stored.read_result)
+            result = self._read("result.json", run_files.read_result)
         except FileNotFoundError:
             return None
         name = self.path.name
@@ -234,10 +190,10 @@ class RunFolder:
         failure = None
         if "failure.json" in found:
             with contextlib.suppress(FileNotFoundError):  # the run has begun again meanwhile
-                failure = self._read("failure.json", stored.read_failure).error
+                failure = self._read("failure.json", run_files.read_failure).error
         if "owner" in found:
             with contextlib.suppress(FileNotFoundError):  # who trains it has ended meanwhile
-                self._read("owner/owner.json", stored.read_owner)
+                self._read("owner/owner.json", run_files.read_owner)
         return Contents(
             result,
             self.manifest() if "manifest.json" in found else {},
@@ -329,7 +285,7 @@ class RunFolder:
     def failure(self) -> str | None:
         """Return the last line of the error that crashed the run, if any."""
         try:
-            return printable(self._read("failure.json", stored.read_failure).error, 2000)
+            return printable(self._read("failure.json", run_files.read_failure).error, 2000)
         except FileNotFoundError:
             return None
         except DamagedRun as damaged:
@@ -342,7 +298,7 @@ class RunFolder:
             DamagedRun: it cannot be read, or is of another run.
         """
         try:
-            manifest = self._read("manifest.json", stored.read_manifest)
+            manifest = self._read("manifest.json", run_files.read_manifest)
         except FileNotFoundError:
             return {}
         name = self.path.name
@@ -374,7 +330,7 @@ class RunFolder:
         Raises:
             DamagedRun: it cannot be read.
         """
-        return self._read("metrics.csv", stored.read_epochs)
+        return self._read("metrics.csv", run_files.read_epochs)
 
     def begin(
         self,
@@ -466,74 +422,7 @@ class RunFolder:
         return None
 
 
-def run_folders(*, kept: bool = False) -> list[RunFolder]:
-    """Return the folders of the runs under the output root, in the order of their names.
-
-    Args:
-        kept: whether to include those that --rerun has put aside.
-    """
-    names = _names_in_runs()
-    return [RunFolder(output_root() / "runs" / n) for n in names if (RUN_FOLDER if kept else RUN_ID).fullmatch(n)]
-
-
-def foreign_names() -> list[str]:
-    """Return the entries of the runs folder that are not runs, except hidden files."""
-    return [name for name in _names_in_runs() if not RUN_FOLDER.fullmatch(name) and not name.startswith(".")]
-
-
-def _names_in_runs() -> list[str]:
-    runs = output_root() / "runs"
-    try:
-        return sorted(entry.name for entry in os.scandir(runs))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(
-            f"{runs} cannot be listed ({error.strerror}); set SNN_EXP_OUTPUT to a folder whose runs/ can be"
-        ) from None
-
-
-def _is_there(path: Path) -> bool:
-    """Return whether a path exists; False for a path that is not valid."""
-    try:
-        path.stat()
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def find_run(given: str) -> RunFolder:
-    """Find the folder of a run.
-
-    Args:
-        given: a run id, the beginning of one, or a folder.
-
-    Raises:
-        UserError: there is no such run, or several.
-    """
-    runs = output_root() / "runs"
-    for folder in (runs / given, Path(given)):
-        if _is_there(folder / "manifest.json"):
-            return RunFolder(folder)
-    ids = [folder.path.name for folder in run_folders()]
-    matches = [run_id for run_id in ids if run_id.startswith(given)]
-    if len(matches) == 1:
-        return RunFolder(runs / matches[0])
-    if matches:
-        raise UserError(
-            f"run {given!r} may be {', '.join(matches[:5])}{', ...' if len(matches) > 5 else ''}; type more of it"
-        )
-    guess = nearest(given, ids)
-    hint = f"; did you mean {guess}?" if guess else ""
-    raise UserError(f"There is no run {given!r} among the {len(ids)} of {runs}{hint}")
-
-
 def _agree(a: Any, b: Any) -> bool:
     if isinstance(a, dict) and isinstance(b, dict):
         return all(a[key] == b[key] for key in a.keys() & b.keys())
     return bool(a == b)
-
-
-def now() -> str:
-    """Return the time, UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -31,7 +31,7 @@ import psutil
 from snn_exp.errors import UserError
 from snn_exp.escaping import say
 from snn_exp.files import Unreadable
-from snn_exp.runs.stored import read_owner
+from snn_exp.runs.run_files import read_owner
 
 BEAT_S = 10.0
 MISSED_BEATS = 3

@@ -1,7 +1,8 @@
-"""Provenance of a run: package versions, source hash, commit. No torch."""
+"""Provenance of a run: package versions, source hash, commit, time. No torch."""
 
 from __future__ import annotations
 
+import datetime
 import functools
 import hashlib
 import platform
@@ -46,3 +47,8 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def now() -> str:
+    """Return the time, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,20 +1,38 @@
-"""A finished run in one row, as a study keeps it. No torch."""
+"""A finished run in one row, as a study keeps it in its results.jsonl. No torch."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Annotated, Any
 
-from snn_exp.runs.folder import Result, RunFolder
-from snn_exp.runs.stored import StoredRow
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
+from snn_exp.files import MIB, read_bytes
+from snn_exp.runs.fields import CheckedBy, Number, PlainValue, Text
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.run_files import Result, with_its_metrics
+from snn_exp.runs.validation import first_fault
+
+MAX_ROWS = 64 * MIB  # of a results.jsonl
 CURVES = ("train/loss", "val/acc", "val/firing_rate")
 DIGITS = 6  # significant, of a stored number
 MOST_LAYERS = 60  # points that are kept of a curve over the layers
 TOLERANCE_SD = 3.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredRow(Result):
+    """A line of results.jsonl: a result, and what a study keeps beside it; see `Row`."""
+
+    curves: Annotated[Mapping[str, list[float]], CheckedBy(dict[str, list[Number]])]
+    versions: Annotated[Mapping[str, str], CheckedBy(dict[str, Text])]
+    hardware: Annotated[Mapping[str, Any], CheckedBy(dict[str, PlainValue])]
+    execution: Annotated[Mapping[str, Any], CheckedBy(dict[str, dict[str, PlainValue]])]
+    code: Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +95,42 @@ class Row:
     def done(self) -> bool:
         """Return whether the run ended with finite weights."""
         return self.result.status == "done"
+
+
+_ROW = TypeAdapter(Annotated[StoredRow, AfterValidator(with_its_metrics)])
+
+
+def read_rows(path: Path, within: Path | None = None) -> tuple[list[StoredRow], list[str]]:
+    """Read the rows of a results.jsonl, and name the damaged lines; a torn last line is skipped.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it is not a readable file.
+    """
+    content = read_bytes(path, MAX_ROWS, within)
+    rows, damaged = [], []
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(row_of_line(line))
+        except ValueError as reason:
+            if number < len(lines):
+                damaged.append(f"line {number} is not a row ({reason})")
+    return rows, damaged
+
+
+def row_of_line(line: bytes) -> StoredRow:
+    """Parse a line of a results.jsonl.
+
+    Raises:
+        ValueError: it is not a row, with the reason.
+    """
+    try:
+        return _ROW.validate_json(line)
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from None
 
 
 def disagreement(stored: Row, again: Row, metric: str, spread: Sequence[float]) -> str | None:

@@ -23,7 +23,8 @@ from snn_exp.config import schemas
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.files import read_bytes, write_text
-from snn_exp.runs.folder import RunFolder, data_root, output_root
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import data_root, output_root
 from snn_exp.runs.provenance import code_hash, package_versions
 
 

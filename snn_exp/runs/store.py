@@ -19,8 +19,11 @@ from snn_exp.escaping import add_row, rich
 from snn_exp.runs import filters as asking
 from snn_exp.runs.choices import choices, row_choices, varying
 from snn_exp.runs.filters import Stored
-from snn_exp.runs.folder import Contents, DamagedRun, Result, RunFolder, output_root, run_folders
+from snn_exp.runs.find import run_folders
+from snn_exp.runs.folder import Contents, DamagedRun, RunFolder
 from snn_exp.runs.lock import Taken, refuse_if_taken
+from snn_exp.runs.paths import output_root
+from snn_exp.runs.run_files import Result
 
 STATES = ("done", "diverged", "failed", "unfinished", "training", "kept", "damaged", "newer")
 

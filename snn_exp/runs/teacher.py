@@ -5,8 +5,10 @@ from __future__ import annotations
 from snn_exp.config import schemas
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.runs.folder import RunFolder, _is_there, output_root
-from snn_exp.runs.stored import RUN_ID
+from snn_exp.runs.fields import RUN_ID
+from snn_exp.runs.find import is_there
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import output_root
 
 
 def teacher_of(config: ExperimentConfig) -> RunFolder | None:
@@ -19,7 +21,7 @@ def teacher_of(config: ExperimentConfig) -> RunFolder | None:
     if config.teacher is None:
         return None
     folder = RunFolder(output_root() / "runs" / config.teacher)
-    if not RUN_ID.fullmatch(config.teacher) or not _is_there(folder.path / "manifest.json"):
+    if not RUN_ID.fullmatch(config.teacher) or not is_there(folder.path / "manifest.json"):
         raise UserError(f"teacher={config.teacher} is not a run in {folder.path.parent}; train it first")
     theirs = folder.trained_config()
     for key, value in config.dataset.items():

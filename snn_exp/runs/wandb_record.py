@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_exp.metrics.energy import DEFAULT_PROFILE, price_list, with_energy
-from snn_exp.runs.folder import Result
+from snn_exp.runs.run_files import Result
 
 LAYER = "layers/index"  # the axis of curves over the layers: 0 is the first
 

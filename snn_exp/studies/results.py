@@ -11,8 +11,7 @@ import json
 from pathlib import Path
 
 from snn_exp.errors import say_once
-from snn_exp.runs.row import Row
-from snn_exp.runs.stored import read_rows, row_of_line
+from snn_exp.runs.row import Row, read_rows, row_of_line
 
 
 class Ledger:

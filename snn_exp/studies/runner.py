@@ -15,8 +15,10 @@ from snn_exp.config.experiment import EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError, say_once
 from snn_exp.files import Unreadable
 from snn_exp.reporting.comparison import priced
-from snn_exp.runs.folder import DamagedRun, Result, RunFolder, output_root
+from snn_exp.runs.folder import DamagedRun, RunFolder
+from snn_exp.runs.paths import output_root
 from snn_exp.runs.row import Row, disagreement
+from snn_exp.runs.run_files import Result
 from snn_exp.runs.same_data import DataAtHand
 from snn_exp.runs.teacher import teacher_of
 from snn_exp.studies.results import Ledger

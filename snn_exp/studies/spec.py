@@ -22,7 +22,9 @@ from snn_exp.config import compose
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import Unreadable, printable, read_yaml
 from snn_exp.reporting.claims import Claim
-from snn_exp.runs.stored import NAME, ClaimFile, SettingFile, StudyFile, TuningFile, what_it_should_be
+from snn_exp.runs.fields import NAME
+from snn_exp.runs.validation import what_it_should_be
+from snn_exp.studies.study_file import ClaimFile, SettingFile, StudyFile, TuningFile
 
 Overrides = tuple[str, ...]
 Key = tuple[str, str]  # setting, method

@@ -22,6 +22,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
 from rich.console import Console
 
 from snn_exp.config import compose
@@ -31,11 +32,13 @@ from snn_exp.config.hydra_tree import quoted
 from snn_exp.config.overrides import CONFIG_NAME
 from snn_exp.errors import UserError
 from snn_exp.escaping import say
-from snn_exp.files import NEEDED_BYTES, write_json
+from snn_exp.files import MAX_JSON, NEEDED_BYTES, write_json
 from snn_exp.runs import interrupts
-from snn_exp.runs.folder import Result, RunFolder, output_root
+from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Taken, refuse_if_taken
-from snn_exp.runs.stored import read_handed_over
+from snn_exp.runs.paths import output_root
+from snn_exp.runs.run_files import PlainConfig, Result
+from snn_exp.runs.validation import read_validated
 from snn_exp.sweeps import cells, progress
 
 if TYPE_CHECKING:
@@ -303,6 +306,18 @@ def why_open(name: str, folder: RunFolder, launchers_log: Path | None = None, si
         error, logs = "it was not started", [launchers_log]
     there = next((f" (log: {file})" for file in logs if file is not None and file.exists()), "")
     return f"failed {name}: {error}{there}"
+
+
+_HANDED_OVER: TypeAdapter[Mapping[str, Mapping[str, Any]]] = TypeAdapter(dict[str, PlainConfig])
+
+
+def read_handed_over(path: str | Path) -> Mapping[str, Mapping[str, Any]]:
+    """Read the configs that a sweep hands to its jobs, by run_ and the run id.
+
+    Raises:
+        Unreadable: it is no such file.
+    """
+    return read_validated(Path(path), None, _HANDED_OVER.validate_json, "the runs of a sweep", limit=8 * MAX_JSON)
 
 
 def _job(cfg: DictConfig) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from rich.table import Table
 
 from snn_exp.config.experiment import ExperimentConfig
-from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.run_files import Result
 from snn_exp.runs.store import state_of
 from snn_exp.sweeps.cells import names, note_on_same
 

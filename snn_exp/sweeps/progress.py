@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from snn_exp.config.experiment import ExperimentConfig
-from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.run_files import Result
 
 POLL_S = 1.0
 

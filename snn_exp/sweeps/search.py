@@ -36,8 +36,10 @@ from snn_exp.escaping import say
 from snn_exp.files import read_json, write_json
 from snn_exp.metrics.energy import energy_pj
 from snn_exp.reporting.tables import shown
-from snn_exp.runs.folder import Result, RunFolder, output_root
+from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Taken, owning
+from snn_exp.runs.paths import output_root
+from snn_exp.runs.run_files import Result
 from snn_exp.runs.teacher import teacher_of
 from snn_exp.sweeps import launch
 

@@ -16,7 +16,8 @@ from snn_exp.nn.encodings import ENCODINGS
 from snn_exp.nn.kernels import Choice, choose, fuse
 from snn_exp.nn.layers import PartFactories, lay_channels_last, make_part_factories
 from snn_exp.nn.networks import build_network
-from snn_exp.runs.folder import RunFolder, data_root
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import data_root
 from snn_exp.runs.same_data import require_split
 from snn_exp.runs.teacher import teacher_of
 from snn_exp.training.log import quiet_libraries

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from snn_exp.files import whole_file
-from snn_exp.runs.folder import read_epochs
 from snn_exp.runs.lock import Ownership
+from snn_exp.runs.run_files import read_epochs
 from snn_exp.training.saved_weights import write_whole
 from snn_exp.training.task import Classification
 

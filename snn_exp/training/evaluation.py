@@ -14,7 +14,8 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.datamodule import DataModule
 from snn_exp.metrics.operations import SynapticOperations, dense_macs
-from snn_exp.runs.folder import Operations, Result, RunFolder
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.run_files import Operations, Result
 from snn_exp.runs.same_data import DataAtHand, Fingerprints, keep, require_split
 from snn_exp.training import log
 from snn_exp.training.build import how_to_train_again, kernels_of, prepare

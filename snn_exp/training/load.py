@@ -13,7 +13,8 @@ from snn_exp.errors import UserError
 from snn_exp.nn.networks import Network
 from snn_exp.nn.neurons import Neuron
 from snn_exp.nn.norms import Norm
-from snn_exp.runs.folder import RunFolder, find_run
+from snn_exp.runs.find import find_run
+from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.same_data import require_split, require_test
 from snn_exp.training import evaluation
 from snn_exp.training.build import Seen, assemble, build_data, build_task, how_to_train_again, load_task

@@ -16,8 +16,10 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
-from snn_exp.runs.folder import Operations, Result, RunFolder, now
+from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Ownership, owning, removed
+from snn_exp.runs.provenance import now
+from snn_exp.runs.run_files import Operations, Result
 from snn_exp.runs.same_data import DataAtHand, Fingerprints, keep, require_split
 from snn_exp.training import callbacks, checkpoints
 from snn_exp.training.build import kernels_of, prepare, teach

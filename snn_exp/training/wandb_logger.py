@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytorch_lightning as pl
 
 from snn_exp.config.experiment import ASIDE, GROUPS, ExperimentConfig
-from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.run_files import Result
 from snn_exp.runs.wandb_record import LAYER, layer_rows, quiet_wandb, summary_of, wandb_is_offline
 
 if TYPE_CHECKING:

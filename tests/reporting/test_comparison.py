@@ -158,7 +158,7 @@ def test_equal_differences_are_called_that_and_ties_are_called_ties() -> None:
 
 def test_n_counts_what_was_measured() -> None:
     store("norm=bn", "seed=0")
-    store("norm=bn", "seed=1", acc=None)  # a stored accuracy is finite: tests/runs/test_stored.py
+    store("norm=bn", "seed=1", acc=None)  # a stored accuracy is finite: tests/runs/test_run_files.py
     store("norm=bn", "seed=2", acc=None, test=False)
     store("norm=bn", "seed=3", status="diverged")
     comparison = compared()

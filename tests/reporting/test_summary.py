@@ -14,7 +14,7 @@ from snn_exp.config.compose import compose
 from snn_exp.config.experiment import EnergyConfig
 from snn_exp.metrics.energy import energy_pj, price_list, with_energy
 from snn_exp.reporting.summary import comparison, summary
-from snn_exp.runs.folder import Result
+from snn_exp.runs.run_files import Result
 
 
 def made(*overrides: str, acc: float = 0.9, status: str = "done") -> Result:

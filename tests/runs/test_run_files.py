@@ -17,9 +17,8 @@ from rich.console import Console
 from snn_exp.cli import main
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import GROUPS, KEYS, resolve
-from snn_exp.files import Unreadable, write_json
-from snn_exp.runs import stored as schemas
 from snn_exp.runs.folder import DamagedRun, RunFolder
+from snn_exp.runs.run_files import StoredConfig
 from snn_exp.runs.store import stored_runs
 from snn_exp.sweeps import launch
 from tests import stored
@@ -459,19 +458,10 @@ def test_each_file_of_a_run_comes_back_as_it_was_written(
     folder.finish(finished)
     again = folder.result()
     assert again is not None and repr(again) == repr(finished)
-    handed = {f"run_{made.run_id}": made.to_plain()}
-    write_json(tmp_path / "runs.json", handed)
-    assert schemas.read_handed_over(tmp_path / "runs.json") == handed
 
 
 def test_the_schema_of_a_config_names_every_group() -> None:
-    assert set(schemas.Config.model_fields) == {*GROUPS, *KEYS}
-
-
-def test_a_sweeps_hand_over_that_is_none_is_refused(tmp_path: Path) -> None:
-    write_json(tmp_path / "runs.json", {"run_0123456789": {"neuron": {}}})
-    with pytest.raises(Unreadable, match=r"is not the runs of a sweep \(run_0123456789\.dataset: is missing\)"):
-        schemas.read_handed_over(tmp_path / "runs.json")
+    assert set(StoredConfig.model_fields) == {*GROUPS, *KEYS}
 
 
 def test_a_refusal_of_a_damaged_run_comes_back_from_another_process() -> None:

@@ -14,9 +14,9 @@ from snn_exp.cli import main
 from snn_exp.config.compose import compose
 from snn_exp.errors import UserError
 from snn_exp.files import read_json, write_json
-from snn_exp.runs import folder as runs_folder
 from snn_exp.runs import provenance
 from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import output_root
 from snn_exp.runs.same_data import DataAtHand
 from snn_exp.training import job, train
 from snn_exp.training.build import build_data
@@ -194,7 +194,7 @@ def test_each_data_set_is_read_once_and_then_only_looked_at(data: Path, monkeypa
     write_mnist(data, relabelled="train")
     os.utime(labels, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert not set(fingerprints()) & set(first), "its times were put back, but not that of the last change"
-    for kept in (runs_folder.output_root() / "fingerprints").iterdir():
+    for kept in (output_root() / "fingerprints").iterdir():
         kept.write_text("no fingerprint")
     assert len(set(fingerprints())) == 2
 

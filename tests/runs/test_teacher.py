@@ -13,7 +13,8 @@ from snn_exp.cli import main
 from snn_exp.config.compose import compose, overrides_of, read_command
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.run_files import Result
 from snn_exp.runs.teacher import teacher_of
 from snn_exp.training import train
 from snn_exp.training.task import distance

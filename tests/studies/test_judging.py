@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from snn_exp.reporting.claims import Claim
-from snn_exp.runs.folder import Result
 from snn_exp.runs.row import Row
+from snn_exp.runs.run_files import Result
 from snn_exp.studies.judging import judge
 from snn_exp.studies.runner import Progress
 

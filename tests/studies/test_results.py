@@ -13,9 +13,9 @@ import pytest
 from snn_exp.config.compose import compose
 from snn_exp.errors import UserError
 from snn_exp.files import write_json
-from snn_exp.runs.folder import Result, RunFolder
-from snn_exp.runs.row import MOST_LAYERS, Row, disagreement
-from snn_exp.runs.stored import row_of_line
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.row import MOST_LAYERS, Row, disagreement, row_of_line
+from snn_exp.runs.run_files import Result
 from snn_exp.studies.results import Ledger
 
 CONFIG = compose([]).to_plain()

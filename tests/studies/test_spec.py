@@ -14,8 +14,8 @@ import yaml
 from snn_exp.cli import main
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.runs.folder import Result
 from snn_exp.runs.row import Row
+from snn_exp.runs.run_files import Result
 from snn_exp.studies import readme, runner
 from snn_exp.studies.results import Ledger
 from snn_exp.studies.runner import StudyRun

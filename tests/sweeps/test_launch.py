@@ -15,6 +15,7 @@ from snn_exp.cli import main
 from snn_exp.config import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
+from snn_exp.files import Unreadable, write_json
 from snn_exp.runs.folder import RunFolder
 from snn_exp.sweeps import launch
 from snn_exp.training import train
@@ -146,3 +147,16 @@ def test_a_job_writes_where_its_command_was_given(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("snn_exp.training.job.run_or_store_failure", look)
     launch.train_all([compose.compose(TINY)], Console())
     assert found == [str(output)] and os.environ["SNN_EXP_OUTPUT"] == "out"
+
+
+def test_the_runs_of_a_sweep_come_back_as_they_were_handed_over(tmp_path: Path) -> None:
+    config = compose.compose(["logger=none"])
+    handed = {f"run_{config.run_id}": config.to_plain()}
+    write_json(tmp_path / "runs.json", handed)
+    assert launch.read_handed_over(tmp_path / "runs.json") == handed
+
+
+def test_a_sweeps_hand_over_that_is_none_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "runs.json", {"run_0123456789": {"neuron": {}}})
+    with pytest.raises(Unreadable, match=r"is not the runs of a sweep \(run_0123456789\.dataset: is missing\)"):
+        launch.read_handed_over(tmp_path / "runs.json")

@@ -11,8 +11,9 @@ import pytest
 from snn_exp.cli import main
 from snn_exp.config.compose import compose, read_command
 from snn_exp.config.experiment import ExperimentConfig
-from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import owning
+from snn_exp.runs.run_files import Result
 from snn_exp.sweeps import plan
 from snn_exp.training import train
 from tests import stored

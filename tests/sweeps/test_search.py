@@ -20,7 +20,10 @@ from snn_exp.config import compose
 from snn_exp.config.experiment import EnergyConfig
 from snn_exp.errors import UserError
 from snn_exp.metrics.energy import energy_pj
-from snn_exp.runs.folder import Result, RunFolder, now, output_root
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import output_root
+from snn_exp.runs.provenance import now
+from snn_exp.runs.run_files import Result
 from snn_exp.sweeps import launch
 from snn_exp.sweeps import search as searching
 from tests.disturbing import has_a_checkpoint_and_goes_on, hold, wait_for

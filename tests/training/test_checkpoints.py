@@ -22,7 +22,6 @@ from snn_exp.cli.main import main
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.runs import folder as results
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Lost
 from snn_exp.training import build, checkpoints, job, train
@@ -577,7 +576,7 @@ def test_a_full_disk_ends_no_sweep_although_not_even_the_failure_can_be_stored(
     monkeypatch.setattr(train, "_train", full)
     job.run_or_store_failure(SHORT)
     assert "is full; make room" in str(RunFolder.of(SHORT).failure())
-    monkeypatch.setattr(results, "write_json", full)
+    monkeypatch.setattr("snn_exp.runs.folder.write_json", full)
     job.run_or_store_failure(SHORT)
     assert f"failed {SHORT.label}: the disk of " in capsys.readouterr().out
 

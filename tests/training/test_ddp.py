@@ -23,8 +23,9 @@ from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.nn.distributed import share_of
 from snn_exp.nn.norms import NORMS, Norm, Site
-from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Lost
+from snn_exp.runs.run_files import Result
 from snn_exp.training import build, job, train
 from snn_exp.training.ddp import together
 

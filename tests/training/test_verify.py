@@ -16,8 +16,9 @@ from snn_exp.cli import main
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import owning
+from snn_exp.runs.run_files import Result
 from snn_exp.runs.store import stored_runs
 from snn_exp.training import train
 from snn_exp.training.build import build_data, build_task

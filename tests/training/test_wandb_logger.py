@@ -15,7 +15,8 @@ import pytest
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.runs import wandb_record
-from snn_exp.runs.folder import Result, RunFolder
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.run_files import Result
 from snn_exp.sweeps import launch
 from snn_exp.training import train, wandb_logger
 from snn_exp.training.callbacks import Diverged
