@@ -184,6 +184,23 @@ def _refuse_idle_width_schedules(c: dict[str, Any]) -> None:
         )
 
 
+def _refuse_what_the_schedule_overrides(c: dict[str, Any]) -> None:
+    """Refuse settings of other schedules: torch's OneCycleLR moves the momentum too, whatever it was set to."""
+    optim, defaults = c["optim"], _defaults("optim", c["optim"]["name"])
+    schedule = optim["schedule"]
+    for key in ("beta1", "momentum"):
+        if schedule == "onecycle" and key in optim and optim[key] != defaults[key]:
+            raise UserError(
+                f"optim.{key}={optim[key]:g} does nothing with optim.schedule=onecycle, which moves it from 0.95 to "
+                f"0.85 and back; type optim.schedule=cosine as well, or leave it out"
+            )
+    if schedule != "cosine" and optim["warmup"] != defaults["warmup"]:
+        raise UserError(
+            f"optim.warmup={optim['warmup']:g} does nothing with optim.schedule={schedule}; type optim.schedule=cosine "
+            f"as well, or leave it out"
+        )
+
+
 def _refuse_unreadable_teachers(c: dict[str, Any]) -> None:
     teacher = c.get("teacher")
     if teacher is not None and not (isinstance(teacher, str) and ("=" in teacher or RUN_ID.fullmatch(teacher))):
@@ -358,6 +375,7 @@ RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_placements,
     _refuse_outlasted_steps,
     _refuse_idle_width_schedules,
+    _refuse_what_the_schedule_overrides,
     _refuse_unreadable_teachers,
     _refuse_idle_devices,
     _refuse_seeds_that_cannot_be_vectorized,

@@ -29,7 +29,8 @@ class Optim(ABC):
         lr: the highest learning rate.
         weight_decay: pull of the weights towards zero.
         batch_size: samples per step, over all devices.
-        schedule: constant; cosine (linear warm-up, then a cosine to 0); onecycle (torch's OneCycleLR).
+        schedule: constant; cosine (linear warm-up, then a cosine to 0); onecycle (torch's OneCycleLR, which also moves
+            the momentum, or beta1, from 0.95 to 0.85 and back).
         warmup: share of all steps spent on the warm-up of cosine.
         clip_norm: largest norm of the gradient; 0 disables clipping.
         label_smoothing: share of the target spread over all classes.

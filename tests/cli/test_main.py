@@ -66,6 +66,12 @@ ERRORS = {
     "optim.width_schedule=linear": "optim.width_schedule=linear ends where it starts; type optim.width_end=0.5, say, or leave it out",
     "neuron=relu optim.width_schedule=cosine optim.width_end=2": "optim.width_schedule=cosine is of a surrogate's width and "
     "neuron=relu has no surrogate; leave it out, or choose a neuron that spikes such as neuron=s2nn",
+    "optim.beta1=0.5": "optim.beta1=0.5 does nothing with optim.schedule=onecycle, which moves it from 0.95 to 0.85 and back; "
+    "type optim.schedule=cosine as well, or leave it out",
+    "optim=sgd optim.momentum=0.0 optim.nesterov=false": "optim.momentum=0 does nothing with optim.schedule=onecycle, which "
+    "moves it from 0.95 to 0.85 and back; type optim.schedule=cosine as well, or leave it out",
+    "optim.warmup=0.2": "optim.warmup=0.2 does nothing with optim.schedule=onecycle; type optim.schedule=cosine as well, or "
+    "leave it out",
     "residual=post residual.activation=rprelu": "There is no key of residual=post 'activation'; allowed: shortcut",
     "residual=sew_add neuron=relu": "residual=sew_add combines spikes and neuron=relu emits real values; type "
     "residual=bireal, or a neuron that spikes such as neuron=lif",

@@ -73,8 +73,16 @@ def a_combination(rng: random.Random, base: dict[str, Any]) -> dict[str, Any]:
             for p in parameters
         }
         if kind == "optim" and rng.random() < 0.9:  # what goes with a teacher or a schedule alone
-            for key in ("teacher_weight", "teacher_temperature", "width_schedule", "width_end"):
-                del c[kind][key]
+            for key in (
+                "teacher_weight",
+                "teacher_temperature",
+                "width_schedule",
+                "width_end",
+                "beta1",
+                "momentum",
+                "warmup",
+            ):
+                c[kind].pop(key, None)
     single_step = schemas.load()["neuron"][c["neuron"]["name"]].traits["single_step"]
     c["encoding"]["num_steps"] = None if single_step and rng.random() < 0.9 else rng.choice(SMALL["encoding.num_steps"])
     c["depth"] = {"num_layers": rng.choice(DEPTHS[c["network"]["name"]])}
