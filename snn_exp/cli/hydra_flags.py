@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from snn_exp.cli.parsing import Parser
-from snn_exp.config import compose, interpolations
+from snn_exp.config import interpolations
+from snn_exp.config.hydra_setup import hydra_on
 from snn_exp.config.overrides import CONFIG_NAME, first_line
 from snn_exp.errors import UserError
 
@@ -46,8 +47,7 @@ def answer(arguments: Sequence[str]) -> int:
         UserError: the config cannot be composed, or sets a setting of Hydra's that it may not.
     """
     given = parser().parse_intermixed_args(arguments)
-    compose.store_schemas()
-    with compose.hydra_on(given.config_dir):
+    with hydra_on(given.config_dir):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         try:

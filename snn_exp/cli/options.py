@@ -9,8 +9,8 @@ import yaml
 from rich.table import Table
 
 from snn_exp.config import schemas
-from snn_exp.config.compose import config_dir
 from snn_exp.config.experiment import SETTINGS
+from snn_exp.config.hydra_setup import config_dir
 from snn_exp.config.overrides import CHOICES
 from snn_exp.errors import unknown
 from snn_exp.escaping import add_row, rich

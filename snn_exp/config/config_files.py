@@ -4,7 +4,7 @@ Every YAML file goes through `read_config`: a regular file inside its folder, of
 values, whose interpolations name a key or an environment variable and call nothing. How much the defaults lists of a
 command may put together is bounded as well. `BoundedLoader` takes the place of Hydra's own loader, so that nothing that
 composes a config (a run, `--cfg`, shell completion) goes around these checks; what may be set under `hydra` is in
-`hydra_tree`.
+`hydra_settings`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from snn_exp.config import hydra_tree, interpolations
+from snn_exp.config import hydra_settings, interpolations
 from snn_exp.config.overrides import parsed_override
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import Unreadable, num_nodes, printable, read_text
@@ -176,7 +176,7 @@ class BoundedLoader(ConfigLoaderImpl):
             UserError: there is no such option, a file cannot be read, or it sets a setting of Hydra's that it may not.
         """
         parsed = [parsed_override(line) for line in overrides]
-        hydra_tree.require_no_deletion(parsed)
+        hydra_settings.require_no_deletion(parsed)
         try:
             with warnings.catch_warnings(action="ignore"):  # Hydra's, of a file that stands for one of a plugin
                 composed = super().load_configuration(
@@ -199,8 +199,8 @@ class BoundedLoader(ConfigLoaderImpl):
                 f"the config cannot be composed: a config file or one of {' '.join(overrides)[:200]} has a value, a "
                 f"key or a defaults list of a kind that does not belong there"
             ) from None
-        choices = hydra_tree.choices_of(composed)
-        hydra_tree.require_allowed(composed, self.plain(config_name, choices), parsed)
+        choices = hydra_settings.choices_of(composed)
+        hydra_settings.require_allowed(composed, self.plain(config_name, choices), parsed)
         return composed
 
     def plain(self, config_name: str | None, choices: Sequence[tuple[str, str]]) -> DictConfig:

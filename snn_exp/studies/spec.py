@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from snn_exp.config import compose
+from snn_exp.config.hydra_setup import config_dir
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import Unreadable, printable, read_yaml
 from snn_exp.reporting.claims import Claim
@@ -128,7 +128,7 @@ def studies_root() -> Path:
     """Return the folder of the studies: SNN_EXP_STUDIES, or studies/ beside the configs, or here."""
     if given := os.environ.get("SNN_EXP_STUDIES"):
         return Path(given)
-    beside = compose.config_dir().parent / "studies"
+    beside = config_dir().parent / "studies"
     return beside if beside.is_dir() else Path("studies")
 
 

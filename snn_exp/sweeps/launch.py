@@ -28,7 +28,8 @@ from rich.console import Console
 from snn_exp.config import compose
 from snn_exp.config.compose import Launcher
 from snn_exp.config.experiment import ExperimentConfig, resolve
-from snn_exp.config.hydra_tree import quoted
+from snn_exp.config.hydra_settings import quoted
+from snn_exp.config.hydra_setup import config_dir
 from snn_exp.config.overrides import CONFIG_NAME
 from snn_exp.errors import UserError
 from snn_exp.escaping import say
@@ -383,6 +384,6 @@ def run_hydra(arguments: Sequence[str], job: Job = _job) -> None:
     before = sys.argv
     sys.argv = ["snn-exp train", *arguments]
     try:
-        hydra.main(version_base="1.3", config_path=str(compose.config_dir()), config_name=CONFIG_NAME)(job)()
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=CONFIG_NAME)(job)()
     finally:
         sys.argv = before

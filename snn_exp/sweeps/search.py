@@ -29,7 +29,7 @@ from rich.table import Table
 from snn_exp.config import compose
 from snn_exp.config.command_line import command_line
 from snn_exp.config.experiment import EnergyConfig, ExperimentConfig
-from snn_exp.config.hydra_tree import quoted
+from snn_exp.config.hydra_settings import quoted
 from snn_exp.config.overrides import CHOICES
 from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import say

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from snn_exp.cli import main
-from snn_exp.config.compose import config_dir
+from snn_exp.config.hydra_setup import config_dir
 from snn_exp.sweeps import launch
 
 GROUPS = (

@@ -11,10 +11,10 @@ import torch
 import yaml
 from torch.nn import functional
 
-from snn_exp.config import compose as composing
-from snn_exp.config import schemas
-from snn_exp.config.compose import compose, compose_cells, config_dir, read_command
+from snn_exp.config import composer, schemas
+from snn_exp.config.compose import compose, compose_cells, read_command
 from snn_exp.config.experiment import SETTINGS, EnergyConfig, ExperimentConfig
+from snn_exp.config.hydra_setup import config_dir
 from snn_exp.config.overrides import CHOICES
 from snn_exp.data.base import make_dataset
 from snn_exp.data.datamodule import DataModule
@@ -198,14 +198,14 @@ def test_cells_that_come_to_the_same_have_the_same_run_id() -> None:
 def composed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What Hydra was asked to compose since."""
     asked: list[str] = []
-    whole = composing._compose_plain
+    whole = composer.composed_by_hydra
 
-    def asking(overrides: Any, *, with_hydra: bool) -> dict[str, Any]:
+    def asking(overrides: Any, *, with_hydra: bool) -> Any:
         asked.append(" ".join(o.input_line for o in overrides))
         return whole(overrides, with_hydra=with_hydra)
 
-    monkeypatch.setattr(composing, "_compose_plain", asking)
-    composing._composed_in.cache_clear()
+    monkeypatch.setattr(composer, "composed_by_hydra", asking)
+    composer.cache_of.cache_clear()
     return asked
 
 
@@ -218,7 +218,7 @@ def test_a_grid_is_composed_option_by_option_to_the_same_configs(composed: list[
     assert len(composed) == 1 + 1 + 3 + 3 + 2, (
         "what is common, and each option; the first is what all share with Hydra's"
     )
-    composing._composed_in.cache_clear()
+    composer.cache_of.cache_clear()
     assert len(cells) == 36
     for cell in cells:
         (alone,) = compose_cells([cell.overrides])

@@ -65,7 +65,7 @@ WORDS = (
 @functools.cache
 def groups() -> dict[str, list[str]]:
     """Group -> names of its options, as the YAML files say."""
-    from snn_exp.config.compose import config_dir
+    from snn_exp.config.hydra_setup import config_dir
 
     folders = sorted(path for path in config_dir().iterdir() if path.is_dir() and not path.name.startswith("_"))
     return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}

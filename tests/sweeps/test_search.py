@@ -18,6 +18,7 @@ import pytest
 from snn_exp.cli import main
 from snn_exp.config import compose
 from snn_exp.config.experiment import EnergyConfig
+from snn_exp.config.hydra_setup import config_dir
 from snn_exp.errors import UserError
 from snn_exp.metrics.energy import energy_pj
 from snn_exp.runs.folder import RunFolder
@@ -78,7 +79,7 @@ def states(search: searching.Search) -> list[str]:
         (
             ["norm=interval(0,1)"],
             "norm=interval(0,1) is a range, and norm a choice among options; name some of: "
-            + ", ".join(sorted(path.stem for path in (compose.config_dir() / "norm").glob("*.yaml"))),
+            + ", ".join(sorted(path.stem for path in (config_dir() / "norm").glob("*.yaml"))),
         ),
     ],
 )
