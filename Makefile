@@ -1,6 +1,8 @@
 # `make run` and `make test` do all the set-up by themselves, on a machine with Python 3.11+ and make.
 PYTHON ?= python3
 BIN := .venv/bin
+# Debian keeps daemons in /usr/sbin, which a user's PATH may leave out
+export PATH := $(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training format lock clean
