@@ -19,9 +19,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from snn_exp.nn.layers import Conv2d, FeatureShape, PartFactories
+from snn_exp.nn.layers import Conv2d, PartFactories
 from snn_exp.nn.neurons import Neuron
 from snn_exp.nn.norms import Norm
+from snn_exp.nn.shapes import FeatureShape
 from snn_exp.nn.shortcuts import PoolDup, RPReLU
 from snn_exp.registry import Fraction, Registry
 
@@ -32,8 +33,8 @@ StreamActivation = Literal["none", "rprelu"]
 
 
 @dataclass(frozen=True)
-class Place:
-    """The position of one block in its network, known to the framework and in no config.
+class BlockSite:
+    """The position of one block in its network, as `Site` is that of a norm: in no config.
 
     Args:
         parts: the factories.
@@ -84,7 +85,7 @@ class Block(nn.Module, ABC):
     """Two weight layers and the shortcut around them: [T, B, C, H, W] -> [T, B, C', H', W'].
 
     Args:
-        place: its position.
+        site: its position.
     """
 
     stream: ClassVar[str] = "real"
@@ -94,9 +95,9 @@ class Block(nn.Module, ABC):
     normalizes_stream: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, site: BlockSite) -> None:
         super().__init__()
-        self.out_shape = place.out_shape
+        self.out_shape = site.out_shape
         self.shortcut_norm: Norm | None = None
         self.shortcut_neuron: Neuron | None = None
 
@@ -146,21 +147,21 @@ class PreActivationBlock(Block):
 
     def __init__(
         self,
-        place: Place,
+        site: BlockSite,
         *,
         shortcut: Shortcut = "avgpool_dup",
         branch_scaling: BranchScaling = "inverse_sqrt",
         stream_decay: Fraction = 1.0,
         activation: StreamActivation = "none",
     ) -> None:
-        super().__init__(place)
+        super().__init__(site)
         self.stream_decay = stream_decay
-        self.activation1 = place.parts.activation(place.in_shape)
-        self.conv1 = place.conv1()
-        self.activation2 = place.parts.activation(self.out_shape)
-        self.conv2 = place.conv2(place.branch_gain(branch_scaling))
-        self.shortcut = place.shortcut(shortcut)
-        self.stream_activation = place.stream_activation(activation)
+        self.activation1 = site.parts.activation(site.in_shape)
+        self.conv1 = site.conv1()
+        self.activation2 = site.parts.activation(self.out_shape)
+        self.conv2 = site.conv2(site.branch_gain(branch_scaling))
+        self.shortcut = site.shortcut(shortcut)
+        self.stream_activation = site.stream_activation(activation)
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.activation1(x_TBCHW)
@@ -205,21 +206,21 @@ class BiRealBlock(Block):
 
     def __init__(
         self,
-        place: Place,
+        site: BlockSite,
         *,
         shortcut: Shortcut = "avgpool_dup",
         branch_scaling: BranchScaling = "inverse_sqrt",
         activation: StreamActivation = "none",
     ) -> None:
-        super().__init__(place)
-        gain = place.branch_gain(branch_scaling, branches_a_block=2)
-        self.activation1 = place.parts.activation(place.in_shape)
-        self.conv1 = place.conv1(gain)
-        self.activation2 = place.parts.activation(self.out_shape)
-        self.conv2 = place.conv2(gain)
-        self.shortcut = place.shortcut(shortcut)
-        self.stream_activation1 = place.stream_activation(activation)
-        self.stream_activation2 = place.stream_activation(activation)
+        super().__init__(site)
+        gain = site.branch_gain(branch_scaling, branches_a_block=2)
+        self.activation1 = site.parts.activation(site.in_shape)
+        self.conv1 = site.conv1(gain)
+        self.activation2 = site.parts.activation(self.out_shape)
+        self.conv2 = site.conv2(gain)
+        self.shortcut = site.shortcut(shortcut)
+        self.stream_activation1 = site.stream_activation(activation)
+        self.stream_activation2 = site.stream_activation(activation)
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.activation1(x_TBCHW)
@@ -259,21 +260,21 @@ class MembraneShortcutBlock(Block):
 
     def __init__(
         self,
-        place: Place,
+        site: BlockSite,
         *,
         shortcut: Shortcut = "avgpool_dup",
     ) -> None:
-        super().__init__(place)
-        self.activation1 = place.parts.activation(place.in_shape, normalized=False)
-        self.conv1 = place.conv1()
-        self.activation2 = place.parts.activation(self.out_shape)
+        super().__init__(site)
+        self.activation1 = site.parts.activation(site.in_shape, normalized=False)
+        self.conv1 = site.conv1()
+        self.activation2 = site.parts.activation(self.out_shape)
         # the branch and the shortcut are summed before the next neuron fires
-        self.norm2 = place.parts.norm_at("current", self.out_shape, num_summands=2)
-        gain = 1.0 if _starts_at_zero(self.norm2) else place.branch_gain("inverse_sqrt")
-        self.conv2 = place.conv2(gain)
-        self.shortcut = place.shortcut(shortcut)
+        self.norm2 = site.parts.norm_at("current", self.out_shape, num_summands=2)
+        gain = 1.0 if _starts_at_zero(self.norm2) else site.branch_gain("inverse_sqrt")
+        self.conv2 = site.conv2(gain)
+        self.shortcut = site.shortcut(shortcut)
         is_conv = isinstance(self.shortcut, Conv2d)
-        self.shortcut_norm = place.parts.norm_at("current", self.out_shape, num_summands=2) if is_conv else None
+        self.shortcut_norm = site.parts.norm_at("current", self.out_shape, num_summands=2) if is_conv else None
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         psp = self.activation1(x_TBCHW)
@@ -298,15 +299,15 @@ class _WeightsFirst(Block):
     normalizes_stream = False
     num_summands: ClassVar[int] = 1  # of the sum that the second neuron reads
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
-        parts = place.parts
-        self.filter1 = parts.filter(place.in_shape)
-        self.conv1 = place.conv1()
+    def __init__(self, site: BlockSite) -> None:
+        super().__init__(site)
+        parts = site.parts
+        self.filter1 = parts.filter(site.in_shape)
+        self.conv1 = site.conv1()
         self.norm1 = parts.norm_at("current", self.out_shape)
         self.neuron1 = parts.neuron(self.out_shape)
         self.filter2 = parts.filter(self.out_shape)
-        self.conv2 = place.conv2()
+        self.conv2 = site.conv2()
         self.norm2 = parts.norm_at("current", self.out_shape, num_summands=self.num_summands)
         self.neuron2 = parts.neuron(self.out_shape)
 
@@ -349,15 +350,15 @@ class PostActivationBlock(_WeightsFirst):
 
     def __init__(
         self,
-        place: Place,
+        site: BlockSite,
         *,
         shortcut: Shortcut = "avgpool_dup",
     ) -> None:
-        super().__init__(place)
-        self.shortcut = place.shortcut(shortcut)
+        super().__init__(site)
+        self.shortcut = site.shortcut(shortcut)
         is_conv = isinstance(self.shortcut, Conv2d)
         self.shortcut_norm = (
-            place.parts.norm_at("current", self.out_shape, num_summands=self.num_summands) if is_conv else None
+            site.parts.norm_at("current", self.out_shape, num_summands=self.num_summands) if is_conv else None
         )
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
@@ -381,15 +382,15 @@ class _SpikeElementWise(_WeightsFirst):
 
     def __init__(
         self,
-        place: Place,
+        site: BlockSite,
         *,
         shortcut: SpikeShortcut = "conv",
     ) -> None:
-        super().__init__(place)
-        self.shortcut = place.shortcut(shortcut)
+        super().__init__(site)
+        self.shortcut = site.shortcut(shortcut)
         is_conv = isinstance(self.shortcut, Conv2d)
-        self.shortcut_norm = place.parts.norm_at("current", self.out_shape) if is_conv else None
-        self.shortcut_neuron = place.parts.neuron(self.out_shape) if is_conv else None
+        self.shortcut_norm = site.parts.norm_at("current", self.out_shape) if is_conv else None
+        self.shortcut_neuron = site.parts.neuron(self.out_shape) if is_conv else None
 
     @abstractmethod
     def combine(self, a: Tensor, s: Tensor) -> Tensor:

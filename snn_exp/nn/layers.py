@@ -22,13 +22,12 @@ from torch.nn import functional
 
 from snn_exp.nn.neurons import NEURONS, Neuron
 from snn_exp.nn.norms import NORMS, Norm, Site
+from snn_exp.nn.shapes import FeatureShape
 from snn_exp.nn.stepwise import over_time
 from snn_exp.nn.surrogates import SURROGATES
 from snn_exp.nn.synapses import SYNAPSES, IdentitySynapse, Synapse
 from snn_exp.nn.weights import WEIGHT_NORMS, WEIGHT_QUANTS, NoWeightNorm, NoWeightQuant, WeightNorm, WeightQuant
 from snn_exp.registry import PartConfig
-
-FeatureShape = tuple[int, ...]
 
 
 @dataclass(frozen=True)

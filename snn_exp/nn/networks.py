@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snn_exp.errors import UserError
-from snn_exp.nn.blocks import RESIDUALS, Block, Place
-from snn_exp.nn.layers import Conv2d, FeatureShape, Linear, PartFactories, named_chain
+from snn_exp.nn.blocks import RESIDUALS, Block, BlockSite
+from snn_exp.nn.layers import Conv2d, Linear, PartFactories, named_chain
+from snn_exp.nn.shapes import FeatureShape
 from snn_exp.nn.stepwise import over_time
 from snn_exp.nn.weights import NoWeightQuant
 from snn_exp.registry import Count, Limit, PartConfig, Registry
@@ -124,7 +125,7 @@ class ResNet(Network):
             blocks: list[Block] = []
             for index in range(blocks_a_stage):
                 stride = 2 if stage > 0 and index == 0 else 1
-                block = RESIDUALS.make(residual, Place(parts, shape, channels, stride, 3 * blocks_a_stage))
+                block = RESIDUALS.make(residual, BlockSite(parts, shape, channels, stride, 3 * blocks_a_stage))
                 blocks.append(block)
                 shape = block.out_shape
             stages.append(nn.Sequential(*blocks))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snn_exp.nn.blocks import RESIDUALS, Block, Place
+from snn_exp.nn.blocks import RESIDUALS, Block, BlockSite
 from snn_exp.nn.layers import PartFactories, make_part_factories
 from snn_exp.nn.networks import ResNet
 from snn_exp.nn.neurons import Neuron
@@ -29,7 +29,7 @@ def parts(**groups: str) -> PartFactories:
 
 def make_block(config: dict[str, Any], out_channels: int = C, stride: int = 1, norm: str = "bn") -> Block:
     """In eval and float64, every weight, gain and statistic drawn anew."""
-    block = RESIDUALS.make(config, Place(parts(norm=norm), (C, H, W), out_channels, stride, 4)).double().eval()
+    block = RESIDUALS.make(config, BlockSite(parts(norm=norm), (C, H, W), out_channels, stride, 4)).double().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, value in block.state_dict().items():
@@ -221,7 +221,7 @@ def test_sew_add_goes_on_counting() -> None:
 @pytest.mark.parametrize("norm", ["bn", "layer", "group", "rms"])
 def test_an_ms_block_begins_as_its_shortcut_where_the_norm_has_a_gain(norm: str) -> None:
     x = stream_of("real").repeat(1, 1, 4, 1, 1)
-    block = RESIDUALS.make({"name": "ms"}, Place(parts(norm=norm), (4 * C, H, W), 4 * C, 1, 4)).double()
+    block = RESIDUALS.make({"name": "ms"}, BlockSite(parts(norm=norm), (4 * C, H, W), 4 * C, 1, 4)).double()
     assert torch.equal(block(x), x)
     block(x).square().sum().backward()
     gains = [p for name, p in block.norm2.named_parameters() if name.endswith("weight")]
@@ -231,7 +231,7 @@ def test_an_ms_block_begins_as_its_shortcut_where_the_norm_has_a_gain(norm: str)
 @pytest.mark.parametrize("norm", ["none", "psp"])
 def test_without_a_gain_the_last_weights_of_an_ms_block_start_smaller(norm: str) -> None:
     torch.manual_seed(0)
-    block = RESIDUALS.make({"name": "ms"}, Place(parts(norm=norm), (64, 4, 4), 64, 1, 16))
+    block = RESIDUALS.make({"name": "ms"}, BlockSite(parts(norm=norm), (64, 4, 4), 64, 1, 16))
     gains = [conv.weight.std().item() * (64 * 9) ** 0.5 for conv in (block.conv1, block.conv2)]
     assert gains == pytest.approx([1, 1 / 4], rel=0.02)
 
@@ -242,7 +242,7 @@ def test_a_norm_is_told_how_many_branches_are_summed_before_the_next_neuron(name
     made_of = parts()
     spied = dataclasses.replace(made_of, make_norm=lambda site: sites.append(site) or made_of.make_norm(site))
     config = {"name": name} if name == "none" else {"name": name, "shortcut": "conv"}
-    RESIDUALS.make(config, Place(spied, (C, H, W), 2 * C, 2, 4))
+    RESIDUALS.make(config, BlockSite(spied, (C, H, W), 2 * C, 2, 4))
     assert [site.num_summands for site in sites if site.placement == "current"] == summands
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_exp.errors import UserError
-from snn_exp.nn.blocks import RESIDUALS, Place
+from snn_exp.nn.blocks import RESIDUALS, BlockSite
 from snn_exp.nn.layers import make_part_factories
 from snn_exp.nn.neurons import LIF
 from snn_exp.nn.norms import (
@@ -419,7 +419,7 @@ def test_only_where_branches_meet_before_a_neuron_is_a_norm_told_of_two(residual
         neuron={"name": "lif", "v_threshold": 0.5}, surrogate={"name": "atan"}, synapse={"name": "identity"},
         norm={"name": "tdbn"}, weight_norm={"name": "none"}, weight_quant={"name": "none"}, num_steps=4,
     )  # fmt: skip
-    block = RESIDUALS.make(residual, Place(parts, (4, 4, 4), 8, 2, 1))
+    block = RESIDUALS.make(residual, BlockSite(parts, (4, 4, 4), 8, 2, 1))
     found = {
         name: part.bn.weight[0].item() / 0.5 for name, part in block.named_modules() if isinstance(part, BatchNorm)
     }

@@ -24,11 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from snn_exp.errors import UserError
+from snn_exp.nn.shapes import FeatureShape
 from snn_exp.nn.stepwise import State, Stepwise
 from snn_exp.nn.surrogates import SURROGATES, Surrogate
 from snn_exp.registry import Positive, Registry
-
-FeatureShape = tuple[int, ...]
 
 NEURONS: Registry[Neuron] = Registry(
     "neuron",

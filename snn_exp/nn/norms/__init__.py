@@ -10,7 +10,7 @@ Placements are the positions of a norm in a layer; a norm names one or more and 
 `statistics_over` names the axes of the sum, such as "T,B,H,W": the values that share one statistic.
 """
 
-from snn_exp.nn.norms.norm import NORMS, FeatureShape, Norm, Site
+from snn_exp.nn.norms.norm import NORMS, Norm, Site
 from snn_exp.nn.norms.psp import PSPNorm, PSPStreamNorm
 from snn_exp.nn.norms.spiking import (
     BatchNormThroughTime,
@@ -28,7 +28,6 @@ __all__ = [
     "AnyDimBatchNorm",
     "BatchNorm",
     "BatchNormThroughTime",
-    "FeatureShape",
     "GroupNorm",
     "LayerNorm",
     "MembraneBatchNorm",

@@ -12,9 +12,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from snn_exp.errors import UserError
+from snn_exp.nn.shapes import FeatureShape
 from snn_exp.registry import Registry
-
-FeatureShape = tuple[int, ...]
 
 NORMS: Registry[Norm] = Registry("norm", traits=("placements", "divides_channels", "variance_over"))
 
