@@ -21,7 +21,7 @@ from snn_exp.runs.wandb_record import wandb_is_offline
 
 
 @dataclasses.dataclass(frozen=True)
-class Check:
+class MachineCheck:
     """One finding.
 
     Args:
@@ -35,58 +35,60 @@ class Check:
     ok: bool = True
 
 
-def examine() -> list[Check]:
+def examine() -> list[MachineCheck]:
     """Return all findings."""
     return [*_versions(), *_devices(), _kernels(), *_data(), _write_access(), _wandb()]
 
 
-def _versions() -> list[Check]:
+def _versions() -> list[MachineCheck]:
     checks = []
     for package in RECORDED_PACKAGES:
         try:
-            checks.append(Check(package, version(package)))
+            checks.append(MachineCheck(package, version(package)))
         except PackageNotFoundError:
-            checks.append(Check(package, "is not installed; type make setup", ok=False))
+            checks.append(MachineCheck(package, "is not installed; type make setup", ok=False))
     return checks
 
 
-def _devices() -> list[Check]:
+def _devices() -> list[MachineCheck]:
     memory = psutil.virtual_memory().total / 2**30
-    cpu = Check("cpu", f"{os.cpu_count()} cores, {memory:.1f} GiB, torch uses {torch.get_num_threads()} threads")
+    cpu = MachineCheck("cpu", f"{os.cpu_count()} cores, {memory:.1f} GiB, torch uses {torch.get_num_threads()} threads")
     if not torch.cuda.is_available():
-        return [cpu, Check("gpu", "none; networks train on the CPU")]
+        return [cpu, MachineCheck("gpu", "none; networks train on the CPU")]
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return [cpu, Check("gpu", ", ".join(names))]
+    return [cpu, MachineCheck("gpu", ", ".join(names))]
 
 
-def _kernels() -> Check:
+def _kernels() -> MachineCheck:
     """Build the kernels of one neuron, since only that shows that the compiler works."""
     choice = choose(TrainerConfig(), LIF())
-    return Check("kernels", f"{choice.used}: {choice.why}")
+    return MachineCheck("kernels", f"{choice.used}: {choice.why}")
 
 
-def _data() -> list[Check]:
+def _data() -> list[MachineCheck]:
     root = data_root()
     checks = []
     for name, option in schemas.load()["dataset"].items():
         if option.traits["embedded"]:
-            checks.append(Check(f"data {name}", "embedded"))
+            checks.append(MachineCheck(f"data {name}", "embedded"))
         else:
             there = schemas.registry_of("dataset")[name].is_present(root)
             where = "found in" if there else "not here yet; looked for in"
-            checks.append(Check(f"data {name}", f"{where} {root}"))
+            checks.append(MachineCheck(f"data {name}", f"{where} {root}"))
     return checks
 
 
-def _write_access() -> Check:
+def _write_access() -> MachineCheck:
     try:
         require_writable(output_root())
     except UserError as error:
-        return Check("outputs", str(error), ok=False)
-    return Check("outputs", f"{output_root().resolve()} can be written")
+        return MachineCheck("outputs", str(error), ok=False)
+    return MachineCheck("outputs", f"{output_root().resolve()} can be written")
 
 
-def _wandb() -> Check:
+def _wandb() -> MachineCheck:
     if wandb_is_offline():
-        return Check("W&B", "offline: not logged in, or WANDB_MODE says so; runs can be sent later with wandb sync")
-    return Check("W&B", "online: logged in")
+        return MachineCheck(
+            "W&B", "offline: not logged in, or WANDB_MODE says so; runs can be sent later with wandb sync"
+        )
+    return MachineCheck("W&B", "online: logged in")

@@ -20,7 +20,7 @@ from snn_exp.export.nir_graph import write_nir
 from snn_exp.export.nir_steps import read_nir
 from snn_exp.export.onnx_graph import PACKAGES as ONNX_PACKAGES
 from snn_exp.export.onnx_graph import read_onnx, write_onnx
-from snn_exp.export.reading import Check, Reader, check, require
+from snn_exp.export.reading import ReadBackCheck, Reader, check, require
 from snn_exp.export.weights import read_weights, write_weights
 from snn_exp.files import whole_file, write_json
 from snn_exp.nn.networks import Network
@@ -58,8 +58,8 @@ class Exported:
     num_bytes: int
     interface: str
     read_by: str
-    exact: Check | None
-    found: Check
+    exact: ReadBackCheck | None
+    found: ReadBackCheck
     split: str
     exported_at: str
 
@@ -151,14 +151,16 @@ def _written(
     return read_weights(path)
 
 
-def _exactly(network: Network, task: Classification, data: DataModule, path: Path, said: Mapping[str, str]) -> Check:
+def _exactly(
+    network: Network, task: Classification, data: DataModule, path: Path, said: Mapping[str, str]
+) -> ReadBackCheck:
     """Make the same comparison in float64, in a file that is overwritten."""
     double = copy.deepcopy(network).double()
     reader = _written(double, task, data, "nir", path, said)
     return check(double, reader, _samples(task, data, "val"), torch.float64)
 
 
-def _refuse_another(folder: RunFolder, export_format: str, exact: Check | None, found: Check) -> None:
+def _refuse_another(folder: RunFolder, export_format: str, exact: ReadBackCheck | None, found: ReadBackCheck) -> None:
     """Raise a RuntimeError if the network that was read back differs."""
     same = found.num_flipped <= MAX_FLIPPED * found.num_samples and found.logit_error < torch.inf  # so no NaN passes
     if export_format == "safetensors":

@@ -257,7 +257,7 @@ def _scale_inputs(layer: Any, scale_C: Tensor, shift_C: Tensor) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class FoldCheck:
     """A network and the folded one on the same input.
 
     Args:
@@ -278,7 +278,7 @@ class Comparison:
 
 
 @torch.no_grad()
-def compare(network: Network, folded: Folded, batches: Iterable[tuple[Tensor, Tensor]]) -> Comparison:
+def compare(network: Network, folded: Folded, batches: Iterable[tuple[Tensor, Tensor]]) -> FoldCheck:
     """Run both networks, in the precision of their parameters.
 
     Args:
@@ -301,7 +301,7 @@ def compare(network: Network, folded: Folded, batches: Iterable[tuple[Tensor, Te
             hits_folded += int((logits_folded.argmax(1) == y).sum())
             error = torch.maximum(error, (logits - logits_folded).abs().max())  # keeps a NaN, unlike max()
             largest = torch.maximum(largest, logits.abs().max())
-    return Comparison(outputs, spikes, flipped, float(error / largest), hits / samples, hits_folded / samples)
+    return FoldCheck(outputs, spikes, flipped, float(error / largest), hits / samples, hits_folded / samples)
 
 
 def _fired(network: Network, x_TBCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -334,8 +334,8 @@ class FoldResult:
 
     run_id: str
     folds: tuple[Fold, ...]
-    float64: Comparison
-    float32: Comparison
+    float64: FoldCheck
+    float32: FoldCheck
     multiplications: Multiplications
     split: str
     folded_at: str

@@ -50,7 +50,7 @@ DT = 1e-4  # seconds per step: the usual default of programs that read NIR
 PACKAGES = ("nir", "h5py")
 INSTEAD = "type --format onnx, which can"
 
-Names = tuple[str, ...]  # nodes whose sum is a value
+NodeNames = tuple[str, ...]  # nodes whose sum is a value
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ class _Writing:
 
         flow = data_flow(self.network)
         ShapeProp(fx.GraphModule(self.network, flow)).propagate(torch.zeros(num_steps, 1, *in_shape, dtype=self.dtype))
-        values: dict[fx.Node, Names] = {}
+        values: dict[fx.Node, NodeNames] = {}
         for node in flow.nodes:
             read = [values[source] for source in node.all_input_nodes]
             name = str(node.name)
@@ -105,13 +105,13 @@ class _Writing:
             else:
                 values[node] = self.operation(name, node, read)
 
-    def add(self, name: str, node: Any, *reads: Names) -> Names:
+    def add(self, name: str, node: Any, *reads: NodeNames) -> NodeNames:
         """Add a node that reads the sum of the given nodes."""
         self.nodes[name] = node
         self.edges += [(source, name) for value in reads for source in value]
         return (name,)
 
-    def operation(self, name: str, node: fx.Node, read: list[Names]) -> Names:
+    def operation(self, name: str, node: fx.Node, read: list[NodeNames]) -> NodeNames:
         """Write an operation: a sum, a factor, the flattening of pixels."""
         import nir
 
@@ -132,7 +132,7 @@ class _Writing:
             f"factors alone; {INSTEAD}"
         )
 
-    def part(self, name: str, label: str, part: nn.Module, node: fx.Node, read: Names) -> Names:
+    def part(self, name: str, label: str, part: nn.Module, node: fx.Node, read: NodeNames) -> NodeNames:
         """Write the nodes of one part."""
         if isinstance(part, Norm) and not isinstance(part, NoNorm):
             raise _unfolded(label, part)
@@ -144,7 +144,7 @@ class _Writing:
                 return write(name, label, part, before, behind, read)
         raise UserError(f"{label} is a {type(part).__name__}, which NIR cannot represent; {INSTEAD}")
 
-    def writers(self) -> dict[Any, Callable[..., Names]]:
+    def writers(self) -> dict[Any, Callable[..., NodeNames]]:
         """Return the method that writes each kind of part."""
         return {
             nn.Conv2d: self.conv,
@@ -160,15 +160,17 @@ class _Writing:
 
     # --- weights and pooling ---------------------------------------------------------------------------
 
-    def conv(self, name: str, label: str, part: nn.Conv2d, before: Names, behind: Names, read: Names) -> Names:
+    def conv(
+        self, name: str, label: str, part: nn.Conv2d, before: NodeNames, behind: NodeNames, read: NodeNames
+    ) -> NodeNames:
         """Write Conv2d, with the weights as they are used."""
         weight = _effective(part)
         bias = torch.zeros(len(weight)) if part.bias is None else part.bias
         return self.convolution(name, before, weight, bias, part.stride, part.padding, read)
 
     def convolution(
-        self, name: str, before: Any, weight: Tensor, bias: Tensor, stride: Any, padding: Any, read: Names
-    ) -> Names:
+        self, name: str, before: Any, weight: Tensor, bias: Tensor, stride: Any, padding: Any, read: NodeNames
+    ) -> NodeNames:
         """Write Conv2d from torch's Conv2d."""
         import nir
 
@@ -176,7 +178,9 @@ class _Writing:
         node = nir.Conv2d(tuple(before[1:]), self.array(weight), stride, padding, (1, 1), 1, self.array(bias))
         return self.add(name, node, read)
 
-    def linear(self, name: str, label: str, part: nn.Linear, before: Names, behind: Names, read: Names) -> Names:
+    def linear(
+        self, name: str, label: str, part: nn.Linear, before: NodeNames, behind: NodeNames, read: NodeNames
+    ) -> NodeNames:
         """Write Linear or Affine, with the weights as they are used."""
         import nir
 
@@ -184,7 +188,9 @@ class _Writing:
         bias = None if part.bias is None else self.array(part.bias)
         return self.add(name, nir.Linear(weight) if bias is None else nir.Affine(weight, bias), read)
 
-    def channel_bias(self, name: str, label: str, part: ChannelBias, before: Any, behind: Any, read: Names) -> Names:
+    def channel_bias(
+        self, name: str, label: str, part: ChannelBias, before: Any, behind: Any, read: NodeNames
+    ) -> NodeNames:
         """Write Conv2d, or Affine, with the identity for weights, since NIR has no constant."""
         import nir
 
@@ -195,7 +201,7 @@ class _Writing:
             return self.add(name, nir.Affine(self.array(identity), self.array(bias)), read)
         return self.convolution(name, before, identity[..., None, None], bias, (1, 1), (0, 0), read)
 
-    def pool_dup(self, name: str, label: str, part: PoolDup, before: Any, behind: Any, read: Names) -> Names:
+    def pool_dup(self, name: str, label: str, part: PoolDup, before: Any, behind: Any, read: NodeNames) -> NodeNames:
         """Write AvgPool2d, then a Conv2d that repeats channels."""
         import nir
 
@@ -211,7 +217,7 @@ class _Writing:
             name, (before[0], *behind[1:]), repeated, torch.zeros(behind[0]), (1, 1), (0, 0), pooled
         )
 
-    def max_pool(self, name: str, label: str, part: MaxPool, before: Any, behind: Any, read: Names) -> Names:
+    def max_pool(self, name: str, label: str, part: MaxPool, before: Any, behind: Any, read: NodeNames) -> NodeNames:
         """Write SumPool2d, then a Threshold, which passes where there is any spike."""
         import nir
 
@@ -220,7 +226,7 @@ class _Writing:
         summed = self.add(f"{name}_sum", nir.SumPool2d(size, size, np.array([0, 0])), read)
         return self.add(name, nir.Threshold(self.constant(0.5, behind)), summed)
 
-    def mean(self, name: str, label: str, part: nn.Module, before: Any, behind: Any, read: Names) -> Names:
+    def mean(self, name: str, label: str, part: nn.Module, before: Any, behind: Any, read: NodeNames) -> NodeNames:
         """Write AvgPool2d over all of space; the mean over time is left to the reader of the output."""
         import nir
 
@@ -232,11 +238,11 @@ class _Writing:
 
     # --- parts with dynamics -----------------------------------------------------------------------------
 
-    def exponential(self, name: str, label: str, part: Any, before: Any, behind: Any, read: Names) -> Names:
+    def exponential(self, name: str, label: str, part: Any, before: Any, behind: Any, read: NodeNames) -> NodeNames:
         """Write LI, or I where nothing decays."""
         return self.add(name, self.trace(part.decay, behind), read)
 
-    def alpha(self, name: str, label: str, part: AlphaSynapse, before: Any, behind: Any, read: Names) -> Names:
+    def alpha(self, name: str, label: str, part: AlphaSynapse, before: Any, behind: Any, read: NodeNames) -> NodeNames:
         """Write two LI in a row."""
         if part.sampling != "immediate":
             raise UserError(
@@ -256,7 +262,7 @@ class _Writing:
         tau, r, leak = (self.constant(value, shape) for value in (DT / (1 - decay), gain / (1 - decay), 0.0))
         return nir.LI(tau, r, leak)
 
-    def neuron(self, name: str, label: str, neuron: Neuron, before: Any, behind: Any, read: Names) -> Names:
+    def neuron(self, name: str, label: str, neuron: Neuron, before: Any, behind: Any, read: NodeNames) -> NodeNames:
         """Write IF, LIF, CubaLIF or Threshold."""
         import nir
 

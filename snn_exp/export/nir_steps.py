@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from snn_exp.export.reading import Reader, name_with_version, require
+from snn_exp.nn.stepwise import State
 
-State = tuple[Tensor, ...]
 Step = Callable[[Tensor, State | None], tuple[Tensor, State | None]]
 
 

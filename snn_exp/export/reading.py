@@ -34,7 +34,7 @@ class Reader:
 
 
 @dataclasses.dataclass(frozen=True)
-class Check:
+class ReadBackCheck:
     """A network and the one that was read back, on the same samples.
 
     Args:
@@ -53,7 +53,7 @@ class Check:
 
 
 @torch.no_grad()
-def check(network: nn.Module, reader: Reader, samples: Samples, dtype: torch.dtype) -> Check:
+def check(network: nn.Module, reader: Reader, samples: Samples, dtype: torch.dtype) -> ReadBackCheck:
     """Run the network and the reader on the same samples, and compare.
 
     Args:
@@ -73,7 +73,7 @@ def check(network: nn.Module, reader: Reader, samples: Samples, dtype: torch.dty
         hits_read += int((read.argmax(1) == y_B).sum())
         error = torch.maximum(error, (logits - read).abs().max())  # keeps a NaN, unlike max()
         largest = torch.maximum(largest, logits.abs().max())
-    return Check(num, flipped, float(error / largest), hits / num, hits_read / num)
+    return ReadBackCheck(num, flipped, float(error / largest), hits / num, hits_read / num)
 
 
 def require(export_format: str, *packages: str) -> None:

@@ -18,7 +18,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-RUN_ID = re.compile(r"[0-9a-f]{10}")
+from snn_exp.config.constraints import RUN_ID
+
 RUN_FOLDER = re.compile(r"[0-9a-f]{10}(\.kept-\w+)?")  # the latter is what --rerun has put aside
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # of a study, a setting, a method: it becomes part of a file's name
 

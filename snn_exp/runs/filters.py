@@ -28,7 +28,6 @@ from snn_exp.registry import Parameter, Scalar, parameters_of
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import output_root
 
-Config = Mapping[str, Any]  # plain, as stored
 SPECIAL = ("seed", "experiment", "teacher")  # keys of a config besides the groups
 KEYS = (*CHOICES, "seed", "teacher", "state")  # keys of filters besides the parameters of an option
 MOST_VALUES = 100_000
@@ -46,7 +45,7 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
-def chosen(config: Config) -> dict[str, Scalar]:
+def chosen(config: Mapping[str, Any]) -> dict[str, Scalar]:
     """Return all values of a stored config, flat: {"neuron": "lif", "neuron.tau": 2.0, "seed": 3}.
 
     A parameter that is younger than the run has the value that reproduces it.
@@ -68,7 +67,7 @@ def chosen(config: Config) -> dict[str, Scalar]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class StoredValues:
     """The filterable values of a stored run.
 
     Args:
@@ -76,7 +75,7 @@ class Stored:
         state: such as done or failed.
     """
 
-    config: Config
+    config: Mapping[str, Any]
     state: str = "done"
 
     @functools.cached_property
@@ -102,7 +101,7 @@ class Condition:
     text: str
     demands: Mapping[str, Scalar]
 
-    def agrees(self, run: Stored) -> bool:
+    def agrees(self, run: StoredValues) -> bool:
         """Return whether a run has all that is demanded."""
         return all(_has(run, key, value) for key, value in self.demands.items())
 
@@ -119,7 +118,7 @@ class Filter:
     key: str
     conditions: Sequence[Condition]
 
-    def agrees(self, run: Stored) -> bool:
+    def agrees(self, run: StoredValues) -> bool:
         """Return whether a run has one of the values."""
         return any(condition.agrees(run) for condition in self.conditions)
 
@@ -300,7 +299,7 @@ def same(a: Scalar, b: Scalar) -> bool:
     return a == b or (isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b))
 
 
-def _has(run: Stored, key: str, value: Scalar) -> bool:
+def _has(run: StoredValues, key: str, value: Scalar) -> bool:
     if key == "teacher":
         return _is_taught(run.chosen.get(key), value)
     if key not in run.chosen:
@@ -309,7 +308,7 @@ def _has(run: Stored, key: str, value: Scalar) -> bool:
     return same(stored, value) or (value in ("auto", None) and _is_answer(run.config, key, value, stored))
 
 
-def _is_answer(config: Config, key: str, asked: Scalar, stored: Scalar) -> bool:
+def _is_answer(config: Mapping[str, Any], key: str, asked: Scalar, stored: Scalar) -> bool:
     """Return whether a config has the value that `auto` or null resolves to in it."""
     group, _, parameter = key.partition(".")
     if group not in GROUPS:
@@ -326,7 +325,7 @@ def _is_taught(stored: Scalar, asked: Scalar) -> bool:
     if not isinstance(stored, str) or not isinstance(asked, str) or "=" not in asked:
         return same(stored, asked)
     result = RunFolder(output_root() / "runs" / stored).sound_result()
-    return result is not None and all(read(word).agrees(Stored(result.config)) for word in _words(asked))
+    return result is not None and all(read(word).agrees(StoredValues(result.config)) for word in _words(asked))
 
 
 def _words(overrides: str) -> list[str]:
@@ -336,7 +335,7 @@ def _words(overrides: str) -> list[str]:
         raise UserError(f"{overrides!r} cannot be read ({error}); type overrides apart by spaces") from None
 
 
-def missing(filters: Sequence[Filter], runs: Sequence[Stored]) -> list[str]:
+def missing(filters: Sequence[Filter], runs: Sequence[StoredValues]) -> list[str]:
     """Return a sentence for each asked value that no run has, or none of those that agree with the other filters."""
     left = [run for run in runs if all(one.agrees(run) for one in filters)]
     said = []
@@ -352,7 +351,7 @@ def missing(filters: Sequence[Filter], runs: Sequence[Stored]) -> list[str]:
     return said
 
 
-def _there_are(key: str, condition: Condition, runs: Sequence[Stored]) -> str:
+def _there_are(key: str, condition: Condition, runs: Sequence[StoredValues]) -> str:
     keys = list(condition.demands)
     if key == "method":
         found: dict[str, Any] = {run.method: run.method for run in runs if run.config}

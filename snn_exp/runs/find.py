@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from snn_exp.config.constraints import RUN_ID
 from snn_exp.errors import UserError, nearest
-from snn_exp.runs.fields import RUN_FOLDER, RUN_ID
+from snn_exp.runs.fields import RUN_FOLDER
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import output_root
 

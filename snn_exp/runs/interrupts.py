@@ -25,7 +25,7 @@ SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )  # Windows has no SIGHUP
 
-Say = Callable[[], str]
+MakeSentence = Callable[[], str]
 
 
 def begins_again() -> str:
@@ -52,7 +52,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.stopped_by: int | None = None  # the first signal, once it is raised
-        self.what_goes_on: Say = begins_again
+        self.what_goes_on: MakeSentence = begins_again
         self.notes: list[str] = []
         self._heard: int | None = None  # the first signal, by the thread
         self._ours: list[int] = []  # signals that this process says to itself
@@ -166,7 +166,7 @@ def listening() -> Iterator[None]:
 
 
 @contextmanager
-def saying(what_goes_on: Say) -> Iterator[None]:
+def saying(what_goes_on: MakeSentence) -> Iterator[None]:
     """Say this sentence if the block is interrupted.
 
     Args:

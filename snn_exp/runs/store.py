@@ -16,9 +16,8 @@ from rich.table import Table
 
 from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import add_row, rich
-from snn_exp.runs import filters as asking
 from snn_exp.runs.choices import choices, row_choices, varying
-from snn_exp.runs.filters import Stored
+from snn_exp.runs.filters import StoredValues, missing, read, value_text
 from snn_exp.runs.find import run_folders
 from snn_exp.runs.folder import Contents, DamagedRun, RunFolder
 from snn_exp.runs.lock import Taken, refuse_if_taken
@@ -58,9 +57,9 @@ class StoredRun:
         return {**choices(self.config), "seed": str(self.config.get("seed", "?"))} if self.config else {}
 
     @functools.cached_property
-    def stored(self) -> Stored:
+    def stored(self) -> StoredValues:
         """Return the values that filters compare, with the types of the config."""
-        return Stored(self.config, self.state)
+        return StoredValues(self.config, self.state)
 
     def label(self, key: str) -> str:
         """Return the choice for a key, in words: a method is recognised by its choices; "-" for none."""
@@ -68,7 +67,7 @@ class StoredRun:
             return self.stored.method
         if key in self.choices:
             return self.choices[key]
-        return asking.value_text(self.stored.chosen[key]) if key in self.stored.chosen else "-"
+        return value_text(self.stored.chosen[key]) if key in self.stored.chosen else "-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,13 +106,13 @@ def selected(filters: Sequence[str]) -> Selection:
         UserError: a filter that is not of this form, an unknown key or option, a value that no run can have.
     """
     runs = [_stored(folder) for folder in run_folders(kept=True)]
-    read = [asking.read(text, (key for run in runs for key in run.stored.chosen)) for text in filters]
-    for one in read:
+    asked = [read(text, (key for run in runs for key in run.stored.chosen)) for text in filters]
+    for one in asked:
         for condition in one.conditions:
             if one.key == "state" and (state := str(condition.demands["state"])) not in STATES:
                 raise unknown("state", state, STATES, "state={}")
-    left = [run for run in runs if all(one.agrees(run.stored) for one in read)]
-    return Selection(left, asking.missing(read, [run.stored for run in runs]))
+    left = [run for run in runs if all(one.agrees(run.stored) for one in asked)]
+    return Selection(left, missing(asked, [run.stored for run in runs]))
 
 
 def _stored(folder: RunFolder) -> StoredRun:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from snn_exp.config import schemas
+from snn_exp.config.constraints import RUN_ID
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.runs.fields import RUN_ID
 from snn_exp.runs.find import is_there
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import output_root

@@ -19,10 +19,10 @@ from torch import Tensor
 from snn_exp.files import whole_file
 from snn_exp.runs.lock import Ownership
 from snn_exp.runs.run_files import read_epochs
+from snn_exp.training.log import Say
 from snn_exp.training.saved_weights import write_whole
 from snn_exp.training.task import Classification
 
-Say = Callable[[str], None]
 SATURATED = 0.95  # above this firing rate a neuron carries hardly any information
 
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,10 @@ from snn_exp.errors import UserError
 from snn_exp.files import printable
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Ownership
+from snn_exp.training.log import Say
 from snn_exp.training.saved_weights import first_difference, write_weights, write_whole
 from snn_exp.training.task import Classification
 from snn_exp.training.vectorized import Seat
-
-Say = Callable[[str], None]
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 NEEDED = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "global_step")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+
+Say = Callable[[str], None]  # logs one line
 
 
 class RunLog:

@@ -28,7 +28,7 @@ from snn_exp.training.ddp import together
 from snn_exp.training.devices import hardware, require_devices
 from snn_exp.training.evaluation import add_test_metrics, evaluate_trained, size_of
 from snn_exp.training.layer_statistics import Layers, probe_validation
-from snn_exp.training.log import RunLog
+from snn_exp.training.log import RunLog, Say
 from snn_exp.training.task import Classification
 from snn_exp.training.vectorized import Seat
 from snn_exp.training.wandb_logger import Mirror, make_mirror
@@ -179,7 +179,7 @@ class Kept:
 
 
 def _watchers(
-    folder: RunFolder, ownership: Ownership, data: DataModule, say: callbacks.Say, live: bool, kept: Kept
+    folder: RunFolder, ownership: Ownership, data: DataModule, say: Say, live: bool, kept: Kept
 ) -> list[Callback]:
     """Return the callbacks of a run's training, in the order in which Lightning calls them."""
     return [
@@ -221,7 +221,7 @@ def _make_trainer(config: ExperimentConfig, folder: RunFolder, watchers: list[Ca
 
 def _fit(
     trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder, last: checkpoints.LastCheckpoint,
-    say: callbacks.Say,
+    say: Say,
 ) -> str:  # fmt: skip
     """Train, from the last checkpoint if there is one; return why the training diverged, or ""."""
     diverged = ""

@@ -24,7 +24,7 @@ from snn_exp.training.saved_weights import read_weights
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class Reproduction:
     """The result of training a stored run again.
 
     Args:
@@ -36,7 +36,7 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
-def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
+def verify(folder: RunFolder, config: ExperimentConfig) -> Reproduction:
     """Train a finished run again, in a temporary folder, and compare.
 
     Bitwise equal: every weight and metric. Otherwise it is different on the same machine, versions and code; on others
@@ -60,7 +60,7 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
     reasons = [f"the weights differ in {weights}"] if weights else []
     reasons += [f"another {', '.join(sorted(differing))}"] if differing else []
     if not reasons:
-        return Verdict("bitwise equal")
+        return Reproduction("bitwise equal")
     if stored.execution.get("trainer", {}).get("vectorized_seeds"):
         reasons.append("it was vectorized with other seeds, which rounds differently than training alone")
     same = all(getattr(stored, what) == getattr(again, what) for what in ("versions", "hardware", "execution", "code"))
@@ -69,7 +69,7 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Verdict:
     far = disagreement(stored, again, "test/acc", spread)
     forged = _not_of_these_weights(folder, config, metrics)
     reasons += [sentence for sentence in (far, forged) if sentence]
-    return Verdict("different" if same or far or forged else "within tolerance", tuple(reasons))
+    return Reproduction("different" if same or far or forged else "within tolerance", tuple(reasons))
 
 
 def _as_it_was_done(stored: Row, config: ExperimentConfig) -> ExperimentConfig:

@@ -18,11 +18,11 @@ from snn_exp.config.experiment import ASIDE, GROUPS, ExperimentConfig
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.wandb_record import LAYER, layer_rows, quiet_wandb, summary_of, wandb_is_offline
+from snn_exp.training.log import Say
 
 if TYPE_CHECKING:
     import wandb
 
-Say = Callable[[str], None]
 
 PATIENCE_S = 20.0  # timeout for W&B to answer, when a copy starts and when it ends
 

@@ -24,7 +24,7 @@ COMPILERS = ("c++", "g++", "clang++")
 LIMIT_S = 600  # on a busy machine; two seconds are usual
 
 Real = Literal["float", "double"]
-Stored = Literal["float", "double", "Bfloat16"]
+StoredType = Literal["float", "double", "Bfloat16"]
 Source = Literal["fused.cpp", "filter.cpp"]
 
 
@@ -86,7 +86,7 @@ def toolchain() -> tuple[str, str]:
 
 
 @functools.cache
-def library(source: Source, defines: tuple[str, ...], real: Real, stored: Stored) -> ctypes.CDLL:
+def library(source: Source, defines: tuple[str, ...], real: Real, stored: StoredType) -> ctypes.CDLL:
     """Load the passes for one case, compiled at first use.
 
     Args:

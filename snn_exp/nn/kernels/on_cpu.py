@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from snn_exp.nn.kernels.build import FilterCall, FireCall, Real, Stored, library
+from snn_exp.nn.kernels.build import FilterCall, FireCall, Real, StoredType, library
 from snn_exp.nn.kernels.forms import Form, Trace
 from snn_exp.nn.kernels.layout import Layout, computed_in
 
 # dtype -> dtype of the computation, and of the stored tensors
-NUMBERS: dict[torch.dtype, tuple[Real, Stored]] = {
+NUMBERS: dict[torch.dtype, tuple[Real, StoredType]] = {
     torch.float32: ("float", "float"),
     torch.float64: ("double", "double"),
     torch.bfloat16: ("float", "Bfloat16"),
