@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training format lock clean
+.PHONY: help setup run data real test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -20,6 +20,12 @@ setup: .venv/installed  ## the virtual environment, from the hashed lock
 
 run: setup  ## five methods, three seeds, on real digits; then the table
 	$(BIN)/snn-exp train experiment=quick
+
+data: setup  ## Fashion-MNIST: from Debian's package where root may install it, else fetched; says what it did
+	scripts/data
+
+real: data  ## one short training on the real Fashion-MNIST; .ci/run too
+	$(BIN)/python -m pytest -m real tests/data/test_real.py
 
 test: setup  ## all tests but for those below, which need more than .venv or take minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal

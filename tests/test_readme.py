@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from snn_exp.cli import main
-from snn_exp.config import compose, config_files
+from snn_exp.config import compose, config_files, schemas
 from snn_exp.nn.neurons import NEURONS
 from snn_exp.registry import Registry
 from snn_exp.studies.spec import load
@@ -52,6 +52,9 @@ def test_a_long_command_is_one_that_could_run(words: list[str]) -> None:
         return
     if words[1] in ("study", "report", "dashboard"):
         assert load(words[2]).pairs()
+        return
+    if words[1] == "data":
+        assert words[2] in ("check", "fetch") and words[3] in schemas.load()["dataset"]
         return
     if words[1] == "search":  # test_search reads those as well
         assert compose.read_space([word for word in words[2:] if "=" in word and not word.startswith("hydra")]).axes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from snn_exp.cli.data import data
 from snn_exp.cli.inspect import doctor, options, show
 from snn_exp.cli.recall import evaluate, export, fold, verify
 from snn_exp.cli.report import dashboard, diff, report, runs
@@ -24,5 +25,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "verify": verify,
     "fold": fold,
     "export": export,
+    "data": data,
     "doctor": doctor,
 }

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 import torch
 
+from snn_exp.cli.data import look
 from snn_exp.config import schemas
 from snn_exp.config.experiment import TrainerConfig
 from snn_exp.errors import UserError
@@ -66,15 +67,16 @@ def _kernels() -> MachineCheck:
 
 
 def _data() -> list[MachineCheck]:
-    root = data_root()
     checks = []
-    for name, option in schemas.load()["dataset"].items():
-        if option.traits["embedded"]:
-            checks.append(MachineCheck(f"data {name}", "embedded"))
+    for name in schemas.load()["dataset"]:
+        found = look(name)
+        if found.state == "present":
+            said = f"found in {found.folder if found.files else data_root()}"
+        elif found.state == "missing":
+            said = f"not here yet; looked for in {data_root()}"
         else:
-            there = schemas.registry_of("dataset")[name].is_present(root)
-            where = "found in" if there else "not here yet; looked for in"
-            checks.append(MachineCheck(f"data {name}", f"{where} {root}"))
+            said = {"embedded": "embedded", "own": "where dataset.path says"}.get(found.state, "damaged; snn-exp data")
+        checks.append(MachineCheck(f"data {name}", said))
     return checks
 
 

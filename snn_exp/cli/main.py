@@ -40,6 +40,7 @@ Experiments on spiking neural networks: PSP normalization, single-step S2NN, and
   verify RUN               train a run again and compare it bit by bit
   fold RUN [--int8]        a trained network without its norms: into weights and thresholds, checked; in int8 too
   export RUN --format F    a trained network as onnx, nir or safetensors (--folded: without norms), read back, compared
+  data [check|fetch NAME]  the data sets: where they are, what brings them; one read as a run would; one fetched
   doctor                   versions, devices, data, write access, W&B
 
   snn-exp train neuron=s2nn norm=bn residual=bireal depth=d20 seed=0

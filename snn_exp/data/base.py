@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -53,7 +54,11 @@ class Split:
 
 
 DATASETS: Registry[Dataset] = Registry(
-    "dataset", traits=("embedded", "has_time", "num_classes", "image_shape", "class_counts")
+    "dataset",
+    traits=(
+        *("embedded", "own", "has_time", "num_classes", "image_shape", "class_counts"),
+        *("checks", "system_folder", "package", "licence", "download_mib"),
+    ),
 )
 MaxShift = Annotated[int, Ge(0), Limit(1024, "nothing remains of an image")]
 
@@ -70,6 +75,7 @@ class Dataset(ABC):
 
     defaults: ClassVar[Mapping[str, Scalar]] = {}
     embedded: ClassVar[bool] = False
+    own: ClassVar[bool] = False  # the user says where the files are, by the parameter `path`
     has_time: ClassVar[bool] = False
     num_classes: ClassVar[int] = 10
     # checked against a config before a file is read: (C, H, W) of one step, H and W 0 where `size` says them,
@@ -77,6 +83,14 @@ class Dataset(ABC):
     image_shape: ClassVar[tuple[int, int, int] | None] = None
     class_counts: ClassVar[tuple[int, ...] | None] = None
     version: ClassVar[int] = 1
+
+    # what `snn-exp data` says: the files (as in config/data_files.py), where a package of the system puts them and
+    # its name, the licence, and the size of the download
+    checks: ClassVar[Mapping[str, str]] = {}
+    system_folder: ClassVar[str] = ""
+    package: ClassVar[str] = ""
+    licence: ClassVar[str] = ""
+    download_mib: ClassVar[int] = 0
 
     flip: bool = False
     train: Split
@@ -373,9 +387,9 @@ class Fetched(Dataset):
         return ()
 
     @classmethod
-    def _is_whole(cls, root: Path, file: Path) -> bool:
-        """Return whether an existing file has the expected content."""
-        return True
+    def _fault(cls, root: Path, file: Path) -> str | None:
+        """Describe what is wrong with an existing file; None if nothing is known to be."""
+        return None
 
     def _source(self, *, train: bool) -> str:
         files = self._files(self.root, train=train)
@@ -410,14 +424,19 @@ class Fetched(Dataset):
         typed = f"dataset={DATASETS.name_of(cls)}: the data set {cls.__name__}"
         files = [file for train in (True, False) for file in cls._files(root, train=train)]
         for file in files:
-            if file.is_file() and not cls._is_whole(root, file):
+            if os.path.lexists(file) and (fault := cls._fault(root, file)):
+                again = "place that file there again"
+                if cls.package and file.is_relative_to(cls.system_folder):
+                    again = f"type apt-get install --reinstall {cls.package}"
                 return UserError(
-                    f"{typed} is damaged: {file.resolve()} is truncated or has been changed; place "
-                    f"that file there again, or set SNN_EXP_DATA to a folder with {cls.files}"
+                    f"{typed} is damaged: {os.path.realpath(file)} {fault}; {again}, or set SNN_EXP_DATA to a folder "
+                    f"with {cls.files}"
                 )
+        also = f", nor in {cls.system_folder}," if cls.system_folder else ","
+        install = f"type apt-get install {cls.package}, or " if cls.package else ""
         return UserError(
-            f"{typed} is not in {root.resolve()}, or is damaged there, and could not be fetched ({in_words(error)}); "
-            f"place {cls.files} there by hand, or set SNN_EXP_DATA to the folder with it"
+            f"{typed} is not in {root.resolve()}{also} or is damaged there, and could not be fetched "
+            f"({in_words(error)}); {install}place {cls.files} there by hand, or set SNN_EXP_DATA to the folder with it"
         )
 
 

@@ -60,6 +60,7 @@ class Digits(StratifiedTest):
 
     defaults = {"max_shift": 1}
     embedded = True
+    licence = "CC BY 4.0"
     image_shape = (1, 8, 8)
     class_counts = DIGITS_COUNTS
 

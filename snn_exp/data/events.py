@@ -125,6 +125,7 @@ class DigitsDVS(EventDataset, StratifiedTest):
 
     defaults = {"size": 10, "max_shift": 1}
     embedded = True
+    licence = "CC BY 4.0"
     class_counts = DIGITS_COUNTS
     constraints = (
         Below(
@@ -271,6 +272,9 @@ class NMNIST(TonicDataset, OfficialTest):
     sensor_size = 34
     class_counts = MNIST_COUNTS
     files = "NMNIST/Train/ and NMNIST/Test/ with one folder of .bin files per digit, 0 to 9"
+    checks = {"NMNIST/Train": "files:60000:.bin", "NMNIST/Test": "files:10000:.bin"}
+    licence = "CC BY-SA 4.0"
+    download_mib = 1180
 
 
 @DATASETS.register("dvs_gesture")
@@ -299,6 +303,11 @@ class DVSGesture(TonicDataset, OfficialTest):
     files = (
         "DVSGesture/ibmGestureTrain/ and DVSGesture/ibmGestureTest/ with one folder of .npy files per person and light"
     )
+    checks = {
+        "DVSGesture/ibmGestureTrain": "files:1077:.npy",
+        "DVSGesture/ibmGestureTest": "files:264:.npy",
+    }
+    licence = "CC BY 4.0"
 
 
 @DATASETS.register("cifar10_dvs")
@@ -326,3 +335,5 @@ class CIFAR10DVS(TonicDataset, StratifiedTest, Mirrored):
     defaults = {"size": 48, "max_shift": 4}
     class_counts = (1000,) * 10
     files = "CIFAR10DVS/ with one folder of .aedat4 files per class, airplane to truck"
+    checks = {"CIFAR10DVS": "files:10000:.aedat4"}
+    licence = "CC BY 4.0"

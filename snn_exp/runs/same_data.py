@@ -101,6 +101,8 @@ class DataAtHand:
             "code": code_hash(),
             "files": None if traits["embedded"] and not traits["has_time"] else self._files,
         }
+        if system_folder := traits["system_folder"]:
+            decides["system"] = _listing(Path(system_folder))
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     @cached_property
@@ -109,11 +111,7 @@ class DataAtHand:
 
     @cached_property
     def _files(self) -> str:
-        """Return a hash of the paths, sizes and times of all files under the data root."""
-        digest = hashlib.sha256(str(data_root().resolve()).encode())
-        for line in sorted(_lines(data_root(), set())):
-            digest.update(line.encode(errors="surrogateescape"))
-        return digest.hexdigest()
+        return _listing(data_root())
 
 
 def require_split(folder: RunFolder, found: str) -> None:
@@ -162,6 +160,14 @@ def _kept(key: str) -> Fingerprints | None:
 
 def _path(key: str) -> Path:
     return output_root() / "fingerprints" / key
+
+
+def _listing(folder: Path) -> str:
+    """Return a hash of the paths, sizes and times of all files in a folder."""
+    digest = hashlib.sha256(str(folder.resolve()).encode())
+    for line in sorted(_lines(folder, set())):
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _lines(folder: Path, seen: set[tuple[int, int]]) -> Iterator[str]:

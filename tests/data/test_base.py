@@ -151,6 +151,12 @@ def write_idx(name: str) -> Callable[[Path, Part, Part, pytest.MonkeyPatch], Non
     return write
 
 
+def write_fashion(root: Path, train: Part, test: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_idx("FashionMNIST")(root, train, test, monkeypatch)
+    sums = {name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in FashionMNIST.checks}
+    monkeypatch.setattr(FashionMNIST, "checks", {name: f"sha256:{sha256}" for name, sha256 in sums.items()})
+
+
 def write_cifar(name: str, label_key: str, num_files: int) -> Callable[[Path, Part, Part, pytest.MonkeyPatch], None]:
     def write(root: Path, train: Part, test: Part, monkeypatch: pytest.MonkeyPatch) -> None:
         real = getattr(torchvision.datasets, name)
@@ -194,7 +200,7 @@ def write_svhn(root: Path, train: Part, test: Part, monkeypatch: pytest.MonkeyPa
 
 REAL = {
     "mnist": (MNIST, (1, 28, 28), 10, write_idx("MNIST")),
-    "fashion_mnist": (FashionMNIST, (1, 28, 28), 10, write_idx("FashionMNIST")),
+    "fashion_mnist": (FashionMNIST, (1, 28, 28), 10, write_fashion),
     "cifar10": (CIFAR10, (3, 32, 32), 10, write_cifar("CIFAR10", "labels", 5)),
     "cifar100": (CIFAR100, (3, 32, 32), 100, write_cifar("CIFAR100", "fine_labels", 1)),
     "svhn": (SVHN, (3, 32, 32), 10, write_svhn),
@@ -208,6 +214,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", refuse)
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", refuse)
     monkeypatch.setattr("torchvision.datasets.svhn.download_url", refuse)
+    monkeypatch.setattr(FashionMNIST, "system_folder", "/nowhere/fashion-mnist")
 
 
 @pytest.fixture(params=REAL)

@@ -18,8 +18,8 @@ def idx(path: Path, content: bytes, shape: tuple[int, ...], kind: int = 8) -> No
 
 
 def case(rng: random.Random, box: Box) -> tuple[str, Call]:
-    """A small Fashion-MNIST with something wrong in it; what, and a command that reads it."""
-    folder = box / "data" / "FashionMNIST" / "raw"
+    """A small MNIST with something wrong in it; what, and a command that reads it."""
+    folder = box / "data" / "MNIST" / "raw"
     said = []
     wrong = rng.choice(
         (
@@ -65,7 +65,7 @@ def case(rng: random.Random, box: Box) -> tuple[str, Call]:
     if wrong == "accident":
         said.append(hostile.accident(rng, rng.choice(sorted(folder.iterdir()))))
     tiny = (
-        "dataset=fashion_mnist",
+        "dataset=mnist",
         "network.width=4",
         "depth=d8",
         "neuron=s2nn",
