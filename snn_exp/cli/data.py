@@ -13,7 +13,7 @@ from snn_exp.config import data_files, schemas
 from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import add_row, say
 from snn_exp.registry import Option
-from snn_exp.runs.folder import data_root
+from snn_exp.runs.paths import data_root
 
 ACTIONS = ("check", "fetch")
 

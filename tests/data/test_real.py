@@ -12,7 +12,8 @@ import pytest
 from snn_exp.cli import main
 from snn_exp.config.compose import compose
 from snn_exp.data.torchvision import FashionMNIST
-from snn_exp.runs.folder import RunFolder, data_root
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import data_root
 
 pytestmark = pytest.mark.real
 
