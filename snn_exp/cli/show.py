@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
+from typing import Any
 
 import torch
 import yaml
@@ -20,8 +21,14 @@ from snn_exp.training.task import Classification
 
 def config_text(config: ExperimentConfig) -> str:
     """Return the resolved config as YAML, headed by the run id."""
-    body = yaml.safe_dump(config.to_plain(), sort_keys=False, default_flow_style=None, width=120)
+    body = yaml.safe_dump(_in_full(config), sort_keys=False, default_flow_style=None, width=120)
     return f"# run {config.run_id}: {config.label}\n{body}"
+
+
+def _in_full(config: ExperimentConfig) -> dict[str, Any]:
+    """Return the resolved config with its augmentation, also where the data set's fields say it."""
+    plain = config.to_plain()
+    return {"dataset": plain["dataset"], "augment": dict(config.augment), **plain}
 
 
 def build(config: ExperimentConfig) -> tuple[Classification, DataModule]:

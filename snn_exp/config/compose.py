@@ -248,7 +248,7 @@ def _with_teachers(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, 
             )
             answered[number] = Cell(cell.overrides, None, f"{fault}, such as \"teacher='method=relu_bn depth=d20'\"")
             continue
-        commands[number] = overrides_of(dataclasses.replace(cell.config, teacher=None), ["dataset"], words)
+        commands[number] = overrides_of(dataclasses.replace(cell.config, teacher=None), ["dataset", "augment"], words)
     if commands:
         for number, teacher in zip(commands, compose_cells([*commands.values()], search), strict=True):
             answered[number] = _taught(cells[number], teacher)
@@ -271,7 +271,7 @@ def overrides_of(
     """
     plain, lines = config.to_plain(), []
     chosen = {override.partition("=")[0] for override in instead}
-    for group in (group for group in groups if group not in chosen):
+    for group in (group for group in groups if group in plain and group not in chosen):
         if "name" in plain[group] and group not in SETTINGS:
             lines.append(f"{group}={plain[group].pop('name')}")
         lines += [f"{group}.{key}={json.dumps(value)}" for key, value in plain[group].items()]

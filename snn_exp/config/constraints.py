@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from snn_exp.config import footprint, schemas, splits
 from snn_exp.errors import UserError
-from snn_exp.registry import Option, Scalar
+from snn_exp.registry import Option, Scalar, shown
 
 RUN_ID = re.compile("[0-9a-f]{10}")
 
@@ -49,13 +49,85 @@ def answer_auto(c: dict[str, Any]) -> None:
     for group, answer in answers.items():
         if isinstance(c[group], dict) and c[group].get("name") == "auto":
             shared = {key: value for key, value in c[group].items() if key in SHARED.get(group, ())}
-            extra = [key for key in c[group] if key != "name" and key not in shared]
-            if extra:
-                raise UserError(
-                    f"{group}.{extra[0]} cannot be combined with {group}=auto, which is {answer} here; "
-                    f"type {group}={answer} {group}.{extra[0]}=..."
-                )
+            _refuse_values_of_auto(c, group, answer, SHARED.get(group, ()))
             c[group] = _defaults(group, answer) | shared
+
+
+def _refuse_values_of_auto(c: dict[str, Any], group: str, answer: Any, shared: Sequence[str] = ()) -> None:
+    extra = [key for key in c[group] if key != "name" and key not in shared]
+    if extra:
+        raise UserError(
+            f"{group}.{extra[0]} cannot be combined with {group}=auto, which is {answer} here; "
+            f"type {group}={answer} {group}.{extra[0]}=..."
+        )
+
+
+def own_augment(dataset: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return the group `augment` that the fields of a data set ask for, and that is left out of run ids.
+
+    Example:
+        >>> own_augment({"name": "digits", "max_shift": 1})
+        {'name': 'shift', 'max_shift': 1}
+    """
+    max_shift, flip = dataset.get("max_shift", 0), dataset.get("flip", False)
+    if flip:
+        return {"name": "shift_flip", "max_shift": max_shift}
+    return {"name": "shift", "max_shift": max_shift} if max_shift else {"name": "none"}
+
+
+def answer_auto_augment(c: dict[str, Any]) -> None:
+    """Replace augment=auto by what the data set's own fields ask for; these have been checked before."""
+    if isinstance(c["augment"], dict) and c["augment"].get("name") == "auto":
+        answer = own_augment(c["dataset"])
+        _refuse_values_of_auto(c, "augment", answer["name"])
+        c["augment"] = answer
+
+
+def _refuse_augmentation_of_other_data(c: dict[str, Any]) -> None:
+    augment, dataset = c["augment"], c["dataset"]["name"]
+    name, is_own = augment["name"], augment == own_augment(c["dataset"])
+    if _trait(c, "augment", "reads_images_only") and _trait(c, "dataset", "has_time") and not is_own:
+        raise UserError(
+            f"augment={name} changes images, and the samples of dataset={dataset} have time, in which a change may be "
+            f"the class; leave augment out, or type augment=shift or augment=none"
+        )
+    channels, shape = _trait(c, "augment", "channels"), _sample_shape(c)
+    if channels and shape is not None and shape[0] not in channels:
+        raise UserError(
+            f"augment={name} reads images of {' or '.join(map(str, channels))} channels, and those of "
+            f"dataset={dataset} have {shape[0]}; leave augment out, or type augment=shift"
+        )
+
+
+def _agree_on_shift_and_flip(c: dict[str, Any]) -> None:
+    """Write what an augmentation says of shift and flip into the data set's own fields, so that one run has one id."""
+    augment, dataset = c["augment"], c["dataset"]
+    name, own, most = augment["name"], dataset.get("max_shift", 0), _sample_shape(c)
+    if "max_shift" in augment:
+        if augment["max_shift"] is None:
+            augment["max_shift"] = own
+        shift = augment["max_shift"]
+        if name == "shift" and not shift:
+            raise UserError(
+                f"augment=shift has nothing to shift by: dataset.max_shift={own}; type augment.max_shift=1, or "
+                f"augment=none"
+            )
+        if shift != own and most is not None and shift >= max(1, min(most[1:])):
+            raise UserError(
+                f"augment.max_shift={shift} shifts an image of {most[1]} x {most[2]} pixels out of view; type "
+                f"augment.max_shift={max(1, min(most[1:]) // 4)}, or at most {min(most[1:]) - 1}"
+            )
+    if not _trait(c, "augment", "takes_its_own"):
+        return
+    defaults = _defaults("dataset", dataset["name"])
+    for key, value in (("max_shift", augment.get("max_shift", 0)), ("flip", name == "shift_flip")):
+        if key in dataset and dataset[key] != value:
+            if dataset[key] != defaults[key]:
+                raise UserError(
+                    f"dataset.{key}={shown(dataset[key])} and augment={name} say two things of the augmentation; leave "
+                    f"dataset.{key} out, or type augment=auto, which takes it from there"
+                )
+            dataset[key] = value
 
 
 def _refuse_an_encoding_of_other_data(c: dict[str, Any]) -> None:
@@ -366,6 +438,8 @@ def _refuse_precisions_of_other_devices(c: dict[str, Any]) -> None:
 
 # over values that were checked one by one
 RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
+    _agree_on_shift_and_flip,
+    _refuse_augmentation_of_other_data,
     _refuse_an_encoding_of_other_data,
     _resolve_num_steps,
     _drop_what_has_no_effect,

@@ -128,7 +128,7 @@ SETTINGS: dict[str, type] = {
     "logger": LoggerConfig,
     "energy": EnergyConfig,
 }
-GROUPS = (*list(schemas.REGISTRIES)[:3], "depth", *list(schemas.REGISTRIES)[3:], "trainer", "logger", "energy")
+GROUPS = (*list(schemas.REGISTRIES)[:4], "depth", *list(schemas.REGISTRIES)[4:], "trainer", "logger", "energy")
 
 KEYS = ("seed", "teacher", "experiment")  # besides the groups
 
@@ -178,6 +178,7 @@ class ExperimentConfig:
     """Everything that decides a run, resolved. The parts are {"name": ..., parameter: value}."""
 
     dataset: PartConfig
+    augment: PartConfig
     encoding: PartConfig
     network: PartConfig
     depth: DepthConfig
@@ -222,10 +223,14 @@ class ExperimentConfig:
         )
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain dicts, as stored in a run's manifest; `resolve` reads them back."""
-        return {
-            field.name: _plain(value) for field in dataclasses.fields(self) for value in [getattr(self, field.name)]
-        }
+        """Plain dicts, as stored in a run's manifest; `resolve` reads them back.
+
+        What the data set's own fields say of the augmentation is left to them, as it was before there was a group.
+        """
+        plain = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        if self.augment == rules.own_augment(self.dataset):
+            del plain["augment"]
+        return plain
 
 
 def _plain(value: Any) -> Any:
@@ -244,6 +249,8 @@ def identity(config: ExperimentConfig) -> dict[str, Any]:
     for group, fields in EXECUTION.items():
         plain[group] = {key: value for key, value in plain[group].items() if key not in fields}
     for group, options in schemas.load().items():
+        if group not in plain:  # an augmentation that is the data set's own
+            continue
         name = plain[group]["name"]
         plain[group] = {
             key: value
@@ -276,6 +283,7 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
     """
     # what decides nothing may be missing, as it is from a config stored before there was such a group
     c: dict[str, Any] = {group: {} for group in ASIDE if group in SETTINGS}
+    c["augment"] = {"name": "auto"}
     c |= {key: _plain(value) for key, value in composed.items()}
     for key in c:
         if key not in (*GROUPS, *KEYS):
@@ -287,6 +295,8 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
     rules.answer_auto(c)
     _refuse_an_incomplete_profile(c)
     for group in GROUPS:
+        if group == "augment":  # the data set's values, which are the answer, are checked now
+            rules.answer_auto_augment(c)
         c[group] = _checked_group(group, c[group])
     c["seed"] = _SEED.checked(c["seed"])
     for rule in rules.RULES:

@@ -23,6 +23,7 @@ from snn_exp.registry import Below, Option, Parameter, Registry
 # kind -> (module, name of its registry), in the order in which people read a config
 REGISTRIES = {
     "dataset": ("snn_exp.data", "DATASETS"),
+    "augment": ("snn_exp.data.augment", "AUGMENTS"),
     "encoding": ("snn_exp.nn.encodings", "ENCODINGS"),
     "network": ("snn_exp.nn.networks", "NETWORKS"),
     "residual": ("snn_exp.nn.blocks", "RESIDUALS"),

@@ -16,11 +16,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from snn_exp.config.splits import num_left_out
+from snn_exp.data.augment import Augment, own
 from snn_exp.data.base import Dataset, Split, as_float
 from snn_exp.errors import UserError
 
@@ -93,53 +93,29 @@ class BatchedSplit(TorchDataset[tuple[Tensor, Tensor]]):
     Args:
         split: the samples.
         seed: of the augmentation.
-        max_shift: largest shift, pixels; 0 does not shift.
-        flip: mirror every other image.
+        augment: what happens to each sample; None leaves them as they are.
     """
 
-    def __init__(self, split: Split, seed: int = 0, max_shift: int = 0, flip: bool = False) -> None:
+    def __init__(self, split: Split, seed: int = 0, augment: Augment | None = None) -> None:
         self.split = split
         self.seed = seed
-        self.max_shift = max_shift
-        self.flip = flip
-        self._drawn: tuple[int, Tensor, Tensor] | None = None
+        self.augment = augment
+        self._drawn: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, batch: BatchIndex) -> tuple[Tensor, Tensor]:
         x = as_float(self.split.samples[batch.indices])
-        if self.max_shift or self.flip:
-            shifts, flips = self._draw(batch.epoch)
-            if self.flip:
-                x = torch.where(flips[batch.indices].view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
-            if self.max_shift:
-                x = shifted(x, shifts[batch.indices], self.max_shift)
+        if self.augment is not None:
+            x = self.augment(x, self._draw(self.augment, batch.epoch)[batch.indices])
         return x, self.split.labels[batch.indices]
 
-    def _draw(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Draw shifts and flips of all samples in an epoch."""
+    def _draw(self, augment: Augment, epoch: int) -> Tensor:
+        """Draw the random numbers of all samples in an epoch."""
         if self._drawn is None or self._drawn[0] != epoch:
-            generator = _generator(self.seed, epoch, 1)
-            shifts = torch.randint(-self.max_shift, self.max_shift + 1, (len(self.split), 2), generator=generator)
-            flips = torch.rand(len(self.split), generator=generator) < 0.5
-            self._drawn = (epoch, shifts, flips)
-        return self._drawn[1], self._drawn[2]
-
-
-def shifted(x: Tensor, shifts_B2: Tensor, max_shift: int) -> Tensor:
-    """Move each sample [C, H, W] or [T, C, H, W] down and right by its own shift; zeros move in.
-
-    Example:
-        >>> shifted(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[0, 1]]), 1)
-        tensor([[[[0., 1.]]]])
-    """
-    b, *_, h, w = x.shape
-    padded = functional.pad(x.reshape(b, -1, h, w), (max_shift,) * 4)
-    rows = torch.arange(h) + max_shift - shifts_B2[:, :1]
-    columns = torch.arange(w) + max_shift - shifts_B2[:, 1:]
-    batch, channel = torch.arange(b).view(-1, 1, 1, 1), torch.arange(padded.shape[1]).view(1, -1, 1, 1)
-    return padded[batch, channel, rows.view(b, 1, h, 1), columns.view(b, 1, 1, w)].view(x.shape)
+            self._drawn = (epoch, augment.draw(len(self.split), _generator(self.seed, epoch, 1)))
+        return self._drawn[1]
 
 
 class DataModule(pl.LightningDataModule):
@@ -149,13 +125,15 @@ class DataModule(pl.LightningDataModule):
         dataset: the data set.
         batch_size: training samples per step.
         seed: of order and augmentation.
+        augment: of the training samples; None is the shift and flip of the data set's own fields.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int, augment: Augment | None = None) -> None:
         super().__init__()
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
+        self.augment = own(dataset.max_shift, dataset.flip) if augment is None else augment
         self._trained = (0, 0)
 
     def go_on(self, epoch: int, num_batches: int) -> None:
@@ -190,8 +168,7 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Load the training set, shuffled and augmented."""
-        d = self.dataset
-        return _loader(BatchedSplit(d.train, self.seed, d.max_shift, d.flip), self._train_sampler())
+        return _loader(BatchedSplit(self.dataset.train, self.seed, self.augment), self._train_sampler())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Load the set in order, without augmentation."""

@@ -21,6 +21,7 @@ from snn_exp.runs.row import Row
 from snn_exp.runs.store import StoredRun
 
 Rows = Mapping[int, Row]  # seed -> finished run
+AUGMENTATION = ("dataset.max_shift", "dataset.flip")  # of the training images alone: what is compared stays the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _word(key: str, value: str) -> str:
     """Return the short form of a label; a part that is "none" is left out, unless the comparison is about it."""
     if key in ("method", "neuron", "norm", "residual", "network"):
         return value
-    known = {"depth.num_layers": f"d{value}", "encoding.num_steps": f"T={value}"}
+    known = {"depth.num_layers": f"d{value}", "encoding.num_steps": f"T={value}", "augment": f"augment={value}"}
     return known.get(key) or ("" if value == "none" else f"{key}={value}")
 
 
@@ -260,7 +261,7 @@ def _require_choices(found: Sequence[_Found], by: Sequence[str], versus: Mapping
 
 
 def _is_data(key: str) -> bool:
-    return key.partition(".")[0] == "dataset"
+    return key.partition(".")[0] == "dataset" and key not in AUGMENTATION
 
 
 def _grouped(found: Sequence[_Found], keys: Sequence[str]) -> dict[tuple[str, ...], list[_Found]]:

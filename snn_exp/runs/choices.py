@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snn_exp.config.experiment import ASIDE, EXECUTION, GROUPS
-from snn_exp.runs.filters import value_text
+from snn_exp.runs.filters import group_of, value_text
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import output_root
 
 # Choices that make a row of a comparison, in the order in which they are shown.
 ROW_CHOICES = (
-    "neuron", "norm", "weight_norm", "residual", "depth.num_layers", "dataset", "encoding", "encoding.num_steps",
-    "network", "optim",
+    "neuron", "norm", "weight_norm", "residual", "depth.num_layers", "dataset", "augment", "encoding",
+    "encoding.num_steps", "network", "optim",
 )  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def choices(config: Mapping[str, Any]) -> dict[str, str]:
     """
     flat: dict[str, str] = {}
     for group in GROUPS:
-        for key, value in (config.get(group) or {}).items():
+        for key, value in group_of(config, group).items():
             if group in ASIDE or key in EXECUTION.get(group, ()):
                 continue
             flat[group if key == "name" else f"{group}.{key}"] = value_text(value)

@@ -19,7 +19,7 @@ import yaml
 from hydra.errors import HydraException
 
 from snn_exp.config import schemas
-from snn_exp.config.constraints import RUN_ID
+from snn_exp.config.constraints import RUN_ID, own_augment
 from snn_exp.config.experiment import GROUPS, NEUTRAL, SETTINGS, resolve
 from snn_exp.config.hydra_setup import config_dir
 from snn_exp.config.overrides import CHOICES, parse_overrides, parsed_override
@@ -66,6 +66,19 @@ def chosen(config: Mapping[str, Any]) -> dict[str, Scalar]:
     return flat | {key: config[key] for key in SPECIAL if key in config}
 
 
+def group_of(config: Mapping[str, Any], group: str) -> Mapping[str, Any]:
+    """Return a group of a stored config; an augmentation that is not stored is what the data set's fields say.
+
+    Example:
+        >>> group_of({"dataset": {"name": "digits", "max_shift": 1}}, "augment")
+        {'name': 'shift', 'max_shift': 1}
+    """
+    of = config.get(group)
+    if of is None and group == "augment" and isinstance(dataset := config.get("dataset"), Mapping):
+        return own_augment(dataset)
+    return of if isinstance(of, Mapping) else {}
+
+
 @dataclasses.dataclass(frozen=True)
 class StoredValues:
     """The filterable values of a stored run.
@@ -81,7 +94,8 @@ class StoredValues:
     @functools.cached_property
     def chosen(self) -> dict[str, Scalar]:
         """Return the config, flat, and the state."""
-        return {**chosen(self.config), "state": self.state}
+        augment = {"augment": group_of(self.config, "augment")} if self.config else {}
+        return {**chosen({**self.config, **augment}), "state": self.state}
 
     @functools.cached_property
     def method(self) -> str:
@@ -313,9 +327,9 @@ def _is_answer(config: Mapping[str, Any], key: str, asked: Scalar, stored: Scala
     group, _, parameter = key.partition(".")
     if group not in GROUPS:
         return False
-    changed = {**config[group], parameter: None} if parameter else {"name": asked}
+    changed = {**group_of(config, group), parameter: None} if parameter else {"name": asked}
     try:
-        return same(chosen(resolve({**config, group: changed}).to_plain()).get(key), stored)
+        return same(StoredValues(resolve({**config, group: changed}).to_plain()).chosen.get(key), stored)
     except (UserError, KeyError, TypeError):  # a config of an older form has no answer
         return False
 

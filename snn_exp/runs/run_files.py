@@ -87,6 +87,7 @@ class StoredConfig(StoredModel):
     """A resolved config; `experiment.resolve` checks what goes together."""
 
     dataset: PartGroup
+    augment: PartGroup | None = None  # where the data set's own fields do not say it
     encoding: EncodingGroup
     network: PartGroup
     depth: DepthGroup

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.data.augment import AUGMENTS
 from snn_exp.data.base import make_dataset
 from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
@@ -43,7 +44,9 @@ def prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Clas
 def build_data(config: ExperimentConfig) -> DataModule:
     """Build the data set, split by the seed, and its loaders."""
     dataset = make_dataset(config.dataset, data_root(), config.seed, config.num_steps)
-    return DataModule(dataset, int(config.optim["batch_size"] or 1), config.seed)
+    augment = AUGMENTS.make(config.augment, dataset.max_shift, dataset.flip)
+    augment.require_channels(dataset.in_shape[0])
+    return DataModule(dataset, int(config.optim["batch_size"] or 1), config.seed, augment)
 
 
 def kernels_of(config: ExperimentConfig) -> Choice:

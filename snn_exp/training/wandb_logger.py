@@ -148,7 +148,7 @@ class WandbMirror(Mirror):
             id=self.config.run_id,
             name=f"{self.config.label} {self.config.run_id}",  # a label may be that of several runs
             group=self.config.logger.group or self.config.experiment,
-            tags=[f"{g}={plain[g]['name']}" for g in GROUPS if g not in ASIDE and "name" in plain[g]],
+            tags=[f"{g}={plain[g]['name']}" for g in GROUPS if g not in ASIDE and "name" in plain.get(g, {})],
             config={**plain, "made_by": made_by},
             dir=str(self.folder.path),
             mode=self._modes[0],  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from snn_exp.data.base import make_dataset
 from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
 from snn_exp.registry import parameters_of
-from snn_exp.training.build import build_task
+from snn_exp.training.build import build_data, build_task
 
 OPTIONS = [(g, f.stem) for g in CHOICES for f in sorted((config_dir() / g).glob("*.yaml"))]
 NEEDS = {
@@ -29,7 +29,9 @@ NEEDS = {
     "norm=group": ["network.width=8"],
     "encoding=frames": ["dataset=digits_dvs"],
 }
+AUTO = ("augment", "encoding", "surrogate", "synapse", "weight_quant")
 MODEL = (
+    "augment",
     "neuron",
     "surrogate",
     "synapse",
@@ -72,7 +74,7 @@ def data_of(config: ExperimentConfig, root: Path) -> DataModule:
 def test_every_yaml_of_a_part_takes_a_training_step(group: str, name: str, root: Path) -> None:
     torch.manual_seed(0)
     config = compose(["network.width=4", *overrides_of(group, name)])
-    data = data_of(config, root)
+    data = build_data(config) if group == "augment" else data_of(config, root)
     task = build_task(config, data)
     optimizer, _ = task.optim.build(task.network, 10)
     x, y_B = next(iter(data.train_dataloader()))
@@ -95,10 +97,19 @@ def test_the_options_of_a_model_group_give_different_modules(group: str, root: P
     assert len(set(trees.values())) == len(trees)
 
 
+def test_the_options_of_augment_show_different_images() -> None:
+    """Two options, two different batches, and none of them the data as they are but `none`."""
+    shown = {}
+    for name in schemas.load()["augment"]:
+        batches = build_data(compose([f"augment={name}"])).train_dataloader()
+        shown[name] = next(iter(batches))[0].numpy().tobytes()
+    assert len(set(shown.values())) == len(shown)
+
+
 @pytest.mark.parametrize("group", list(schemas.REGISTRIES))
 def test_the_registry_and_the_yaml_files_hold_the_same_names(group: str) -> None:
     files = {f.stem for f in (config_dir() / group).glob("*.yaml")}
-    resolved_by_themselves = {"auto"} if group in ("encoding", "surrogate", "synapse", "weight_quant") else set()
+    resolved_by_themselves = {"auto"} if group in AUTO else set()
     assert files == set(schemas.load()[group]) | resolved_by_themselves
 
 

@@ -35,7 +35,8 @@ def test_run_ids_stay_what_they_were(command: str) -> None:
     "override",
     ["seed=1", "neuron.tau=3", "norm=none", "optim.lr=0.1", "trainer.max_epochs=3", "trainer.precision=64-true",
      "dataset.split_seed=1", "encoding.num_steps=2", "network.width=8", "optim.batch_size=8", "residual=post",
-     "synapse=alpha", "weight_norm=centred", "weight_quant=xnor", "surrogate=rect", "surrogate.width=2 surrogate=rect"],
+     "augment=none", "augment=shift_flip", "augment=shift augment.max_shift=2", "augment=crop_flip", "augment=cutout",
+     "augment=cutout augment.side=0.25", "augment=randaugment", "augment=randaugment augment.magnitude=5", "synapse=alpha", "weight_norm=centred", "weight_quant=xnor", "surrogate=rect", "surrogate.width=2 surrogate=rect"],
 )  # fmt: skip
 def test_what_decides_the_result_decides_the_run_id(override: str) -> None:
     assert compose(override.split()).run_id != default_run_id()
@@ -46,7 +47,8 @@ def test_what_decides_the_result_decides_the_run_id(override: str) -> None:
     ["trainer.num_threads=2", "trainer.test=false", "trainer.progress=false", "trainer.accelerator=cpu",
      "trainer.devices=2", "trainer.devices=2 trainer.strategy=ddp", "trainer.checkpoint_activations=true",
      "trainer.kernels=reference", "trainer.compile=true", "trainer.channels_last=true", "logger=none",
-     "logger.project=other", "energy=h45_int8", "energy.mac_pj=3", "neuron=lif norm=bn", "encoding=direct", "encoding=auto",
+     "logger.project=other", "energy=h45_int8", "energy.mac_pj=3", "neuron=lif norm=bn", "encoding=direct", "encoding=auto", "augment=auto",
+     "augment=shift", "augment=shift augment.max_shift=1",
      "surrogate=atan", "weight_quant=none"],
 )  # fmt: skip
 def test_how_it_is_done_or_what_was_meant_anyway_does_not(override: str) -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from snn_exp.data.augment import ShiftFlip, shifted
 from snn_exp.data.base import Split
-from snn_exp.data.datamodule import BatchedSplit, BatchIndex, DataModule, EpochSampler, shifted
+from snn_exp.data.datamodule import BatchedSplit, BatchIndex, DataModule, EpochSampler
 from snn_exp.data.digits import Digits
 
 
@@ -29,7 +30,7 @@ def digits() -> Digits:
 
 
 def augmented(seed: int = 0) -> BatchedSplit:
-    return BatchedSplit(digits().train, seed, max_shift=2, flip=True)
+    return BatchedSplit(digits().train, seed, ShiftFlip(max_shift=2))
 
 
 def test_the_augmentation_of_a_sample_does_not_know_its_batch():
@@ -55,7 +56,7 @@ def test_another_epoch_or_seed_augments_otherwise(seed, epoch):
 def test_an_augmented_image_is_a_shift_of_the_image_or_its_mirror_and_all_occur():
     image = torch.arange(1.0, 26.0).view(1, 1, 5, 5)
     split = Split(image.expand(2000, 1, 5, 5), torch.zeros(2000, dtype=torch.int64))
-    found, _ = BatchedSplit(split, 0, max_shift=1, flip=True)[BatchIndex(0, torch.arange(2000))]
+    found, _ = BatchedSplit(split, 0, ShiftFlip(max_shift=1))[BatchIndex(0, torch.arange(2000))]
     allowed = {
         shifted(turned, torch.tensor([[down, right]]), 1)[0].numpy().tobytes()
         for turned in (image, image.flip(-1))
@@ -98,8 +99,8 @@ def test_all_steps_of_a_sample_are_shifted_and_mirrored_alike():
     frames = torch.rand(6, 3, 2, 5, 5, generator=torch.Generator().manual_seed(0))
     for t in range(3):
         split, step = (Split(x, torch.zeros(6, dtype=torch.int64)) for x in (frames, frames[:, t]))
-        found, _ = BatchedSplit(split, 0, max_shift=2, flip=True)[BatchIndex(0, torch.arange(6))]
-        expected, _ = BatchedSplit(step, 0, max_shift=2, flip=True)[BatchIndex(0, torch.arange(6))]
+        found, _ = BatchedSplit(split, 0, ShiftFlip(max_shift=2))[BatchIndex(0, torch.arange(6))]
+        expected, _ = BatchedSplit(step, 0, ShiftFlip(max_shift=2))[BatchIndex(0, torch.arange(6))]
         assert not torch.equal(expected, frames[:, t])
         assert torch.equal(found[:, t], expected)
 

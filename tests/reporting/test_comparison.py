@@ -60,6 +60,21 @@ def test_every_data_set_is_a_panel_of_its_own() -> None:
     assert [panel.name for panel in compared().panels] == ["digits", "digits_200"]
 
 
+def test_augmentations_are_lines_of_one_panel_also_where_the_data_set_says_them() -> None:
+    for augment in ("augment=none", "augment=auto", "augment=cutout", "dataset.max_shift=2"):
+        store("norm=bn", augment)
+    (panel,) = compared(versus={"augment": "none", "dataset.max_shift": "0"}).panels
+    names = [line.name for line in panel.lines]
+    assert [name.partition(" ")[0] for name in names] == [
+        "augment=cutout",
+        "augment=none",
+        "augment=shift",
+        "augment=shift",
+    ]
+    (by_name,) = compared("augment=none,cutout").panels
+    assert [line.name for line in by_name.lines] == ["augment=cutout", "augment=none"]
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [

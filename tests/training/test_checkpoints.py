@@ -282,7 +282,7 @@ BASE = ("dataset=digits_200", "network.width=4", "optim.batch_size=50", "logger=
 TWELVE = (*BASE, "neuron=s2nn", "trainer.max_epochs=12")
 FOUR = (*BASE, "neuron=s2nn", "trainer.max_epochs=4")
 ONE = (*BASE, "neuron=s2nn", "trainer.max_epochs=1")
-RANDOM = (*BASE, "neuron=lif", "encoding=rate", "encoding.num_steps=2", "dataset.max_shift=1",
+RANDOM = (*BASE, "neuron=lif", "encoding=rate", "encoding.num_steps=2", "dataset.max_shift=1", "augment=randaugment",
           "optim.width_schedule=linear", "optim.width_end=0.5", "trainer.precision=64-true",
           "trainer.max_epochs=3")  # fmt: skip
 NUM_BATCHES = 4  # of 200 samples
