@@ -14,11 +14,11 @@ from snn_exp.config import schemas
 from snn_exp.config.experiment import TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.files import require_writable
-from snn_exp.nn.kernels import choose
 from snn_exp.nn.neurons import LIF
 from snn_exp.runs.paths import data_root, output_root
 from snn_exp.runs.provenance import RECORDED_PACKAGES
 from snn_exp.runs.wandb_record import wandb_is_offline
+from snn_exp.training.build import choose_kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _devices() -> list[MachineCheck]:
 
 def _kernels() -> MachineCheck:
     """Build the kernels of one neuron, since only that shows that the compiler works."""
-    choice = choose(TrainerConfig(), LIF())
+    choice = choose_kernels(TrainerConfig(), LIF())
     return MachineCheck("kernels", f"{choice.used}: {choice.why}")
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytorch_lightning as pl
 import torch
 
-from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
 from snn_exp.data.augment import AUGMENTS
 from snn_exp.data.base import make_dataset
 from snn_exp.data.datamodule import DataModule
@@ -17,6 +17,8 @@ from snn_exp.nn.encodings import ENCODINGS
 from snn_exp.nn.kernels import Choice, choose, fuse
 from snn_exp.nn.layers import PartFactories, lay_channels_last, make_part_factories
 from snn_exp.nn.networks import build_network
+from snn_exp.nn.neurons import Neuron
+from snn_exp.nn.synapses import Synapse
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import data_root
 from snn_exp.runs.same_data import require_split
@@ -56,7 +58,15 @@ def kernels_of(config: ExperimentConfig) -> Choice:
         UserError: trainer.kernels=fused, which cannot be used.
     """
     parts = _parts(config)
-    return choose(config.trainer, parts.neuron((1, 1, 1)), parts.make_synapse())
+    return choose_kernels(config.trainer, parts.neuron((1, 1, 1)), parts.make_synapse())
+
+
+def choose_kernels(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = None) -> Choice:
+    """Choose the kernels that the trainer group asks for, as `nn.kernels.choose`."""
+    return choose(
+        neuron, synapse, kernels=trainer.kernels, accelerator=trainer.accelerator, precision=trainer.precision,
+        devices=trainer.devices, compiled=trainer.compile,
+    )  # fmt: skip
 
 
 def _parts(config: ExperimentConfig) -> PartFactories:

@@ -30,7 +30,7 @@ def require_devices(trainer: TrainerConfig) -> None:
             "trainer.accelerator=gpu, and torch finds no GPU on this machine; leave it out, or type "
             "trainer.accelerator=cpu"
         )
-    on_a_gpu, num_gpus = is_on_a_gpu(trainer), torch.cuda.device_count()
+    on_a_gpu, num_gpus = is_on_a_gpu(trainer.accelerator), torch.cuda.device_count()
     if on_a_gpu and 1 < trainer.devices > num_gpus:
         raise UserError(
             f"trainer.devices={trainer.devices} asks for more GPUs than the {num_gpus} of this machine; type "

@@ -19,7 +19,7 @@ from snn_exp.config.experiment import TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.export.fold import fold
 from snn_exp.nn.activation_checkpointing import checkpoint_activations
-from snn_exp.nn.kernels import build, choose
+from snn_exp.nn.kernels import build
 from snn_exp.nn.layers import Conv2d, lay_channels_last
 from snn_exp.nn.neurons import KLIF, LIF, SRM, Neuron, Sign
 from snn_exp.nn.norms import BatchNorm, PSPNorm
@@ -27,6 +27,7 @@ from snn_exp.nn.surrogates import ATan
 from snn_exp.nn.synapses import ExponentialSynapse, Synapse
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
+from snn_exp.training.build import choose_kernels
 from tests import judge
 from tests.judge import FUSED, NORMED, fused, learned, network
 from tests.nn.test_activation_checkpointing import trains_the_same
@@ -245,21 +246,21 @@ def test_what_cannot_be_fused_is_said_in_a_sentence_and_auto_takes_the_plain_pat
     trainer: dict[str, Any], neuron: Callable[[], Neuron], reason: str
 ) -> None:
     settings = TrainerConfig(**trainer)
-    assert dataclasses.astuple(choose(settings, neuron())) == ("reference", reason)
+    assert dataclasses.astuple(choose_kernels(settings, neuron())) == ("reference", reason)
     with pytest.raises(UserError) as error:
-        choose(dataclasses.replace(settings, kernels="fused"), neuron())
+        choose_kernels(dataclasses.replace(settings, kernels="fused"), neuron())
     assert str(error.value) == (
         f"cannot use trainer.kernels=fused: {reason}; leave it out, or type trainer.kernels=reference"
     )
 
 
 def test_auto_takes_them_only_where_a_step_is_clearly_faster() -> None:
-    assert choose(TrainerConfig(), LIF()).used == "fused"
-    assert choose(TrainerConfig(num_threads=2), LIF()).used == "fused"  # on one of the two
-    assert choose(TrainerConfig(), Sign()).why == (
+    assert choose_kernels(TrainerConfig(), LIF()).used == "fused"
+    assert choose_kernels(TrainerConfig(num_threads=2), LIF()).used == "fused"  # on one of the two
+    assert choose_kernels(TrainerConfig(), Sign()).why == (
         "a step with signs is hardly faster fused, see benchmarks/kernels.md"
     )
-    assert choose(TrainerConfig(kernels="fused"), Sign()).used == "fused"
+    assert choose_kernels(TrainerConfig(kernels="fused"), Sign()).used == "fused"
 
 
 @pytest.fixture
@@ -284,23 +285,23 @@ def test_without_a_compiler_or_a_cache_auto_takes_the_plain_path_and_says_why(
     variable: str, value: str, reason: str, monkeypatch: pytest.MonkeyPatch, forgotten: None
 ) -> None:
     monkeypatch.setenv(variable, value)
-    choice = choose(TrainerConfig(), LIF())
+    choice = choose_kernels(TrainerConfig(), LIF())
     assert choice.used == "reference" and choice.why.endswith(reason)
     with pytest.raises(UserError, match=r"cannot use trainer\.kernels=fused: "):
-        choose(TrainerConfig(kernels="fused"), LIF())
+        choose_kernels(TrainerConfig(kernels="fused"), LIF())
 
 
 def test_what_was_built_is_kept_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: None
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert choose(TrainerConfig(), LIF()).used == "fused"
+    assert choose_kernels(TrainerConfig(), LIF()).used == "fused"
     (built,) = (tmp_path / "snn_exp" / "kernels").iterdir()
     when = built.stat().st_mtime_ns
     build.library.cache_clear()
-    assert choose(TrainerConfig(), LIF()).used == "fused"
+    assert choose_kernels(TrainerConfig(), LIF()).used == "fused"
     assert [path.stat().st_mtime_ns for path in (tmp_path / "snn_exp" / "kernels").iterdir()] == [when]
-    choose(TrainerConfig(), LIF(), ExponentialSynapse())
+    choose_kernels(TrainerConfig(), LIF(), ExponentialSynapse())
     assert len(list((tmp_path / "snn_exp" / "kernels").iterdir())) == 2, "the filter is built before training as well"
 
 

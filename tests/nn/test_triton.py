@@ -24,10 +24,11 @@ from hypothesis import strategies as st
 
 from snn_exp.config.experiment import TrainerConfig
 from snn_exp.errors import UserError
-from snn_exp.nn.kernels import choose, forms, fused, on_gpu
+from snn_exp.nn.kernels import forms, fused, on_gpu
 from snn_exp.nn.kernels.fused import fire
 from snn_exp.nn.kernels.layout import computed_in
 from snn_exp.nn.neurons import KLIF, LIF
+from snn_exp.training.build import choose_kernels
 from tests import judge
 
 triton = pytest.importorskip("triton", reason="Triton is not installed; torch brings it on Linux")
@@ -246,13 +247,16 @@ ON_A_GPU = TrainerConfig(accelerator="gpu", kernels="fused")
 @pytest.mark.usefixtures("gpu")
 def test_on_a_gpu_fused_is_tritons_and_auto_is_the_plain_path_until_it_is_measured() -> None:
     for trainer in (ON_A_GPU, TrainerConfig(kernels="fused"), dataclasses.replace(ON_A_GPU, num_threads=2)):
-        assert dataclasses.astuple(choose(trainer, LIF())) == (
+        assert dataclasses.astuple(choose_kernels(trainer, LIF())) == (
             "fused", f"trainer.kernels=fused; built by Triton {triton.__version__}"
         )  # fmt: skip
-    assert dataclasses.astuple(choose(TrainerConfig(), LIF())) == (
+    assert dataclasses.astuple(choose_kernels(TrainerConfig(), LIF())) == (
         "reference", "the fused kernels were not measured on a GPU yet; trainer.kernels=fused takes them"
     )  # fmt: skip
-    assert choose(TrainerConfig(accelerator="cpu", kernels="fused"), LIF()).why.rpartition(" ")[2] != triton.__version__
+    assert (
+        choose_kernels(TrainerConfig(accelerator="cpu", kernels="fused"), LIF()).why.rpartition(" ")[2]
+        != triton.__version__
+    )
 
 
 @pytest.mark.usefixtures("gpu")
@@ -266,14 +270,14 @@ def test_on_a_gpu_fused_is_tritons_and_auto_is_the_plain_path_until_it_is_measur
 )  # fmt: skip
 def test_what_triton_cannot_do_is_said_in_a_sentence(changed: dict[str, Any], neuron: type[LIF], reason: str) -> None:
     with pytest.raises(UserError) as error:
-        choose(dataclasses.replace(ON_A_GPU, **changed), neuron())
+        choose_kernels(dataclasses.replace(ON_A_GPU, **changed), neuron())
     assert str(error.value).startswith(f"cannot use trainer.kernels=fused: {reason}; ")
 
 
 def test_without_a_gpu_or_triton_fused_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="are Triton's, and torch finds no GPU for CUDA or ROCm; "):
-        choose(ON_A_GPU, LIF())
+        choose_kernels(ON_A_GPU, LIF())
     monkeypatch.setitem(sys.modules, "triton", None)
     with pytest.raises(UserError, match=r"are Triton's, and it is not installed \(torch brings it on Linux\); "):
-        choose(ON_A_GPU, LIF())
+        choose_kernels(ON_A_GPU, LIF())

@@ -11,7 +11,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from snn_exp.config.experiment import TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.nn.graph import data_flow, part_at
 from snn_exp.nn.kernels.build import Unavailable, library, toolchain
@@ -43,46 +42,63 @@ class Choice:
     why: str
 
 
-def choose(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = None) -> Choice:
+def choose(
+    neuron: Neuron,
+    synapse: Synapse | None,
+    *,
+    kernels: Literal["auto", "reference", "fused"],
+    accelerator: str,
+    precision: str,
+    devices: int,
+    compiled: bool,
+) -> Choice:
     """Choose the kernels of a run, and build them if they are the fused ones.
 
     Args:
-        trainer: the resolved group.
         neuron: one as the network has it.
         synapse: one as the network has it; if there is none, the filters are built where they are first used.
+        kernels: what is asked for: auto takes the fused ones where they pay.
+        accelerator: cpu, gpu or auto, as `is_on_a_gpu` takes it.
+        precision: as in pytorch-lightning, such as 32-true.
+        devices: number of devices that share every batch.
+        compiled: whether torch.compile runs the training batches.
 
     Raises:
-        UserError: trainer.kernels=fused, and the fused kernels cannot be used.
+        UserError: kernels="fused", and the fused kernels cannot be used.
+
+    Example:
+        >>> from snn_exp.nn.neurons import LIF
+        >>> choose(LIF(), None, kernels="auto", accelerator="cpu", precision="32-true", devices=1, compiled=True)
+        Choice(used='reference', why='trainer.compile=true compiles the plain path')
     """
-    if trainer.kernels == "reference":
+    if kernels == "reference":
         return Choice("reference", "trainer.kernels=reference")
-    if trainer.compile:
+    if compiled:
         return Choice("reference", "trainer.compile=true compiles the plain path")
-    gpu = is_on_a_gpu(trainer)
-    if trainer.kernels == "auto" and gpu:
+    gpu = is_on_a_gpu(accelerator)
+    if kernels == "auto" and gpu:
         return Choice("reference", "the fused kernels were not measured on a GPU yet; trainer.kernels=fused takes them")
-    if trainer.kernels == "auto" and neuron.emits == "signs":
+    if kernels == "auto" and neuron.emits == "signs":
         return Choice("reference", "a step with signs is hardly faster fused, see benchmarks/kernels.md")
-    reason = _why_not(trainer, neuron, synapse)
+    reason = _why_not(neuron, synapse, gpu=gpu, precision=precision, devices=devices)
     if reason is None:
-        why = "trainer.kernels=fused" if trainer.kernels == "fused" else "faster, see benchmarks/kernels.md"
+        why = "trainer.kernels=fused" if kernels == "fused" else "faster, see benchmarks/kernels.md"
         return Choice("fused", f"{why}; built by {triton_version() if gpu else Path(toolchain()[0]).name}")
-    if trainer.kernels == "fused":
+    if kernels == "fused":
         raise UserError(f"cannot use trainer.kernels=fused: {reason}; leave it out, or type trainer.kernels=reference")
     return Choice("reference", reason)
 
 
-def is_on_a_gpu(trainer: TrainerConfig) -> bool:
-    """Return whether a run computes on a GPU of this machine."""
-    return trainer.accelerator == "gpu" or (trainer.accelerator == "auto" and torch.accelerator.is_available())
+def is_on_a_gpu(accelerator: str) -> bool:
+    """Return whether a run with this trainer.accelerator computes on a GPU of this machine."""
+    return accelerator == "gpu" or (accelerator == "auto" and torch.accelerator.is_available())
 
 
-def _why_not(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None) -> str | None:
-    gpu = is_on_a_gpu(trainer)
-    if trainer.precision not in _DTYPES:
-        return f"the fused kernels are for trainer.precision={', '.join(_DTYPES)}, not {trainer.precision}"
-    if trainer.devices > 1:
-        return f"the fused kernels see one share of a batch, and trainer.devices is {trainer.devices}"
+def _why_not(neuron: Neuron, synapse: Synapse | None, *, gpu: bool, precision: str, devices: int) -> str | None:
+    if precision not in _DTYPES:
+        return f"the fused kernels are for trainer.precision={', '.join(_DTYPES)}, not {precision}"
+    if devices > 1:
+        return f"the fused kernels see one share of a batch, and trainer.devices is {devices}"
     form = form_of(neuron)
     if isinstance(form, str):
         return form
@@ -90,7 +106,7 @@ def _why_not(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None) ->
         if gpu:
             triton_version()
         else:
-            numbers = NUMBERS[_DTYPES[trainer.precision]]
+            numbers = NUMBERS[_DTYPES[precision]]
             library("fused.cpp", form.defines, *numbers)
             if synapse is not None and (trace := trace_of(synapse)):
                 library("filter.cpp", trace.defines, *numbers)
