@@ -85,10 +85,10 @@ def fold(arguments: Sequence[str]) -> int:
 
     folder, config = _trained(given.run)
 
-    from snn_exp.export import fold as folding
+    from snn_exp.export import folded_run
 
     say(f"run {folder.path.name}: {config.label}")
-    say(folding.fold_run(folder, config).text())
+    say(folded_run.fold_run(folder, config).text())
     if given.int8:
         from snn_exp.export import int8
 
@@ -110,8 +110,8 @@ def export(arguments: Sequence[str]) -> int:
     folder, config = _trained(given.run)
     say(f"run {folder.path.name}: {config.label}")
     if given.folded and not folder.folded.exists():
-        from snn_exp.export import fold as folding
+        from snn_exp.export import folded_run
 
-        say(folding.fold_run(folder, config).text())
+        say(folded_run.fold_run(folder, config).text())
     say(exporting.export_run(folder, config, given.format, folded=given.folded).text())
     return 0

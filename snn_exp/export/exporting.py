@@ -14,7 +14,7 @@ from torch import Tensor
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError, unknown
-from snn_exp.export.fold import load_folded
+from snn_exp.export.folded_run import load_folded
 from snn_exp.export.nir_graph import PACKAGES as NIR_PACKAGES
 from snn_exp.export.nir_graph import write_nir
 from snn_exp.export.nir_steps import read_nir

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from snn_exp.cli.main import main
-from snn_exp.config.compose import compose
-from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.export import fold as folding
-from snn_exp.export.fold import compare, fold, load_folded
+from snn_exp.export.fold import Folded, fold, why_not_rescaled
+from snn_exp.export.folded_run import compare
 from snn_exp.nn.layers import make_part_factories
 from snn_exp.nn.networks import Network, build_network
 from snn_exp.nn.neurons import KLIF, Neuron, ParallelNeuron, StepwiseNeuron
@@ -25,8 +19,6 @@ from snn_exp.nn.neurons import NEURONS as registered
 from snn_exp.nn.norms import Norm, OnlineRenorm, PSPNorm
 from snn_exp.nn.synapses import SYNAPSES
 from snn_exp.nn.weights import WEIGHT_NORMS, StandardizedWeights
-from snn_exp.runs.folder import RunFolder
-from snn_exp.training import build, train
 
 NEURONS: dict[str, dict[str, Any]] = {
     "if": {"name": "if", "v_reset": -0.3},
@@ -113,7 +105,7 @@ def batch(num_steps: int = 4) -> tuple[Tensor, Tensor]:
     return x_TBCHW, torch.arange(6) % 3
 
 
-def assert_the_same(network: Network, num_steps: int = 4) -> folding.Folded:
+def assert_the_same(network: Network, num_steps: int = 4) -> Folded:
     folded = fold(network)
     found = compare(network, folded, [batch(num_steps)])
     assert found.num_flipped == 0
@@ -267,7 +259,7 @@ def test_a_neuron_of_ones_own_is_rescaled_without_knowing_of_it(neuron: Neuron) 
 @pytest.mark.parametrize("neuron", [UndeclaredNeuron(rest=0.3), CurvedNeuron()], ids=["rest", "curved"])
 def test_what_does_not_scale_by_its_threshold_alone_is_refused_with_the_attribute_to_set(neuron: Neuron) -> None:
     assert neuron.rescaled(torch.tensor([2.0])) is None
-    sentence = folding._why_not_rescaled(neuron)
+    sentence = why_not_rescaled(neuron)
     assert sentence.startswith(f"{type(neuron).__name__}, which does not declare its attributes in membrane units")
     assert 'scales_with_input = ("v_threshold", "v_reset"): dividing all of them by a must give for x' in sentence
 
@@ -277,127 +269,3 @@ def test_what_cannot_fold_is_said_in_a_sentence(why: str) -> None:
     with pytest.raises(UserError) as error:
         fold(refused_network(why))
     assert str(error.value) == REFUSED[why]
-
-
-def test_a_folded_network_refuses_to_be_trained_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    folded = fold(make_network())
-    folded.eval()
-    with pytest.raises(UserError, match="a folded network cannot be trained further"):
-        folded.train()
-    config = tiny()
-    task = build.build_task(config, build.build_data(config))
-    task.network = folded
-    monkeypatch.setattr(build, "build_task", lambda *_: task)
-    with pytest.raises(UserError, match="train the run that it was folded from"):
-        train.run(tiny(), echo=False)
-
-
-def test_a_comparison_counts_flipped_spikes_and_sees_another_network() -> None:
-    network = make_network("if", "bn")
-    folded = fold(network)
-    folded.get_parameter("network.classifier.bias").data[0] += 100
-    folded.get_buffer("network.stages.2.0.activation1.neuron.folded_threshold.threshold").sub_(1e3)
-    found = compare(network, folded, [batch()])
-    assert found.logit_error > 0.5
-    assert 0 < found.num_flipped < found.num_outputs
-    assert found.acc_folded == 1 / 3, "the first class is always named"
-
-
-# --- the command -----------------------------------------------------------------------------------
-
-
-def tiny(*overrides: str) -> ExperimentConfig:
-    return compose(["network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128",
-                    "trainer.max_epochs=1", "neuron=s2nn", "residual=bireal", *overrides])  # fmt: skip
-
-
-def test_the_command_writes_the_folded_network_which_loads_back(capsys: pytest.CaptureFixture[str]) -> None:
-    config = tiny("encoding=rate", "trainer.checkpoint_activations=true")
-    trained = train.run(config, echo=False)
-    assert main(["fold", config.run_id[:5]]) == 0
-    said = capsys.readouterr().out
-    assert "norms folded into weights: 1, into thresholds: 6; weights made plain: 0" in said
-    assert "float64, val set: logits equal to" in said and "float32, test set: " in said
-    assert said.endswith(
-        "AC-only: yes, all 6 hidden weight layers only add\n"
-        "  multiplications elsewhere: stages.1.0.shortcut (shortcut), stages.2.0.shortcut (shortcut), classifier (readout)\n"
-    ), "a rate code has the first layer add as well"
-    folder = RunFolder.of(config)
-    stored = json.loads((folder.path / "folded.json").read_text())
-    assert stored["float64"]["num_flipped"] == 0 and stored["float64"]["logit_error"] <= 1e-10
-    assert stored["float32"]["acc"] == pytest.approx(trained.metrics["test/acc"])
-    assert stored["multiplications"]["hidden"] == {}
-    assert {f["part"] for f in stored["folds"]} >= {"stages.0.0.activation1.norm", "readout.norm"}
-    assert {path.name for path in folder.path.glob(".*")} == set(), "no scratch file is left"
-
-    data = build.build_data(config)
-    task = build.build_task(config, data)
-    folded = load_folded(folder)
-    encoded = folding.encoded(task, data.test_dataloader())
-    with torch.no_grad():
-        hits = [(folded(x).argmax(1) == y).float() for x, y in encoded]
-    assert torch.cat(hits).mean().item() == pytest.approx(stored["float32"]["acc_folded"])
-
-
-def test_a_run_that_has_not_read_the_test_set_does_not_read_it_to_be_folded(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tiny("trainer.test=false")
-    train.run(config, echo=False)
-    monkeypatch.setattr(train.DataModule, "test_dataloader", lambda self: pytest.fail("it was read"))
-    assert main(["fold", str(RunFolder.of(config).path)]) == 0
-    assert "float32, val set: " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("broken", [0.1, torch.nan])
-def test_another_network_in_float64_is_a_fault_and_nothing_is_stored(
-    broken: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fold_wrongly(network: Network) -> folding.Folded:
-        folded = fold(network)
-        folded.get_parameter("network.classifier.bias").data[0] += broken
-        return folded
-
-    config = tiny()
-    train.run(config, echo=False)
-    monkeypatch.setattr(folding, "fold", fold_wrongly)
-    with pytest.raises(RuntimeError, match="is another one"):
-        main(["fold", config.run_id])
-    assert not list(RunFolder.of(config).path.glob("*folded*"))
-
-
-def test_runs_that_cannot_be_folded_are_refused_in_a_sentence(
-    capsys: pytest.CaptureFixture[str], output: Path, tmp_path: Path
-) -> None:
-    def said(run: str) -> str:
-        assert main(["fold", run]) == 2
-        return capsys.readouterr().err.removeprefix("snn-exp: ").rstrip("\n")
-
-    runs = output / "runs"
-    assert said("0123") == f"There is no run '0123' among the 0 of {runs}"
-    config = tiny()
-    folder = RunFolder.of(config)
-    again = "type its snn-exp train command again to finish it first"
-    folder.begin(config, {})
-    assert said(config.run_id) == f"run {config.run_id} is not finished; {again}"
-    folder.fail("RuntimeError: no memory", "")
-    assert said(config.run_id) == f"run {config.run_id} crashed (RuntimeError: no memory); {again}"
-
-    result = dataclasses.replace(train.run(config, echo=False), status="diverged")
-    with pytest.raises(UserError, match=f"run {config.run_id} is not folded yet; type snn-exp fold {config.run_id}"):
-        load_folded(folder)
-    folder.finish(result)
-    assert said(config.run_id) == f"run {config.run_id} diverged, so it has no trained weights; choose another run"
-    other = tiny("seed=1")
-    folder.finish(dataclasses.replace(result, status="done", config=other.to_plain()))
-    assert said(config.run_id) == (
-        f"run {config.run_id} was trained with an older, incompatible version of a component: the same config is run "
-        f"{other.run_id} now; train it again"
-    )
-
-    wrong = f"{config.run_id[1:]}x"
-    assert said(wrong) == f"There is no run '{wrong}' among the 1 of {runs}; did you mean {config.run_id}?"
-    (runs / f"{config.run_id[:4]}000000").mkdir()
-    assert said(config.run_id[:4]) == (
-        f"run '{config.run_id[:4]}' may be {', '.join(sorted(path.name for path in runs.iterdir()))}; type more of it"
-    )

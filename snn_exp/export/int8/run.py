@@ -10,7 +10,8 @@ from torch import Tensor
 
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.export.fold import Folded, encoded, load_folded
+from snn_exp.export.fold import Folded
+from snn_exp.export.folded_run import encoded, load_folded
 from snn_exp.export.int8.convert import Deployed, integer
 from snn_exp.files import write_json
 from snn_exp.runs.folder import RunFolder
