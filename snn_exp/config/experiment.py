@@ -156,7 +156,9 @@ EXECUTION = {
 }
 
 # The value of a later field that reproduces the behaviour before it: with it, run ids stay as they were.
+# group.option.parameter, or group.*.parameter for all options.
 NEUTRAL: dict[str, Scalar] = {
+    "dataset.*.num_train": None,
     "optim.adamw.rate_penalty": 0.0,
     "optim.sgd.rate_penalty": 0.0,
     "residual.pre.stream_decay": 1.0,
@@ -252,13 +254,15 @@ def identity(config: ExperimentConfig) -> dict[str, Any]:
         if group not in plain:  # an augmentation that is the data set's own
             continue
         name = plain[group]["name"]
-        plain[group] = {
-            key: value
-            for key, value in plain[group].items()
-            if f"{group}.{name}.{key}" not in NEUTRAL or NEUTRAL[f"{group}.{name}.{key}"] != value
-        }
+        plain[group] = {key: value for key, value in plain[group].items() if not _is_neutral(group, name, key, value)}
         plain[group]["version"] = options[name].version
     return plain
+
+
+def _is_neutral(group: str, name: str, key: str, value: Scalar) -> bool:
+    """Return whether a value reproduces the behaviour before there was such a parameter."""
+    known = (f"{group}.{name}.{key}", f"{group}.*.{key}")
+    return any(each in NEUTRAL and NEUTRAL[each] == value for each in known)
 
 
 def execution(config: ExperimentConfig) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def training_counts(class_counts: Sequence[int], config: Mapping[str, object]) -
         counts = without(counts, num_val(total, _number(config["val_fraction"])), VALIDATION)
     elif "val_fraction" in config:
         counts = without(counts, num_val_of_official(total, _number(config["val_fraction"])), VALIDATION)
-    if "num_train" in config:
+    if config.get("num_train") is not None:
         num_train = int(_number(config["num_train"]))
         require_num_train(num_train, sum(counts), len(counts))
         require_every_class(counts, num_train, TRAINING)
@@ -127,7 +127,7 @@ def require_num_train(num_train: int, available: int, num_classes: int) -> None:
     if num_train > most:
         raise UserError(
             f"dataset.num_train={num_train} is more than {most}, the most that can be drawn from {available} training "
-            f"images; type dataset.num_train={most}, or dataset=digits for all of them"
+            f"samples; type dataset.num_train={most}, or dataset.num_train=null for all of them"
         )
 
 

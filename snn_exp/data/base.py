@@ -60,6 +60,7 @@ DATASETS: Registry[Dataset] = Registry(
         *("checks", "system_folder", "package", "licence", "download_mib"),
     ),
 )
+NumTrain = Annotated[int, Ge(1)] | None
 MaxShift = Annotated[int, Ge(0), Limit(1024, "nothing remains of an image")]
 
 
@@ -71,6 +72,8 @@ class Dataset(ABC):
         seed: draws training and validation; pairs of runs with the same seed share both.
         num_steps: T of data with time; images know no time.
         max_shift: largest random shift of a training image, pixels.
+        num_train: training samples to keep, every class in proportion, drawn by the seed; null keeps all. Validation
+            and test stay as they are.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {}
@@ -96,11 +99,14 @@ class Dataset(ABC):
     train: Split
     val: Split
 
-    def __init__(self, root: Path, seed: int, num_steps: int = 1, *, max_shift: MaxShift = 0) -> None:
+    def __init__(
+        self, root: Path, seed: int, num_steps: int = 1, *, max_shift: MaxShift = 0, num_train: NumTrain = None
+    ) -> None:
         self.root = root
         self.seed = seed
         self.num_steps = num_steps
         self.max_shift = max_shift
+        self.num_train = num_train
 
     @abstractmethod
     def _read(self, *, train: bool) -> Split:
@@ -121,6 +127,21 @@ class Dataset(ABC):
                 f"a folder with them"
             )
         return split
+
+    def _kept(self, train: Split) -> Split:
+        """Return the training samples that `num_train` keeps.
+
+        Raises:
+            UserError: there are not as many, or too few are kept for every class.
+        """
+        if self.num_train is None:
+            return train
+        splits.require_num_train(self.num_train, len(train), self.num_classes)
+        _, chosen = stratified(
+            train.labels.numpy(), np.arange(len(train)), self.num_train, self.seed,
+            part=splits.TRAINING, num_classes=self.num_classes,
+        )  # fmt: skip
+        return train.at(chosen)
 
     def require_whole(self) -> None:
         """Check the samples of a data set that splits itself, and so does not go by `_read_whole`.
@@ -311,7 +332,7 @@ class StratifiedTest(Dataset):
             labels, rest, splits.num_val(total, val_fraction), seed,
             part=splits.VALIDATION, num_classes=self.num_classes,
         )  # fmt: skip
-        self.train, self.val = self._everything.at(train), self._everything.at(val)
+        self.train, self.val = self._kept(self._everything.at(train)), self._everything.at(val)
 
     @cached_property
     def test(self) -> Split:
@@ -338,7 +359,7 @@ class OfficialTest(Dataset):
             labels, np.arange(total), splits.num_val_of_official(total, val_fraction), seed,
             part=splits.VALIDATION, num_classes=self.num_classes,
         )  # fmt: skip
-        self.train, self.val = everything.at(train), everything.at(val)
+        self.train, self.val = self._kept(everything.at(train)), everything.at(val)
 
     @cached_property
     def test(self) -> Split:
@@ -355,16 +376,8 @@ class Mirrored(Dataset):
         flip: mirror every other training image.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        seed: int,
-        num_steps: int = 1,
-        *,
-        max_shift: MaxShift = 0,
-        flip: bool = True,
-    ) -> None:
-        super().__init__(root, seed, num_steps, max_shift=max_shift)
+    def __init__(self, root: Path, seed: int, num_steps: int = 1, *, flip: bool = True, **parent: Any) -> None:
+        super().__init__(root, seed, num_steps, **parent)
         self.flip = flip
 
 
@@ -464,4 +477,5 @@ def make_dataset(config: PartConfig, root: Path, seed: int, num_steps: int) -> D
     dataset = DATASETS.make(config, root, seed, num_steps)
     if not isinstance(dataset, StratifiedTest | OfficialTest):
         dataset.require_whole()
+        dataset.train = dataset._kept(dataset.train)
     return dataset

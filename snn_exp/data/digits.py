@@ -13,12 +13,10 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional
 
-from snn_exp.config import splits
-from snn_exp.data.base import DATASETS, Indices, Split, StratifiedTest, stratified
+from snn_exp.data.base import DATASETS, Indices, Split, StratifiedTest
 from snn_exp.registry import Count, Fraction, Limit
 
 DIGITS_COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
@@ -91,7 +89,7 @@ class Digits200(Digits):
         they could be with 200 images in all
 
     Args:
-        num_train: training images.
+        num_train: training images; null is dataset=digits.
 
     Raises:
         UserError: a parameter out of its range; more images than there are.
@@ -104,16 +102,7 @@ class Digits200(Digits):
         (200, 269, 450)
     """
 
-    def __init__(
-        self, root: Path, seed: int, num_steps: int = 1, *, num_train: Annotated[int, Ge(10)] = 200, **parent: Any
-    ) -> None:
-        super().__init__(root, seed, num_steps, **parent)
-        splits.require_num_train(num_train, len(self.train), self.num_classes)
-        labels = self.train.labels.numpy()
-        _, chosen = stratified(
-            labels, np.arange(len(labels)), num_train, seed, part=splits.TRAINING, num_classes=self.num_classes
-        )
-        self.train = self.train.at(chosen)
+    defaults = {"max_shift": 1, "num_train": 200}
 
 
 @DATASETS.register("digits_clutter")
@@ -131,6 +120,7 @@ class DigitsClutter(Digits):
     Args:
         difficulty: 0 is the digit upright in the middle of an empty canvas.
         copies: compositions of each training scan; validation and test have one of each.
+        num_train: training scans to keep, every class in proportion, drawn by the seed; null keeps all.
 
     Raises:
         UserError: a parameter out of its range.

@@ -61,7 +61,7 @@ def chosen(config: Mapping[str, Any]) -> dict[str, Scalar]:
             flat |= {group if key == "name" else f"{group}.{key}": value for key, value in of.items()}
     for key, value in NEUTRAL.items():
         group, option, parameter = key.split(".")
-        if flat.get(group) == option:
+        if group in flat and option in ("*", flat[group]):
             flat.setdefault(f"{group}.{parameter}", value)
     return flat | {key: config[key] for key in SPECIAL if key in config}
 

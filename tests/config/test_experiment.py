@@ -18,6 +18,9 @@ GOLDEN = {
     "neuron=srm norm=psp weight_norm=standardized": "edcf6ad11e",
     "neuron=sign residual=bireal": "a443b5a5db",
     "neuron=relu network=mlp optim=sgd optim.lr=0.1 dataset=cifar10": "be13722453",
+    "dataset=digits_200": "d6b765b944",
+    "dataset=digits_clutter": "31a826e401",
+    "dataset=fashion_mnist": "a525124f39",
 }
 
 
@@ -34,7 +37,7 @@ def test_run_ids_stay_what_they_were(command: str) -> None:
 @pytest.mark.parametrize(
     "override",
     ["seed=1", "neuron.tau=3", "norm=none", "optim.lr=0.1", "trainer.max_epochs=3", "trainer.precision=64-true",
-     "dataset.split_seed=1", "encoding.num_steps=2", "network.width=8", "optim.batch_size=8", "residual=post",
+     "dataset.split_seed=1", "dataset.num_train=200", "encoding.num_steps=2", "network.width=8", "optim.batch_size=8", "residual=post",
      "augment=none", "augment=shift_flip", "augment=shift augment.max_shift=2", "augment=crop_flip", "augment=cutout",
      "augment=cutout augment.side=0.25", "augment=randaugment", "augment=randaugment augment.magnitude=5", "synapse=alpha", "weight_norm=centred", "weight_quant=xnor", "surrogate=rect", "surrogate.width=2 surrogate=rect"],
 )  # fmt: skip
@@ -49,7 +52,7 @@ def test_what_decides_the_result_decides_the_run_id(override: str) -> None:
      "trainer.kernels=reference", "trainer.compile=true", "trainer.channels_last=true", "logger=none",
      "logger.project=other", "energy=h45_int8", "energy.mac_pj=3", "neuron=lif norm=bn", "encoding=direct", "encoding=auto", "augment=auto",
      "augment=shift", "augment=shift augment.max_shift=1",
-     "surrogate=atan", "weight_quant=none"],
+     "surrogate=atan", "weight_quant=none", "dataset.num_train=null"],
 )  # fmt: skip
 def test_how_it_is_done_or_what_was_meant_anyway_does_not(override: str) -> None:
     assert compose(override.split()).run_id == default_run_id()

@@ -276,6 +276,16 @@ def test_the_seed_redraws_validation_of_an_official_training_set(real):
     assert same(one.test, other.test)
 
 
+def test_fewer_training_samples_are_in_proportion_and_leave_validation_and_test_alone(real):
+    cls, root, _, _ = real
+    whole = cls(root, 0, val_fraction=0.2)
+    few = cls(root, 0, val_fraction=0.2, num_train=2 * whole.num_classes)
+    assert torch.bincount(few.train.labels).tolist() == [2] * whole.num_classes
+    assert set(keys(few.train.samples)) < set(keys(whole.train.samples))
+    assert same(few.val, whole.val) and same(few.test, whole.test)
+    assert few.flip == whole.flip and few.fingerprint != whole.fingerprint
+
+
 def test_the_pixel_statistics_of_bytes_are_in_zero_to_one(real):
     cls, root, _, _ = real
     data = cls(root, 0, val_fraction=0.2)

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from snn_exp.config.compose import compose
 from snn_exp.data.base import Dataset, Split
-from snn_exp.data.digits import CANVAS, Digits200, DigitsClutter, among_clutter, placed
+from snn_exp.data.digits import CANVAS, Digits, Digits200, DigitsClutter, among_clutter, placed
 from snn_exp.errors import UserError
 from snn_exp.training import train
 from tests.data.test_base import digits, keys, same
@@ -60,6 +60,13 @@ def test_the_two_hundred_have_every_class_in_proportion_and_are_redrawn_by_the_s
     assert len({few.fingerprint, other.fingerprint, digits().fingerprint}) == 3
 
 
+def test_the_200_images_are_those_of_before_num_train_was_for_every_data_set() -> None:
+    assert Digits200(Path(), 0).fingerprint == "6234d5d2bbbe2305"
+    assert Digits200(Path(), 3, num_train=50).fingerprint == "8cb68c26e35c3e4b"
+    assert Digits(Path(), 3, num_train=50).fingerprint == "8cb68c26e35c3e4b"
+    assert Digits200(Path(), 0, num_train=None).fingerprint == digits().fingerprint
+
+
 @pytest.mark.parametrize("num_train", [10, 1068])
 def test_the_number_of_training_images_can_be_chosen_up_to_the_digits_own(num_train):
     few = Digits200(Path(), 0, num_train=num_train)
@@ -71,13 +78,13 @@ def test_more_training_images_than_there_are_is_refused():
     with pytest.raises(UserError) as caught:
         Digits200(Path(), 0, num_train=1069)
     assert str(caught.value) == (
-        "dataset.num_train=1069 is more than 1068, the most that can be drawn from 1078 training images; "
-        "type dataset.num_train=1068, or dataset=digits for all of them"
+        "dataset.num_train=1069 is more than 1068, the most that can be drawn from 1078 training samples; "
+        "type dataset.num_train=1068, or dataset.num_train=null for all of them"
     )
 
 
 def test_fewer_training_images_than_classes_is_refused():
-    with pytest.raises(UserError, match=r"num_train=9 is not allowed: num_train must be an int >= 10"):
+    with pytest.raises(UserError, match=r"each of the 10 classes needs one; type a larger dataset\.num_train"):
         Digits200(Path(), 0, num_train=9)
 
 

@@ -25,7 +25,7 @@ PUBLISHED = {
     "t10k-labels-idx1-ubyte": (1504176627, "bb300cfdad3c16e7a12a480ee83cd310"),
 }
 SHORT = (
-    "dataset=fashion_mnist", "method=s2nn_bn", "network.width=4", "optim.batch_size=128", "trainer.max_epochs=1",
+    "dataset=fashion_mnist", "method=s2nn_bn", "dataset.num_train=10000", "network.width=8", "trainer.max_epochs=2",
     "logger=none",
 )  # fmt: skip
 
