@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Unit
 
-from snn_exp.config import constraints as rules
-from snn_exp.config import schemas
+from snn_exp.config import constraints, schemas
 from snn_exp.errors import UserError, unknown
 from snn_exp.registry import (
     MAX_SEED,
@@ -230,7 +229,7 @@ class ExperimentConfig:
         What the data set's own fields say of the augmentation is left to them, as it was before there was a group.
         """
         plain = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        if self.augment == rules.own_augment(self.dataset):
+        if self.augment == constraints.own_augment(self.dataset):
             del plain["augment"]
         return plain
 
@@ -296,14 +295,14 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
         if key not in c:
             choice = "seed=0" if key == "seed" else f"{key}={_first(key)}"
             raise UserError(f"the config has no {key}; choose one, such as {choice}")
-    rules.answer_auto(c)
+    constraints.answer_auto(c)
     _refuse_an_incomplete_profile(c)
     for group in GROUPS:
         if group == "augment":  # the data set's values, which are the answer, are checked now
-            rules.answer_auto_augment(c)
+            constraints.answer_auto_augment(c)
         c[group] = _checked_group(group, c[group])
     c["seed"] = _SEED.checked(c["seed"])
-    for rule in rules.RULES:
+    for rule in constraints.RULES:
         rule(c)
     settings = {group: cls(**c[group]) for group, cls in SETTINGS.items()}
     return ExperimentConfig(**{**c, **settings})

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from snn_exp.config import experiment as configs
+from snn_exp.config import experiment
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import identity, resolve
+from snn_exp.errors import UserError
 
 # Pinned: a change here makes every stored result a stranger. See CONTRIBUTING before touching one.
 GOLDEN = {
@@ -59,7 +60,7 @@ def test_how_it_is_done_or_what_was_meant_anyway_does_not(override: str) -> None
 
 
 def test_a_later_field_is_left_out_of_the_identity_while_neutral(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(configs.NEUTRAL, "neuron.lif.detach_reset", False)
+    monkeypatch.setitem(experiment.NEUTRAL, "neuron.lif.detach_reset", False)
     assert "detach_reset" not in identity(compose([]))["neuron"]
     assert identity(compose(["neuron.detach_reset=true"]))["neuron"]["detach_reset"] is True
 
@@ -132,7 +133,7 @@ def test_a_config_cannot_be_changed() -> None:
 
 
 def test_slayer_sampling_must_not_outlast_the_steps() -> None:
-    with pytest.raises(configs.UserError, match=r"delays the longest path by 7 steps.*encoding.num_steps=8"):
+    with pytest.raises(UserError, match=r"delays the longest path by 7 steps.*encoding.num_steps=8"):
         compose(["neuron=srm", "synapse=alpha", "synapse.sampling=slayer"])
     assert compose(["neuron=srm", "synapse=alpha", "synapse.sampling=slayer", "encoding.num_steps=8"]).num_steps == 8
 

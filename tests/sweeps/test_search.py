@@ -25,8 +25,7 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import output_root
 from snn_exp.runs.provenance import now
 from snn_exp.runs.run_files import Result
-from snn_exp.sweeps import launch
-from snn_exp.sweeps import search as searching
+from snn_exp.sweeps import launch, search
 from tests.disturbing import has_a_checkpoint_and_goes_on, hold, wait_for
 from tests.test_readme import COMMANDS
 
@@ -36,8 +35,8 @@ TINY = (*SMALL, "network.width=4", "neuron=s2nn", "trainer.max_epochs=1")
 RATES = "optim.lr=tag(log,interval(0.001,0.03))"
 
 
-def states(search: searching.Search) -> list[str]:
-    return [trial.state.name for trial in search.study().trials]
+def states(asked: search.Search) -> list[str]:
+    return [trial.state.name for trial in asked.study().trials]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_what_a_search_cannot_be_asked_for_is_said_before_anything_starts(
 
 def test_a_search_needs_something_to_choose_from() -> None:
     with pytest.raises(UserError, match="give values or a range, such as neuron=lif,plif or 'optim"):
-        searching.read(["neuron=lif"])
+        search.read(["neuron=lif"])
 
 
 def test_without_its_package_a_search_says_what_to_type(capsys: pytest.CaptureFixture[str], output: Path) -> None:
@@ -129,12 +128,12 @@ def test_objectives_are_read_from_validation_and_a_diverged_run_has_the_worst() 
     metrics |= {f"test/synops_{name}": 0.0 for name in counts}
     profile = EnergyConfig(mac_pj=2.0, ac_pj=1.0, xnor_fj=1000.0)
     done = result("done", **metrics)
-    assert searching.objectives_of(done, ["val/acc"], profile) == (0.9,)
-    assert searching.objectives_of(done, ["val/acc", "val/energy_pj"], profile) == (0.9, 4 * 10 * 2 + 10)
-    assert searching.objectives_of(done, ["val/energy_pj", "val/acc"], profile)[0] == sum(
+    assert search.objectives_of(done, ["val/acc"], profile) == (0.9,)
+    assert search.objectives_of(done, ["val/acc", "val/energy_pj"], profile) == (0.9, 4 * 10 * 2 + 10)
+    assert search.objectives_of(done, ["val/energy_pj", "val/acc"], profile)[0] == sum(
         energy_pj(metrics, "val", profile).values()
     )
-    assert searching.objectives_of(result("diverged"), ["val/acc", "val/energy_pj"], profile) == (0.0, 1e12)
+    assert search.objectives_of(result("diverged"), ["val/acc", "val/energy_pj"], profile) == (0.0, 1e12)
 
 
 @pytest.mark.search
@@ -154,22 +153,22 @@ def test_objectives_are_read_from_validation_and_a_diverged_run_has_the_worst() 
 )
 def test_a_space_in_which_nothing_can_be_trained_is_refused(arguments: list[str], sentence: str, output: Path) -> None:
     with pytest.raises(UserError, match=re.escape(sentence)):
-        searching.read(arguments)
+        search.read(arguments)
     assert not output.exists()
 
 
 @pytest.mark.search
 def test_a_search_is_found_again_by_what_decides_it() -> None:
-    ours, _ = searching.read([*TINY, RATES, "norm=bn,none"])
+    ours, _ = search.read([*TINY, RATES, "norm=bn,none"])
     same = [RATES, "norm=bn,none", *reversed(TINY), "trainer.num_threads=2", "hydra/launcher=joblib"]
-    assert searching.read([*same, "hydra.sweeper.n_trials=50", "energy=h45_int8"])[0].id == ours.id
+    assert search.read([*same, "hydra.sweeper.n_trials=50", "energy=h45_int8"])[0].id == ours.id
     others = [
-        searching.read([*TINY, RATES, "norm=bn,psp"]),
-        searching.read([*TINY, RATES, "norm=bn,none", "seed=1"]),
-        searching.read([*TINY, RATES, "norm=bn,none"], "val/acc,val/energy_pj"),
-        searching.read([*TINY, RATES, "norm=bn,none", "energy=h45_int8"], "val/acc,val/energy_pj"),
+        search.read([*TINY, RATES, "norm=bn,psp"]),
+        search.read([*TINY, RATES, "norm=bn,none", "seed=1"]),
+        search.read([*TINY, RATES, "norm=bn,none"], "val/acc,val/energy_pj"),
+        search.read([*TINY, RATES, "norm=bn,none", "energy=h45_int8"], "val/acc,val/energy_pj"),
     ]
-    assert len({ours.id, *(search.id for search, _ in others)}) == 5
+    assert len({ours.id, *(other.id for other, _ in others)}) == 5
 
 
 @pytest.mark.search
@@ -185,7 +184,7 @@ def test_refused_diverged_and_crashed_trials_end_no_search(
 ) -> None:
     fixed = [*SMALL, "network.width=4", "neuron=sign", "trainer.max_epochs=1", "optim.weight_decay=50"]
     arguments = [*fixed, "norm=bn,psp,none", "optim.lr=0.01,1000.0", "hydra.sweeper.n_jobs=1"]
-    asked, _ = searching.read(arguments)
+    asked, _ = search.read(arguments)
     asked.folder.mkdir(parents=True)
     for norm, rate in (("psp", 0.01), ("bn", 1000.0), ("bn", 0.01), ("none", 0.01)):
         asked.study().enqueue_trial({"+choice.norm": norm, "+value.optim.lr": rate})
@@ -206,7 +205,7 @@ def test_refused_diverged_and_crashed_trials_end_no_search(
     assert "norm=bn optim.lr=1000.0  run " in said and ": diverged, so it ranks last" in said
     assert warned.count("snn-exp: failed") == 1
     assert "snn-exp: failed norm=none optim.lr=0.01: OSError: no space left (log: " in warned
-    (winner,) = searching.best(asked)
+    (winner,) = search.best(asked)
     assert winner.number == 2 and winner.values[0] > 0
     assert all("test/acc" not in r.metrics for f in (output_root() / "runs").iterdir() if (r := RunFolder(f).result()))
     command = f"snn-exp train -m {shlex.join(fixed)} norm=bn optim.lr=0.01 seed=1,2,3,4,5"
@@ -221,14 +220,14 @@ def killed(output: Path) -> Iterator[tuple[list[str], RunFolder]]:
     command = ["search", *SMALL, "network.width=4", "neuron=s2nn", f"trainer.max_epochs={NUM_EPOCHS}", RATES,
                "hydra.sweeper.sampler.seed=7", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1"]  # fmt: skip
     with Path(os.devnull).open("w") as nowhere:
-        search = subprocess.Popen([sys.executable, "-m", "snn_exp", *command], stdout=nowhere, stderr=nowhere)
+        process = subprocess.Popen([sys.executable, "-m", "snn_exp", *command], stdout=nowhere, stderr=nowhere)
     try:
         wait_for(lambda: any(map(has_a_checkpoint_and_goes_on, map(RunFolder, (output / "runs").glob("*")))), 180)
         (folder,) = map(RunFolder, (output / "runs").glob("*"))
         hold(folder)
     finally:
-        search.send_signal(signal.SIGKILL)
-        search.wait()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     yield command, folder
 
 
@@ -237,9 +236,9 @@ def test_a_killed_search_goes_on_up_to_its_number_of_trials(
     killed: tuple[list[str], RunFolder], output: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command, folder = killed
-    (search,) = (output / "searches").iterdir()
-    asked, _ = searching.read(command[1:])
-    assert search.name == asked.id and states(asked) == ["RUNNING"]
+    (kept,) = (output / "searches").iterdir()
+    asked, _ = search.read(command[1:])
+    assert kept.name == asked.id and states(asked) == ["RUNNING"]
     assert main.main(command) == 0
     assert f"search {asked.id}: 2 trials, 0 done before" in capfd.readouterr().out
     assert states(asked) == ["FAIL", "COMPLETE", "COMPLETE"]
@@ -264,21 +263,21 @@ def test_accuracy_against_energy_gives_a_front_with_a_command_for_each_of_it(
     objectives = "val/acc,val/energy_pj"
     assert main.main(["search", *arguments, "--objective", objectives, "hydra.sweeper.n_trials=4"]) == 0
     said = capfd.readouterr().out
-    asked, _ = searching.read(arguments, objectives)
+    asked, _ = search.read(arguments, objectives)
     assert states(asked) == ["COMPLETE"] * 4
-    front = searching.best(asked)
+    front = search.best(asked)
     assert {trial.number for trial in front} == {trial.number for trial in asked.study().best_trials}
     assert said.count("snn-exp train -m ") == len(front) and "the Pareto front" in said
     for trial in front:
         stored = RunFolder.of(trial.config).result()
-        assert stored and trial.values == searching.objectives_of(stored, asked.objectives, trial.config.energy)
+        assert stored and trial.values == search.objectives_of(stored, asked.objectives, trial.config.energy)
         assert " ".join(trial.proposed) in said and trial.config.run_id in said
 
 
 @pytest.mark.search
 def test_two_processes_do_not_go_on_with_one_search(capsys: pytest.CaptureFixture[str]) -> None:
-    asked, _ = searching.read([*TINY, RATES])
-    with searching.owning(asked.folder):
+    asked, _ = search.read([*TINY, RATES])
+    with search.owning(asked.folder):
         assert main.main(["search", *TINY, RATES]) == 2
     assert f"snn-exp: search {asked.id} is already running: " in capsys.readouterr().err
 
@@ -290,4 +289,4 @@ def test_the_commands_of_the_documentation_are_read() -> None:
     for words in commands:
         overrides = [word for word in words[2:] if "=" in word]
         objectives = words[words.index("--objective") + 1] if "--objective" in words else "val/acc"
-        assert searching.read(overrides, objectives)[1]
+        assert search.read(overrides, objectives)[1]
