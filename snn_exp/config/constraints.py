@@ -285,6 +285,14 @@ def _refuse_unreadable_teachers(c: dict[str, Any]) -> None:
             raise UserError(f"optim.{key} does nothing without a teacher; type teacher=RUN_ID as well, or leave it out")
 
 
+def _refuse_predictions_without_a_test(c: dict[str, Any]) -> None:
+    if c["trainer"]["keep_predictions"] and not c["trainer"]["test"]:
+        raise UserError(
+            "trainer.keep_predictions=true stores predictions of the test set, and trainer.test=false does not "
+            "read it; leave one of them out"
+        )
+
+
 def _refuse_idle_devices(c: dict[str, Any]) -> None:
     devices, batch_size = c["trainer"]["devices"], c["optim"]["batch_size"]
     if c["trainer"]["strategy"] == "ddp" and devices == 1:
@@ -451,6 +459,7 @@ RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_idle_width_schedules,
     _refuse_what_the_schedule_overrides,
     _refuse_unreadable_teachers,
+    _refuse_predictions_without_a_test,
     _refuse_idle_devices,
     _refuse_seeds_that_cannot_be_vectorized,
     _refuse_what_cannot_be_compiled,

@@ -54,6 +54,7 @@ class TrainerConfig:
         strategy: ddp (distributed data parallel), or auto, which is ddp for several devices.
         num_threads: CPU threads of torch per process; one is fastest for small networks and repeats exactly.
         test: read the test set once training is done.
+        keep_predictions: store logits and labels of the test set in test_predictions.npz.
         progress: show a live bar, or one line per epoch.
         checkpoint_activations: keep only the input of each block or layer and recompute the rest in the
             backward pass: less memory, more time, the same result.
@@ -76,6 +77,7 @@ class TrainerConfig:
     strategy: Literal["auto", "ddp"] = "auto"
     num_threads: Annotated[Count, Limit(1024, "OpenMP ends the process; more threads than cores only wait")] = 1
     test: bool = True
+    keep_predictions: bool = False
     progress: bool = True
     checkpoint_activations: bool = False
     kernels: Literal["auto", "reference", "fused"] = "auto"
@@ -144,6 +146,7 @@ EXECUTION = {
         "strategy",
         "num_threads",
         "test",
+        "keep_predictions",
         "progress",
         "checkpoint_activations",
         "kernels",

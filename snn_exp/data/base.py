@@ -85,6 +85,7 @@ class Dataset(ABC):
     # and how many samples of each class are split; None where only the files know
     image_shape: ClassVar[tuple[int, int, int] | None] = None
     class_counts: ClassVar[tuple[int, ...] | None] = None
+    class_names: tuple[str, ...] = ()  # empty where they are called 0 to K - 1
     version: ClassVar[int] = 1
 
     # what `snn-exp data` says: the files (as in config/data_files.py), where a package of the system puts them and

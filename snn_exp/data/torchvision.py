@@ -29,7 +29,9 @@ class TorchvisionDataset(Fetched, OfficialTest):
 
     def _read(self, *, train: bool) -> Split:
         self.prepare(self.root)
-        return self._as_split(self._open(self.root, train=train, download=False))
+        opened = self._open(self.root, train=train, download=False)
+        self.class_names = tuple(getattr(opened, "classes", ()))
+        return self._as_split(opened)
 
     def _as_split(self, read: Any) -> Split:
         """Convert torchvision's arrays to our form."""

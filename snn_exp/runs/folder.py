@@ -118,6 +118,11 @@ class RunFolder:
         return self.path / "folded.safetensors"
 
     @property
+    def predictions(self) -> Path:
+        """Return the path of logits and labels of the test set, which trainer.keep_predictions=true stores."""
+        return self.path / "test_predictions.npz"
+
+    @property
     def exports(self) -> Path:
         """Return the folder of the network in other formats."""
         return self.path / "export"
@@ -265,7 +270,7 @@ class RunFolder:
         return config
 
     def complete_result(self, config: ExperimentConfig) -> Result | None:
-        """Return the result if nothing is left to do: trained, and tested if that is asked for; None otherwise.
+        """Return the result if nothing is left to do: trained, tested and predictions kept if asked for; else None.
 
         A diverged run is done.
 
@@ -275,8 +280,8 @@ class RunFolder:
         result = self.contents().result
         if result is None:
             return None
-        is_complete = result.status == "diverged" or "test/acc" in result.metrics or not config.trainer.test
-        return result if is_complete else None
+        is_tested = "test/acc" in result.metrics and (not config.trainer.keep_predictions or self.predictions.exists())
+        return result if result.status == "diverged" or is_tested or not config.trainer.test else None
 
     def is_complete(self, config: ExperimentConfig) -> bool:
         """Return whether nothing is left to do: see `complete_result`."""

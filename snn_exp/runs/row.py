@@ -59,7 +59,10 @@ class Row:
     def of(cls, folder: RunFolder) -> Row | None:
         """Return the row of a run's folder, or None if the run is not done."""
         contents = folder.contents()
-        return None if contents.result is None else cls.of_read(contents.result, contents.manifest, contents.epochs)
+        if contents.result is None:
+            return None
+        small = dataclasses.replace(contents.result, confusion={}, data=None)  # for a file that is committed
+        return cls.of_read(small, contents.manifest, contents.epochs)
 
     @classmethod
     def of_read(cls, result: Result, manifest: Mapping[str, Any], epochs: Sequence[Mapping[str, str]]) -> Row:

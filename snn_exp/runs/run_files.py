@@ -46,6 +46,7 @@ from snn_exp.runs.validation import first_fault, not_what_it_should_be, read_val
 SCHEMA_VERSION = 1
 MAX_CSV = 16 * MIB
 MAX_VALUES = 4_000_000  # of a metrics.csv
+MOST_CLASSES = 100  # with a confusion matrix
 
 Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations per sample
 
@@ -148,6 +149,26 @@ def with_its_metrics(result: Result) -> Result:
     return result
 
 
+class DataFacts(StoredModel):
+    """Facts on the data set that a network was trained on, which must be known to use it without them."""
+
+    in_shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
+    num_classes: Annotated[int, Strict(), Field(ge=1, le=100_000)]
+    class_names: Annotated[list[Text], Field(max_length=100_000)] = []
+    pixel_mean: Finite
+    pixel_std: Finite
+
+
+_Counts = Annotated[list[Annotated[list[NaturalInt], Field(max_length=MOST_CLASSES)]], Field(max_length=MOST_CLASSES)]
+
+
+def _square(confusion: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:
+    for split, counts in confusion.items():
+        if any(len(row) != len(counts) for row in counts):
+            raise ValueError(f"{split} should have as many columns as rows, one per class")
+    return confusion
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """A finished run, as stored in result.json.
@@ -164,6 +185,9 @@ class Result:
         peak_memory_mib: highest memory of training: allocated on a GPU, else resident of the process, the first
             of several, and of seeds in step that of all; None where it was not measured.
         compile_s: wall time of torch.compile, the last where a run was resumed; None where nothing was compiled.
+        confusion: split -> [K][K], samples of a class (row) that the best weights took for a class (column); without a
+            split of more than MOST_CLASSES classes, and empty in a run of an older version.
+        data: shape, classes and pixel statistics of the data: see `DataFacts`; None in a run of an older version.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -189,6 +213,11 @@ class Result:
     operations: Annotated[
         Mapping[str, Mapping[str, Mapping[str, float]]], CheckedBy(dict[str, dict[str, dict[str, Finite]]])
     ] = dataclasses.field(default_factory=dict)
+    confusion: Annotated[
+        Mapping[str, list[list[int]]],
+        CheckedBy(Annotated[dict[str, _Counts], AfterValidator(_square)]),
+    ] = dataclasses.field(default_factory=dict)
+    data: Annotated[Mapping[str, Any] | None, CheckedBy(DataFacts | None)] = None
 
 
 class Manifest(StoredModel):

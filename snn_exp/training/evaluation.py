@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import closing
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -18,14 +18,35 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Operations, Result
 from snn_exp.runs.same_data import DataAtHand, Fingerprints, keep, require_split
 from snn_exp.training import log
-from snn_exp.training.build import how_to_train_again, kernels_of, prepare
+from snn_exp.training.build import Seen, how_to_train_again, kernels_of, prepare
 from snn_exp.training.callbacks import KeepSigterm
+from snn_exp.training.predictions import Confusion, Predictions
 from snn_exp.training.saved_weights import load_weights
 from snn_exp.training.task import Classification
 from snn_exp.training.wandb_logger import make_mirror
 
 Split = Literal["val", "test"]
-Evaluation = tuple[dict[str, float], dict[str, Operations]]  # metrics; split -> operations by part
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Args:
+        metrics: flat, such as test/acc.
+        operations: split -> operations by part.
+        confusion: split -> [K][K], samples of a class (row) that were taken for a class (column).
+    """
+
+    metrics: dict[str, float]
+    operations: dict[str, Operations]
+    confusion: dict[str, Confusion]
+
+    def __or__(self, other: Evaluation) -> Evaluation:
+        """Return both; where both have a value, the other's."""
+        return Evaluation(
+            self.metrics | other.metrics, self.operations | other.operations, self.confusion | other.confusion
+        )
 
 
 def evaluate(task: Classification, data: DataModule, split: Split = "test") -> dict[str, float]:
@@ -35,13 +56,13 @@ def evaluate(task: Classification, data: DataModule, split: Split = "test") -> d
         logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
         plugins=LightningEnvironment(),
     )  # fmt: skip
-    return _evaluated(trainer, task, data, split)[0]
+    return _evaluated(trainer, task, data, split)[0].metrics
 
 
 def evaluate_trained(
     config: ExperimentConfig, task: Classification, data: DataModule, folder: RunFolder, live: bool
 ) -> Evaluation:
-    """Count the operations on the validation set, then test once if the config asks for it.
+    """Count operations and predictions on the validation set, then test once if the config asks for it.
 
     Args:
         config: of the run.
@@ -51,17 +72,16 @@ def evaluate_trained(
         live: show a live bar.
     """
     trainer = _make_trainer(config, folder, live)
-    metrics, operations = _counted_on_validation(trainer, task, data)
-    if config.trainer.test:
-        tested, counts = _tested(trainer, task, data, folder)
-        metrics, operations = metrics | tested, operations | counts
-    return metrics, operations
+    found = _counted_on_validation(trainer, task, data)
+    return found | _tested(config, trainer, task, data, folder) if config.trainer.test else found
 
 
 def add_test_metrics(
     trained: Result, config: ExperimentConfig, folder: RunFolder, say: log.RunLog, live: bool
 ) -> Result:
     """Test a trained run, add the test metrics to its stored result, and return it.
+
+    Where it was tested before, and its predictions are asked for now, the stored metrics stay.
 
     Args:
         trained: its result so far.
@@ -79,9 +99,12 @@ def add_test_metrics(
         key = DataAtHand().key(config)  # before the data are read
         data, task = prepare(config, kernels)
         require_split(folder, data.dataset.fingerprint)
-        metrics, operations = _tested(_make_trainer(config, folder, live), task, data, folder)
+        tested = _tested(config, _make_trainer(config, folder, live), task, data, folder)
         result = dataclasses.replace(
-            trained, metrics={**trained.metrics, **metrics}, operations={**trained.operations, **operations}
+            trained,
+            metrics={**tested.metrics, **trained.metrics},
+            operations={**tested.operations, **trained.operations},
+            confusion={**tested.confusion, **trained.confusion},
         )
         keep(config, key, Fingerprints(data.dataset.fingerprint, data.dataset.test_fingerprint))
         mirror.finish(result)
@@ -101,34 +124,49 @@ def _make_trainer(config: ExperimentConfig, folder: RunFolder, live: bool) -> pl
 
 
 def _counted_on_validation(trainer: pl.Trainer, task: Classification, data: DataModule) -> Evaluation:
-    """Count the operations on the validation set, with the weights that are loaded."""
+    """Count operations and predictions on the validation set, with the weights that are loaded."""
     operations = SynapticOperations(task.network)
-    with operations.listening():
+    with operations.listening(), task.keeping_predictions() as kept:
         trainer.predict(task, data.val_dataloader(), return_predictions=False)
-    return _counts("val", operations)
+    return _counts("val", operations, kept)
 
 
-def _tested(trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder) -> Evaluation:
-    """Evaluate the stored best weights on the test set, and keep its fingerprint."""
+def _tested(
+    config: ExperimentConfig, trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder
+) -> Evaluation:
+    """Evaluate the stored best weights on the test set, and keep its fingerprint, and the predictions if asked for."""
     load_weights(task.network, folder.weights, how_to_train_again(folder))
-    evaluation = _evaluated(trainer, task, data, "test")
+    evaluation, predictions = _evaluated(trainer, task, data, "test")
+    if config.trainer.keep_predictions:
+        predictions.write(folder.predictions)
     folder.keep_test_fingerprint(data.dataset.test_fingerprint)
     return evaluation
 
 
-def _evaluated(trainer: pl.Trainer, task: Classification, data: DataModule, split: Split) -> Evaluation:
+def _evaluated(
+    trainer: pl.Trainer, task: Classification, data: DataModule, split: Split
+) -> tuple[Evaluation, Predictions]:
     """Evaluate a task with its present weights."""
     operations = SynapticOperations(task.network)
-    with operations.listening():
+    with operations.listening(), task.keeping_predictions() as kept:
         (metrics,) = {"val": trainer.validate, "test": trainer.test}[split](task, data, verbose=False)
-    totals, by_layer = _counts(split, operations)
-    return {key: float(value) for key, value in metrics.items()} | totals, by_layer
+    counted = _counts(split, operations, kept)
+    return Evaluation({k: float(v) for k, v in metrics.items()}, {}, {}) | counted, kept
 
 
-def _counts(split: str, operations: SynapticOperations) -> Evaluation:
-    """Return the operations counted, in all and by part."""
+def _counts(split: str, operations: SynapticOperations, kept: Predictions) -> Evaluation:
+    """Return the operations counted, in all and by part, and the confusion matrix."""
     totals = {f"{split}/synops_{count}": float(total) for count, total in operations.compute().items()}
-    return totals, {split: operations.by_layer()}
+    confusion = kept.confusion()
+    return Evaluation(totals, {split: operations.by_layer()}, {} if confusion is None else {split: confusion})
+
+
+def facts_of(data: DataModule) -> dict[str, Any]:
+    """Return what must be known of the data to use the network without them: see `run_files.DataFacts`."""
+    seen = Seen.of(data)
+    return {
+        **dataclasses.asdict(seen), "in_shape": list(seen.in_shape), "class_names": list(data.dataset.class_names),
+    }  # fmt: skip
 
 
 def size_of(task: Classification, data: DataModule) -> dict[str, float]:

@@ -22,6 +22,7 @@ from snn_exp.nn.networks import Network, outputs_of
 from snn_exp.nn.neurons import Neuron
 from snn_exp.training.compiling import Compiled
 from snn_exp.training.optim import Optim
+from snn_exp.training.predictions import Predictions
 from snn_exp.training.vectorized import Seat
 
 Batch = tuple[Tensor, Tensor]
@@ -53,6 +54,7 @@ class Classification(pl.LightningModule):
         self.optim = optim
         self.seed = seed
         self._teachers: list[Classification] = []  # a plain list, and so none of our weights
+        self._kept: Predictions | None = None
         self._seat: Seat | None = None
         self._compiled: Compiled | None = None
         self.train_acc = _accuracy(num_classes)
@@ -180,7 +182,18 @@ class Classification(pl.LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the logits [B, K] of a batch, the same on every call."""
         logits_BK: Tensor = self.network(self.encoded(batch[0], batch_idx))
+        if self._kept is not None:
+            self._kept.add(logits_BK, batch[1])
         return logits_BK
+
+    @contextmanager
+    def keeping_predictions(self) -> Iterator[Predictions]:
+        """Keep the logits and labels of what is evaluated inside the block."""
+        self._kept = kept = Predictions()
+        try:
+            yield kept
+        finally:
+            self._kept = None
 
     def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:
         y_B = batch[1]

@@ -19,14 +19,14 @@ from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Ownership, owning, removed
 from snn_exp.runs.provenance import now
-from snn_exp.runs.run_files import Operations, Result
+from snn_exp.runs.run_files import Result
 from snn_exp.runs.same_data import DataAtHand, Fingerprints, keep, require_split
 from snn_exp.training import callbacks, checkpoints
 from snn_exp.training.build import kernels_of, prepare, teach
 from snn_exp.training.compiling import Compiled
 from snn_exp.training.ddp import together
 from snn_exp.training.devices import hardware, require_devices
-from snn_exp.training.evaluation import add_test_metrics, evaluate_trained, size_of
+from snn_exp.training.evaluation import Evaluation, add_test_metrics, evaluate_trained, facts_of, size_of
 from snn_exp.training.layer_statistics import Layers, probe_validation
 from snn_exp.training.log import RunLog, Say
 from snn_exp.training.task import Classification
@@ -119,21 +119,20 @@ def _train(
         if not is_first:
             return
 
-        status, best_epoch, metrics = "done", None, dict[str, float]()
-        operations: dict[str, Operations] = {}
+        status, best_epoch, found = "done", None, Evaluation({}, {}, {})
         if diverged:
             say(f"diverged: {diverged}")
             status = "diverged"
         else:
             best_epoch, metrics = checkpoints.keep_best(task, kept.best.best_model_path, folder)
             layers["trained"] = probe_validation(task, data, trained=True)
-            evaluated, operations = evaluate_trained(config, task, data, folder, live)
-            metrics |= evaluated
+            found = Evaluation(metrics, {}, {}) | evaluate_trained(config, task, data, folder, live)
         result = Result(
-            run_id=config.run_id, status=status, config=config.to_plain(), metrics=metrics | size_of(task, data),
+            run_id=config.run_id, status=status, config=config.to_plain(), metrics=found.metrics | size_of(task, data),
             duration_s=kept.clock.wall_s, cpu_s=kept.clock.cpu_s, peak_memory_mib=kept.memory.peak_mib,
             finished_at=now(), best_epoch=best_epoch, compile_s=compiled.seconds if compiled else None,
-            split_fingerprint=data.dataset.fingerprint, layers=layers, operations=operations,
+            split_fingerprint=data.dataset.fingerprint, layers=layers, operations=found.operations,
+            confusion=found.confusion, data=facts_of(data),
         )  # fmt: skip
         keep(config, key, Fingerprints(data.dataset.fingerprint, folder.test_fingerprint()))
         ownership.check()
