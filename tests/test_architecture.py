@@ -29,7 +29,7 @@ TORCH_FREE = (
     "studies",
     "cli",
 )
-HEAVY_COMMANDS = ("cli.show", "cli.doctor")  # the command line imports them where they are asked for
+HEAVY_COMMANDS = ("cli.network_tables", "cli.machine")  # `show` and `doctor` import them once they have parsed
 
 
 def imports(source: str) -> list[tuple[str, int]]:

@@ -18,7 +18,7 @@ from snn_exp.runs.paths import data_root
 ACTIONS = ("check", "fetch")
 
 
-def data(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run `snn-exp data`."""
     parser = command_parser("data", "List the data sets; check or fetch one of them.")
     parser.add_argument("action", nargs="?", help="check: read one as a run would; fetch: bring its files")

@@ -22,26 +22,12 @@ from snn_exp.errors import UserError, begin_command, unknown
 from snn_exp.escaping import say
 from snn_exp.runs import interrupts
 
-HELP = """usage: snn-exp COMMAND ...
+LINES = "\n".join(f"  {command.help_line}" for command in COMMANDS.values())
+HELP = f"""usage: snn-exp COMMAND ...
 
 Experiments on spiking neural networks: PSP normalization, single-step S2NN, and what they are compared with.
 
-  train [-m] [overrides]   train one run, or with -m every combination of a sweep
-  plan [-m] [overrides]    what that would run, what of it is done, and how long the rest takes
-  search [overrides]       let Optuna choose among values and ranges by validation accuracy, or against energy too
-  study [NAME] [overrides] tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs
-  report NAME|key=value    what a study, or the stored runs that agree, say: tables, figures, one page
-  dashboard NAME|key=value the same runs as a dashboard in W&B
-  options [group]          what can be chosen: each option, its parameters, defaults and units
-  show [overrides]         the resolved config, the built network, and its layers before training
-  runs [list|clean] [key=value ...]   the stored runs, and which of them may go
-  diff RUN RUN             where two runs differ: choices and metrics
-  eval RUN [overrides]     the test set again, under other dataset=... or encoding=...
-  verify RUN               train a run again and compare it bit by bit
-  fold RUN [--int8]        a trained network without its norms: into weights and thresholds, checked; in int8 too
-  export RUN --format F    a trained network as onnx, nir or safetensors (--folded: without norms), read back, compared
-  data [check|fetch NAME]  the data sets: where they are, what brings them; one read as a run would; one fetched
-  doctor                   versions, devices, data, write access, W&B
+{LINES}
 
   snn-exp train neuron=s2nn norm=bn residual=bireal depth=d20 seed=0
   snn-exp train -m neuron=lif,plif norm=bn,psp seed=0,1,2

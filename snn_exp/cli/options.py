@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from rich.table import Table
 
+from snn_exp.cli.parsing import command_parser, wide_console
 from snn_exp.config import schemas
 from snn_exp.config.experiment import SETTINGS
 from snn_exp.config.hydra_setup import config_dir
 from snn_exp.config.overrides import CHOICES
 from snn_exp.errors import unknown
-from snn_exp.escaping import add_row, rich
+from snn_exp.escaping import add_row, rich, say
 from snn_exp.registry import Parameter, parameters_of
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `snn-exp options`."""
+    parser = command_parser("options", "List the options, with parameters, defaults and units.")
+    parser.add_argument("group", nargs="?", help="one config group, such as neuron")
+    parser.add_argument("--json", action="store_true", help="group -> list of names")
+    given = parser.parse_args(arguments)
+
+    groups = option_files(given.group)
+    if given.json:
+        say(json.dumps({group: list(names) for group, names in groups.items()}, indent=2))
+    else:
+        console = wide_console(140)
+        for group, files in groups.items():
+            console.print(table(group, files))
+    return 0
 
 
 def option_files(group: str | None = None) -> dict[str, dict[str, Path]]:

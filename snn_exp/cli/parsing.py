@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from snn_exp.config.experiment import ExperimentConfig
 
 
+RUN = "a run id, the beginning of one, or a run's folder"  # the help of an argument
+
+
 class Parser(argparse.ArgumentParser):
     """Reads the words of a command, and says in a sentence what it cannot read."""
 

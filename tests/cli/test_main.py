@@ -18,8 +18,8 @@ from snn_exp.config.hydra_setup import config_dir
 from snn_exp.sweeps import launch
 
 GROUPS = (
-    "dataset, depth, encoding, energy, experiment, logger, method, network, neuron, norm, optim, residual, seed, surrogate, "
-    "synapse, teacher, trainer, weight_norm, weight_quant"
+    "augment, dataset, depth, encoding, energy, experiment, logger, method, network, neuron, norm, optim, residual, seed, "
+    "surrogate, synapse, teacher, trainer, weight_norm, weight_quant"
 )
 LIF = "decay_input, detach_reset, learn_threshold, reset, tau, v_reset, v_threshold"
 NEURONS = "clif, cuba_lif, glif, if, klif, lif, plif, psn, relu, rsign, s2nn, sign, sliding_psn, srm"
@@ -276,6 +276,20 @@ def test_help_needs_no_torch_and_composing_needs_none_either() -> None:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert "usage: snn-exp COMMAND" in done.stdout
         assert done.stdout.strip().endswith(expected)
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_each_command_is_a_file_of_its_name_and_a_line_of_the_help(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = main.COMMANDS[name]
+    assert command.load().__module__ == f"snn_exp.cli.{name}"
+    assert main.main(["--help"]) == 0
+    assert f"\n  {name} {command.takes}".rstrip() in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main.main([name, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: snn-exp {name} ")
 
 
 def test_options_json_lists_what_lies_in_the_folders(capsys: pytest.CaptureFixture[str]) -> None:

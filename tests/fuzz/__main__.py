@@ -133,10 +133,10 @@ def warm() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from snn_exp.cli import main as cli  # noqa: F401
+    from snn_exp.cli.main import COMMANDS
     from snn_exp.config import compose
     from snn_exp.export import (
-        fold,  # noqa: F401
+        folded_run,  # noqa: F401
         int8,  # noqa: F401
     )
     from snn_exp.reporting import figures  # noqa: F401
@@ -146,6 +146,8 @@ def warm() -> None:
         verify,  # noqa: F401
     )
 
+    for command in COMMANDS.values():
+        command.load()
     compose.compose(["neuron=lif"])
 
 

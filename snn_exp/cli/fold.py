@@ -1,0 +1,29 @@
+"""`snn-exp fold`: a trained network without its norms, in int8 as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from snn_exp.cli.parsing import RUN, command_parser
+from snn_exp.cli.trained_run import trained_run
+from snn_exp.escaping import say
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `snn-exp fold`."""
+    parser = command_parser("fold", "Write a trained network without its norms, and compare the two.")
+    parser.add_argument("run", help=RUN)
+    parser.add_argument("--int8", action="store_true", help="also with int8 weights: accuracy, flips, size")
+    given = parser.parse_args(arguments)
+
+    folder, config = trained_run(given.run)
+
+    from snn_exp.export import folded_run
+
+    say(f"run {folder.path.name}: {config.label}")
+    say(folded_run.fold_run(folder, config).text())
+    if given.int8:
+        from snn_exp.export import int8
+
+        say(int8.integer_run(folder, config).text())
+    return 0

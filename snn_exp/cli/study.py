@@ -1,0 +1,83 @@
+"""`snn-exp study`: tune and compare methods, as a study.yaml says."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from snn_exp.cli.parsing import command_parser, require_data, wide_console
+from snn_exp.errors import UserError, say_once
+from snn_exp.escaping import PlainConsole, say
+from snn_exp.runs import interrupts
+
+if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
+    from snn_exp.config.experiment import ExperimentConfig
+    from snn_exp.runs.run_files import Result
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `snn-exp study`."""
+    parser = command_parser("study", "Tune and compare methods, as studies/NAME/study.yaml says.")
+    parser.add_argument("name", nargs="?", help="a folder of studies/; without it, they are listed")
+    parser.add_argument("overrides", nargs="*", help="of every run; hydra/launcher=joblib hydra.launcher.n_jobs=2")
+    parser.add_argument("--plan", action="store_true", help="list what would run, and how long; run nothing")
+    parser.add_argument("--only", default="*", metavar="SETTING/METHOD", help="a pattern, such as 'd20/*'")
+    parser.add_argument("--verify", type=int, default=0, metavar="N", help="repeat N stored runs and compare")
+    given = parser.parse_intermixed_args(arguments)
+
+    from snn_exp.files import require_writable
+    from snn_exp.runs.paths import output_root
+    from snn_exp.studies import readme, runner
+    from snn_exp.studies.readme import answers, comparison_of, tables_of, write
+    from snn_exp.studies.spec import load, names
+    from snn_exp.sweeps import launch
+    from snn_exp.sweeps.progress import interrupted_sweep
+
+    if given.name is None:
+        found = names()
+        for name in found:
+            try:
+                say(f"{name:<16} {load(name).question}")
+            except UserError as error:
+                say_once(f"left out: {error}")
+        if not found:
+            say("there is no study yet")
+        return 0
+    asked = load(given.name)
+    console = PlainConsole(soft_wrap=True)
+    hydra = tuple(o for o in given.overrides if o.startswith("hydra"))
+    overrides = tuple(o for o in given.overrides if o not in hydra)
+    begun = time.time()
+    progress = runner.survey(asked, overrides)
+    say(readme.plan(progress, given.only))
+    progress.require_budget(given.only)
+    if given.plan:
+        return 0
+    require_data([run.config for run in progress.todo(given.only)])
+    require_writable(output_root())
+    if given.verify:
+        again = runner.sample_of_finished(progress, given.verify)
+        called = {run.config.run_id: run.name for run in again}
+        failures = launch.train_all([run.config for run in again], console, hydra, names=called)
+    else:
+        called = {}
+
+        def train_all(configs: list[ExperimentConfig], keep: Callable[[Result], None]) -> list[str]:
+            grouped = launch.in_group(configs, asked.name)
+            with interrupts.saying(lambda: interrupted_sweep(configs, begun)):
+                return launch.train_all(grouped, console, hydra, on_finish=keep, names=called)
+
+        progress, failures = runner.advance(asked, train_all, overrides, given.only, called)
+    wide = wide_console(200)
+    for table in tables_of(comparison_of(progress)):
+        wide.print(table)
+    for line in answers(progress):
+        console.print(line, highlight=False)
+    for sentence in runner.contradictions(progress):
+        say(f"snn-exp: warning: {sentence}", file=sys.stderr)
+    for failure in failures:
+        say(f"snn-exp: {failure}", file=sys.stderr)
+    say(f"written: {write(progress)}" if progress.is_standard else f"rows: {progress.ledger.path}")
+    return 1 if failures else 0
