@@ -25,7 +25,7 @@ from snn_exp.training.saved_weights import load_weights
 from snn_exp.training.task import Classification
 from snn_exp.training.wandb_logger import make_mirror
 
-Split = Literal["val", "test"]
+SplitName = Literal["val", "test"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Evaluation:
         )
 
 
-def evaluate(task: Classification, data: DataModule, split: Split = "test") -> dict[str, float]:
+def evaluate(task: Classification, data: DataModule, split: SplitName = "test") -> dict[str, float]:
     """Return accuracy, loss, firing rates and operations of a task with its present weights."""
     log.quiet_libraries()
     trainer = pl.Trainer(
@@ -144,7 +144,7 @@ def _tested(
 
 
 def _evaluated(
-    trainer: pl.Trainer, task: Classification, data: DataModule, split: Split
+    trainer: pl.Trainer, task: Classification, data: DataModule, split: SplitName
 ) -> tuple[Evaluation, Predictions]:
     """Evaluate a task with its present weights."""
     operations = SynapticOperations(task.network)
