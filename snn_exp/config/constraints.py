@@ -180,6 +180,13 @@ def _drop_what_has_no_effect(c: dict[str, Any]) -> None:
         c["network"]["readout"] = _trait(c, "residual", "default_readout")
 
 
+def _drop_patience_that_outlasts_training(c: dict[str, Any]) -> None:
+    """Drop a patience that cannot end a run before its last epoch: the first epoch is always the best so far."""
+    trainer = c["trainer"]
+    if trainer["patience"] is not None and trainer["patience"] > trainer["max_epochs"] - 2:
+        trainer["patience"] = None
+
+
 def _refuse_depths(c: dict[str, Any]) -> None:
     step, offset = _trait(c, "network", "layers_step"), _trait(c, "network", "layers_offset")
     num_layers, network = c["depth"]["num_layers"], c["network"]["name"]
@@ -451,6 +458,7 @@ RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_an_encoding_of_other_data,
     _resolve_num_steps,
     _drop_what_has_no_effect,
+    _drop_patience_that_outlasts_training,
     _refuse_depths,
     _refuse_psp_of_signs,
     _refuse_blocks_without_spikes,

@@ -48,6 +48,8 @@ class TrainerConfig:
 
     Args:
         max_epochs: passes over the training set.
+        patience: stop after so many epochs in a row without a better validation score, which selects the best epoch as
+            well; null trains all epochs. Schedules are those of max_epochs.
         precision: of the computation, as in pytorch-lightning.
         accelerator: cpu, gpu or auto.
         devices: number of devices, GPUs or processes on a CPU; each takes its share of every batch.
@@ -71,6 +73,7 @@ class TrainerConfig:
     """
 
     max_epochs: Annotated[Count, Limit(100_000, "the smallest run takes days")] = 12
+    patience: Annotated[Count, Limit(100_000, "the smallest run takes days")] | None = None
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["cpu", "gpu", "auto"] = "auto"
     devices: Annotated[Count, Limit(64, "no machine has as many, and a run stays on one machine")] = 1
@@ -161,6 +164,7 @@ EXECUTION = {
 # group.option.parameter, or group.*.parameter for all options.
 NEUTRAL: dict[str, Scalar] = {
     "dataset.*.num_train": None,
+    "trainer.*.patience": None,
     "optim.adamw.rate_penalty": 0.0,
     "optim.sgd.rate_penalty": 0.0,
     "residual.pre.stream_decay": 1.0,
@@ -251,7 +255,11 @@ def identity(config: ExperimentConfig) -> dict[str, Any]:
     if plain["teacher"] is None:
         del plain["teacher"]
     for group, fields in EXECUTION.items():
-        plain[group] = {key: value for key, value in plain[group].items() if key not in fields}
+        plain[group] = {
+            key: value
+            for key, value in plain[group].items()
+            if key not in fields and not _is_neutral(group, "*", key, value)
+        }
     for group, options in schemas.load().items():
         if group not in plain:  # an augmentation that is the data set's own
             continue

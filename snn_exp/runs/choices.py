@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snn_exp.config.experiment import ASIDE, EXECUTION, GROUPS
-from snn_exp.runs.filters import group_of, value_text
+from snn_exp.runs.filters import group_of, value_text, younger
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import output_root
 
@@ -30,6 +30,8 @@ def choices(config: Mapping[str, Any]) -> dict[str, str]:
             if group in ASIDE or key in EXECUTION.get(group, ()):
                 continue
             flat[group if key == "name" else f"{group}.{key}"] = value_text(value)
+    for key, value in younger(config).items():
+        flat.setdefault(key, value_text(value))
     if teacher := config.get("teacher"):
         flat["teacher"] = _named(teacher)
     return flat

@@ -59,11 +59,25 @@ def chosen(config: Mapping[str, Any]) -> dict[str, Scalar]:
         of = config.get(group)
         if isinstance(of, Mapping):
             flat |= {group if key == "name" else f"{group}.{key}": value for key, value in of.items()}
-    for key, value in NEUTRAL.items():
-        group, option, parameter = key.split(".")
-        if group in flat and option in ("*", flat[group]):
-            flat.setdefault(f"{group}.{parameter}", value)
+    for key, value in younger(config).items():
+        flat.setdefault(key, value)
     return flat | {key: config[key] for key in SPECIAL if key in config}
+
+
+def younger(config: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return the parameters that a run may be older than, each with the value that reproduces the run.
+
+    Example:
+        >>> younger({"trainer": {"max_epochs": 12}})
+        {'trainer.patience': None}
+    """
+    groups = {group: of for group in GROUPS if isinstance(of := config.get(group), Mapping)}
+    keys = [(key.split("."), value) for key, value in NEUTRAL.items()]
+    return {
+        f"{group}.{parameter}": value
+        for (group, option, parameter), value in keys
+        if group in groups and option in ("*", groups[group].get("name"))
+    }
 
 
 def group_of(config: Mapping[str, Any], group: str) -> Mapping[str, Any]:

@@ -187,6 +187,7 @@ class Result:
         compile_s: wall time of torch.compile, the last where a run was resumed; None where nothing was compiled.
         confusion: split -> [K][K], samples of a class (row) that the best weights took for a class (column); without a
             split of more than MOST_CLASSES classes, and empty in a run of an older version.
+        stopped_epoch: the last epoch, where trainer.patience ended the run before the others; None where it did not.
         data: shape, classes and pixel statistics of the data: see `DataFacts`; None in a run of an older version.
     """
 
@@ -217,6 +218,7 @@ class Result:
         Mapping[str, list[list[int]]],
         CheckedBy(Annotated[dict[str, _Counts], AfterValidator(_square)]),
     ] = dataclasses.field(default_factory=dict)
+    stopped_epoch: NaturalInt | None = None
     data: Annotated[Mapping[str, Any] | None, CheckedBy(DataFacts | None)] = None
 
 

@@ -60,6 +60,8 @@ def _option(group: str, option: Scalar, configs: Sequence[Choices], asked: set[s
         parameter = key.partition(".")[2]
         if key not in asked and parameter not in EXECUTION.get(group, ()):
             found = dict.fromkeys(_shown(config[key]) for config in of if key in config)
+            if list(found) == ["null"]:  # such as dataset.num_train and trainer.patience, which then do nothing
+                continue
             values.append(f"{parameter}={' or '.join(found)}")
     head = "" if option is None else f"{group}={value_text(option)}"
     if option is None:

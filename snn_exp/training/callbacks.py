@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
 from snn_exp.files import whole_file
@@ -190,28 +191,37 @@ def _append(path: Path, rows: list[dict[str, Any]]) -> None:
             writer.writerows(rows)
 
 
-class EpochLine(pl.Callback):
-    """One line per epoch: loss, accuracy, firing rate, samples per second, time left."""
+class StopWithoutProgress(EarlyStopping):
+    """Ends a run after `patience` epochs in a row without a better validation score, that of `BestCheckpoint`.
 
-    def __init__(self, say: Say, num_samples: int) -> None:
-        self.say = say
-        self.num_samples = num_samples
+    A checkpoint keeps how many epochs it has waited, so a run that is interrupted, even after the last one and before
+    its result is stored, ends at the same epoch.
+
+    Args:
+        patience: epochs.
+        say: called with a line when it stops.
+    """
+
+    def __init__(self, patience: int, say: Say) -> None:
+        super().__init__("val/score", patience=patience, mode="max", check_finite=False, check_on_train_epoch_end=True)
+        self._say = say
+
+    @property
+    def last_epoch(self) -> int | None:
+        """Return the epoch after which it stopped, counted from 0; None if it did not."""
+        return self.stopped_epoch or None  # it never stops after the first, which is the best so far
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        # in epochs; a run may resume within one
-        self._start, self._first = time.monotonic(), trainer.global_step / trainer.num_training_batches
+        """Stop at once if the checkpoint that the run resumes from is that of its end."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the line."""
-        done = trainer.current_epoch + 1
-        seconds = (time.monotonic() - self._start) / (done - self._first)
-        metrics = trainer.callback_metrics
-        self.say(
-            f"epoch {done}/{trainer.max_epochs}  loss {metrics['train/loss']:.3f}  "
-            f"val acc {100 * metrics['val/acc']:.1f} %  firing rate {metrics['val/firing_rate']:.3f}  "
-            f"{self.num_samples / seconds:.0f} samples/s  {seconds * ((trainer.max_epochs or done) - done):.0f} s left"
-        )
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say that it stopped."""
+        if self.last_epoch is not None:
+            self._say(
+                f"stopped after epoch {self.last_epoch + 1} of {trainer.max_epochs}: {self.patience} "
+                f"{'epochs' if self.patience > 1 else 'epoch'} without a better validation score"
+            )
 
 
 class FiringWarnings(pl.Callback):

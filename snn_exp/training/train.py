@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback
 
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.datamodule import DataModule
@@ -29,6 +29,7 @@ from snn_exp.training.devices import hardware, require_devices
 from snn_exp.training.evaluation import Evaluation, add_test_metrics, evaluate_trained, facts_of, size_of
 from snn_exp.training.layer_statistics import Layers, probe_validation
 from snn_exp.training.log import RunLog, Say
+from snn_exp.training.progress import EpochLine, LiveBar
 from snn_exp.training.task import Classification
 from snn_exp.training.vectorized import Seat
 from snn_exp.training.wandb_logger import Mirror, make_mirror
@@ -111,7 +112,7 @@ def _train(
             )  # fmt: skip
             layers["init"] = probe_validation(task, data)
 
-        kept = Kept.of(config, folder, ownership, seat)
+        kept = Kept.of(config, folder, ownership, seat, say)
         trainer = _make_trainer(config, folder, [*_watchers(folder, ownership, data, say, live, kept), mirror], live)
         compiled = Compiled(task.network, say) if config.trainer.compile else None
         with task.training_through(seat=seat, compiled=compiled):
@@ -133,6 +134,7 @@ def _train(
             finished_at=now(), best_epoch=best_epoch, compile_s=compiled.seconds if compiled else None,
             split_fingerprint=data.dataset.fingerprint, layers=layers, operations=found.operations,
             confusion=found.confusion, data=facts_of(data),
+            stopped_epoch=kept.patience.last_epoch if kept.patience else None,
         )  # fmt: skip
         keep(config, key, Fingerprints(data.dataset.fingerprint, folder.test_fingerprint()))
         ownership.check()
@@ -164,9 +166,10 @@ class Kept:
     memory: callbacks.PeakMemory
     best: checkpoints.BestCheckpoint
     last: checkpoints.LastCheckpoint
+    patience: callbacks.StopWithoutProgress | None
 
     @classmethod
-    def of(cls, config: ExperimentConfig, folder: RunFolder, ownership: Ownership, seat: Seat | None) -> Kept:
+    def of(cls, config: ExperimentConfig, folder: RunFolder, ownership: Ownership, seat: Seat | None, say: Say) -> Kept:
         """Make those of a run."""
         every_s = 60 * config.trainer.checkpoint_every_minutes
         return cls(
@@ -174,6 +177,7 @@ class Kept:
             callbacks.PeakMemory(),
             checkpoints.BestCheckpoint(folder.checkpoints),
             checkpoints.LastCheckpoint(folder.checkpoints, ownership, every_s, seat),
+            callbacks.StopWithoutProgress(patience, say) if (patience := config.trainer.patience) else None,
         )
 
 
@@ -188,10 +192,11 @@ def _watchers(
         kept.memory,
         kept.best,
         kept.last,
+        *([kept.patience] if kept.patience else []),
         callbacks.StopOnDivergence(folder.path),
         callbacks.EpochTable(folder.metrics_csv),
         callbacks.FiringWarnings(say),
-        TQDMProgressBar(leave=False) if live else callbacks.EpochLine(say, data.num_train),
+        LiveBar(data.num_train) if live else EpochLine(say, data.num_train),
     ]
 
 
