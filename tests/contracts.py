@@ -42,10 +42,15 @@ def keeps_shape_dtype_and_device(part: Callable[[Tensor], Tensor], x: Tensor) ->
 
 
 def emits(part: Callable[[Tensor], Tensor], x: Tensor, kind: str) -> None:
-    """Only the values of the trait `emits`, and both of them."""
-    values = {"spikes": {0.0, 1.0}, "signs": {-1.0, 1.0}}.get(kind)
+    """Only the values of the trait `emits`, and all of them; of levels the lowest and the highest."""
+    values = {"spikes": {0.0, 1.0}, "signs": {-1.0, 1.0}, "ternary": {-1.0, 0.0, 1.0}}.get(kind)
     found = set(part(x).detach().unique().tolist())
-    if values is not None:
+    if kind == "levels":
+        level = (part(x) / part.unit).detach()  # type: ignore[attr-defined]
+        torch.testing.assert_close(level, level.round(), rtol=0, atol=1e-4, msg="levels are no whole numbers")
+        ends = [round(float(end)) for end in (level.min(), level.max())]
+        assert ends == [0, part.num_levels], f"levels from 0 to {part.num_levels} were promised, got {ends}"  # type: ignore[attr-defined]
+    elif values is not None:
         assert found == values, f"{kind} were promised, got {sorted(found)[:5]}"
     else:
         assert kind == "real" and len(found) > 2
@@ -55,9 +60,9 @@ def fires_through_its_membrane_norm(neuron: Any, x_TBN: Tensor) -> None:
     """With a norm on its membrane it fires what the norm gives."""
     assert neuron(x_TBN).any()
     neuron.membrane_norm = Constant(-1e9)
-    assert not neuron(x_TBN).any(), "the norm on the membrane is not asked"
+    assert neuron(x_TBN).max() <= 0, "the norm on the membrane is not asked"
     neuron.membrane_norm = Constant(1e9)
-    assert neuron(x_TBN).all(), "the norm on the membrane is not asked"
+    assert neuron(x_TBN).min() > 0, "the norm on the membrane is not asked"
 
 
 class Constant(nn.Module):

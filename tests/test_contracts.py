@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snn_exp.nn.neurons import IF, NEURONS
+from snn_exp.nn.neurons import IF, NEURONS, MultiThreshold
 from snn_exp.nn.norms import NORMS, BatchNorm, LayerNorm, Norm, RMSNorm, Site, TemporalAccumulatedBatchNorm
 from snn_exp.nn.stepwise import State, Stepwise
 from snn_exp.nn.surrogates import SURROGATES, ATan
@@ -314,6 +314,24 @@ class KeepsItsOwnThreshold(IF):
         return self.surrogate.spike(h - self.threshold_as(h))
 
 
+class SaysThereAreMoreLevels(MultiThreshold):
+    def __init__(self) -> None:
+        super().__init__(levels=4)
+        self.num_levels += 1
+
+    def theta(self) -> Tensor:
+        return self.v_threshold / 4
+
+    def fire(self, h: Tensor) -> Tensor:
+        return super().fire(h).clamp(max=1.0)
+
+
+class SaysTheUnitIsLarger(MultiThreshold):
+    @property
+    def unit(self) -> Tensor:
+        return 1.5 * self.theta()
+
+
 class AnotherDerivative(ATan):
     def kernel(self, y: Tensor) -> Tensor:
         return 1 / (1 + y.abs())
@@ -343,6 +361,9 @@ X = input_for("neuron")
         (contracts.keeps_shape_dtype_and_device, (Broken("changes dtype"), X.double())),
         (contracts.emits, (Broken("emits analog values"), X, "spikes")),
         (contracts.emits, (IF(), X, "signs")),
+        (contracts.emits, (IF(), X, "ternary")),
+        (contracts.emits, (SaysThereAreMoreLevels(), X, "levels")),
+        (contracts.emits, (SaysTheUnitIsLarger(), X, "levels")),
         (contracts.forward_twice_is_the_same, (Broken("keeps state between calls"), X)),
         (contracts.items_are_independent, (Broken("mixes batch items"), X, 1)),
         (contracts.items_are_independent, (Broken("mixes units"), input_for("weight_norm"), 0)),

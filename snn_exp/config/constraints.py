@@ -148,7 +148,7 @@ def _resolve_num_steps(c: dict[str, Any]) -> None:
     single_step, neuron = _trait(c, "neuron", "single_step"), c["neuron"]["name"]
     num_steps = c["encoding"]["num_steps"]
     if num_steps is None:
-        c["encoding"]["num_steps"] = 1 if single_step else 4
+        c["encoding"]["num_steps"] = _trait(c, "neuron", "default_num_steps")
     elif single_step and num_steps != 1:
         raise UserError(
             f"encoding.num_steps={num_steps} cannot be combined with neuron={neuron}, which has a single step; "
@@ -207,7 +207,12 @@ def _refuse_psp_of_signs(c: dict[str, Any]) -> None:
         )
 
 
-_EMITTED = {"signs": "-1 and +1", "real": "real values"}
+_EMITTED = {
+    "signs": "-1 and +1",
+    "ternary": "-1, 0 and 1",
+    "levels": "levels, whole multiples of a unit",
+    "real": "real values",
+}
 
 
 def _refuse_blocks_without_spikes(c: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Addition-only inference: the multiplications that remain in a folded network, where, and why.
 
-A hidden weight layer only adds (ACs, no MACs) if all that it reads is in {-1, 0, 1} and no filter follows it.
+A hidden weight layer only adds (ACs, no MACs) if all that it reads is in {-1, 0, 1}, or levels that run as spikes in
+binary slots, and no filter follows it. The unit of levels goes into the weights.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def compare(network: Network, folded: Folded, batches: Iterable[tuple[Tensor, Te
             logits, fired = _fired(network, x)
             logits_folded, fired_folded = _fired(folded.network, x)
             outputs += sum(f.numel() for f in fired.values())
-            spikes += sum(int(f.sum()) for f in fired.values())
+            spikes += sum(int(f.count_nonzero()) for f in fired.values())
             flipped += sum(int((f != fired_folded[name]).sum()) for name, f in fired.items())
             samples += len(y)
             hits += int((logits.argmax(1) == y).sum())
@@ -81,11 +81,11 @@ def compare(network: Network, folded: Folded, batches: Iterable[tuple[Tensor, Te
 
 
 def _fired(network: Network, x_TBCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return logits, and which neurons fired when."""
+    """Return logits, and which neurons fired when; of levels and spikes of either sign what they emitted."""
     fired: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
-        return lambda module, inputs, s: fired.update({name: s > 0})
+        return lambda module, inputs, s: fired.update({name: s if module.emits in ("levels", "ternary") else s > 0})
 
     neurons = [(name, module) for name, module in network.named_modules() if isinstance(module, Neuron)]
     handles = [neuron.register_forward_hook(keep(name)) for name, neuron in neurons]

@@ -1,7 +1,7 @@
 """The cost of a network: firing rates, effective operations, and the dense count of multiplications.
 
 Fractions stay fractions. A firing rate is the share of non-zero outputs per neuron and time step: the share of
-ones for spikes, of positive values for relu; for signs it is 1, since -1 is never silent.
+ones for spikes, of positive values for relu and levels; for signs it is 1, since -1 is never silent.
 
 Operations are counted here and priced where they are printed (`energy.energy_pj`).
 
@@ -23,6 +23,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from snn_exp.nn.blocks import Block
 from snn_exp.nn.layers import Conv2d, Linear
+from snn_exp.nn.networks import MaxPool
 from snn_exp.nn.neurons import Neuron
 from snn_exp.nn.norms import Norm
 from snn_exp.nn.shortcuts import RPReLU
@@ -133,6 +134,9 @@ class SynapticOperations(_NetworkMetric):
     weights take its scale), and a synapse is moved after the weights that read it, W (eps * s) = eps * (W s),
     so that they read spikes and the filter is paid per neuron and step of their output, once for all weights
     whose outputs add up. A synapse whose output meets no weights (a readout's, pooled) stays where it is.
+    What a neuron of several levels emits is divided by its unit, which the weights take: a neuron of one level is
+    read as spikes; one that runs a level l as l spikes in binary slots (ilif, mtn) costs l additions per weight; any
+    other (qrelu of more than one bit) is multiplied, as integer hardware does and as relu is here.
     Names that end in `_trained` count the network as it was trained, each part where it stands.
 
     Not counted: biases, pooling, sums of streams, thresholds. A first layer that reads the same pixels at
@@ -156,7 +160,7 @@ class SynapticOperations(_NetworkMetric):
     samples: Tensor
 
     def __init__(self, network: nn.Module) -> None:
-        kinds = (Conv2d, nn.Linear, Synapse, Norm, RPReLU, Neuron)
+        kinds = (Conv2d, nn.Linear, Synapse, Norm, RPReLU, Neuron, MaxPool)
         # the network itself is the first: with it a pass ends
         super().__init__({n: m for n, m in network.named_modules() if not n or isinstance(m, kinds)})
         self.add_state("counts", torch.zeros(len(self.layers), len(COUNTS), dtype=torch.float64), dist_reduce_fx="sum")
@@ -166,6 +170,8 @@ class SynapticOperations(_NetworkMetric):
         self._fan_out: dict[tuple[int, torch.Size], tuple[Tensor, bool]] = {}
         # a filtered or normalized value -> the value it is linear in, and the synapses in between
         self._origin = WeakTensorKeyDictionary()
+        # what a neuron of several levels emits, also pooled -> that neuron
+        self._emitted = WeakTensorKeyDictionary()
         self._start_pass()
 
     def _start_pass(self) -> None:
@@ -198,8 +204,12 @@ class SynapticOperations(_NetworkMetric):
         elif isinstance(part, RPReLU):  # it folds nowhere: it acts on a sum that several read
             counts["norm_mac"] += y.numel()
             counts["norm_mac_trained"] += y.numel()
-        elif isinstance(part, Neuron) and not part.single_step:
-            counts["neuron_updates"] += y.numel()
+        elif isinstance(part, Neuron):
+            counts["neuron_updates"] += 0 if part.single_step else y.numel()
+            if part.emits == "levels":
+                self._emitted[y] = part
+        elif isinstance(part, MaxPool) and x in self._emitted:
+            self._emitted[y] = self._emitted[x]
         if layer == 0:
             self._end_pass(x.shape[1])
 
@@ -218,7 +228,13 @@ class SynapticOperations(_NetworkMetric):
         origin, synapses = self._origin.get(x, (x, {}))
         trained = _effective(x, *self._fan_out[key])
         counts = self._pass[layer]
-        for name, count in (trained if origin is x else _effective(origin, *self._fan_out[key])).items():
+        neuron = self._emitted.get(origin)
+        if neuron is not None:
+            levels = (origin / neuron.unit.to(origin.dtype)).round()
+            inference = _effective(levels, *self._fan_out[key], in_slots=neuron.in_slots)
+        else:
+            inference = trained if origin is x else _effective(origin, *self._fan_out[key])
+        for name, count in inference.items():
             counts[name] += count
             counts[f"{name}_trained"] += trained[name]
         counts["dense"] += weights.weight[0].numel() * y.numel()
@@ -258,8 +274,18 @@ def _cost_a_value(norm: Norm) -> int:
     return 1 if "B" in norm.statistics_over.split(",") else 2
 
 
-def _effective(x: Tensor, fan_out_N: Tensor, binary: bool) -> dict[str, float]:
-    """Count effective ACs, MACs, and XNORs among the ACs, of a batch [..., N]."""
+def _effective(x: Tensor, fan_out_N: Tensor, binary: bool, *, in_slots: bool = False) -> dict[str, float]:
+    """Count effective ACs, MACs, and XNORs among the ACs, of a batch [..., N].
+
+    Args:
+        x: the batch; whole numbers where it is in slots.
+        fan_out_N: number of non-zero weights that read each value.
+        binary: whether the weights have one size per output unit.
+        in_slots: a value of l is l additions, not one multiplication.
+    """
+    if in_slots:
+        times_N = x.flatten(0, -fan_out_N.dim() - 1).sum(0, dtype=torch.float64)
+        return {"ac": torch.dot(times_N.flatten(), fan_out_N.flatten()).item(), "mac": 0.0, "xnor": 0.0}
     present = x.sign().square_()  # 1 where the input is not 0
     times_N = present.flatten(0, -fan_out_N.dim() - 1).sum(0, dtype=torch.float32)
     effective = torch.dot(times_N.flatten().double(), fan_out_N.flatten()).item()

@@ -19,7 +19,19 @@ from torch import Tensor, nn
 from snn_exp.nn.blocks import Block
 from snn_exp.nn.layers import Conv2d, Linear
 from snn_exp.nn.networks import MaxPool, MeanOverTimeAndSpace, Network
-from snn_exp.nn.neurons import IF, LIF, S2NN, SRM, ReLU, RSign, Sign
+from snn_exp.nn.neurons import (
+    IF,
+    LIF,
+    S2NN,
+    SRM,
+    IntegerLIF,
+    MultiThreshold,
+    QuantizedReLU,
+    ReLU,
+    RSign,
+    Sign,
+    Ternary,
+)
 from snn_exp.nn.norms import (
     AnyDimBatchNorm,
     BatchNorm,
@@ -37,7 +49,7 @@ from snn_exp.nn.weights import StandardizedWeights, WeightNorm, WeightQuant
 # The exact classes whose tensors have one value per channel, and the axis of their channels.
 CHANNEL_AXIS: dict[type[nn.Module], int] = {
     **dict.fromkeys((Conv2d, Linear, nn.Linear, AnyDimBatchNorm, StandardizedWeights, RPReLU, IF, LIF, SRM), 0),
-    **dict.fromkeys((S2NN, Sign, RSign, ReLU), 0),
+    **dict.fromkeys((S2NN, Sign, RSign, ReLU, QuantizedReLU, MultiThreshold, IntegerLIF, Ternary), 0),
     **dict.fromkeys((PSPNorm, PSPStreamNorm), 2),
 }
 # What treats every channel alike, or does nothing but call its parts: these exactly, and of those kinds whatever is

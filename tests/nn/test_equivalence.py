@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from snn_exp.export.fold import fold
 from snn_exp.metrics.operations import SynapticOperations
 from snn_exp.nn.layers import TimeFolded
-from snn_exp.nn.neurons import IF, LIF, PLIF
+from snn_exp.nn.neurons import IF, LIF, PLIF, IntegerLIF
 from snn_exp.nn.norms import (
     BatchNormThroughTime,
     MembraneBatchNorm,
@@ -178,6 +178,18 @@ def test_a_neuron_fires_the_same_spikes_with_the_same_gradients(sj, name, reset,
         torch.testing.assert_close(ours.w, theirs.w)
     agree(sj, ours, theirs, pairs)
     assert 0 < ours(inputs(0)).mean() < 1
+
+
+@pytest.mark.parametrize("detach_reset", [False, True])
+@pytest.mark.parametrize(("levels", "tau", "v_threshold"), [(1, 4 / 3, 1.0), (4, 4 / 3, 1.0), (2, 3.0, 0.75)])
+def test_ilif_emits_the_same_integers_with_the_same_gradients(sj, levels, tau, v_threshold, detach_reset):
+    """Ours takes a tie up, theirs to the even neighbour; random inputs have none."""
+    ours = IntegerLIF(levels=levels, tau=tau, v_threshold=v_threshold, detach_reset=detach_reset).double()
+    theirs = sj.neuron.ILIFNode(
+        tau, v_threshold, sj.surrogate.MultiLevelSpikeCount(levels), detach_reset=detach_reset, step_mode="m"
+    ).double()
+    agree(sj, ours, theirs, [])
+    assert set(ours(inputs(0)).unique().tolist()) == set(range(levels + 1))
 
 
 @pytest.mark.parametrize(("name", "peer"), [("s2nn", "S2NN"), ("sigmoid", "Sigmoid"), ("atan", "ATan")])

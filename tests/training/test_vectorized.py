@@ -50,6 +50,8 @@ NETWORKS = [
     ("residual=ms",),
     ("norm=psp_stream", "weight_norm=standardized"),
     ("neuron.learn_threshold=true",),
+    ("neuron=qrelu", "neuron.per=channel"),
+    ("neuron=mtn", "residual=post"),
 ]
 
 

@@ -96,9 +96,14 @@ def _require_single_step(name: str, neuron: Neuron) -> None:
             f"{name} is a {kind}, which has a state over several steps, and int8 is for single-step neurons; choose a "
             f"run with neuron=s2nn or neuron=relu"
         )
-    if neuron.emits == "signs":
+    if neuron.emits in ("signs", "ternary"):
         raise UserError(
             f"{name} is a {kind}, which emits signs, and the int8 kernels read unsigned numbers; choose a run with "
+            f"neuron=s2nn or neuron=relu"
+        )
+    if neuron.emits == "levels":
+        raise UserError(
+            f"{name} is a {kind}, which emits levels, and int8 has thresholds for one level alone; choose a run with "
             f"neuron=s2nn or neuron=relu"
         )
 

@@ -5,8 +5,9 @@ Symbols, here and in every neuron: x input, v membrane, h membrane after chargin
 
 A neuron's traits state its promises and what a config may combine it with:
 
-    emits              "spikes" {0, 1}, "signs" {-1, +1} or "real"
+    emits              "spikes" {0, 1}, "signs" {-1, +1}, "ternary" {-1, 0, 1}, "levels" {0, unit, 2 unit, ...}, "real"
     single_step        has no dynamics: one time step is all it can use
+    default_num_steps  the meaning of encoding.num_steps=null
     stepwise           has a pure `step` and a state that can be carried
     causal             the future does not change the past
     has_membrane       has a membrane at each step, so that a norm can act on it just before it fires
@@ -34,6 +35,7 @@ NEURONS: Registry[Neuron] = Registry(
     traits=(
         "emits",
         "single_step",
+        "default_num_steps",
         "stepwise",
         "causal",
         "has_membrane",
@@ -89,12 +91,18 @@ class Neuron(nn.Module, ABC):
 
     emits: ClassVar[str] = "spikes"
     single_step: ClassVar[bool] = False
+    default_num_steps: ClassVar[int] = 4
     stepwise: ClassVar[bool] = True
     causal: bool = True  # of an object, where it depends on a parameter
     has_membrane: ClassVar[bool] = True
     default_surrogate: ClassVar[str] = "atan"
     default_synapse: ClassVar[str] = "identity"
     version: ClassVar[int] = 1
+
+    # For counts of operations: whether inference runs a level l as l spikes in binary slots, each an addition, and the
+    # highest level. A neuron that emits levels says both, and `unit`.
+    in_slots: bool = False
+    num_levels: int = 1
 
     # For `snn-exp fold`: the attributes in membrane units, where the membrane is linear in them and the input. It
     # promises that dividing all of them by a gives for x the spikes that there were for a x. None: not declared, so
@@ -128,6 +136,11 @@ class Neuron(nn.Module, ABC):
     def per_channel(self, start: float) -> nn.Parameter:
         """Make one learned value per channel, or a single one where no feature shape is given."""
         return nn.Parameter(torch.full(self.channel_shape, start))
+
+    @property
+    def unit(self) -> Tensor:
+        """Return what one level is worth in the output: a single value, or one per channel [C, 1, ...]."""
+        return torch.ones(())
 
     def fire(self, h: Tensor) -> Tensor:
         """Compute s = H(norm(h) - v_threshold), where norm is the membrane's, if there is one."""

@@ -17,6 +17,7 @@ class SingleStepNeuron(Neuron):
     """An activation without dynamics: every step is treated alike, and one step is all it can use."""
 
     single_step = True
+    default_num_steps = 1
     stepwise = False
     has_membrane = False
 
