@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 
 from snn_exp.config import hydra_settings
 from snn_exp.config.composer import Cell, Composer, as_plain, compose_plain, composed_by_hydra
-from snn_exp.config.experiment import GROUPS, SETTINGS, ExperimentConfig
+from snn_exp.config.experiment import GROUPS, RUN_KEYS, SETTINGS, ExperimentConfig
 from snn_exp.config.hydra_setup import hydra_on
 from snn_exp.config.overrides import (
     CONFIG_NAME,
@@ -139,7 +139,7 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
             composer.remember(tuple(expanded[0]), base)
         cells = composer.cells([tuple(cell) for cell in expanded])
     return Sweep(
-        cells=_with_teachers(cells, search),
+        cells=_with_named_runs(cells, search),
         hydra_overrides=tuple(text_of(o) for o in overrides if is_hydras(o)),
         multirun=multirun,
         axes=tuple(o.key_or_group for o in overrides if o.is_sweep_override()),
@@ -204,7 +204,7 @@ def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ())
                 raise UserError(f"{text_of(sweeping[0])} is a sweep of several values; give one value")
             expanded.append(tuple(text_of(o) for o in last_of_each(overrides)))
         cells = Composer(search).cells(expanded)
-    return _with_teachers(cells, search)
+    return _with_named_runs(cells, search)
 
 
 def launcher_of(overrides: Sequence[str], search: Sequence[str] = ()) -> Launcher:
@@ -233,26 +233,33 @@ def launcher_of(overrides: Sequence[str], search: Sequence[str] = ()) -> Launche
         )
 
 
-def _with_teachers(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, ...]:
-    """Replace a teacher's overrides by its run id: data and seed are its student's, unless they say something else."""
+def _with_named_runs(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell, ...]:
+    """Replace the overrides of a teacher, and of the run to start from, by the run's id."""
+    for key in RUN_KEYS:
+        cells = _with_run_ids(cells, key, search)
+    return tuple(cells)
+
+
+def _with_run_ids(cells: Sequence[Cell], key: str, search: Sequence[str]) -> list[Cell]:
+    """Replace a run's overrides by its id: data and seed are those of the cell, unless they say something else."""
     commands: dict[int, tuple[str, ...]] = {}
     answered = list(cells)
     for number, cell in enumerate(cells):
-        if cell.config is None or "=" not in (cell.config.teacher or ""):
+        given = None if cell.config is None else getattr(cell.config, key)
+        if cell.config is None or "=" not in (given or ""):
             continue
         try:
-            words = shlex.split(str(cell.config.teacher))
+            words = shlex.split(str(given))
         except ValueError:
-            fault = (
-                f"teacher='{cell.config.teacher}' has a quote that is not closed; type overrides with spaces between"
-            )
-            answered[number] = Cell(cell.overrides, None, f"{fault}, such as \"teacher='method=relu_bn depth=d20'\"")
+            fault = f"{key}='{given}' has a quote that is not closed; type overrides with spaces between"
+            answered[number] = Cell(cell.overrides, None, f"{fault}, such as \"{key}='method=relu_bn depth=d20'\"")
             continue
-        commands[number] = overrides_of(dataclasses.replace(cell.config, teacher=None), ["dataset", "augment"], words)
+        alone = dataclasses.replace(cell.config, teacher=None, init_from=None)
+        commands[number] = overrides_of(alone, ["dataset", "augment"], words)
     if commands:
-        for number, teacher in zip(commands, compose_cells([*commands.values()], search), strict=True):
-            answered[number] = _taught(cells[number], teacher)
-    return tuple(answered)
+        for number, named in zip(commands, compose_cells([*commands.values()], search), strict=True):
+            answered[number] = _with_run_id(cells[number], key, named)
+    return answered
 
 
 def overrides_of(
@@ -275,12 +282,13 @@ def overrides_of(
         if "name" in plain[group] and group not in SETTINGS:
             lines.append(f"{group}={plain[group].pop('name')}")
         lines += [f"{group}.{key}={json.dumps(value)}" for key, value in plain[group].items()]
-    lines += [f"teacher={config.teacher}"] if config.teacher else []
+    lines += [f"{key}={run}" for key in RUN_KEYS if (run := getattr(config, key))]
     return (*lines, f"seed={config.seed}", *instead)
 
 
-def _taught(student: Cell, teacher: Cell) -> Cell:
-    assert student.config is not None
-    if teacher.config is None:
-        return Cell(student.overrides, None, f"teacher='{student.config.teacher}': {teacher.refusal}")
-    return Cell(student.overrides, dataclasses.replace(student.config, teacher=teacher.config.run_id))
+def _with_run_id(cell: Cell, key: str, named: Cell) -> Cell:
+    assert cell.config is not None
+    if named.config is None:
+        return Cell(cell.overrides, None, f"{key}='{getattr(cell.config, key)}': {named.refusal}")
+    run: Any = {key: named.config.run_id}
+    return Cell(cell.overrides, dataclasses.replace(cell.config, **run))

@@ -286,12 +286,14 @@ def _refuse_what_the_schedule_overrides(c: dict[str, Any]) -> None:
 
 
 def _refuse_unreadable_teachers(c: dict[str, Any]) -> None:
+    for key, example in (("teacher", "method=relu_bn depth=d20"), ("init_from", "neuron=lif encoding.num_steps=4")):
+        run = c.get(key)
+        if run is not None and not (isinstance(run, str) and ("=" in run or RUN_ID.fullmatch(run))):
+            raise UserError(
+                f"{key}={run} is neither a run id, which has 10 hex digits, nor overrides; type {key}=0123456789, or "
+                f"{key}='{example}'"
+            )
     teacher = c.get("teacher")
-    if teacher is not None and not (isinstance(teacher, str) and ("=" in teacher or RUN_ID.fullmatch(teacher))):
-        raise UserError(
-            f"teacher={teacher} is neither a run id, which has 10 hex digits, nor overrides; type teacher=0123456789, "
-            f"or teacher='method=relu_bn depth=d20'"
-        )
     for key in ("teacher_weight", "teacher_temperature"):
         if teacher is None and c["optim"][key] != _defaults("optim", c["optim"]["name"])[key]:
             raise UserError(f"optim.{key} does nothing without a teacher; type teacher=RUN_ID as well, or leave it out")

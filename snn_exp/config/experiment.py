@@ -134,7 +134,8 @@ SETTINGS: dict[str, type] = {
 }
 GROUPS = (*list(schemas.REGISTRIES)[:4], "depth", *list(schemas.REGISTRIES)[4:], "trainer", "logger", "energy")
 
-KEYS = ("seed", "teacher", "experiment")  # besides the groups
+RUN_KEYS = ("teacher", "init_from")  # name another run: its id, or overrides until `compose` has answered them
+KEYS = ("seed", *RUN_KEYS, "experiment")  # besides the groups
 
 _SEED = Parameter("seed", "int", 0, ge=0, limit=MAX_SEED.most, because=MAX_SEED.because)
 
@@ -204,6 +205,7 @@ class ExperimentConfig:
     seed: int
     experiment: str | None = None
     teacher: str | None = None  # a run id; overrides until `compose` has answered them
+    init_from: str | None = None  # likewise
 
     @property
     def num_steps(self) -> int:
@@ -252,8 +254,9 @@ def identity(config: ExperimentConfig) -> dict[str, Any]:
     plain = config.to_plain()
     for group in ASIDE:
         del plain[group]
-    if plain["teacher"] is None:
-        del plain["teacher"]
+    for key in RUN_KEYS:
+        if plain[key] is None:
+            del plain[key]
     for group, fields in EXECUTION.items():
         plain[group] = {
             key: value

@@ -22,7 +22,7 @@ from hydra.types import RunMode
 
 from snn_exp.config import interpolations, override_faults, schemas
 from snn_exp.config.constraints import RUN_ID
-from snn_exp.config.experiment import GROUPS, KEYS
+from snn_exp.config.experiment import GROUPS, KEYS, RUN_KEYS
 from snn_exp.errors import UserError, unknown
 
 CHOICES = (*GROUPS, "method", "experiment")  # every config folder a person can choose from
@@ -73,9 +73,9 @@ def _fault(line: str, said: str = "") -> UserError:
 
 
 def _with_quotes(line: str) -> str:
-    """Quote a teacher's overrides again where the shell has removed their quotes."""
+    """Quote the overrides of a named run again where the shell has removed their quotes."""
     key, _, value = line.partition("=")
-    if key.lstrip("+") == "teacher" and "=" in value and not re.search(r"['\"(]", value):
+    if key.lstrip("+") in RUN_KEYS and "=" in value and not re.search(r"['\"(]", value):
         return f"{key}='{value}'"
     return line
 
@@ -256,9 +256,9 @@ def normalized(override: Override, loader: ConfigLoader) -> Override:
         sweeping = override.is_sweep_override()
         values = list(override.sweep_string_iterator()) if sweeping else [plain.partition("=")[2]]
         (override,) = parse_overrides([f"depth={','.join('d' + v if v.strip().isdigit() else v for v in values)}"])
-    if key == "teacher":  # a run id of digits alone, or with one e among them, is not a number
+    if key in RUN_KEYS:  # a run id of digits alone, or with one e among them, is not a number
         words = plain.partition("=")[2].split(",")
-        (override,) = parse_overrides(["teacher=" + ",".join(f"'{w}'" if RUN_ID.fullmatch(w) else w for w in words)])
+        (override,) = parse_overrides([f"{key}=" + ",".join(f"'{w}'" if RUN_ID.fullmatch(w) else w for w in words)])
     if key in CHOICES:
         _check_options(override, loader)
     return override

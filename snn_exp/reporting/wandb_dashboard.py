@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snn_exp.config.experiment import RUN_KEYS
 from snn_exp.errors import UserError
 from snn_exp.files import read_json, write_json
 from snn_exp.metrics.energy import DEFAULT_PROFILE, price_list
@@ -172,7 +173,7 @@ def _config_key(choice: str) -> str:
         >>> _config_key("neuron"), _config_key("neuron.tau"), _config_key("teacher")
         ('neuron.name', 'neuron.tau', 'teacher')
     """
-    return choice if "." in choice or choice == "teacher" else f"{choice}.name"
+    return choice if "." in choice or choice in RUN_KEYS else f"{choice}.name"
 
 
 def _sections() -> list[Section]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from snn_exp.config.experiment import ASIDE, EXECUTION, GROUPS
+from snn_exp.config.experiment import ASIDE, EXECUTION, GROUPS, RUN_KEYS
 from snn_exp.runs.filters import group_of, value_text, younger
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import output_root
@@ -32,18 +32,22 @@ def choices(config: Mapping[str, Any]) -> dict[str, str]:
             flat[group if key == "name" else f"{group}.{key}"] = value_text(value)
     for key, value in younger(config).items():
         flat.setdefault(key, value_text(value))
-    if teacher := config.get("teacher"):
-        flat["teacher"] = _named(teacher)
+    for key in RUN_KEYS:
+        if run := config.get(key):
+            flat[key] = _named(run, key)
     return flat
 
 
-def _named(run_id: str) -> str:
+def _named(run_id: str, key: str) -> str:
     """Name a run by its choices, since its id differs between seeds; by its id if it is gone."""
     result = RunFolder(output_root() / "runs" / run_id).sound_result()
     if result is None:
         return run_id
     c = choices(result.config)
-    return " ".join([*(c[group] for group in ("neuron", "norm", "residual")), f"d{c['depth.num_layers']}"])
+    parts = [*(c[group] for group in ("neuron", "norm", "residual")), f"d{c['depth.num_layers']}"]
+    if key == "init_from":  # which may be of other data, or have other steps
+        parts += [c["dataset"], f"T={c['encoding.num_steps']}"]
+    return " ".join(parts)
 
 
 def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 
 from snn_exp.config import schemas
 from snn_exp.config.constraints import RUN_ID, own_augment
-from snn_exp.config.experiment import GROUPS, NEUTRAL, SETTINGS, resolve
+from snn_exp.config.experiment import GROUPS, NEUTRAL, RUN_KEYS, SETTINGS, resolve
 from snn_exp.config.hydra_setup import config_dir
 from snn_exp.config.overrides import CHOICES, parse_overrides, parsed_override
 from snn_exp.errors import UserError, nearest, unknown
@@ -28,8 +28,8 @@ from snn_exp.registry import Parameter, Scalar, parameters_of
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import output_root
 
-SPECIAL = ("seed", "experiment", "teacher")  # keys of a config besides the groups
-KEYS = (*CHOICES, "seed", "teacher", "state")  # keys of filters besides the parameters of an option
+SPECIAL = ("seed", "experiment", *RUN_KEYS)  # keys of a config besides the groups
+KEYS = (*CHOICES, "seed", *RUN_KEYS, "state")  # keys of filters besides the parameters of an option
 MOST_VALUES = 100_000
 
 
@@ -189,7 +189,7 @@ def _require_key(key: str, value: str, stored: Iterable[str]) -> None:
 def _values(key: str, text: str) -> Iterator[Any]:
     """Return each value as Hydra reads it, one per cell of a sweep."""
     value = text.partition("=")[2]
-    if key == "teacher":  # a run id of digits alone, or with one e among them, is not a number
+    if key in RUN_KEYS:  # a run id of digits alone, or with one e among them, is not a number
         value = ",".join(f"'{word.strip()}'" if RUN_ID.fullmatch(word.strip()) else word for word in value.split(","))
     (override,) = parse_overrides([f"{key}={value}"])
     if not override.is_sweep_override():
@@ -213,7 +213,7 @@ def _condition(key: str, value: Any) -> Condition:
         demands = _demands(key, value_text(value))
         kept = key if key not in SETTINGS or key in demands else next(iter(demands), key)
         return Condition(f"{kept}={value_text(demands.get(kept, value))}", demands)
-    elif key in ("state", "teacher"):
+    elif key in ("state", *RUN_KEYS):
         value = None if value is None else str(value)
         _words(value or "")
     else:
@@ -328,8 +328,8 @@ def same(a: Scalar, b: Scalar) -> bool:
 
 
 def _has(run: StoredValues, key: str, value: Scalar) -> bool:
-    if key == "teacher":
-        return _is_taught(run.chosen.get(key), value)
+    if key in RUN_KEYS:
+        return _is_named(run.chosen.get(key), value)
     if key not in run.chosen:
         return key == "experiment" and value is None
     stored = run.chosen[key]
@@ -348,8 +348,8 @@ def _is_answer(config: Mapping[str, Any], key: str, asked: Scalar, stored: Scala
         return False
 
 
-def _is_taught(stored: Scalar, asked: Scalar) -> bool:
-    """Return whether a teacher is the requested one: by its run id, or by overrides that it agrees with."""
+def _is_named(stored: Scalar, asked: Scalar) -> bool:
+    """Return whether a named run, such as a teacher, is the requested one: by id, or by overrides it agrees with."""
     if not isinstance(stored, str) or not isinstance(asked, str) or "=" not in asked:
         return same(stored, asked)
     result = RunFolder(output_root() / "runs" / stored).sound_result()

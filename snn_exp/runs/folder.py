@@ -345,6 +345,7 @@ class RunFolder:
         *,
         in_step: bool = False,
         split_fingerprint: str | None = None,
+        initial: Mapping[str, str] | None = None,
     ) -> None:
         """Make the folder and write the manifest; clear an earlier failure.
 
@@ -356,6 +357,7 @@ class RunFolder:
             kernels: the kernels used, and why.
             in_step: with other seeds.
             split_fingerprint: of the data.
+            initial: the run that it starts from, its weights, and what was taken of them.
         """
         done_by = execution(config)
         done_by["trainer"] |= {"kernels": kernels["used"], "vectorized_seeds": in_step}
@@ -371,6 +373,7 @@ class RunFolder:
                 "execution": done_by,
                 "kernels": dict(kernels),
                 "split_fingerprint": split_fingerprint,
+                "initial": dict(initial or {}),
                 "versions": package_versions(),
                 "code": code_hash(),
                 "git": git_state(),

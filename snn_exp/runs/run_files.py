@@ -105,6 +105,7 @@ class StoredConfig(StoredModel):
     energy: SettingsGroup = Field(default_factory=SettingsGroup.model_construct)
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)]
     teacher: RunId | None = None
+    init_from: RunId | None = None
     experiment: Text | None = None
 
 
@@ -233,6 +234,7 @@ class Manifest(StoredModel):
     code: Text = ""
     git: dict[str, PlainValue] = {}
     hardware: dict[str, PlainValue] = {}
+    initial: dict[str, Text] = {}
     started_at: Date = ""
     split_fingerprint: Text | None = None
     test_fingerprint: Text | None = None

@@ -20,9 +20,7 @@ def teacher_of(config: ExperimentConfig) -> RunFolder | None:
     """
     if config.teacher is None:
         return None
-    folder = RunFolder(output_root() / "runs" / config.teacher)
-    if not RUN_ID.fullmatch(config.teacher) or not is_there(folder.path / "manifest.json"):
-        raise UserError(f"teacher={config.teacher} is not a run in {folder.path.parent}; train it first")
+    folder = named_run("teacher", config.teacher)
     theirs = folder.trained_config()
     for key, value in config.dataset.items():
         if theirs.dataset.get(key) != value:
@@ -41,4 +39,16 @@ def teacher_of(config: ExperimentConfig) -> RunFolder | None:
             f"teacher={config.teacher} reads {theirs.num_steps} steps of a sample, and both would read the "
             f"{config.num_steps} of this run; choose a teacher with encoding.num_steps={config.num_steps}"
         )
+    return folder
+
+
+def named_run(key: str, run_id: str) -> RunFolder:
+    """Return the run that a config names under a key, teacher or init_from.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    folder = RunFolder(output_root() / "runs" / run_id)
+    if not RUN_ID.fullmatch(run_id) or not is_there(folder.path / "manifest.json"):
+        raise UserError(f"{key}={run_id} is not a run in {folder.path.parent}; train it first")
     return folder

@@ -20,6 +20,7 @@ from snn_exp.runs.paths import output_root
 from snn_exp.runs.row import Row, disagreement
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.same_data import DataAtHand
+from snn_exp.runs.source import source_of
 from snn_exp.runs.teacher import teacher_of
 from snn_exp.studies.results import Ledger
 from snn_exp.studies.spec import Key, Overrides, Study, matches
@@ -227,14 +228,15 @@ class Progress:
             )
 
     def require_teachers(self, only: str = "*") -> None:
-        """Refuse runs that could be trained now but for their teacher.
+        """Refuse runs that could be trained now but for their teacher, or the run that they start from.
 
         Raises:
-            UserError: the first of them, and what is wrong with its teacher.
+            UserError: the first of them, and what is wrong with that run.
         """
         for run in self.todo(only):
             try:
                 teacher_of(run.config)
+                source_of(run.config)
             except UserError as refusal:
                 raise UserError(f"study {self.study.name}, {run.setting}/{run.method}: {refusal}") from None
 

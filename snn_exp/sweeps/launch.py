@@ -185,7 +185,7 @@ def as_jobs(configs: Sequence[ExperimentConfig]) -> list[list[str]]:
         if config.trainer.vectorized_seeds:
             from snn_exp.training.seeds import require_stackable
 
-            key = dataclasses.replace(config, seed=0, teacher=None).run_id  # each seed has its own teacher
+            key = dataclasses.replace(config, seed=0, teacher=None, init_from=None).run_id  # each seed has its own
             if (True, key) not in jobs:
                 require_stackable(config)
         jobs.setdefault((config.trainer.vectorized_seeds, key), []).append(config.run_id)

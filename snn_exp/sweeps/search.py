@@ -40,6 +40,7 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Taken, owning
 from snn_exp.runs.paths import output_root
 from snn_exp.runs.run_files import Result
+from snn_exp.runs.source import source_of
 from snn_exp.runs.teacher import teacher_of
 from snn_exp.sweeps import launch
 
@@ -123,10 +124,11 @@ class Search:
         """Compose the run that is proposed.
 
         Raises:
-            UserError: the rules refuse it, or it has no teacher that can teach it.
+            UserError: the rules refuse it, or it has no teacher that can teach it, or none to start from.
         """
         config = compose.compose(_untested(self.fixed, proposed), self.folders)
         teacher_of(config)
+        source_of(config)
         return config
 
 

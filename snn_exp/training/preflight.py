@@ -1,4 +1,4 @@
-"""Checks before the first step of a run whose config is valid: its teacher and this machine.
+"""Checks before the first step of a run whose config is valid: the runs it names and this machine.
 
 Both `plan` and `train` make them. torch is imported only for a check that needs it.
 """
@@ -12,6 +12,7 @@ from snn_exp.config import constraints, footprint
 from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.source import source_of
 from snn_exp.runs.teacher import teacher_of
 
 
@@ -19,10 +20,12 @@ def require(config: ExperimentConfig) -> None:
     """Check the requirements of a run besides its config.
 
     Raises:
-        UserError: its teacher cannot teach it; this machine lacks the devices, the precision, the compiler or the
-            kernels that it asks for; its network cannot be vectorized over seeds.
+        UserError: its teacher cannot teach it; it cannot start from the run that it names; this machine lacks the
+            devices, the precision, the compiler or the kernels that it asks for; its network cannot be vectorized over
+            seeds.
     """
     teacher_of(config)
+    source_of(config)
     trainer = config.trainer
     if _asks_for_something(trainer):
         _require_devices(trainer)

@@ -30,6 +30,7 @@ from snn_exp.training.evaluation import Evaluation, add_test_metrics, evaluate_t
 from snn_exp.training.layer_statistics import Layers, probe_validation
 from snn_exp.training.log import RunLog, Say
 from snn_exp.training.progress import EpochLine, LiveBar
+from snn_exp.training.start import start_from
 from snn_exp.training.task import Classification
 from snn_exp.training.vectorized import Seat
 from snn_exp.training.wandb_logger import Mirror, make_mirror
@@ -104,11 +105,12 @@ def _train(
         if folder.last_checkpoint is not None:
             require_split(folder, data.dataset.fingerprint)
         teach(task, config, data)
+        initial = start_from(task.network, config, data.dataset.fingerprint, say)
         layers: dict[str, Layers] = {}
         if is_first:
             folder.begin(
                 config, hardware(), dataclasses.asdict(kernels), in_step=seat is not None,
-                split_fingerprint=data.dataset.fingerprint,
+                split_fingerprint=data.dataset.fingerprint, initial=initial,
             )  # fmt: skip
             layers["init"] = probe_validation(task, data)
 

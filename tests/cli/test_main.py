@@ -18,8 +18,8 @@ from snn_exp.config.hydra_setup import config_dir
 from snn_exp.sweeps import launch
 
 GROUPS = (
-    "augment, dataset, depth, encoding, energy, experiment, logger, method, network, neuron, norm, optim, residual, seed, "
-    "surrogate, synapse, teacher, trainer, weight_norm, weight_quant"
+    "augment, dataset, depth, encoding, energy, experiment, init_from, logger, method, network, neuron, norm, optim, "
+    "residual, seed, surrogate, synapse, teacher, trainer, weight_norm, weight_quant"
 )
 LIF = "decay_input, detach_reset, learn_threshold, reset, tau, v_reset, v_threshold"
 NEURONS = "clif, cuba_lif, glif, if, klif, lif, plif, psn, relu, rsign, s2nn, sign, sliding_psn, srm"

@@ -197,7 +197,10 @@ def test_the_studies_there_are_load(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(names()) >= 8
     for name in names():
         assert load(name).num_runs() > 0
-        assert Ledger(studies_root() / name / "results.jsonl").rows or name in ("psp_headline", "fashion_start")  # begun
+        assert Ledger(studies_root() / name / "results.jsonl").rows or name in (
+            "psp_headline",
+            "fashion_start",
+        )  # begun
 
 
 def test_an_unknown_study_names_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
