@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from snn_exp.cli.parsing import command_parser, wide_console
 from snn_exp.config.command_line import command_line
-from snn_exp.escaping import one_line, say
+from snn_exp.escaping import say
 
 _OPTIONS = ("by", "metric", "versus", "margin")  # of a report; each makes it another question, with its own folder
 
@@ -24,10 +24,10 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.files import require_writable
-    from snn_exp.reporting import documents, tables
+    from snn_exp.reporting import documents, terminal
     from snn_exp.runs.paths import output_root
     from snn_exp.studies import runner
-    from snn_exp.studies.readme import report_of, tables_of, write
+    from snn_exp.studies.readme import report_of, write
     from snn_exp.studies.spec import load
 
     is_study = len(given.what) == 1 and "=" not in given.what[0]
@@ -46,9 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     made = report_of(progress, asked) if progress else documents.of_runs(given.what, asked)
     formats = list(dict.fromkeys((given.format or "html").split(",")))
     documents.require_formats(formats)
-    for table in tables_of(made.comparison):
-        wide_console(200).print(table)
-    say("\n".join([one_line(made.headline), *(f"  {one_line(gap)}" for gap in tables.gaps(made.comparison))]))
+    terminal.show(made.comparison, wide_console(terminal.WIDTH))
+    say(terminal.outcome(made.comparison, made.headline))
     require_writable(output_root())
     options = [f"{key}={value}" for key in _OPTIONS if (value := getattr(given, key))]
     folder = output_root() / "reports" / documents.folder_name([*given.what, *options])

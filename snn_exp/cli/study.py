@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from snn_exp.cli.parsing import command_parser, require_data, wide_console
 from snn_exp.errors import UserError, say_once
-from snn_exp.escaping import PlainConsole, say
+from snn_exp.escaping import PlainConsole, one_line, say
 from snn_exp.runs import interrupts
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
@@ -28,9 +28,10 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.files import require_writable
+    from snn_exp.reporting import terminal
     from snn_exp.runs.paths import output_root
     from snn_exp.studies import readme, runner
-    from snn_exp.studies.readme import answers, comparison_of, tables_of, write
+    from snn_exp.studies.readme import answers, comparison_of, write
     from snn_exp.studies.spec import load, names
     from snn_exp.sweeps import launch
     from snn_exp.sweeps.progress import interrupted_sweep
@@ -70,11 +71,11 @@ def main(arguments: Sequence[str]) -> int:
                 return launch.train_all(grouped, console, hydra, on_finish=keep, names=called)
 
         progress, failures = runner.advance(asked, train_all, overrides, given.only, called)
-    wide = wide_console(200)
-    for table in tables_of(comparison_of(progress)):
-        wide.print(table)
+    compared = comparison_of(progress)
+    terminal.show(compared, wide_console(terminal.WIDTH))
     for line in answers(progress):
-        console.print(line, highlight=False)
+        say(one_line(line))
+    say(terminal.outcome(compared))
     for sentence in runner.contradictions(progress):
         say(f"snn-exp: warning: {sentence}", file=sys.stderr)
     for failure in failures:

@@ -122,8 +122,6 @@ def _train_one(config: ExperimentConfig, again: str, *, cached: bool) -> int:
 def _train_many(
     sweep: Sweep, configs: list[ExperimentConfig], todo: list[ExperimentConfig], search: Sequence[str]
 ) -> int:
-    from snn_exp.reporting.summary import comparison
-    from snn_exp.runs.folder import RunFolder
     from snn_exp.runs.paths import output_root
     from snn_exp.sweeps import cells, launch
 
@@ -134,13 +132,24 @@ def _train_many(
     say(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train")
     together = launch.in_group(todo, launch.sweep_name(configs))
     failures = launch.train_all(together, console, sweep.hydra_overrides, search)
-    folders = {config.run_id: RunFolder.of(config) for config in configs}
-    finished = [result for folder in folders.values() if (result := folder.sound_result())]
-    if finished:
-        wide_console(160).print(comparison(finished, configs[0].energy))
+    _show_sweep(configs)
     say(f"results: {output_root() / 'runs'}")
     if num_refused:
         say(f"snn-exp: {num_refused} of {len(sweep.cells)} cells are refused, see above", file=sys.stderr)
     for failure in failures:
         say(f"snn-exp: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _show_sweep(configs: Sequence[ExperimentConfig]) -> None:
+    """Print the comparison of a sweep's runs, or the sentence that refuses it: the sweep has ended all the same."""
+    from snn_exp.reporting import comparison, terminal
+    from snn_exp.runs.store import runs_of
+
+    try:
+        found = comparison.of_sweep(runs_of(configs), configs[0].energy)
+    except UserError as refusal:
+        say(f"snn-exp: no table: {refusal}", file=sys.stderr)
+        return
+    terminal.show(found, wide_console(terminal.WIDTH))
+    say(terminal.outcome(found))

@@ -59,19 +59,30 @@ def energy_pj(metrics: Mapping[str, float], split: str, profile: EnergyConfig, f
     return energy
 
 
-def with_energy(metrics: Mapping[str, float], profile: EnergyConfig) -> dict[str, float]:
-    """Add `test/energy_pj` and `test/energy_dense_pj` to the metrics where the test set's operations are counted.
+def total_pj(metrics: Mapping[str, float], split: str, profile: EnergyConfig, form: str = "") -> float:
+    """Return the energy per sample of the whole network, pJ; the arguments are those of `energy_pj`."""
+    return sum(energy_pj(metrics, split, profile, form).values())
+
+
+def with_energy(metrics: Mapping[str, float], profile: EnergyConfig, split: str = "test") -> dict[str, float]:
+    """Add `test/energy_pj` and `test/energy_dense_pj` to the metrics where the operations are counted on the test set.
 
     Both are of one sample in the inference form; the dense one charges every operation of the weights, zeros and
     padding included, as a multiplication.
+
+    Args:
+        metrics: as in `multiplications`.
+        profile: as in `energy_pj`.
+        split: val where the energies of the validation set are asked for, which are then named after it.
     """
-    if counted_split([metrics]) != "test":
+    if f"{split}/synops_ac" not in metrics:
         return dict(metrics)
-    dense = {"test/synops_mac": metrics["test/synops_dense"], "test/synops_ac": 0.0, "test/synops_xnor": 0.0}
+    of = f"{split}/synops"
+    dense = {f"{of}_mac": metrics[f"{of}_dense"], f"{of}_ac": 0.0, f"{of}_xnor": 0.0}
     return {
         **metrics,
-        "test/energy_pj": sum(energy_pj(metrics, "test", profile).values()),
-        "test/energy_dense_pj": sum(energy_pj({**metrics, **dense}, "test", profile).values()),
+        f"{split}/energy_pj": total_pj(metrics, split, profile),
+        f"{split}/energy_dense_pj": total_pj({**metrics, **dense}, split, profile),
     }
 
 

@@ -18,6 +18,7 @@ from snn_exp.metrics.energy import with_energy
 from snn_exp.runs.choices import row_choices, varying
 from snn_exp.runs.filters import owners
 from snn_exp.runs.row import Row
+from snn_exp.runs.run_files import Result
 from snn_exp.runs.store import StoredRun
 
 Rows = Mapping[int, Row]  # seed -> finished run
@@ -96,6 +97,7 @@ class Comparison:
         profile: the energy per operation.
         margin: of the equivalence tests, in the metric's unit; None: no such test.
         notes: a sentence on each thing that is left out, and why.
+        split: the data on which firing rates and operations are compared: test, or val where no run was tested.
     """
 
     title: str
@@ -104,6 +106,7 @@ class Comparison:
     profile: EnergyConfig
     margin: float | None = None
     notes: Sequence[str] = ()
+    split: str = "test"
 
 
 def measured(metrics: Mapping[str, float], metric: str) -> bool:
@@ -116,9 +119,9 @@ def values(rows: Rows, metric: str) -> dict[int, float]:
     return {seed: r.result.metrics[metric] for seed, r in rows.items() if r.done and measured(r.result.metrics, metric)}
 
 
-def priced(row: Row, profile: EnergyConfig) -> Row:
-    """Return the row with energies added to its metrics."""
-    metrics = with_energy(row.result.metrics, profile)
+def priced(row: Row, profile: EnergyConfig, split: str = "test") -> Row:
+    """Return the row with the energies of a split added to its metrics."""
+    metrics = with_energy(row.result.metrics, profile, split)
     return dataclasses.replace(row, result=dataclasses.replace(row.result, metrics=metrics))
 
 
@@ -155,7 +158,7 @@ def of_runs(
         title: of the comparison.
 
     Raises:
-        UserError: no finished run; no run has the metric; a choice that no run has; two runs of a line with the same
+        UserError: no run has ended; none has the metric; a choice that no run has; two runs of a line with the same
             seed; the runs to be compared have different data.
     """
     versus = dict(versus or {})
@@ -170,21 +173,27 @@ def of_runs(
         for run in runs
         if run.state not in ("kept", "damaged") and not run.config
     ]
-    found = [_Found.of(run, profile) for run in runs if run.state not in ("kept", "damaged") and run.config]
-    if not any(run.row and run.row.done for run in found):
+    readable = [run for run in runs if run.state not in ("kept", "damaged") and run.config]
+    split = _split_of([run.result for run in readable if run.result])
+    found = [_Found.of(run, profile, split) for run in readable]
+    ended = [run.row for run in found if run.row]
+    if not ended:
         raise UserError(f"none of the {len(runs)} runs asked for has ended; snn-exp runs lists what is stored")
-    require_metric(metric, [run.row for run in found if run.row])
+    if any(row.done for row in ended):
+        require_metric(metric, ended)
     if without := [run.name for run in found if run.never_has(metric)]:
         some = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
         have = "run ended without it and is" if len(without) == 1 else "runs ended without it and are"
         notes.append(f"{metric}: {len(without)} {have} left out: {some}")
     found = [run for run in found if run.name not in without]
+    if not any(run.row for run in found):
+        raise UserError(f"no run has {metric}: those that ended diverged and were not to be tested; name val/acc")
     _require_choices(found, by, versus)
     data = [key for key in varying([run.config for run in found]) if _is_data(key)]
     # an interrupted run makes no line of its own: it belongs to an existing one, or is noted
-    ended = [run for run in found if run.row] or found
-    differing = [key for key in varying([run.config for run in ended]) if key not in data]
-    chosen = by or _lines(ended, differing, ["method"] if "method" in versus else [])
+    drawn = [run for run in found if run.row]
+    differing = [key for key in varying([run.config for run in drawn]) if key not in data]
+    chosen = by or _lines(drawn, differing, ["method"] if "method" in versus else [])
     labels = [key for key in dict.fromkeys((*chosen, *versus)) if not _is_data(key)]
     groups = _grouped(found, data)
     panels = [_panel(" ".join(place), of, labels, versus, notes) for place, of in groups.items()]
@@ -192,7 +201,26 @@ def of_runs(
         asked = ",".join(f"{key}={value}" for key, value in versus.items())
         lines = "; ".join(line.name for panel in panels for line in panel.lines)
         raise UserError(f"--versus {asked}: no two lines differ in that alone; there are {lines}")
-    return Comparison(title, metric, panels, profile, margin, notes)
+    return Comparison(title, metric, panels, profile, margin, notes, split)
+
+
+def of_sweep(runs: Sequence[StoredRun], profile: EnergyConfig) -> Comparison:
+    """Compare the runs of a sweep, as `of_runs`: by test accuracy, or by validation accuracy where none was tested.
+
+    Args:
+        runs: those asked for, in any state.
+        profile: the energy per operation.
+
+    Raises:
+        UserError: as `of_runs`.
+    """
+    tested = any("test/acc" in run.result.metrics for run in runs if run.result)
+    return of_runs(runs, metric="test/acc" if tested else "val/acc", profile=profile, title="Sweep")
+
+
+def _split_of(results: Sequence[Result]) -> str:
+    """Return the split on which firing rates and operations are compared: test, or val where no run was tested."""
+    return "test" if any(key.startswith("test/") for result in results for key in result.metrics) else "val"
 
 
 def _usual(key: str) -> str:
@@ -220,9 +248,9 @@ class _Found:
     why: str
 
     @classmethod
-    def of(cls, run: StoredRun, profile: EnergyConfig) -> _Found:
+    def of(cls, run: StoredRun, profile: EnergyConfig, split: str) -> _Found:
         row = Row.of_read(run.result, run.manifest, run.folder.epochs()) if run.result else None
-        return cls(run, row and priced(row, profile), run.folder.failure() or run.state)
+        return cls(run, row and priced(row, profile, split), run.folder.failure() or run.state)
 
     @property
     def name(self) -> str:
@@ -241,10 +269,11 @@ class _Found:
         return int(self.config["seed"])
 
     def never_has(self, metric: str) -> bool:
-        """Return whether it ended well, or untested on purpose, without the metric; a diverged run is a loss."""
+        """Return whether it ended without the metric, well or untested on purpose; else a diverged run is a loss."""
         if self.row is None or measured(self.row.result.metrics, metric):
             return False
-        return self.row.done or self.row.execution.get("trainer", {}).get("test") is False
+        untested = self.row.execution.get("trainer", {}).get("test") is False
+        return self.row.done or (untested and metric.startswith("test/"))
 
 
 def _require_choices(found: Sequence[_Found], by: Sequence[str], versus: Mapping[str, str]) -> None:

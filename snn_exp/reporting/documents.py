@@ -22,23 +22,17 @@ from snn_exp.config.command_line import command_line
 from snn_exp.config.experiment import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import require_within, write_text
-from snn_exp.metrics.energy import price_list
 from snn_exp.reporting import comparison, figures, tables
 from snn_exp.reporting.claims import Answer
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.figures import Picture
+from snn_exp.reporting.formatting import scale
 from snn_exp.runs.filters import read, value_text
 from snn_exp.runs.provenance import now
 from snn_exp.runs.row import Row
 from snn_exp.runs.store import selected
 
 FORMATS = ("html", "md", "tex", "csv", "png", "pdf")
-NOTE = (
-    "Mean ± sd over n seeds; each seed draws its own training and validation set, the test set is fixed. A difference "
-    "is the mean over pairs of the same seed, with its 95 % interval; p of the paired t-test, Holm-corrected within "
-    "the table. Firing rate: share of non-zero outputs per neuron and time step, over all layers and in the layer that "
-    "fires most. Energy: one test sample in the inference form"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,11 +181,13 @@ def _markdown(report: Report, pictures: Sequence[Picture]) -> str:
     parts += [f"**Note.** {plain(report.note)}"] if report.note else []
     parts += [plain(report.headline)]
     parts += ["\n".join(f"- **{plain(answer.summary)}**: {plain(answer.claim.says)}" for answer in report.answers)]
+    all_headings: list[str] = []
     for panel in shown.panels:
         headings, rows = tables.table(shown, panel)
-        table = tables.markdown(headings, [[cell.text for cell in row] for row in rows])
+        all_headings += headings
+        table = tables.markdown(headings, [[entry.text for entry in row] for row in rows])
         parts.append(f"## {plain(panel.name)}\n\n{code(panel.about)}\n\n{table}")
-    parts.append(f"{NOTE}; {plain(price_list(shown.profile))}.")
+    parts.append(plain(tables.caption(shown, all_headings)))
     parts += [f"![{picture.name}](figures/{picture.name}.png)\n\n{plain(picture.caption)}" for picture in pictures]
     parts.append("\n".join(f"- {plain(gap)}" for gap in tables.gaps(shown)))
     parts.append(f"Made by {code(report.command)}.")
@@ -204,7 +200,7 @@ def _latex(report: Report, pictures: Sequence[Picture]) -> str:
     parts = [f"{escaping.latex_comment(report.command)}\n% needs \\usepackage{{booktabs}}"]
     for number, panel in enumerate(shown.panels):
         headings, rows = tables.table(shown, panel)
-        cells = [[escaping.latex(cell.text) for cell in row] for row in rows]
+        cells = [[escaping.latex(entry.text) for entry in row] for row in rows]
         frame = pd.DataFrame(cells, columns=[escaping.latex(heading) for heading in headings])
         text = frame.to_latex(
             index=False, escape=False, column_format="l" + "r" * (len(headings) - 1), position="t",
@@ -228,11 +224,12 @@ def _html(report: Report, pictures: Sequence[Picture]) -> str:
     )
     shown = report.comparison
     rows = [row for panel in shown.panels for line in panel.lines for row in line.rows.values()]
-    unit = tables.scale(shown.metric)[2]
+    unit = scale(shown.metric)[2]
+    drawn = [(panel, *tables.table(shown, panel)) for panel in shown.panels]
     return environment.get_template("report.html").render(
         report=report,
         comparison=shown,
-        tables=[(panel, *tables.table(shown, panel)) for panel in shown.panels],
+        tables=drawn,
         pictures=[(picture, picture.svg(), _data_link(picture)) for picture in pictures],
         runs=[
             _card(shown, panel, line, seed, row)
@@ -242,7 +239,7 @@ def _html(report: Report, pictures: Sequence[Picture]) -> str:
         ],
         metric=f"{shown.metric}{unit}",
         gaps=tables.gaps(shown),
-        note=f"{NOTE}; {price_list(shown.profile)}.",
+        note=tables.caption(shown, [heading for _, headings, _ in drawn for heading in headings]),
         origin=tables.origin(rows),
         made_at=now(),
     )
@@ -255,7 +252,7 @@ def _data_link(picture: Picture) -> str:
 def _card(shown: Comparison, panel: Panel, line: Line, seed: int, row: Row) -> dict[str, Any]:
     """Return the details of a run that the page shows."""
     result = row.result
-    factor, digits, _ = tables.scale(shown.metric)
+    factor, digits, _ = scale(shown.metric)
     value = values({seed: row}, shown.metric).get(seed)
     return {
         "id": result.run_id,

@@ -17,7 +17,7 @@ from snn_exp.escaping import file_name, mathtext
 from snn_exp.files import whole_file
 from snn_exp.reporting import axes as canvas
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
-from snn_exp.reporting.tables import is_cost, scale, tie
+from snn_exp.reporting.formatting import is_cost, scale, tie
 from snn_exp.runs.folder import DamagedRun, RunFolder
 from snn_exp.runs.paths import output_root
 

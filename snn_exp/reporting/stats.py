@@ -1,5 +1,7 @@
 """Comparisons of two methods over the same seeds. scipy and statsmodels do the mathematics. No torch.
 
+They are imported where something is tested: a sweep without pairs ends the sooner for it.
+
 A pair shares the seed, and with it training, validation and test set. Intervals are of the mean difference. Differences
 that are all equal have no spread, so they cannot be tested: there is neither an interval nor a p value.
 """
@@ -12,9 +14,6 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats as scipy_stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import ttost_paired
 
 CONFIDENCE = 0.95
 DIGITS = 6  # significant, of a stored metric (`row.DIGITS`)
@@ -80,6 +79,8 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> PairedD
 
 
 def _tested(differences: Differences) -> PairedDifference:
+    from scipy import stats as scipy_stats
+
     mean, sd = float(differences.mean()), float(differences.std(ddof=1))
     test = scipy_stats.ttest_1samp(differences, 0.0)
     interval = test.confidence_interval(CONFIDENCE)
@@ -164,6 +165,8 @@ def equivalence_p(a: Mapping[int, float], b: Mapping[int, float], margin: float)
     differences = _differences(a, b)
     if len(differences) < 2 or _all_equal(differences, [*a.values(), *b.values()]):
         return None
+    from statsmodels.stats.weightstats import ttost_paired
+
     return _p(ttost_paired(differences, np.zeros_like(differences), -margin, margin)[0])
 
 
@@ -176,7 +179,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
         >>> holm([0.01, 0.04])
         [0.02, 0.04]
     """
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+    if not p_values:
+        return []
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(p_values, method="holm")[1]]
 
 
 def _differences(a: Mapping[int, float], b: Mapping[int, float]) -> Differences:

@@ -1,61 +1,24 @@
-"""Summary statistics of a comparison, as numbers, as table cells and in sentences. No torch."""
+"""Summary statistics of a comparison, as numbers, as the lines of a table and in sentences. No torch."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import fmean, stdev
-
-import pandas as pd
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from snn_exp import escaping
-from snn_exp.metrics.energy import joules
-from snn_exp.reporting.comparison import Comparison, Line, Panel, values
+from snn_exp.metrics.energy import multiplications, price_list
+from snn_exp.reporting.comparison import Comparison, Line, Panel, Rows, values
+from snn_exp.reporting.formatting import is_cost, scale, shown, shown_difference, shown_p, shown_ratio, tie
+from snn_exp.reporting.mean import Mean
 from snn_exp.reporting.stats import PairedDifference, PairedRatio, equivalence_p, holm, paired_difference, paired_ratio
 from snn_exp.runs.row import Row
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclasses.dataclass(frozen=True)
-class Mean:
-    """Mean and standard deviation over seeds.
-
-    Args:
-        mean: None without a value.
-        sd: None for fewer than two values.
-        n: number of values.
-    """
-
-    mean: float | None
-    sd: float | None
-    n: int
-
-    @classmethod
-    def of(cls, sample: Mapping[int, float]) -> Mean:
-        """Compute them from seed -> value."""
-        found = list(sample.values())
-        return cls(fmean(found) if found else None, stdev(found) if len(found) > 1 else None, len(found))
-
-    def text(self, factor: float, digits: int) -> str:
-        """Format mean ± sd, or the one value, or a dash.
-
-        Example:
-            >>> Mean.of({0: 0.5, 1: 0.7}).text(100, 1), Mean.of({0: 0.5}).text(100, 1), Mean.of({}).text(1, 0)
-            ('60.0 ± 14.1', '50.0', '-')
-        """
-        if self.mean is None:
-            return "-"
-        return f"{factor * self.mean:.{digits}f}" + ("" if self.sd is None else f" ± {factor * self.sd:.{digits}f}")
-
-    def beside(self, n: int, factor: float, digits: int) -> str:
-        """Format the same, with n if it differs from that of the row.
-
-        Example:
-            >>> Mean.of({0: 0.5, 1: 0.7}).beside(2, 1, 1), Mean.of({0: 0.5}).beside(2, 1, 1)
-            ('0.6 ± 0.1', '0.5 (n = 1)')
-        """
-        return self.text(factor, digits) + (f" (n = {self.n})" if self.n not in (0, n) else "")
+FEW = 3  # lines that are named one by one where they all lack the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +28,12 @@ class Summary:
     Args:
         line: the line.
         metric: of the comparison.
-        firing_rate: test/firing_rate, spikes per neuron and time step.
+        val_acc: val/acc, a fraction.
+        firing_rate: spikes per neuron and time step, on the comparison's split.
         firing_rate_max: the same in the layer that fires most.
-        energy_pj: of one test sample in the inference form.
+        ac: effective additions per sample of that split, in the inference form.
+        mac: effective multiplications, likewise.
+        energy_pj: likewise.
         cpu_s: CPU time of the fit, diverged runs included.
         num_steps: T; None if no run ended with finite weights.
         versus: the line it is compared with.
@@ -79,8 +45,11 @@ class Summary:
 
     line: Line
     metric: Mean
+    val_acc: Mean
     firing_rate: Mean
     firing_rate_max: Mean
+    ac: Mean
+    mac: Mean
     energy_pj: Mean
     cpu_s: Mean
     num_steps: int | None
@@ -110,14 +79,17 @@ def summaries(comparison: Comparison, panel: Panel) -> list[Summary]:
 
 
 def _summary(comparison: Comparison, panel: Panel, line: Line) -> Summary:
-    metric, rows = comparison.metric, line.rows
+    metric, split, rows = comparison.metric, comparison.split, line.rows
     steps = [int(row.result.config["encoding"]["num_steps"]) for row in rows.values() if row.done]
     summary = Summary(
         line,
         metric=Mean.of(values(rows, metric)),
-        firing_rate=Mean.of(values(rows, "test/firing_rate")),
-        firing_rate_max=Mean.of(values(rows, "test/firing_rate_max")),
-        energy_pj=Mean.of(values(rows, "test/energy_pj")),
+        val_acc=Mean.of(values(rows, "val/acc")),
+        firing_rate=Mean.of(values(rows, f"{split}/firing_rate")),
+        firing_rate_max=Mean.of(values(rows, f"{split}/firing_rate_max")),
+        ac=Mean.of(values(rows, f"{split}/synops_ac")),
+        mac=Mean.of(_macs(rows, split)),
+        energy_pj=Mean.of(values(rows, f"{split}/energy_pj")),
         cpu_s=Mean.of({seed: row.result.cpu_s for seed, row in rows.items()}),
         num_steps=steps[0] if steps else None,
     )
@@ -129,19 +101,28 @@ def _summary(comparison: Comparison, panel: Panel, line: Line) -> Summary:
         summary,
         versus=other.name,
         difference=paired_difference(of, than),
-        ratio=paired_ratio(values(rows, "test/energy_pj"), values(other.rows, "test/energy_pj")),
+        ratio=paired_ratio(values(rows, f"{split}/energy_pj"), values(other.rows, f"{split}/energy_pj")),
         equivalence_p=None if comparison.margin is None else equivalence_p(of, than, comparison.margin),
     )
 
 
+def _macs(rows: Rows, split: str) -> dict[int, float]:
+    """Return seed -> multiplications per sample of all parts of the network."""
+    counted = values(rows, f"{split}/synops_ac")
+    return {seed: sum(multiplications(rows[seed].result.metrics, split).values()) for seed in counted}
+
+
 def numbers(comparison: Comparison) -> pd.DataFrame:
     """Return one row per line: fractions, energies in pJ, CPU times in seconds; empty where there is no value."""
+    import pandas as pd
+
     rows = []
     for panel in comparison.panels:
         for s in summaries(comparison, panel):
             entry: dict[str, object] = {"panel": panel.name, "line": s.line.name, "num_steps": s.num_steps}
-            means = {"": s.metric, "firing_rate_": s.firing_rate, "firing_rate_max_": s.firing_rate_max,
-                     "energy_pj_": s.energy_pj, "cpu_s_": s.cpu_s}  # fmt: skip
+            means = {"": s.metric, "val_acc_": s.val_acc, "firing_rate_": s.firing_rate,
+                     "firing_rate_max_": s.firing_rate_max, "ac_": s.ac, "mac_": s.mac, "energy_pj_": s.energy_pj,
+                     "cpu_s_": s.cpu_s}  # fmt: skip
             for name, mean in means.items():
                 entry |= {f"{name}mean": mean.mean, f"{name}sd": mean.sd}
             d, r = s.difference or PairedDifference(0, float("nan")), s.ratio or PairedRatio(0, float("nan"))
@@ -155,8 +136,8 @@ def numbers(comparison: Comparison) -> pd.DataFrame:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
-    """A cell of a table.
+class Entry:
+    """What stands in one column of one line of a table.
 
     Args:
         text: as printed.
@@ -167,36 +148,77 @@ class Cell:
     number: float | None = None
 
 
-def table(comparison: Comparison, panel: Panel) -> tuple[list[str], list[list[Cell]]]:
-    """Return headings and cells of a panel: accuracies in percent, energies in nJ."""
+def table(comparison: Comparison, panel: Panel) -> tuple[list[str], list[list[Entry]]]:
+    """Return headings and lines of a panel: accuracies in percent, energies in nJ; `caption` says what they mean.
+
+    A sweep, a study and a report have this one table. A quantity that none of its lines has makes no column.
+    """
     metric, margin = comparison.metric, comparison.margin
     factor, digits, unit = scale(metric)
     others = list(dict.fromkeys(panel.versus.values()))
     versus = others[0] if len(others) == 1 else "versus"
     is_study = all("method" in line.labels for line in panel.lines)
-    columns: dict[str, Callable[[Summary], Cell]] = {
-        "method" if is_study else "runs": lambda s: Cell(s.line.name),
-        f"{metric}{unit}": lambda s: Cell(s.metric.text(factor, digits), s.metric.mean),
-        "n": lambda s: Cell(f"{s.metric.n}{_lost(s, metric)}", s.metric.n),
-        "T": lambda s: Cell("-" if s.num_steps is None else str(s.num_steps), s.num_steps),
-        "firing rate": lambda s: Cell(s.firing_rate.beside(s.metric.n, 1, 3), s.firing_rate.mean),
-        "highest layer": lambda s: Cell(s.firing_rate_max.beside(s.metric.n, 1, 3), s.firing_rate_max.mean),
-        "energy nJ": lambda s: Cell(s.energy_pj.beside(s.metric.n, 1e-3, 0), s.energy_pj.mean),
-        f"energy / {versus}": lambda s: Cell(shown_ratio(s.ratio), s.ratio.mean) if s.ratio else Cell("-"),
-        "fit, CPU s": lambda s: Cell(s.cpu_s.text(1, 0), s.cpu_s.mean),
-        "versus": lambda s: Cell(s.versus or "-"),
-        f"difference to {versus}": lambda s: (
-            Cell(shown_difference(s.difference, metric), s.difference.mean) if s.difference else Cell("-")
-        ),
-        "p": lambda s: _p_cell(s.p),
-        f"p, within {shown(margin or 0.0, metric)}": lambda s: _p_cell(s.equivalence_p),
+    measured: dict[str, Callable[[Summary], Entry]] = {
+        "firing rate": lambda s: _measured(s, s.firing_rate, 1, 3),
+        "highest layer": lambda s: _measured(s, s.firing_rate_max, 1, 3),
+        "energy nJ": lambda s: _measured(s, s.energy_pj, 1e-3, 0 if (s.energy_pj.mean or 0) >= 100e3 else 1),
+        f"energy / {versus}": lambda s: Entry(shown_ratio(s.ratio), s.ratio.mean) if s.ratio else Entry("-"),
+        "AC": lambda s: _measured(s, s.ac, 1, 0),
+        "MAC": lambda s: _measured(s, s.mac, 1, 0),
+        "val/acc %": lambda s: _measured(s, s.val_acc, 100, 2),
     }
-    left_out = [] if len(others) > 1 else ["versus"]
-    left_out += [heading for heading in columns if heading.startswith("p, within")] if margin is None else []
+    columns: dict[str, Callable[[Summary], Entry]] = {
+        "method" if is_study else "runs": lambda s: Entry(s.line.name),
+        f"{metric}{unit}": lambda s: Entry(s.metric.text(factor, digits), s.metric.mean),
+        "n": lambda s: Entry(f"{s.metric.n}{_lost(s, metric)}", s.metric.n),
+        "T": lambda s: Entry("-" if s.num_steps is None else str(s.num_steps), s.num_steps),
+        **{heading: entry for heading, entry in measured.items() if heading != f"{metric}{unit}"},
+        "fit, CPU s": lambda s: Entry(s.cpu_s.text(1, 0), s.cpu_s.mean),
+        "versus": lambda s: Entry(s.versus or "-"),
+        f"difference to {versus}": lambda s: (
+            Entry(shown_difference(s.difference, metric), s.difference.mean) if s.difference else Entry("-")
+        ),
+        "p": lambda s: _p_entry(s.p),
+        f"p, within {shown(margin or 0.0, metric)}": lambda s: _p_entry(s.equivalence_p),
+    }
+    found = summaries(comparison, panel)
+    left_out = {h for h, entry in measured.items() if h in columns and all(entry(s).number is None for s in found)}
+    left_out |= set() if len(others) > 1 else {"versus"}
+    left_out |= {heading for heading in columns if heading.startswith("p, within")} if margin is None else set()
     if not others:
-        left_out += [heading for heading in columns if heading.startswith(("energy /", "difference", "p"))]
+        left_out |= {heading for heading in columns if heading.startswith(("energy /", "difference", "p"))}
     headings = [heading for heading in columns if heading not in left_out]
-    return headings, [[columns[heading](s) for heading in headings] for s in summaries(comparison, panel)]
+    return headings, [[columns[heading](s) for heading in headings] for s in found]
+
+
+def caption(comparison: Comparison, headings: Collection[str]) -> str:
+    """Say what the columns mean, and the prices of the energies.
+
+    Args:
+        comparison: the data.
+        headings: of all columns that are shown.
+    """
+
+    def has(*columns: str) -> bool:
+        return any(heading.startswith(columns) for heading in headings)
+
+    counts = " and ".join(name for name in ("AC", "MAC", "energy") if has(name))
+    sample = "test" if comparison.split == "test" else "validation"
+    prices = f"; {price_list(comparison.profile)}" if has("energy") else ""
+    says = {
+        "Mean ± sd over n seeds; each seed draws its own training and validation set, the test set is fixed.": True,
+        "T: time steps, which are the latency.": "T" in headings,
+        "Firing rate: share of non-zero outputs per neuron and time step (relu: positive values; sign is never "
+        "zero), over all layers and in the layer that fires most.": has("firing rate", "highest layer"),
+        f"{counts[:1].upper()}{counts[1:]}: of one {sample} sample in the inference form{prices}.": bool(counts),
+        "AC: effective additions of the weights (of signs and binary weights: XNORs).": has("AC"),
+        "MAC: effective multiplications, with filters, unfolded norms and updates of neuron states.": has("MAC"),
+        "Difference: mean over pairs of the same seed, with its 95 % interval.": has("difference"),
+        "Ratio of energies: geometric mean over the pairs, with its 95 % interval.": has("energy /"),
+        "p: of the paired t-test, Holm-corrected within the table.": "p" in headings,
+        "p, within: of two one-sided paired t-tests; below 0.05 the two are equivalent within the margin.": has("p, "),
+    }
+    return " ".join(sentence for sentence, is_needed in says.items() if is_needed)
 
 
 def markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
@@ -220,25 +242,12 @@ def _lost(s: Summary, metric: str) -> str:
     return f" ({', '.join(lost)})" if lost else ""
 
 
-def _p_cell(p: float | None) -> Cell:
-    return Cell("-" if p is None else shown_p(p), p)
+def _measured(s: Summary, mean: Mean, factor: float, digits: int) -> Entry:
+    return Entry(mean.beside(s.metric.n, factor, digits), mean.mean)
 
 
-def scale(metric: str) -> tuple[float, int, str]:
-    """Return factor, digits and unit of a metric in a table.
-
-    Example:
-        >>> scale("test/acc"), scale("test/energy_pj")
-        ((100.0, 2, ' %'), (0.001, 1, ' nJ'))
-    """
-    if metric.endswith("acc"):
-        return 100.0, 2, " %"
-    return (1e-3, 1, " nJ") if metric.endswith("_pj") else (1.0, 4, "")
-
-
-def is_cost(metric: str) -> bool:
-    """Return whether a lower value is better, as for every metric but an accuracy."""
-    return not metric.endswith("acc")
+def _p_entry(p: float | None) -> Entry:
+    return Entry("-" if p is None else shown_p(p), p)
 
 
 def headline(comparison: Comparison) -> str:
@@ -276,28 +285,24 @@ def _sentence(comparison: Comparison, panel: Panel) -> str:
     return f"{said}, and {verb} {best.versus}: {shown_difference(d, metric)}."
 
 
-def tie(a: float, b: float) -> bool:
-    """Return whether two means are equal within the precision in which metrics are stored.
-
-    Example:
-        >>> tie(0.9711110, 0.9711111), tie(0.9711, 0.9713)
-        (True, False)
-    """
-    return math.isclose(a, b, rel_tol=3e-6)
-
-
 def gaps(comparison: Comparison) -> list[str]:
     """Return a sentence for each reason for which a line lacks seeds, and for each note."""
     found = list(comparison.notes)
     for panel in comparison.panels:
+        alone = sum(len(line.rows) == 1 for line in panel.lines)
         for line in panel.lines:
             where = f"{panel.name}, {line.name}"
             reasons: dict[str, list[str]] = {}
             for seed, why in line.unfinished.items():
                 reasons.setdefault(why, []).append(str(seed))
             found += [f"{where}: seed {', '.join(seeds)}: {why}" for why, seeds in reasons.items()]
-            if len(line.rows) == 1:
+            if len(line.rows) == 1 and alone <= FEW:
                 found.append(f"{where}: one seed, so there is neither a spread nor an interval")
+        if alone > FEW:
+            found.append(
+                f"{panel.name}: {alone} of {len(panel.lines)} lines have one seed, so there is neither a spread "
+                f"nor an interval for them"
+            )
     return found
 
 
@@ -309,65 +314,3 @@ def origin(rows: Iterable[Row]) -> dict[str, str]:
         found["hardware"][" ".join(str(v) for v in row.hardware.values() if v is not None)] += 1
         found["source"][row.code] += 1
     return {what: ", ".join(f"{value} ({n} runs)" for value, n in of.items()) for what, of in found.items()}
-
-
-def shown_p(p: float) -> str:
-    """Format a p value.
-
-    Example:
-        >>> shown_p(0.00001), shown_p(0.04321)
-        ('< 0.001', '0.043')
-    """
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def shown(value: float, metric: str) -> str:
-    """Format a value with its unit: accuracies in percent, energies in nJ or pJ.
-
-    Example:
-        >>> shown(0.973, "test/acc"), shown(0.081, "test/firing_rate"), shown(1234.5, "test/energy_pj")
-        ('97.30 %', '0.0810', '1.2 nJ')
-    """
-    if metric.endswith("_pj"):
-        return joules(value)
-    return f"{100 * value:.2f} %" if metric.endswith("acc") else f"{value:.4g}" if abs(value) >= 1 else f"{value:.4f}"
-
-
-def shown_ratio(ratio: PairedRatio) -> str:
-    """Format a mean paired ratio with its interval.
-
-    Example:
-        >>> shown_ratio(PairedRatio(5, 0.0731, 0.0712, 0.0751))
-        '0.0731 [0.0712, 0.0751]'
-    """
-    interval = "" if ratio.low is None or ratio.high is None else f" [{ratio.low:#.3g}, {ratio.high:#.3g}]"
-    if ratio.all_equal:
-        interval = f" ({all_of(ratio.n)} equal)"
-    return f"{ratio.mean:#.3g}{interval}"
-
-
-def all_of(n: int) -> str:
-    """Return "both" for two and "all n" for more."""
-    return "both" if n == 2 else f"all {n}"
-
-
-def shown_difference(d: PairedDifference, metric: str) -> str:
-    """Format a mean paired difference with its interval and number of pairs, or why there is no interval.
-
-    Example:
-        >>> shown_difference(PairedDifference(3, 0.0022, 0.0), "test/acc")
-        'all 3 differences are equal (+0.22 points): no spread, no test'
-        >>> shown_difference(PairedDifference(2, 0.0022, 0.0), "test/acc")
-        'both differences are equal (+0.22 points): no spread, no test'
-        >>> shown_difference(PairedDifference(1, 0.0022), "test/acc")
-        '+0.22 points, n = 1: no interval'
-    """
-    factor, digits, unit = (100.0, 2, " points") if metric.endswith("acc") else (1.0, 4, "")
-    if metric.endswith("_pj"):
-        factor, digits, unit = 1e-3, 1, " nJ"
-    mean = f"{factor * d.mean:+.{digits}f}"
-    if d.all_equal:
-        return f"{all_of(d.n)} differences are equal ({mean}{unit}): no spread, no test"
-    if d.low is None or d.high is None:
-        return f"{mean}{unit}, n = {d.n}: no interval"
-    return f"{mean} [{factor * d.low:+.{digits}f}, {factor * d.high:+.{digits}f}]{unit}, n = {d.n}"

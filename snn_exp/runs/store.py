@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
+from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import add_row, rich
 from snn_exp.runs.choices import choices, row_choices, varying
@@ -34,7 +35,7 @@ class StoredRun:
     Args:
         folder: the folder.
         state: one of STATES; kept is what --rerun has put aside, damaged holds something that cannot be read, newer is
-            of a later version of snn_exp.
+            of a later version of snn_exp; "not run" where there is no folder, see `runs_of`.
         config: the plain config; empty if it was not written yet.
         result: the result, if it is done or diverged.
         manifest: how it was done; its curves over the epochs are many, and are read where they are needed.
@@ -113,6 +114,24 @@ def selected(filters: Sequence[str]) -> Selection:
                 raise unknown("state", state, STATES, "state={}")
     left = [run for run in runs if all(one.agrees(run.stored) for one in asked)]
     return Selection(left, missing(asked, [run.stored for run in runs]))
+
+
+def runs_of(configs: Sequence[ExperimentConfig]) -> list[StoredRun]:
+    """Return the stored run of each config; one that was not begun has the config alone.
+
+    Args:
+        configs: of the runs, in the order in which they are returned.
+    """
+    found = []
+    for config in configs:
+        folder = RunFolder.of(config)
+        if folder.path.exists() or folder.path.is_symlink():
+            run = _stored(folder)
+            has_none = run.state in ("unfinished", "failed", "training") and not run.config
+            found.append(dataclasses.replace(run, config=config.to_plain()) if has_none else run)
+        else:
+            found.append(StoredRun(folder, "not run", config.to_plain(), None))
+    return found
 
 
 def _stored(folder: RunFolder) -> StoredRun:

@@ -13,8 +13,8 @@ from statistics import fmean
 
 from snn_exp.reporting.claims import Answer, Claim, Finding, Verdict
 from snn_exp.reporting.comparison import values
+from snn_exp.reporting.formatting import all_of, shown, shown_difference, shown_p, shown_ratio
 from snn_exp.reporting.stats import equivalence_p, holm, paired_difference, paired_ratio
-from snn_exp.reporting.tables import all_of, shown, shown_difference, shown_p, shown_ratio
 from snn_exp.runs.row import Row
 from snn_exp.studies.runner import Progress
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from rich.table import Table
-
 from snn_exp import escaping
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import require_within, write_text
@@ -75,7 +73,7 @@ def write(progress: Progress) -> Path:
         "which only writes this page from `results.jsonl`. What is compared stands in `study.yaml`.",
         "## What was run\n\n" + _scope(progress) if progress.rows() else "",
         "## Claims\n\n" + _claims(progress) if study.claims else "",
-        "## Results\n\n" + _results(progress, comparison) + _left_out(study),
+        "## Results\n\n" + _results(comparison) + _left_out(study),
         "## Pictures\n\n" + _pictures(progress, pictures) if pictures else "",
         "## Tuning\n\n" + _tuning(progress) if progress.trials else "",
         "## Cost and origin\n\n" + _origin(progress),
@@ -101,20 +99,6 @@ def plan(progress: Progress, only: str = "*") -> str:
     lines.append("  (trials + final runs per method)")
     total = f"{progress.spent_hours():.2f} core hours spent, {sum(hours.values()):.2f} to come"
     return "\n".join([*lines, f"  {total}, {study.budget_core_hours:g} allowed"])
-
-
-def tables_of(comparison: Comparison) -> list[Table]:
-    """Make one table per panel, for a terminal."""
-    drawn = []
-    for panel in comparison.panels:
-        table = Table(title=escaping.rich(f"{comparison.title}, {panel.name}"), title_justify="left")
-        headings, rows = tables.table(comparison, panel)
-        for heading in headings:
-            table.add_column(escaping.rich(heading), justify="left" if heading == headings[0] else "right")
-        for row in rows:
-            escaping.add_row(table, *(cell.text for cell in row))
-        drawn.append(table)
-    return drawn
 
 
 def answers(progress: Progress) -> list[str]:
@@ -163,22 +147,15 @@ def _claims(progress: Progress) -> str:
     return "\n".join(lines) + "\n\n" + note
 
 
-def _results(progress: Progress, comparison: Comparison) -> str:
-    reference, prices = plain(progress.study.reference), plain(price_list(progress.profile))
-    parts = []
+def _results(comparison: Comparison) -> str:
+    parts, all_headings = [], []
     for panel in comparison.panels:
         headings, rows = tables.table(comparison, panel)
-        cells = [[cell.text for cell in row] for row in rows]
+        all_headings += headings
+        cells = [[entry.text for entry in row] for row in rows]
         about = escaping.markdown_code(panel.about)
         parts.append(f"### {plain(panel.name)}\n\n{about}\n\n{tables.markdown(headings, cells)}")
-    caption = (
-        "Mean ± sd of n seeds; each seed draws its own training and validation set, the test set is fixed. "
-        f"Difference: mean paired difference to {reference} with its 95 % interval; p of the paired t-test, "
-        "Holm-corrected within the table. Firing rate: share of non-zero outputs per neuron and time step, over all "
-        "layers and in the layer that fires most. T: steps, which are the latency. Energy: one test sample in the "
-        f"inference form, and its mean paired ratio to {reference} with its 95 % interval; {prices}."
-    )
-    return "\n\n".join([*parts, caption])
+    return "\n\n".join([*parts, plain(tables.caption(comparison, all_headings))])
 
 
 def _left_out(study: Study) -> str:

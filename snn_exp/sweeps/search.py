@@ -34,8 +34,8 @@ from snn_exp.config.overrides import CHOICES
 from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import say
 from snn_exp.files import read_json, write_json
-from snn_exp.metrics.energy import energy_pj
-from snn_exp.reporting.tables import shown
+from snn_exp.metrics.energy import total_pj
+from snn_exp.reporting.formatting import shown
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Taken, owning
 from snn_exp.runs.paths import output_root
@@ -370,8 +370,7 @@ def objectives_of(result: Result, names: Sequence[str], profile: EnergyConfig) -
     if result.status == "diverged":
         return tuple(OBJECTIVES[name].worst for name in names)
     return tuple(
-        sum(energy_pj(result.metrics, "val", profile).values()) if name == "val/energy_pj" else result.metrics[name]
-        for name in names
+        total_pj(result.metrics, "val", profile) if name == "val/energy_pj" else result.metrics[name] for name in names
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ from rich.console import Console
 
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import EnergyConfig
-from snn_exp.metrics.energy import energy_pj, price_list, with_energy
-from snn_exp.reporting.summary import comparison, summary
+from snn_exp.metrics.energy import DEFAULT_PROFILE, energy_pj, price_list, with_energy
+from snn_exp.reporting import terminal
+from snn_exp.reporting.comparison import of_sweep
+from snn_exp.reporting.summary import summary
+from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Result
+from snn_exp.runs.store import StoredRun
 
 
 def made(*overrides: str, acc: float = 0.9, status: str = "done") -> Result:
@@ -24,15 +29,24 @@ def made(*overrides: str, acc: float = 0.9, status: str = "done") -> Result:
                   1.0, 1.0, "now", 0, "f")  # fmt: skip
 
 
-def drawn(results: list[Result], *profile: EnergyConfig) -> str:
-    console = Console(width=200, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
-    console.print(comparison(results, *profile))
-    console.file.close()
-    return console.export_text()
+def drawn(results: list[Result], profile: EnergyConfig = DEFAULT_PROFILE, width: int = 200) -> str:
+    runs = [StoredRun(RunFolder(Path("nowhere") / r.run_id), r.status, r.config, r) for r in results]
+    compared = of_sweep(runs, profile)
+    console = Console(width=width, record=True, file=io.StringIO())
+    terminal.show(compared, console)
+    return console.export_text() + terminal.outcome(compared)
 
 
 def lines_with(text: str, word: str) -> list[str]:
     return [line for line in text.splitlines() if word in line and "│" in line]
+
+
+def cells_of(text: str, first: str) -> dict[str, str]:
+    """Heading -> cell of the one line of a table whose name begins with a word."""
+    (heads,) = {line for line in text.splitlines() if "┃" in line}
+    (row,) = [line for line in lines_with(text, first) if line.split("│")[1].strip().startswith(first)]
+    headings, cells = ([cell.strip() for cell in line.split(bar)] for line, bar in ((heads, "┃"), (row, "│")))
+    return {heading: cell for heading, cell in zip(headings, cells, strict=True) if heading}
 
 
 def test_seeds_share_a_row_with_mean_sd_and_n() -> None:
@@ -60,14 +74,43 @@ def test_runs_that_differ_in_anything_never_share_a_row(axis: str) -> None:
     assert key in text
 
 
-def test_n_counts_the_runs_that_have_the_metric() -> None:
+def test_n_counts_the_runs_that_have_the_metric_and_the_others_are_named() -> None:
     tested, untested = made("neuron=lif", acc=0.9), made("neuron=lif", "seed=1", "trainer.test=false", acc=0.7)
     untested = dataclasses.replace(untested, metrics={k: v for k, v in untested.metrics.items() if k != "test/acc"})
-    (row,) = lines_with(drawn([tested, untested]), "lif")
-    cells = [cell.strip() for cell in row.split("│")]
-    assert "90.00" in cells and "1 (1 of 2 without test/acc)" in cells
     nan = dataclasses.replace(untested, metrics={**untested.metrics, "test/acc": math.nan})
-    assert "1 (1 of 2 without test/acc)" in drawn([tested, nan])
+    for without in (untested, nan):
+        text = drawn([tested, without])
+        assert cells_of(text, "lif")["test/acc %"] == "90.00" and cells_of(text, "lif")["n"] == "1"
+        assert f"test/acc: 1 run ended without it and is left out: {without.run_id}" in text
+
+
+def test_a_sweep_without_tests_is_compared_on_validation_data() -> None:
+    found = []
+    for seed, acc in enumerate((0.8, 0.9)):
+        run = with_counts(made("neuron=lif", f"seed={seed}", "trainer.test=false", acc=acc), "val")
+        metrics = {k: v for k, v in run.metrics.items() if not k.startswith("test/")} | {"val/firing_rate": 0.25}
+        found.append(dataclasses.replace(run, metrics=metrics))
+    text = drawn(found, PROFILE)
+    cells = cells_of(text, "lif")
+    assert cells["val/acc %"] == "85.00 ± 7.07" and cells["firing rate"] == "0.250 ± 0.000"
+    assert cells["energy nJ"] == "0.7 ± 0.0" and "one validation sample" in " ".join(text.split())
+    assert text.count("val/acc %") == 1
+
+
+def test_a_sweep_of_which_all_runs_diverged_has_its_table() -> None:
+    text = drawn([made("neuron=lif", f"seed={seed}", status="diverged") for seed in (0, 1)])
+    assert cells_of(text, "lif")["n"] == "0 (2 of 2 diverged)"
+    assert "digits: no run has ended with val/acc." in text
+
+
+def test_a_narrow_terminal_shows_what_there_is_room_for_and_names_the_rest() -> None:
+    runs = [with_counts(made(f"neuron={name}", f"seed={seed}")) for name in ("lif", "plif") for seed in (0, 1)]
+    wide, narrow = drawn(runs), drawn(runs, width=80)
+    assert "Without room" not in wide and all(len(line) <= 80 for line in narrow.splitlines() if "│" in line)
+    assert "Without room at 80 columns: fit, CPU s; AC; MAC." in " ".join(narrow.split())
+    kept = cells_of(narrow, "plif")
+    assert {"runs", "test/acc %", "n"} <= kept.keys() and "MAC" not in kept
+    assert kept.items() <= cells_of(wide, "plif").items(), "what is shown is what the wide table shows"
 
 
 def test_execution_makes_no_row() -> None:
@@ -138,14 +181,16 @@ def test_derived_energies_are_of_the_test_set_and_the_dense_one_multiplies_every
         assert with_energy(uncounted.metrics, PROFILE) == uncounted.metrics
 
 
-def test_the_comparison_has_operations_and_energy_where_all_runs_have_counted() -> None:
+def test_the_comparison_has_operations_and_energy_of_the_runs_that_have_counted() -> None:
     counted, other = with_counts(made("neuron=lif")), made("neuron=s2nn")
     text = drawn([counted, made("neuron=lif", "seed=1", status="diverged")], PROFILE)
-    (row,) = lines_with(text, "lif")
-    cells = [cell.strip() for cell in row.split("│")]
-    assert cells[-5:-2] == ["1,000", "135", "0.7"], "AC, MAC, energy nJ: 602 + 20 + 40 + 10 = 672 pJ"
+    cells = cells_of(text, "lif")
+    assert [cells[heading] for heading in ("AC", "MAC", "energy nJ")] == ["1,000", "135", "0.7"], (
+        "602 + 20 + 40 + 10 pJ"
+    )
     assert "mine: MAC 2 pJ, AC 0.5 pJ, XNOR 10 fJ; compute only, no memory traffic" in " ".join(text.split())
-    assert "energy nJ" not in drawn([counted, other])
+    assert cells_of(drawn([counted, other]), "s2nn")["energy nJ"] == "-"
+    assert "energy nJ" not in drawn([other]) and "MAC" not in cells_of(drawn([other]), "s2nn")
 
 
 def test_the_summary_says_energy_with_its_constants_and_what_they_leave_out(

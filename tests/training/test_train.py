@@ -173,7 +173,11 @@ def test_a_cache_hit_on_another_config_is_refused(capsys: pytest.CaptureFixture[
     assert "is stored with a different norm" in capsys.readouterr().err
 
 
-def test_a_multirun_trains_every_cell_and_prints_the_comparison(
+def table_in(said: str) -> list[str]:
+    return [line for line in said.splitlines() if line and line[0] in "┏┃┡│└"]
+
+
+def test_a_multirun_trains_every_cell_and_prints_the_table_that_a_report_prints(
     capsys: pytest.CaptureFixture[str], output: Path
 ) -> None:
     command = ["train", "-m", *TINY, "trainer.max_epochs=1", "method=relu_bn,s2nn_bn", "seed=0,1"]
@@ -181,9 +185,13 @@ def test_a_multirun_trains_every_cell_and_prints_the_comparison(
     said = capsys.readouterr().out
     assert "4 runs: 0 done before, 4 to train" in said
     assert len(list((output / "runs").glob("*/result.json"))) == 4
-    assert "relu" in said and "s2nn" in said and "±" in said
+    drawn = table_in(said)
+    assert [line.split()[1] for line in drawn if "│" in line] == ["relu", "s2nn"] and "±" in drawn[-2]
     assert main(command) == 0
-    assert "4 runs: 4 done before, 0 to train" in capsys.readouterr().out
+    again = capsys.readouterr().out
+    assert "4 runs: 4 done before, 0 to train" in again and table_in(again) == drawn
+    assert main(["report", "dataset=digits", "--format", "csv"]) == 0
+    assert table_in(capsys.readouterr().out) == drawn
 
 
 def test_a_run_killed_in_mid_training_goes_on_to_bitwise_the_same_weights(
