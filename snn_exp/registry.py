@@ -233,11 +233,11 @@ def parameters_of(cls: type) -> tuple[Parameter, ...]:
         if "__init__" not in vars(ancestor):
             continue
         init = inspect.unwrap(vars(ancestor)["__init__"])
-        hints = typing.get_type_hints(init, include_extras=True)
         arguments = inspect.signature(init).parameters.values()
-        for argument in arguments:
-            if argument.kind is inspect.Parameter.KEYWORD_ONLY:
-                found.setdefault(argument.name, _parameter(ancestor, argument, hints[argument.name]))
+        chosen = [argument for argument in arguments if argument.kind is inspect.Parameter.KEYWORD_ONLY]
+        hints = typing.get_type_hints(init, include_extras=True) if chosen else {}
+        for argument in chosen:
+            found.setdefault(argument.name, _parameter(ancestor, argument, hints[argument.name]))
         if all(argument.kind is not inspect.Parameter.VAR_KEYWORD for argument in arguments):
             break
     defaults: Mapping[str, Scalar] = getattr(cls, "defaults", {})

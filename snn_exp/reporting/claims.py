@@ -1,100 +1,338 @@
-"""A claim of a study, and the verdicts on it. No torch."""
+"""The kinds of claims of a study. No torch.
+
+A kind is one class, registered under the name that study.yaml gives as `test`. Its fields are the keys that it takes
+there besides says, of, in and metric; `outcome` tests it and words the figures; `holds_where` says where it holds, on
+the pages of studies and in docs/studies.md. If all differences are equal there is no test, so they decide nothing,
+however many they are.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from statistics import fmean
+from typing import Annotated, ClassVar, Literal
 
+from snn_exp.registry import Registry
+from snn_exp.reporting.comparison import Rows, values
+from snn_exp.reporting.formatting import all_of, shown, shown_difference, shown_p, shown_ratio
+from snn_exp.reporting.stats import PairedDifference, equivalence_p, paired_difference, paired_ratio
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """A statement that the results of a study support or not.
-
-    Args:
-        says: the sentence.
-        test: higher or lower (the interval of the paired difference excludes 0), within (the mean paired difference is
-            at most margin), equivalent (two one-sided tests at margin), at_least or at_most (the mean against value),
-            ratio (the interval of the paired ratio of `of` to `than` lies below value).
-        of: methods it is said of.
-        than: methods they are compared with.
-        settings: where.
-        metric: such as test/acc.
-        margin: in the metric's unit.
-        value: in the metric's unit; of a ratio, a number.
-        than_metric: of `than` in a ratio, where it is another one.
-        than_in: the setting in which it is compared with `than`, if not its own; then `than` may be left out, which
-            compares each method with itself.
-    """
-
-    says: str
-    test: Literal["higher", "lower", "within", "equivalent", "at_least", "at_most", "ratio"]
-    of: Sequence[str]
-    than: Sequence[str]
-    settings: Sequence[str]
-    metric: str
-    margin: float | None
-    value: float | None
-    than_metric: str | None = None
-    than_in: str | None = None
-
-
+ALPHA = 0.05
 Finding = Literal["holds", "not shown", "the opposite holds", "no test", "not decided"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """The outcome of a claim for one comparison.
+class Outcome:
+    """The outcome of a test.
 
     Args:
-        setting: where.
-        of: the method it is said of.
-        than: the method it is compared with; "" where the claim is on a mean alone.
         finding: the answer.
         figures: the statistics it rests on, in words.
         p: of the paired t-test, uncorrected; None where there is none.
     """
 
-    setting: str
-    of: str
-    than: str
     finding: Finding
     figures: str
     p: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """A claim and its verdicts.
+class Key:
+    """An annotation of a field: what study.yaml may say under that key.
 
     Args:
-        claim: the claim.
-        verdicts: one for each setting, method and method it is compared with; none where the study excludes them all.
+        what: methods are a name or a list of names, a number may be a fraction such as 1/12; a margin is a number
+            above 0.
     """
 
-    claim: Claim
-    verdicts: Sequence[Verdict]
+    what: Literal["methods", "setting", "metric", "number", "margin"]
+
+
+Methods = Annotated[Sequence[str], Key("methods")]
+SettingName = Annotated[str, Key("setting")]
+Metric = Annotated[str, Key("metric")]
+Number = Annotated[float, Key("number")]
+Margin = Annotated[float, Key("margin")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim(ABC):
+    """A statement that the results of a study support or not.
+
+    Args:
+        says: the sentence.
+        of: the methods it is said of.
+        settings: where.
+        metric: such as test/acc.
+    """
+
+    holds_where: ClassVar[str]  # in Markdown, to stand behind "where"
+
+    says: str
+    of: Sequence[str]
+    settings: Sequence[str]
+    metric: str
 
     @property
-    def summary(self) -> str:
-        """Return the answer in a few words."""
-        if not self.verdicts:
-            return "not run"
-        found = {finding: [v for v in self.verdicts if v.finding == finding] for finding in _FINDINGS}
-        for finding in _FINDINGS:
-            if len(found[finding]) == len(self.verdicts):
-                return {"not decided": "not decided yet"}.get(finding, finding)
-        so_far = " so far" if found["not decided"] else ""
-        if not found["holds"]:
-            return ("does not hold" if found["the opposite holds"] else "not shown") + so_far
-        where = ", ".join(_place(v) for v in found["holds"])
-        rest = [f"{f}: {', '.join(_place(v) for v in found[f])}" for f in _FINDINGS[1:4] if found[f]]
-        rest += [f"{len(found['not decided'])} not decided yet"] if found["not decided"] else []
-        return f"holds when: {where} ({'; '.join(rest)})"
+    def test(self) -> str:
+        """Return the name of its kind."""
+        return CLAIMS.name_of(type(self))
+
+    @property
+    def metrics(self) -> str:
+        """Return the metrics it is about, in words."""
+        return self.metric
+
+    def compared_with(self, setting: str, method: str) -> dict[str, tuple[str, str]]:
+        """Return what it compares a method with, in words -> setting and method; nothing if it is about a mean."""
+        return {}
+
+    @abstractmethod
+    def outcome(self, rows: Rows, others: Rows) -> Outcome:
+        """Test it.
+
+        Args:
+            rows: seed -> finished run of the method it is said of.
+            others: seed -> finished run of what the method is compared with; empty where it is about a mean alone.
+        """
 
 
-_FINDINGS: tuple[Finding, ...] = ("holds", "not shown", "the opposite holds", "no test", "not decided")
+CLAIMS = Registry[Claim]("claim", traits=("holds_where",))
 
 
-def _place(verdict: Verdict) -> str:
-    return f"{verdict.of}{' against ' + verdict.than if verdict.than else ''} in {verdict.setting}"
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A key that a kind of claim takes in study.yaml.
+
+    Args:
+        what: see `Key`.
+        needed: whether it may not be left out.
+    """
+
+    what: Literal["methods", "setting", "metric", "number", "margin"]
+    needed: bool
+
+
+def keys_of(kind: type[Claim]) -> dict[str, Written]:
+    """Return the keys that a kind takes besides those of all claims, in the order of its fields.
+
+    A field that may be None may be left out.
+
+    Example:
+        >>> {key: written.needed for key, written in keys_of(CLAIMS["ratio"]).items()}
+        {'than': True, 'than_in': False, 'value': True, 'than_metric': False}
+    """
+    hints = typing.get_type_hints(kind, include_extras=True)
+    shared = {field.name for field in dataclasses.fields(Claim)}
+    found = {}
+    for field in dataclasses.fields(kind):
+        if field.name not in shared:
+            hint, needed = hints[field.name], True
+            if typing.get_origin(hint) in (typing.Union, types.UnionType):
+                hint, needed = next(one for one in typing.get_args(hint) if one is not type(None)), False
+            (key,) = (mark for mark in hint.__metadata__ if isinstance(mark, Key))
+            found[field.name] = Written(key.what, needed)
+    return found
+
+
+# --- of pairs -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedClaim(Claim):
+    """A claim on pairs that share the seed.
+
+    Args:
+        than: the methods that each method is compared with.
+        than_in: the setting in which it is compared with them, if not its own; then `than` may be left out, which
+            compares each method with itself.
+    """
+
+    than: Methods
+    than_in: SettingName | None
+
+    def compared_with(self, setting: str, method: str) -> dict[str, tuple[str, str]]:
+        """Return what it compares a method with: in words -> setting and method."""
+        if self.than_in is None:
+            return {than: (setting, than) for than in self.than}
+        return {f"{self.than_in}/{than}": (self.than_in, than) for than in self.than or [method]}
+
+
+class DifferenceClaim(PairedClaim):
+    """A claim on the mean paired difference of the metric."""
+
+    needs_a_spread: ClassVar[bool] = True
+
+    def outcome(self, rows: Rows, others: Rows) -> Outcome:
+        """Test it; equal differences decide nothing where the test needs a spread."""
+        difference = paired_difference(values(rows, self.metric), values(others, self.metric))
+        if difference is None or difference.n < 2:
+            return Outcome("not decided", "fewer than two pairs")
+        figures = shown_difference(difference, self.metric)
+        if difference.all_equal and self.needs_a_spread:
+            return Outcome("no test", figures)
+        return self.decided(difference, figures, rows, others)
+
+    @abstractmethod
+    def decided(self, difference: PairedDifference, figures: str, rows: Rows, others: Rows) -> Outcome:
+        """Test it on two pairs or more.
+
+        Args:
+            difference: of the pairs.
+            figures: the difference in words.
+            rows: as in `outcome`.
+            others: as in `outcome`.
+        """
+
+
+@CLAIMS.register("higher")
+class Higher(DifferenceClaim):
+    """The metric of a method is higher than that of another one."""
+
+    holds_where = "the 95 % interval of the mean paired difference lies above 0"
+    sign: ClassVar[int] = 1
+
+    def decided(self, difference: PairedDifference, figures: str, rows: Rows, others: Rows) -> Outcome:
+        """Ask on which side of 0 the interval lies."""
+        if not difference.excludes_zero:
+            return Outcome("not shown", figures, difference.p)
+        is_so = self.sign * difference.mean > 0
+        return Outcome("holds" if is_so else "the opposite holds", figures, difference.p)
+
+
+@CLAIMS.register("lower")
+class Lower(Higher):
+    """The metric of a method is lower than that of another one."""
+
+    holds_where = "the 95 % interval of the mean paired difference lies below 0"
+    sign = -1
+
+
+@CLAIMS.register("within")
+@dataclasses.dataclass(frozen=True)
+class Within(DifferenceClaim):
+    """The means of two methods differ by no more than a margin.
+
+    Args:
+        margin: in the metric's unit.
+    """
+
+    holds_where = "the mean paired difference is at most `margin`, up or down; its interval is printed beside it"
+    needs_a_spread = False
+
+    margin: Margin
+
+    def decided(self, difference: PairedDifference, figures: str, rows: Rows, others: Rows) -> Outcome:
+        """Compare the mean with the margin."""
+        return Outcome("holds" if abs(difference.mean) <= self.margin else "not shown", figures)
+
+
+@CLAIMS.register("equivalent")
+@dataclasses.dataclass(frozen=True)
+class Equivalent(DifferenceClaim):
+    """Two methods are shown to differ by less than a margin.
+
+    Args:
+        margin: in the metric's unit.
+    """
+
+    holds_where = "two one-sided paired t-tests at `margin` both reject at 5 %"
+
+    margin: Margin
+
+    def decided(self, difference: PairedDifference, figures: str, rows: Rows, others: Rows) -> Outcome:
+        """Test both sides."""
+        p = equivalence_p(values(rows, self.metric), values(others, self.metric), self.margin)
+        at = f"two one-sided tests at {shown(self.margin, self.metric)}: p {shown_p(1.0 if p is None else p)}"
+        return Outcome("holds" if p is not None and p < ALPHA else "not shown", f"{figures}; {at}")
+
+
+# --- of means -------------------------------------------------------------------------------------
+
+
+@CLAIMS.register("at_least")
+@dataclasses.dataclass(frozen=True)
+class AtLeast(Claim):
+    """The mean of a method is at least some value.
+
+    Args:
+        value: in the metric's unit.
+    """
+
+    holds_where = "the mean is at least `value`, and no run diverged"
+
+    value: Number
+
+    def outcome(self, rows: Rows, others: Rows) -> Outcome:
+        """Compare the mean with the value; a run that diverged is a loss."""
+        found = values(rows, self.metric)
+        if not found:
+            return Outcome("not decided", "no finished run")
+        mean = fmean(found.values())
+        figures = f"{shown(mean, self.metric)} against {shown(self.value, self.metric)}, n = {len(found)}"
+        if diverged := sum(not row.done for row in rows.values()):
+            return Outcome("not shown", f"{figures}, and {diverged} of {len(rows)} diverged")
+        return Outcome("holds" if self.allows(mean) else "not shown", figures)
+
+    def allows(self, mean: float) -> bool:
+        """Return whether a mean lies on the claimed side of the value."""
+        return mean >= self.value
+
+
+@CLAIMS.register("at_most")
+class AtMost(AtLeast):
+    """The mean of a method is at most some value."""
+
+    holds_where = "the mean is at most `value`, and no run diverged"
+
+    def allows(self, mean: float) -> bool:
+        """Return whether a mean lies on the claimed side of the value."""
+        return mean <= self.value
+
+
+# --- of ratios ------------------------------------------------------------------------------------
+
+
+@CLAIMS.register("ratio")
+@dataclasses.dataclass(frozen=True)
+class Ratio(PairedClaim):
+    """The metric of a method is at most some multiple of that of another one.
+
+    Args:
+        value: the multiple.
+        than_metric: the metric of the other method, where it is another one.
+    """
+
+    holds_where = (
+        "the 95 % interval of the paired ratio (geometric mean over seeds) of `metric` to `than_metric` of `than`, "
+        "which is `metric` if left out, lies below `value`"
+    )
+
+    value: Number
+    than_metric: Metric | None
+
+    @property
+    def metrics(self) -> str:
+        """Return the metrics it is about, in words."""
+        return " / ".join(filter(None, (self.metric, self.than_metric)))
+
+    def outcome(self, rows: Rows, others: Rows) -> Outcome:
+        """Ask whether the interval of the ratio lies below the value."""
+        of, than = values(rows, self.metric), values(others, self.than_metric or self.metric)
+        if min([*of.values(), *than.values()], default=1.0) <= 0:
+            return Outcome("not shown", "a value is not above 0, so there is no ratio")
+        ratio = paired_ratio(of, than)
+        if ratio is None or ratio.n < 2:
+            return Outcome("not decided", "fewer than two pairs")
+        against = f"against {self.value:.3g}"
+        if ratio.low is None or ratio.high is None:
+            equal = f"{all_of(ratio.n)} ratios are equal ({ratio.mean:#.3g} {against}): no spread, no test"
+            return Outcome("no test", equal)
+        figures = f"ratio {shown_ratio(ratio)} {against}, n = {ratio.n}"
+        if ratio.high <= self.value:
+            return Outcome("holds", figures)
+        return Outcome("the opposite holds" if ratio.low > self.value else "not shown", figures)

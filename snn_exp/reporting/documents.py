@@ -23,10 +23,10 @@ from snn_exp.config.experiment import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import require_within, write_text
 from snn_exp.reporting import comparison, figures, tables
-from snn_exp.reporting.claims import Answer
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.figures import Picture
 from snn_exp.reporting.formatting import scale
+from snn_exp.reporting.verdicts import Answer
 from snn_exp.runs.filters import read, value_text
 from snn_exp.runs.provenance import now
 from snn_exp.runs.row import Row

@@ -13,6 +13,7 @@ from snn_exp.errors import UserError, unknown
 from snn_exp.files import require_within, write_text
 from snn_exp.metrics.energy import price_list
 from snn_exp.reporting import figures, tables
+from snn_exp.reporting.claims import CLAIMS
 from snn_exp.reporting.comparison import Comparison, Line, Panel, require_metric, values
 from snn_exp.reporting.documents import Asked, Report
 from snn_exp.reporting.wandb_dashboard import Shown
@@ -132,14 +133,15 @@ def _claims(progress: Progress) -> str:
         decided = [v for v in answer.verdicts if v.finding != "not decided"]
         for v in decided:
             against = f" against {v.than}" if v.than else ""
-            metric = " / ".join(filter(None, (answer.claim.metric, answer.claim.than_metric)))
-            lines.append(f"  - {plain(f'{v.setting}, {v.of}{against}, {metric}: {v.finding} ({v.figures})')}")
+            lines.append(
+                f"  - {plain(f'{v.setting}, {v.of}{against}, {answer.claim.metrics}: {v.finding} ({v.figures})')}"
+            )
         if waiting := len(answer.verdicts) - len(decided):
             lines.append(f"  - still to be run: {waiting} of {len(answer.verdicts)} comparisons")
+    kinds = dict.fromkeys(type(claim) for claim in progress.study.claims)
+    holds = "; ".join(f"for `{CLAIMS.name_of(kind)}`, {kind.holds_where}" for kind in kinds)
     note = (
-        "*holds*: the 95 % interval of the mean paired difference lies on the claimed side of 0 (for `within`, the "
-        "mean lies inside the margin; for `equivalent`, both one-sided tests reject at 5 %; for `ratio`, the interval "
-        "of the mean paired ratio lies below the value). *not shown*: it does not; that is no proof of the contrary. "
+        f"*holds*: {holds}. *not shown*: it does not; that is no proof of the contrary. "
         "*no test*: all differences are equal, so there is no spread to test them against. "
         "p values are Holm-corrected over all paired tests of this study: what holds with a p above 0.05 holds as the "
         "one thing asked, and not yet among so many."

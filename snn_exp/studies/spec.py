@@ -21,10 +21,10 @@ from pydantic import BaseModel, ValidationError
 from snn_exp.config.hydra_setup import config_dir
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import Unreadable, printable, read_yaml
-from snn_exp.reporting.claims import Claim
+from snn_exp.reporting.claims import CLAIMS, Claim, keys_of
 from snn_exp.runs.fields import NAME
 from snn_exp.runs.validation import what_it_should_be
-from snn_exp.studies.study_file import ClaimFile, SettingFile, StudyFile, TuningFile
+from snn_exp.studies.study_file import ClaimFile, SettingFile, StudyFile, TuningFile, claim_keys, schemas
 
 Overrides = tuple[str, ...]
 Key = tuple[str, str]  # setting, method
@@ -233,28 +233,28 @@ _EXAMPLES = {
     "claims": "claims: [{says: It helps., test: higher, of: bn, than: none}]",
     "note": "note: What to know first.",
 }
-_KEYS: Mapping[str, type[BaseModel]] = {"tuning": TuningFile, "settings": SettingFile, "claims": ClaimFile}
 
 
 def _written(path: Path, where: str) -> StudyFile:
+    file, below = schemas()
     try:
         text = read_yaml(path, path.parent)
     except Unreadable as error:
         raise UserError(f"{where} {error.reason}") from None
     try:
-        return StudyFile.model_validate(text)
+        return file.model_validate(text)
     except ValidationError as error:
-        raise _refusal(error, where) from None
+        raise _refusal(error, where, below) from None
 
 
-def _refusal(error: ValidationError, where: str) -> UserError:
+def _refusal(error: ValidationError, where: str, below: Mapping[str, type[BaseModel]]) -> UserError:
     """Describe the first error: where, what was given, what is allowed, what to type."""
     errors = error.errors(include_url=False)
     first = errors[0]
     *parents, key = first["loc"] or ("",)
     place = ".".join(printable(str(word)) for word in parents)
     if first["type"] == "extra_forbidden":
-        model = _KEYS.get(str(parents[0]), StudyFile) if parents else StudyFile
+        model = below.get(str(parents[0]), StudyFile) if parents else StudyFile
         allowed = [field.alias or name for name, field in model.model_fields.items()]
         return unknown(f"key of {where}{f': {place}' if place else ''}", printable(str(key)), allowed, "{}: ...")
     if first["type"] == "missing":
@@ -269,53 +269,45 @@ def _refusal(error: ValidationError, where: str) -> UserError:
     return UserError(f"{where}: {named} {says}, not {given}; type {_EXAMPLES.get(str(first['loc'][0]), '')}")
 
 
-# The keys that each test requires; a ratio may also have than_metric.
-_TESTS: Mapping[str, tuple[str, ...]] = {
-    "higher": ("than",), "lower": ("than",), "within": ("than", "margin"), "equivalent": ("than", "margin"),
-    "at_least": ("value",), "at_most": ("value",), "ratio": ("than", "value"),
-}  # fmt: skip
-
-
 def _claim(
     written: ClaimFile, where: str, methods: Mapping[str, Any], settings: Mapping[str, Any], metric: str
 ) -> Claim:
-    decisive = ("than", "than_in", "margin", "value", "than_metric")
     c = written.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
     test = str(c["test"])
-    if test not in _TESTS:
-        raise unknown(f"test of {where}", printable(test), _TESTS, "test: {}")
-    takes = (
-        *_TESTS[test],
-        *(["than_in"] if "than" in _TESTS[test] else []),
-        *(["than_metric"] if test == "ratio" else []),
-    )
-    for key in decisive:
-        if key in _TESTS[test] and key not in c and not (key == "than" and "than_in" in c):
+    if test not in CLAIMS:
+        raise unknown(f"test of {where}", printable(test), CLAIMS, "test: {}")
+    takes = keys_of(CLAIMS[test])
+    in_words = ", ".join(sorted(takes, key=lambda key: not takes[key].needed))
+    for key in claim_keys():
+        if key in takes and takes[key].needed and key not in c and not (key == "than" and "than_in" in c):
             raise UserError(f"{where}: test: {test} needs {key}: ...")
         if key in c and key not in takes:
-            raise UserError(
-                f"{where}: {key} does not go with test: {test}, which takes {', '.join(takes)}; leave it out"
-            )
-    of, than, places = _names(c["of"]), _names(c.get("than", ())), _names(c.get("in", list(settings)))
-    for name in (*of, *than):
+            raise UserError(f"{where}: test: {test} takes {in_words} and no {key}; leave {key} out")
+    of, places = _names(c["of"]), _names(c.get("in", list(settings)))
+    own = {key: _value(takes[key].what, key, c[key], where) for key in takes if key in c}
+    named = {what: [key for key in takes if takes[key].what == what] for what in ("methods", "setting")}
+    for name in (*of, *itertools.chain(*(own.get(key, ()) for key in named["methods"]))):
         if name not in methods:
             raise unknown(f"method in {where}", printable(name), methods, "of: {}")
-    for name in (*places, *_names(c.get("than_in", ()))):
+    for name in (*places, *(own[key] for key in named["setting"] if key in own)):
         if name not in settings:
             raise unknown(f"setting in {where}", printable(name), settings, "in: {}")
-    margin, value = (_number(c[key], f"{where}: {key}") if key in c else None for key in ("margin", "value"))
-    return Claim(
-        str(c["says"]),
-        c["test"],
-        of,
-        than,
-        places,
-        str(c.get("metric", metric)),
-        margin,
-        value,
-        c.get("than_metric"),
-        c.get("than_in"),
-    )
+    left_out: dict[str, Any] = {key: [] if takes[key].what == "methods" else None for key in takes}
+    kind: Any = CLAIMS[test]
+    claim: Claim = kind(str(c["says"]), of, places, str(c.get("metric", metric)), **{**left_out, **own})
+    return claim
+
+
+def _value(what: str, key: str, given: Any, where: str) -> Any:
+    """Return what a key of a claim says, in its type."""
+    if what == "methods":
+        return _names(given)
+    if what not in ("number", "margin"):
+        return str(given)
+    number = _number(given, f"{where}: {key}")
+    if what == "margin" and number <= 0:
+        raise UserError(f"{where}: {key} must be above 0, not {printable(repr(given))}; type {key}: 0.01")
+    return number
 
 
 def _number(given: Any, where: str) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints
+from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints, create_model
 
+from snn_exp.reporting.claims import CLAIMS, keys_of
 from snn_exp.runs.fields import NAME, PlainValue, Says
 
 Override = Annotated[str, Strict(), StringConstraints(max_length=2000), Says("must be an override such as norm=bn")]
@@ -53,18 +55,13 @@ class SettingFile(_Written):
 
 
 class ClaimFile(_Written):
-    """See `claims.Claim`; which keys a test takes is checked there."""
+    """The keys of all claims; those that a kind of claim adds stand in its class, see `claims.Claim`."""
 
     says: Sentence
     test: Sentence
     of: NameOrNames
-    than: NameOrNames | None = None
-    than_in: Sentence | None = None
     places: NameOrNames | None = Field(default=None, alias="in")
     metric: Sentence | None = None
-    than_metric: Sentence | None = None
-    margin: Any = None
-    value: Any = None
 
 
 class StudyFile(_Written):
@@ -86,3 +83,23 @@ class StudyFile(_Written):
     exclude: dict[str, Sentence] | None = None
     claims: list[ClaimFile] | None = None
     note: Sentence | None = None
+
+
+# what a key of a claim may say in the file, before it is read as what it is: see `claims.Key`
+_CLAIM_TYPES: Mapping[str, Any] = {
+    "methods": NameOrNames, "setting": Sentence, "metric": Sentence, "number": Any, "margin": Any,
+}  # fmt: skip
+
+
+def claim_keys() -> dict[str, str]:
+    """Return the keys that the kinds of claims add, each with what it is."""
+    return {key: written.what for name in CLAIMS for key, written in keys_of(CLAIMS[name]).items()}
+
+
+def schemas() -> tuple[type[StudyFile], Mapping[str, type[BaseModel]]]:
+    """Return the schema of study.yaml with the keys of all kinds of claims, and the schemas below its keys."""
+    keys: dict[str, Any] = {key: (_CLAIM_TYPES[what] | None, None) for key, what in claim_keys().items()}
+    claim = create_model("ClaimFile", __base__=ClaimFile, **keys)
+    claims: Any = list[claim] | None  # type: ignore[valid-type]
+    file = create_model("StudyFile", __base__=StudyFile, claims=(claims, None))
+    return file, {"tuning": TuningFile, "settings": SettingFile, "claims": claim}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from snn_exp.reporting.claims import Claim
+from snn_exp.reporting.claims import CLAIMS, keys_of
 from snn_exp.runs.row import Row
 from snn_exp.runs.run_files import Result
 from snn_exp.studies.judging import judge
@@ -28,17 +28,12 @@ def rows(mean: float, noise: tuple[float, ...] = NOISE, diverged: int = 0, **mor
     return found
 
 
-def answer(cells: dict[tuple[str, str], dict[int, Row]], **claim: Any) -> Any:
-    given = {
-        "says": "x",
-        "of": ["a"],
-        "than": ["b"],
-        "settings": ["here"],
-        "metric": "test/acc",
-        "margin": None,
-        "value": None,
-    }
-    study = SimpleNamespace(claims=[Claim(**{**given, **claim})], pairs=lambda: list(cells))
+def answer(cells: dict[tuple[str, str], dict[int, Row]], test: str, **claim: Any) -> Any:
+    kind: Any = CLAIMS[test]
+    shared = {"says": "x", "of": ["a"], "settings": ["here"], "metric": "test/acc"}
+    own = {"than": ["b"], "than_in": None, "than_metric": None}
+    given = {key: value for key, value in {**shared, **own}.items() if key in shared or key in keys_of(kind)}
+    study = SimpleNamespace(claims=[kind(**{**given, **claim})], pairs=lambda: list(cells))
     progress: Progress = SimpleNamespace(study=study, rows_of=lambda key: cells.get(key, {}))  # type: ignore[assignment]
     (found,) = judge(progress)
     return found
@@ -59,10 +54,10 @@ ENERGY = {"test/energy_pj": 100_000.0, "test/energy_dense_pj": 1_250_000.0}
         ({"test": "within", "margin": 0.01}, rows(0.97), rows(0.95, FLAT), "not shown"),
         ({"test": "equivalent", "margin": 0.01}, rows(0.951), rows(0.95, FLAT), "holds"),
         ({"test": "equivalent", "margin": 0.01}, rows(0.9595), rows(0.95, FLAT), "not shown"),
-        ({"test": "at_least", "than": [], "value": 0.95}, rows(0.96), {}, "holds"),
-        ({"test": "at_least", "than": [], "value": 0.97}, rows(0.96), {}, "not shown"),
-        ({"test": "at_most", "than": [], "value": 0.97}, rows(0.96), {}, "holds"),
-        ({"test": "at_least", "than": [], "value": 0.9}, rows(0.96, diverged=1), {}, "not shown"),
+        ({"test": "at_least", "value": 0.95}, rows(0.96), {}, "holds"),
+        ({"test": "at_least", "value": 0.97}, rows(0.96), {}, "not shown"),
+        ({"test": "at_most", "value": 0.97}, rows(0.96), {}, "holds"),
+        ({"test": "at_least", "value": 0.9}, rows(0.96, diverged=1), {}, "not shown"),
         ({"test": "higher"}, rows(0.97), {}, "not decided yet"),
         ({"test": "ratio", "value": 0.51}, rows(0.1), rows(0.2, FLAT), "holds"),
         ({"test": "ratio", "value": 0.51}, rows(0.1, FLAT), rows(0.2, FLAT), "no test"),
@@ -116,7 +111,7 @@ def test_a_ratio_may_take_another_metric_of_what_it_is_compared_with() -> None:
     claim = {"test": "ratio", "value": 1 / 12, "metric": "test/energy_pj"}
     assert answer(cells, **claim).verdicts[0].finding == "the opposite holds", "both spend the same"
     found = answer(cells, **claim, than_metric="test/energy_dense_pj").verdicts[0]
-    assert (found.finding, found.p) == ("holds", None)
+    assert (found.finding, found.outcome.p) == ("holds", None)
     assert found.figures == "ratio 0.0798 [0.0797, 0.0800] against 0.0833, n = 5"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import yaml
 from snn_exp.cli import main
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
+from snn_exp.reporting.claims import CLAIMS, DifferenceClaim, Margin, Outcome, keys_of
 from snn_exp.runs.row import Row
 from snn_exp.runs.run_files import Result
 from snn_exp.studies import readme, runner
@@ -115,9 +117,13 @@ def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -
         ({"claims": [{"says": "x", "test": "ratio", "of": "bn", "value": 0.5}]}, r"test: ratio needs than: \.\.\."),
         ({"claims": [{"says": "x", "test": "ratio", "of": "bn", "than": "none"}]}, r"test: ratio needs value: \.\.\."),
         ({"claims": [{"says": "x", "test": "lower", "of": "bn", "than": "none", "than_metric": "test/acc"}]},
-         r"than_metric does not go with test: lower, which takes than, than_in; leave it out"),
+         r"test: lower takes than, than_in and no than_metric; leave than_metric out"),
         ({"claims": [{"says": "x", "test": "at_most", "of": "bn", "than": "none", "value": 1}]},
-         r"than does not go with test: at_most, which takes value; leave it out"),
+         r"test: at_most takes value and no than; leave than out"),
+        ({"claims": [{"says": "x", "test": "within", "of": "bn", "than": "none", "margin": -0.01}]},
+         r"claims: margin must be above 0, not -0.01; type margin: 0.01"),
+        ({"claims": [{"says": "x", "test": "higher", "of": "bn", "than": {"a": 1}}]}, r"tiny/study.yaml: claims.0.than must be a name or a list of names, not {'a': 1}; type claims: "),
+        ({"claims": [{"says": "x", "test": "higher", "of": "bn", "then": "none"}]}, r"There is no key of tiny/study.yaml: claims.0 'then'; allowed: in, margin, metric, of, says, test, than, than_in, than_metric, value; did you mean than"),
         ({"claims": [{"says": "x", "test": "at_most", "of": "bn", "value": "a twelfth"}]},
          r"claims: value must be a number such as 0.01 or 1/12, not 'a twelfth'"),
         ({"claims": [{"says": "x", "test": "within", "of": "bn", "than": "none", "margin": "1/0"}]},
@@ -408,6 +414,54 @@ def test_verify_does_a_stored_run_again_and_warns_where_its_row_was_tampered_wit
     rows.write_text(rows.read_text().replace('"test/acc":0.', '"test/acc":0.0', 1))
     assert main.main(["study", "tiny", "--verify", "1"]) == 0
     assert "gives another test/acc on the same machine" in capsys.readouterr().err
+
+
+def finished(study: Study) -> runner.Progress:
+    """The progress of a study all of whose runs have ended, bn a point and a bit above the others."""
+    for list_of in ("trials", "finals"):
+        progress = runner.survey(study)
+        for run in getattr(progress, list_of):
+            better = 0.012 * (run.method == "bn") * (1 + run.config.seed / 100)
+            progress.ledger.add(row_of(run, 0.9 + run.config.seed % 10 / 100 + better))
+    return runner.survey(study)
+
+
+def test_a_new_kind_of_claim_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CLAIMS, "_classes", dict(CLAIMS._classes))
+
+    @CLAIMS.register("higher_by")
+    @dataclasses.dataclass(frozen=True)
+    class HigherBy(DifferenceClaim):
+        """The mean is higher by some margin."""
+
+        holds_where = "the interval lies above `by`"
+        by: Margin
+
+        def decided(self, difference: Any, figures: str, rows: Any, others: Any) -> Outcome:
+            return Outcome("holds" if difference.low > self.by else "not shown", f"{figures}; by {self.by}")
+
+    claim = {"says": "BN is better by a point.", "test": "higher_by", "of": "bn", "than": "none"}
+    with pytest.raises(UserError, match=r"claims: test: higher_by needs by: \.\.\."):
+        write(tmp_path, claims=[claim])
+    with pytest.raises(UserError, match=r"claims: by must be above 0, not 0; type by: 0\.01"):
+        write(tmp_path, claims=[{**claim, "by": 0}])
+    with pytest.raises(UserError, match="test: higher takes than, than_in and no by; leave by out"):
+        write(tmp_path, claims=[{**claim, "test": "higher", "by": "1/100"}])
+    study = write(tmp_path, claims=[{**claim, "by": "1/100"}])
+    page = readme.write(finished(study)).read_text()
+    assert "- **holds** — BN is better by a point.\n  - net_d8, bn against none, test/acc: holds (+1.2" in page
+    assert "; by 0.01)\n" in page and "*holds*: for `higher_by`, the interval lies above `by`. *not shown*" in page
+
+
+def test_the_docs_list_each_kind_of_claim_with_its_keys() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", page, re.MULTILINE)
+    listed = [(name, keys, where) for name, keys, where in rows if name in CLAIMS]
+    assert listed == [
+        (name, ", ".join(f"`{key}`" if of.needed else f"(`{key}`)" for key, of in keys_of(CLAIMS[name]).items()),
+         CLAIMS[name].holds_where)
+        for name in CLAIMS
+    ]  # fmt: skip
 
 
 def test_the_page_says_what_its_statements_are_about(tmp_path: Path) -> None:
