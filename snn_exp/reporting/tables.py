@@ -202,7 +202,7 @@ def caption(comparison: Comparison, headings: Collection[str]) -> str:
     def has(*columns: str) -> bool:
         return any(heading.startswith(columns) for heading in headings)
 
-    counts = " and ".join(name for name in ("AC", "MAC", "energy") if has(name))
+    counts = " and ".join(", ".join(name for name in ("AC", "MAC", "energy") if has(name)).rsplit(", ", 1))
     sample = "test" if comparison.split == "test" else "validation"
     prices = f"; {price_list(comparison.profile)}" if has("energy") else ""
     says = {

@@ -16,6 +16,7 @@ from snn_exp.reporting import figures, tables
 from snn_exp.reporting.claims import CLAIMS
 from snn_exp.reporting.comparison import Comparison, Line, Panel, require_metric, values
 from snn_exp.reporting.documents import Asked, Report
+from snn_exp.reporting.figures import Picture
 from snn_exp.reporting.wandb_dashboard import Shown
 from snn_exp.studies import scope
 from snn_exp.studies.judging import judge
@@ -63,9 +64,27 @@ def write(progress: Progress) -> Path:
     """Write README.md and the plots into the study's folder, and return the path of the README."""
     study = progress.study
     comparison = comparison_of(progress)
-    shown = [p for p in figures.pictures(comparison) if p.name.startswith(PICTURES)]
+    shown = _pictures_of(comparison)
     folder = require_within(study.folder / "figures", study.folder)
-    pictures = [picture.save(require_within(folder / f"{picture.name}.png", study.folder)) for picture in shown]
+    for picture in shown:
+        picture.save(require_within(folder / f"{picture.name}.png", study.folder))
+    path = study.folder / "README.md"
+    write_text(path, _page(progress, comparison, shown))
+    return path
+
+
+def page(progress: Progress) -> str:
+    """Return README.md as `write` writes it."""
+    comparison = comparison_of(progress)
+    return _page(progress, comparison, _pictures_of(comparison))
+
+
+def _pictures_of(comparison: Comparison) -> list[Picture]:
+    return [picture for picture in figures.pictures(comparison) if picture.name.startswith(PICTURES)]
+
+
+def _page(progress: Progress, comparison: Comparison, pictures: Sequence[Picture]) -> str:
+    study = progress.study
     parts = [
         f"# {plain(study.name)}\n\n{plain(study.question)}",
         f"**Note.** {plain(study.note)}" if study.note else "",
@@ -79,9 +98,7 @@ def write(progress: Progress) -> Path:
         "## Tuning\n\n" + _tuning(progress) if progress.trials else "",
         "## Cost and origin\n\n" + _origin(progress),
     ]
-    path = study.folder / "README.md"
-    write_text(path, "\n\n".join(part for part in parts if part) + "\n")
-    return path
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def plan(progress: Progress, only: str = "*") -> str:
@@ -166,10 +183,10 @@ def _left_out(study: Study) -> str:
     return "\n\nNot run:\n\n" + "\n".join(lines) if lines else ""
 
 
-def _pictures(progress: Progress, pictures: Sequence[Path]) -> str:
+def _pictures(progress: Progress, pictures: Sequence[Picture]) -> str:
     """Show each plot, with a caption under the last one against energy."""
-    parts = {p.stem: f"![{p.stem}](figures/{p.name})" for p in pictures}
-    against_energy = [stem for stem in parts if stem.startswith("pareto_")]
+    parts = {p.name: f"![{p.name}](figures/{p.name}.png)" for p in pictures}
+    against_energy = [name for name in parts if name.startswith("pareto_")]
     if against_energy:
         parts[against_energy[-1]] += (
             "\n\nAccuracy against energy: mean and sd over seeds of one test sample in the inference form; joined: the "

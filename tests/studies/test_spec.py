@@ -209,6 +209,13 @@ def test_the_studies_there_are_load(monkeypatch: pytest.MonkeyPatch) -> None:
         )  # begun
 
 
+@pytest.mark.parametrize("name", ["precision", "s2nn_depth"])  # the cheapest two; what changes a word changes both
+def test_a_committed_page_is_what_the_command_writes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SNN_EXP_STUDIES")
+    study = load(name)
+    assert (study.folder / "README.md").read_text() == readme.page(runner.survey(study))
+
+
 def test_an_unknown_study_names_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path)
     assert names() == ["tiny"]
