@@ -213,7 +213,8 @@ def test_the_studies_there_are_load(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_committed_page_is_what_the_command_writes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SNN_EXP_STUDIES")
     study = load(name)
-    assert (study.folder / "README.md").read_text() == readme.page(runner.survey(study))
+    committed, written = (study.folder / "README.md").read_text(), readme.page(runner.survey(study))
+    assert committed == written, f"type snn-exp report {name}, and for the other studies likewise"
 
 
 def test_an_unknown_study_names_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
