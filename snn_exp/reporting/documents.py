@@ -22,7 +22,7 @@ from snn_exp.config.command_line import command_line
 from snn_exp.config.experiment import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import require_within, write_text
-from snn_exp.reporting import comparison, figures, tables
+from snn_exp.reporting import comparison, figures, per_class, tables
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.figures import Picture
 from snn_exp.reporting.formatting import scale
@@ -187,6 +187,10 @@ def _markdown(report: Report, pictures: Sequence[Picture]) -> str:
         all_headings += headings
         table = tables.markdown(headings, [[entry.text for entry in row] for row in rows])
         parts.append(f"## {plain(panel.name)}\n\n{code(panel.about)}\n\n{table}")
+        if (of_classes := per_class.table(panel)) is not None:
+            headings, rows = of_classes
+            table = tables.markdown(headings, [[entry.text for entry in row] for row in rows])
+            parts.append(f"{per_class.TITLE}:\n\n{table}")
     parts.append(plain(tables.caption(shown, all_headings)))
     parts += [f"![{picture.name}](figures/{picture.name}.png)\n\n{plain(picture.caption)}" for picture in pictures]
     parts.append("\n".join(f"- {plain(gap)}" for gap in tables.gaps(shown)))
@@ -230,6 +234,8 @@ def _html(report: Report, pictures: Sequence[Picture]) -> str:
         report=report,
         comparison=shown,
         tables=drawn,
+        classes=[(panel, *found) for panel in shown.panels if (found := per_class.table(panel)) is not None],
+        classes_title=per_class.TITLE,
         pictures=[(picture, picture.svg(), _data_link(picture)) for picture in pictures],
         runs=[
             _card(shown, panel, line, seed, row)
