@@ -18,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from snn_exp.files import require_writable
     from snn_exp.runs.paths import output_root
-    from snn_exp.sweeps import search
+    from snn_exp.sweeps import search, trials
     from snn_exp.training import preflight
 
     asked, corners = search.read(given.overrides, given.objective, given.config_dir)
@@ -26,12 +26,12 @@ def main(arguments: Sequence[str]) -> int:
         preflight.require(config)
     require_data(corners)
     require_writable(output_root())
-    with interrupts.saying(lambda: search.interrupted(asked)):
-        failures = search.advance(asked)
-    found = search.best(asked)
+    with interrupts.saying(lambda: trials.interrupted(asked)):
+        failures = trials.advance(asked)
+    found = trials.best(asked)
     if found:
-        wide_console(160).print(search.table(asked, found))
-    say("\n".join(search.answer(asked, found)))
+        wide_console(160).print(trials.table(asked, found))
+    say("\n".join(trials.answer(asked, found)))
     say(f"study: {asked.folder / 'study.db'}")
     for failure in failures:
         say(f"snn-exp: {failure}", file=sys.stderr)

@@ -25,7 +25,7 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import output_root
 from snn_exp.runs.provenance import now
 from snn_exp.runs.run_files import Result
-from snn_exp.sweeps import launch, search
+from snn_exp.sweeps import launch, search, trials
 from tests.disturbing import has_a_checkpoint_and_goes_on, hold, wait_for
 from tests.test_readme import COMMANDS
 
@@ -205,7 +205,7 @@ def test_refused_diverged_and_crashed_trials_end_no_search(
     assert "norm=bn optim.lr=1000.0  run " in said and ": diverged, so it ranks last" in said
     assert warned.count("snn-exp: failed") == 1
     assert "snn-exp: failed norm=none optim.lr=0.01: OSError: no space left (log: " in warned
-    (winner,) = search.best(asked)
+    (winner,) = trials.best(asked)
     assert winner.number == 2 and winner.values[0] > 0
     assert all("test/acc" not in r.metrics for f in (output_root() / "runs").iterdir() if (r := RunFolder(f).result()))
     command = f"snn-exp train -m {shlex.join(fixed)} norm=bn optim.lr=0.01 seed=1,2,3,4,5"
@@ -265,7 +265,7 @@ def test_accuracy_against_energy_gives_a_front_with_a_command_for_each_of_it(
     said = capfd.readouterr().out
     asked, _ = search.read(arguments, objectives)
     assert states(asked) == ["COMPLETE"] * 4
-    front = search.best(asked)
+    front = trials.best(asked)
     assert {trial.number for trial in front} == {trial.number for trial in asked.study().best_trials}
     assert said.count("snn-exp train -m ") == len(front) and "the Pareto front" in said
     for trial in front:
@@ -277,7 +277,7 @@ def test_accuracy_against_energy_gives_a_front_with_a_command_for_each_of_it(
 @pytest.mark.search
 def test_two_processes_do_not_go_on_with_one_search(capsys: pytest.CaptureFixture[str]) -> None:
     asked, _ = search.read([*TINY, RATES])
-    with search.owning(asked.folder):
+    with trials.owning(asked.folder):
         assert main.main(["search", *TINY, RATES]) == 2
     assert f"snn-exp: search {asked.id} is already running: " in capsys.readouterr().err
 
