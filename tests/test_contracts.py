@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from snn_exp.nn.init import INITS
 from snn_exp.nn.neurons import IF, NEURONS, MultiThreshold
 from snn_exp.nn.norms import NORMS, BatchNorm, LayerNorm, Norm, RMSNorm, Site, TemporalAccumulatedBatchNorm
 from snn_exp.nn.stepwise import State, Stepwise
@@ -20,7 +21,7 @@ from tests import contracts
 
 T, B, C, H, W = 4, 3, 16, 2, 2
 REGISTRIES: dict[str, Registry[Any]] = {
-    r.kind: r for r in (NEURONS, SYNAPSES, NORMS, SURROGATES, WEIGHT_NORMS, WEIGHT_QUANTS)
+    r.kind: r for r in (NEURONS, SYNAPSES, NORMS, SURROGATES, WEIGHT_NORMS, WEIGHT_QUANTS, INITS)
 }
 IN_TIME = ("neuron", "synapse", "norm")
 MODULES = (*IN_TIME, "weight_norm", "weight_quant")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
+from statistics import median
 from typing import Any
 
 import torch
@@ -10,11 +11,13 @@ import yaml
 from rich.table import Table
 from torch import Tensor, nn
 
-from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.config import schemas
+from snn_exp.config.experiment import NEUTRAL_GROUPS, ExperimentConfig, resolve
 from snn_exp.data.datamodule import DataModule
+from snn_exp.errors import UserError
 from snn_exp.escaping import add_row
 from snn_exp.metrics.operations import dense_macs
-from snn_exp.training.build import build_data, build_task
+from snn_exp.training.build import build_data, build_task, initialise
 from snn_exp.training.layer_statistics import NUM_SAMPLES, Layers, probe
 from snn_exp.training.task import Classification
 
@@ -26,9 +29,10 @@ def config_text(config: ExperimentConfig) -> str:
 
 
 def _in_full(config: ExperimentConfig) -> dict[str, Any]:
-    """Return the resolved config with its augmentation, also where the data set's fields say it."""
+    """Return the resolved config with what is not stored: an augmentation that is the data set's, neutral choices."""
     plain = config.to_plain()
-    return {"dataset": plain["dataset"], "augment": dict(config.augment), **plain}
+    unstored = {group: dict(getattr(config, group)) for group in NEUTRAL_GROUPS}
+    return {"dataset": plain["dataset"], "augment": dict(config.augment), **unstored, **plain}
 
 
 def build(config: ExperimentConfig) -> tuple[Classification, DataModule]:
@@ -36,7 +40,9 @@ def build(config: ExperimentConfig) -> tuple[Classification, DataModule]:
     torch.set_num_threads(config.trainer.num_threads)
     torch.manual_seed(config.seed)
     data = build_data(config)
-    return build_task(config, data), data
+    task = build_task(config, data)
+    initialise(task, config, data)
+    return task, data
 
 
 def untrained_layers(task: Classification, data: DataModule) -> Layers:
@@ -52,6 +58,27 @@ def layers_table(layers: Layers) -> Table:
     curves = [layers[q] for q in ("firing_rate", "dead_channels", "variance", "variance_theory", "gradient_norm")]
     for number, values in enumerate(zip_longest(*curves), 1):
         add_row(table, str(number), *("" if value is None else f"{value:.4g}" for value in values))
+    return table
+
+
+def inits_table(config: ExperimentConfig) -> Table:
+    """Return a table with one row per initialisation: rates, variances and gradients before training.
+
+    Of each curve over the layers it has the first value, the median, and the last (see training/layer_statistics.py).
+    An initialisation that the config refuses has its reason instead.
+    """
+    table = Table(title="initialisations, untrained, one validation batch: first / median / last", title_justify="left")
+    for heading in ("init", "firing rate", "Var(u)", "|dL/dW|", "most dead channels in a layer"):
+        table.add_column(heading, justify="left" if heading == "init" else "right")
+    for name in schemas.load()["init"]:
+        try:
+            found = untrained_layers(*build(resolve({**config.to_plain(), "init": {"name": name}})))
+        except UserError as refusal:
+            add_row(table, name, str(refusal))
+            continue
+        curves = [found[quantity] for quantity in ("firing_rate", "variance", "gradient_norm")]
+        ends = (f"{c[0]:.3g} / {median(c):.3g} / {c[-1]:.3g}" if c else "" for c in curves)
+        add_row(table, name, *ends, f"{max(found['dead_channels'], default=0):.3g}")
     return table
 
 

@@ -18,6 +18,7 @@ def main(arguments: Sequence[str]) -> int:
         "show", "Show the resolved config, the built network, and its layers before training.", overrides=True
     )
     parser.add_argument("--picture", metavar="FILE", help="draw the layers' curves as well, into a .png")
+    parser.add_argument("--inits", action="store_true", help="compare what each initialisation makes of the layers")
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.config import compose
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     console.print(network_tables.config_text(config), highlight=False)
     console.print(network_tables.network_table(task, data))
     console.print(network_tables.layers_table(layers))
+    if given.inits:
+        console.print(network_tables.inits_table(config))
     if picture_file:
         picture = figures.of_layers({config.label: {"init": layers}}, "layers", config.label)
         try:

@@ -207,6 +207,42 @@ def _refuse_psp_of_signs(c: dict[str, Any]) -> None:
         )
 
 
+def _refuse_idle_inits(c: dict[str, Any]) -> None:
+    """Refuse an initialisation whose work another part undoes or has done before."""
+    init, norm, neuron = c["init"]["name"], c["norm"]["name"], c["neuron"]["name"]
+    emits = _trait(c, "neuron", "emits")
+    if init == "psp" and "psp" in _trait(c, "norm", "placements"):
+        raise UserError(
+            f"init=psp divides the weights by the moments that norm={norm} divides by, so at the first step the "
+            f"network is the same with it and without; type norm=none with init=psp, or leave init out"
+        )
+    if init == "psp" and emits == "signs":
+        raise UserError(
+            f"init=psp does nothing with neuron={neuron}: the second moment of -1 and +1 is 1; leave init out, or type "
+            f"init=lsuv"
+        )
+    if not _trait(c, "init", "sets_weights"):
+        return
+    for group, is_so in (("weight_norm", c["weight_norm"]["name"] != "none"),
+                         ("weight_quant", c["weight_quant"]["name"] in ("bnn", "xnor"))):  # fmt: skip
+        if is_so:
+            raise UserError(
+                f"init={init} sets the size of the weights, and {group}={c[group]['name']} sets it again; type "
+                f"{group}=none, or leave init out"
+            )
+    if _trait(c, "init", "for_spikes"):
+        if emits != "spikes":
+            raise UserError(
+                f"init={init} is for spikes, 0 and 1, and neuron={neuron} emits {_EMITTED[emits]}; type init=psp, "
+                f"which measures, or leave init out"
+            )
+        if (v_threshold := float(c["neuron"].get("v_threshold") or 1.0)) > 5:
+            raise UserError(
+                f"init={init} divides by the share of a standard normal membrane above neuron.v_threshold="
+                f"{v_threshold:g}, which is below one in a million; type neuron.v_threshold=1, or init=psp"
+            )
+
+
 _EMITTED = {
     "signs": "-1 and +1",
     "ternary": "-1, 0 and 1",
@@ -470,6 +506,7 @@ RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_psp_of_signs,
     _refuse_blocks_without_spikes,
     _refuse_placements,
+    _refuse_idle_inits,
     _refuse_outlasted_steps,
     _refuse_idle_width_schedules,
     _refuse_what_the_schedule_overrides,

@@ -161,6 +161,9 @@ EXECUTION = {
     )
 }
 
+# The choice of a later group that reproduces the behaviour before it: it is neither stored nor part of the identity.
+NEUTRAL_GROUPS: dict[str, dict[str, Scalar]] = {"init": {"name": "kaiming"}}
+
 # The value of a later field that reproduces the behaviour before it: with it, run ids stay as they were.
 # group.option.parameter, or group.*.parameter for all options.
 NEUTRAL: dict[str, Scalar] = {
@@ -198,6 +201,7 @@ class ExperimentConfig:
     norm: PartConfig
     weight_norm: PartConfig
     weight_quant: PartConfig
+    init: PartConfig
     optim: PartConfig
     trainer: TrainerConfig
     logger: LoggerConfig
@@ -235,11 +239,15 @@ class ExperimentConfig:
     def to_plain(self) -> dict[str, Any]:
         """Plain dicts, as stored in a run's manifest; `resolve` reads them back.
 
-        What the data set's own fields say of the augmentation is left to them, as it was before there was a group.
+        What the data set's own fields say of the augmentation is left to them, as it was before there was a group; a
+        later group is left out where its choice is the neutral one.
         """
         plain = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
         if self.augment == constraints.own_augment(self.dataset):
             del plain["augment"]
+        for group, neutral in NEUTRAL_GROUPS.items():
+            if plain[group] == neutral:
+                del plain[group]
         return plain
 
 
@@ -264,7 +272,7 @@ def identity(config: ExperimentConfig) -> dict[str, Any]:
             if key not in fields and not _is_neutral(group, "*", key, value)
         }
     for group, options in schemas.load().items():
-        if group not in plain:  # an augmentation that is the data set's own
+        if group not in plain:  # an augmentation that is the data set's own, a neutral choice
             continue
         name = plain[group]["name"]
         plain[group] = {key: value for key, value in plain[group].items() if not _is_neutral(group, name, key, value)}
@@ -300,7 +308,7 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
     """
     # what decides nothing may be missing, as it is from a config stored before there was such a group
     c: dict[str, Any] = {group: {} for group in ASIDE if group in SETTINGS}
-    c["augment"] = {"name": "auto"}
+    c |= {"augment": {"name": "auto"}, **{group: dict(neutral) for group, neutral in NEUTRAL_GROUPS.items()}}
     c |= {key: _plain(value) for key, value in composed.items()}
     for key in c:
         if key not in (*GROUPS, *KEYS):

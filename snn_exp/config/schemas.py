@@ -33,6 +33,7 @@ REGISTRIES = {
     "norm": ("snn_exp.nn.norms", "NORMS"),
     "weight_norm": ("snn_exp.nn.weights", "WEIGHT_NORMS"),
     "weight_quant": ("snn_exp.nn.weights", "WEIGHT_QUANTS"),
+    "init": ("snn_exp.nn.init", "INITS"),
     "optim": ("snn_exp.training.optim", "OPTIMS"),
 }
 

@@ -178,6 +178,11 @@ class DataModule(pl.LightningDataModule):
         """Load the set in order, without augmentation."""
         return self._in_order(self.dataset.test)
 
+    def first_batch(self) -> tuple[Tensor, Tensor]:
+        """Return the samples and classes of the first training step, shuffled and augmented."""
+        batched = BatchedSplit(self.dataset.train, self.seed, self.augment)
+        return batched[next(iter(EpochSampler(self.num_train, self.batch_size, self.seed)))]
+
     def some_validation_samples(self, num_samples: int) -> tuple[Tensor, Tensor]:
         """Return the first samples and classes of the validation set."""
         batched = BatchedSplit(self.dataset.val)

@@ -12,7 +12,7 @@ from snn_exp.runs.paths import output_root
 
 # Choices that make a row of a comparison, in the order in which they are shown.
 ROW_CHOICES = (
-    "neuron", "norm", "weight_norm", "residual", "depth.num_layers", "dataset", "augment", "encoding",
+    "neuron", "norm", "init", "weight_norm", "residual", "depth.num_layers", "dataset", "augment", "encoding",
     "encoding.num_steps", "network", "optim",
 )  # fmt: skip
 

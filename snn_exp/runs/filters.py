@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 
 from snn_exp.config import schemas
 from snn_exp.config.constraints import RUN_ID, own_augment
-from snn_exp.config.experiment import GROUPS, NEUTRAL, RUN_KEYS, SETTINGS, resolve
+from snn_exp.config.experiment import GROUPS, NEUTRAL, NEUTRAL_GROUPS, RUN_KEYS, SETTINGS, resolve
 from snn_exp.config.hydra_setup import config_dir
 from snn_exp.config.overrides import CHOICES, parse_overrides, parsed_override
 from snn_exp.errors import UserError, nearest, unknown
@@ -81,7 +81,7 @@ def younger(config: Mapping[str, Any]) -> dict[str, Scalar]:
 
 
 def group_of(config: Mapping[str, Any], group: str) -> Mapping[str, Any]:
-    """Return a group of a stored config; an augmentation that is not stored is what the data set's fields say.
+    """Return a group of a stored config; one that is not stored is the neutral choice, or the data set's own.
 
     Example:
         >>> group_of({"dataset": {"name": "digits", "max_shift": 1}}, "augment")
@@ -90,6 +90,8 @@ def group_of(config: Mapping[str, Any], group: str) -> Mapping[str, Any]:
     of = config.get(group)
     if of is None and group == "augment" and isinstance(dataset := config.get("dataset"), Mapping):
         return own_augment(dataset)
+    if of is None and config:
+        return NEUTRAL_GROUPS.get(group, {})
     return of if isinstance(of, Mapping) else {}
 
 
@@ -108,8 +110,8 @@ class StoredValues:
     @functools.cached_property
     def chosen(self) -> dict[str, Scalar]:
         """Return the config, flat, and the state."""
-        augment = {"augment": group_of(self.config, "augment")} if self.config else {}
-        return {**chosen({**self.config, **augment}), "state": self.state}
+        unstored = ("augment", *NEUTRAL_GROUPS) if self.config else ()
+        return {**chosen({**self.config, **{g: group_of(self.config, g) for g in unstored}}), "state": self.state}
 
     @functools.cached_property
     def method(self) -> str:

@@ -99,6 +99,7 @@ class StoredConfig(StoredModel):
     norm: PartGroup
     weight_norm: PartGroup
     weight_quant: PartGroup
+    init: PartGroup | None = None  # where it is not the neutral choice
     optim: PartGroup
     trainer: TrainerGroup
     logger: SettingsGroup = Field(default_factory=SettingsGroup.model_construct)  # what decides nothing may be missing

@@ -14,6 +14,7 @@ from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
 from snn_exp.nn.activation_checkpointing import checkpoint_activations
 from snn_exp.nn.encodings import ENCODINGS
+from snn_exp.nn.init import INITS
 from snn_exp.nn.kernels import Choice, choose, fuse
 from snn_exp.nn.layers import PartFactories, lay_channels_last, make_part_factories
 from snn_exp.nn.networks import build_network
@@ -40,7 +41,15 @@ def prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Clas
     pl.seed_everything(config.seed, verbose=False)
     data = build_data(config)
     data.require_shares(config.trainer.devices)
-    return data, build_task(config, data, kernels)
+    task = build_task(config, data, kernels)
+    initialise(task, config, data)
+    return data, task
+
+
+def initialise(task: Classification, config: ExperimentConfig, data: DataModule) -> None:
+    """Set the weights of an untrained network as the config's group init says."""
+    init = INITS.make(config.init)
+    init.initialise(task.network, task.encoded(data.first_batch()[0], 0) if init.reads_a_batch else None)
 
 
 def build_data(config: ExperimentConfig) -> DataModule:

@@ -18,11 +18,11 @@ from snn_exp.config.hydra_setup import config_dir
 from snn_exp.sweeps import launch
 
 GROUPS = (
-    "augment, dataset, depth, encoding, energy, experiment, init_from, logger, method, network, neuron, norm, optim, "
+    "augment, dataset, depth, encoding, energy, experiment, init, init_from, logger, method, network, neuron, norm, optim, "
     "residual, seed, surrogate, synapse, teacher, trainer, weight_norm, weight_quant"
 )
 LIF = "decay_input, detach_reset, learn_threshold, reset, tau, v_reset, v_threshold"
-NEURONS = "clif, cuba_lif, glif, if, klif, lif, plif, psn, relu, rsign, s2nn, sign, sliding_psn, srm"
+NEURONS = "clif, cuba_lif, glif, if, ilif, klif, lif, mtn, plif, psn, qrelu, relu, rsign, s2nn, sign, sliding_psn, srm, ternary"
 
 ERRORS = {
     "neuron=lfi": f"There is no neuron 'lfi'; allowed: {NEURONS}; did you mean lif? Type neuron=lif",
@@ -335,6 +335,15 @@ def test_show_draws_the_untrained_layers(tmp_path: Path, capsys: pytest.CaptureF
     assert main.main(["show", "network.width=4", "--picture", str(tmp_path / "layers.png")]) == 0
     assert f"written: {tmp_path / 'layers.png'}" in capsys.readouterr().out
     assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_show_compares_initialisations_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["show", "neuron=relu", "norm=none", "network.width=4", "--inits"]) == 0
+    table = capsys.readouterr().out.partition("initialisations, untrained")[2]
+    for init in ("kaiming", "psp", "lsuv"):
+        (row,) = [line for line in table.splitlines() if f" {init} " in line]
+        assert row.count("/") == 3 * 2, "first / median / last of three quantities"
+    assert "init=spiking is for spikes" in table, "what is refused says why"
 
 
 def test_doctor_looks_at_versions_devices_data_output_and_wandb(capsys: pytest.CaptureFixture[str]) -> None:

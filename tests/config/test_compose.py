@@ -20,7 +20,7 @@ from snn_exp.data.base import make_dataset
 from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
 from snn_exp.registry import parameters_of
-from snn_exp.training.build import build_data, build_task
+from snn_exp.training.build import build_data, build_task, initialise
 
 OPTIONS = [(g, f.stem) for g in CHOICES for f in sorted((config_dir() / g).glob("*.yaml"))]
 NEEDS = {
@@ -38,6 +38,7 @@ MODEL = (
     "norm",
     "weight_norm",
     "weight_quant",
+    "init",
     "residual",
     "network",
     "encoding",
@@ -76,6 +77,7 @@ def test_every_yaml_of_a_part_takes_a_training_step(group: str, name: str, root:
     config = compose(["network.width=4", *overrides_of(group, name)])
     data = build_data(config) if group == "augment" else data_of(config, root)
     task = build_task(config, data)
+    initialise(task, config, data)
     optimizer, _ = task.optim.build(task.network, 10)
     x, y_B = next(iter(data.train_dataloader()))
     before = [p.clone() for p in task.network.parameters()]

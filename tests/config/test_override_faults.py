@@ -109,7 +109,7 @@ COMPOSED = {
     "neuron=[lif,plif]": "neuron=[lif,plif] is a list, and neuron is one of its options; to run each, type -m neuron=lif,plif",
     "neuron@x=lif": "neuron@x=lif would move neuron to where it is not read; type neuron=lif",
     "neuron=glob(zz*)": "neuron=glob(zz*) names no value: no option matches; type snn-exp options to see what there is",
-    "+foo=1": "There is no group or key 'foo'; allowed: augment, dataset, depth, encoding, energy, experiment, init_from, "
+    "+foo=1": "There is no group or key 'foo'; allowed: augment, dataset, depth, encoding, energy, experiment, init, init_from, "
     "logger, method, network, neuron, norm, optim, residual, seed, surrogate, synapse, teacher, trainer, weight_norm, weight_quant",
     "hydra.foo=1": "the config cannot be composed: there is no key hydra.foo",
     "hydra/help=1.5": "hydra/help=1.5 is not valid for Hydra; type hydra/launcher=joblib hydra.launcher.n_jobs=2, say",
