@@ -223,6 +223,11 @@ def _refuse_idle_inits(c: dict[str, Any]) -> None:
         )
     if not _trait(c, "init", "sets_weights"):
         return
+    if (source := c.get("init_from")) is not None:
+        raise UserError(
+            f"init={init} sets the weights of an untrained network, and init_from={shown(source)} replaces them; leave "
+            f"one of the two out"
+        )
     for group, is_so in (("weight_norm", c["weight_norm"]["name"] != "none"),
                          ("weight_quant", c["weight_quant"]["name"] in ("bnn", "xnor"))):  # fmt: skip
         if is_so:

@@ -193,7 +193,7 @@ class LSUVInit(Init):
             variance = u.var()
             if not variance > 0:  # nothing fires before it
                 return None
-            factor = layer.weight_quant.gain * variance.rsqrt()
+            factor: Tensor = layer.weight_quant.gain * variance.rsqrt()
             _rescale(layer, factor)
             return u * factor
 

@@ -181,6 +181,7 @@ def test_the_draw_of_before_is_left_out_of_what_is_stored_and_of_the_identity() 
         ("init=spiking weight_quant=bnn", "and weight_quant=bnn sets it again; type weight_quant=none"),
         ("init=spiking neuron=relu", "is for spikes, 0 and 1, and neuron=relu emits real values; type init=psp"),
         ("init=spiking neuron.v_threshold=10", "below one in a million; type neuron.v_threshold=1, or init=psp"),
+        ("init=lsuv init_from=0123456789", "and init_from=0123456789 replaces them; leave one of the two out"),
         ("init=psp init.eps=0", "init.eps=0.0 is not allowed"),
         ("init=pps", "There is no init 'pps'; allowed: kaiming, lsuv, psp, spiking; did you mean psp?"),
     ],
