@@ -18,7 +18,7 @@ except PackageNotFoundError:  # a checkout that was never installed
 def load(run: str | Path) -> Classification:
     """Load the trained network of a run from its stored config and weights; nothing is unpickled.
 
-    Call it on pixels in [0, 1] for logits; `.network` reads encoded steps.
+    Call it on pixels in [0, 1], or uint8, for logits; `.network` reads encoded steps. No data set is needed.
 
     Args:
         run: a run id, the beginning of one, or a run's folder.

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field, Json, Strict, ValidationError
+from pydantic import ConfigDict, Field, Json, Strict, ValidationError
 
-from snn_exp.runs.fields import Finite, PositiveInt, RunId, Says, StoredModel
-from snn_exp.runs.run_files import PlainConfig
+from snn_exp.runs.fields import Finite, RunId, StoredModel
+from snn_exp.runs.run_files import PlainConfig, SampleShape
 from snn_exp.runs.validation import first_fault, not_what_it_should_be
-
-MAX_SAMPLE = 2**22  # values of one step of a sample
-
-
-def _of_one_sample(shape: list[int]) -> list[int]:
-    if math.prod(shape) > MAX_SAMPLE:
-        raise ValueError("too large")
-    return shape
 
 
 class SeenData(StoredModel):
     """Facts on the data set that a network was trained on."""
 
     model_config = ConfigDict(extra="forbid")
-    in_shape: Annotated[
-        list[PositiveInt],
-        Field(min_length=3, max_length=3),
-        AfterValidator(_of_one_sample),
-        Says(f"should be channels, height and width, together at most {MAX_SAMPLE:,} values"),
-    ]
+    in_shape: SampleShape
     num_classes: Annotated[int, Strict(), Field(ge=1, le=100_000)]
     pixel_mean: Finite
     pixel_std: Finite

@@ -46,6 +46,7 @@ from snn_exp.runs.validation import first_fault, not_what_it_should_be, read_val
 SCHEMA_VERSION = 1
 MAX_CSV = 16 * MIB
 MAX_VALUES = 4_000_000  # of a metrics.csv
+MAX_SAMPLE = 2**22  # values of one step of a sample
 MOST_CLASSES = 100  # with a confusion matrix
 
 Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations per sample
@@ -151,10 +152,24 @@ def with_its_metrics(result: Result) -> Result:
     return result
 
 
+def _of_one_sample(shape: list[int]) -> list[int]:
+    if math.prod(shape) > MAX_SAMPLE:
+        raise ValueError("too large")
+    return shape
+
+
+SampleShape = Annotated[
+    list[PositiveInt],
+    Field(min_length=3, max_length=3),
+    AfterValidator(_of_one_sample),
+    Says(f"should be channels, height and width, together at most {MAX_SAMPLE:,} values"),
+]
+
+
 class DataFacts(StoredModel):
     """Facts on the data set that a network was trained on, which must be known to use it without them."""
 
-    in_shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
+    in_shape: SampleShape
     num_classes: Annotated[int, Strict(), Field(ge=1, le=100_000)]
     class_names: Annotated[list[Text], Field(max_length=100_000)] = []
     pixel_mean: Finite

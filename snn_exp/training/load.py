@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from snn_exp.config import schemas
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.nn.networks import Network
@@ -18,6 +19,7 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.same_data import require_split, require_test
 from snn_exp.training import evaluation
 from snn_exp.training.build import Seen, assemble, build_data, build_task, how_to_train_again, load_task
+from snn_exp.training.samples import SampleCheck
 from snn_exp.training.saved_weights import first_difference, load_weights, read_weights
 from snn_exp.training.task import Classification
 
@@ -25,18 +27,37 @@ from snn_exp.training.task import Classification
 def load(run: str | Path) -> Classification:
     """Load the trained network of a run: call it on pixels in [0, 1] for logits; `.network` reads spikes.
 
-    Built from the stored config and the weights in safetensors form; nothing is unpickled.
+    Built from the stored config, the stored facts on the data and the weights in safetensors form; nothing is
+    unpickled, and no data are read, except for a run of a version that stored no such facts. It takes torch tensors and
+    numpy arrays, and refuses in a sentence what does not fit or is out of range; `.class_names` are those of the data.
 
     Args:
         run: a run id, the beginning of one, or a run's folder.
 
     Raises:
         UserError: there is no such run, or its weights are missing or damaged; the data differ from those it was
-            trained on.
+            trained on, where they have to be read.
     """
-    folder = find_run(str(run))
-    config = folder.trained_config()
-    return load_task(folder, config, build_data(config)).eval()
+    task, _ = load_checked(find_run(str(run)))
+    return task
+
+
+def load_checked(folder: RunFolder) -> tuple[Classification, SampleCheck]:
+    """Load a trained network as `load` does, with the check that its samples pass."""
+    config, facts = folder.trained_config(), folder.trained().data
+    if facts is None:
+        data = build_data(config)
+        task, facts = load_task(folder, config, data), evaluation.facts_of(data)
+    else:
+        seen = Seen(tuple(facts["in_shape"]), facts["num_classes"], facts["pixel_mean"], facts["pixel_std"])
+        task = assemble(config, seen)
+        load_weights(task.network, folder.weights, how_to_train_again(folder))
+    has_time = schemas.load()["dataset"][str(config.dataset["name"])].traits["has_time"]
+    num_steps = config.num_steps if has_time else None
+    check = SampleCheck(folder.path.name, tuple(facts["in_shape"]), num_steps)
+    task.class_names = tuple(facts.get("class_names", ()))
+    task.register_forward_pre_hook(check)
+    return task.eval(), check
 
 
 def evaluate(folder: RunFolder, config: ExperimentConfig) -> dict[str, float]:

@@ -53,6 +53,7 @@ class Classification(pl.LightningModule):
         self.encoding = encoding
         self.optim = optim
         self.seed = seed
+        self.class_names: tuple[str, ...] = ()  # of a loaded run; empty where they are called 0 to K - 1
         self._teachers: list[Classification] = []  # a plain list, and so none of our weights
         self._kept: Predictions | None = None
         self._seat: Seat | None = None

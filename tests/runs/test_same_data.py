@@ -79,8 +79,7 @@ def test_a_finished_run_is_refused_in_every_command_once_its_data_have_changed(
         ("fold", run), ("export", run, "--format", "safetensors"), ("export", run, "--format", "safetensors", "--folded"),
     ):  # fmt: skip
         assert sentence in refused(capsys, *command), command
-    with pytest.raises(UserError, match="was trained on split"):
-        snn_exp.load(run)
+    assert snn_exp.load(run) is not None, "which reads no data"
     with pytest.raises(UserError, match="was trained on split"):
         train.run(compose(ONE), echo=False)
     student = ("train", *TINY, "trainer.max_epochs=2", f"teacher={run}")
