@@ -17,6 +17,7 @@ from snn_exp.config import compose, config_files, schemas
 from snn_exp.nn.neurons import NEURONS
 from snn_exp.registry import Registry
 from snn_exp.studies.spec import load
+from tests.data.test_own_files import write_arrays, write_pictures
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -43,7 +44,7 @@ def test_a_short_command_runs_as_it_stands(
 
 
 @pytest.mark.parametrize("words", [words for words, long in COMMANDS if long], ids=" ".join)
-def test_a_long_command_is_one_that_could_run(words: list[str]) -> None:
+def test_a_long_command_is_one_that_could_run(words: list[str], tmp_path: Path) -> None:
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", MAKEFILE, re.MULTILINE)
         return
@@ -60,7 +61,14 @@ def test_a_long_command_is_one_that_could_run(words: list[str]) -> None:
         assert compose.read_space([word for word in words[2:] if "=" in word and not word.startswith("hydra")]).axes
         return
     assert words[:2] == ["snn-exp", "train"]
-    overrides = [word for word in words[2:] if word != "-m"]
+    own = {"FOLDER": tmp_path / "own", "FILE.npz": tmp_path / "own.npz"}
+    if any(word.endswith(("=FOLDER", "=FILE.npz")) for word in words):
+        write_pictures(own["FOLDER"])
+        write_arrays(own["FILE.npz"])
+    overrides = [
+        f"{key}={own.get(value, value)}" if sign else key
+        for key, sign, value in (word.partition("=") for word in words[2:] if word != "-m")
+    ]
     if any(guest in words for guest in config_files.GUESTS):  # test_slurm and test_ray read those as well
         overrides = [word for word in overrides if not word.lstrip("+").startswith("hydra")]
     sweep = compose.read_command(overrides, multirun="-m" in words)

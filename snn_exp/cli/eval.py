@@ -29,7 +29,11 @@ def main(arguments: Sequence[str]) -> int:
                 f"{override} would change the network of run {folder.path.name}; eval takes dataset=... and "
                 f"encoding=... alone, and snn-exp train trains another network"
             )
-    config = compose.compose(compose.overrides_of(trained, instead=given.overrides)) if given.overrides else trained
+    config = trained
+    if given.overrides:
+        elsewhere = any(override.startswith("dataset.path=") for override in given.overrides)
+        instead = ["dataset.content=null"] if elsewhere else []  # what is there counts, and not what was trained on
+        config = compose.compose(compose.overrides_of(trained, instead=[*instead, *given.overrides]))
     require_data([config])
 
     from snn_exp.reporting.summary import evaluation

@@ -18,6 +18,7 @@ from snn_exp.cli.allocator import keep_freed_memory
 keep_freed_memory()
 
 from snn_exp.cli.commands import COMMANDS
+from snn_exp.config import own_files
 from snn_exp.errors import UserError, begin_command, unknown
 from snn_exp.escaping import say
 from snn_exp.runs import interrupts
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     begin_command()
+    own_files.forget()
     with interrupts.listening():
         try:
             exit_code = _run(given)

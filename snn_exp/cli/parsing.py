@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -69,7 +70,13 @@ def require_data(configs: Sequence[ExperimentConfig]) -> None:
     from snn_exp.config import schemas
     from snn_exp.runs.paths import data_root
 
-    names = dict.fromkeys(str(config.dataset["name"]) for config in configs)
-    for name in names:
+    for config in {json.dumps(_without_seed(config), sort_keys=True): config for config in configs}.values():
+        name = str(config.dataset["name"])
         if not schemas.load()["dataset"][name].traits["embedded"]:
-            schemas.registry_of("dataset")[name].prepare(data_root())
+            schemas.registry_of("dataset")[name].prepare_for(config.dataset, data_root(), config.seed)
+
+
+def _without_seed(config: ExperimentConfig) -> object:
+    """Return what tells data sets apart that are brought one by one: the files, or their name."""
+    is_own = "path" in config.dataset
+    return dict(config.dataset) if is_own else config.dataset["name"]

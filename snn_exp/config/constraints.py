@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from snn_exp.config import footprint, schemas, splits
+from snn_exp.config import footprint, own_files, schemas, splits
 from snn_exp.errors import UserError
 from snn_exp.registry import Option, Scalar, shown
 
@@ -128,6 +128,20 @@ def _agree_on_shift_and_flip(c: dict[str, Any]) -> None:
                     f"dataset.{key} out, or type augment=auto, which takes it from there"
                 )
             dataset[key] = value
+
+
+def _answer_content(c: dict[str, Any]) -> None:
+    """Fill in the content of files of one's own, and check that they can be split; a stored config has it already."""
+    dataset = c["dataset"]
+    if not _trait(c, "dataset", "own") or dataset["content"] is not None:
+        return
+    dataset["content"] = own_files.content_of(dataset["name"], dataset["path"])
+    if dataset["name"] == "images":
+        listed = own_files.listing(dataset["path"])
+        parts = {picture.part for picture in listed.pictures}
+        splits.own_training_counts(
+            listed.counts("", "train"), dataset, has_val="val" in parts, has_test="test" in parts, names=listed.classes
+        )
 
 
 def _refuse_an_encoding_of_other_data(c: dict[str, Any]) -> None:
@@ -501,6 +515,7 @@ def _refuse_precisions_of_other_devices(c: dict[str, Any]) -> None:
 
 # over values that were checked one by one
 RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
+    _answer_content,
     _agree_on_shift_and_flip,
     _refuse_augmentation_of_other_data,
     _refuse_an_encoding_of_other_data,

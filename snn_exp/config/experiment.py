@@ -144,6 +144,7 @@ ASIDE = ("logger", "energy", "experiment")
 
 # How a run is executed, not what comes out; recorded as `execution`, left out of the identity.
 EXECUTION = {
+    "dataset": ("path", "memory_mib"),
     "trainer": (
         "accelerator",
         "devices",
@@ -158,7 +159,7 @@ EXECUTION = {
         "compile",
         "checkpoint_every_minutes",
         "vectorized_seeds",
-    )
+    ),
 }
 
 # The choice of a later group that reproduces the behaviour before it: it is neither stored nor part of the identity.
@@ -289,7 +290,11 @@ def _is_neutral(group: str, name: str, key: str, value: Scalar) -> bool:
 def execution(config: ExperimentConfig) -> dict[str, Any]:
     """Return how the run is executed: recorded, not part of the identity."""
     plain = config.to_plain()
-    return {group: {key: plain[group][key] for key in fields} for group, fields in EXECUTION.items()}
+    return {
+        group: found
+        for group, fields in EXECUTION.items()
+        if (found := {key: plain[group][key] for key in fields if key in plain[group]})
+    }
 
 
 def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:

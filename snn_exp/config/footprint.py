@@ -60,8 +60,9 @@ def sample_shape(dataset: Mapping[str, Any], image_shape: Sequence[int] | None) 
         dataset: the resolved group.
         image_shape: the trait of that data set.
     """
-    if image_shape is None:
-        return None
+    if image_shape is None:  # pictures of one's own are of the size that they are resized to
+        size, color = dataset.get("size"), dataset.get("color")
+        return ({"gray": 1, "rgb": 3}[color], size, size) if size and color else None
     c, h, w = image_shape
     return (c, h, w) if h else (c, int(dataset["size"]), int(dataset["size"]))
 

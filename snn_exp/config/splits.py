@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from snn_exp.errors import UserError
+from snn_exp.files import printable
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 
@@ -45,10 +46,49 @@ def training_counts(class_counts: Sequence[int], config: Mapping[str, object]) -
         counts = without(counts, num_val(total, _number(config["val_fraction"])), VALIDATION)
     elif "val_fraction" in config:
         counts = without(counts, num_val_of_official(total, _number(config["val_fraction"])), VALIDATION)
+    return _kept(counts, config)
+
+
+def own_training_counts(
+    class_counts: Sequence[int], config: Mapping[str, object], *, has_val: bool, has_test: bool, names: Sequence[str]
+) -> list[int]:
+    """Return the number of training samples per class of files of one's own.
+
+    Args:
+        class_counts: samples of each class that are not in a part for validation or test.
+        config: the resolved group `dataset`.
+        has_val: validation samples are given.
+        has_test: test samples are given.
+        names: of the classes.
+
+    Raises:
+        UserError: a part would be too small to hold every class.
+    """
+    counts, sizes = list(class_counts), drawn_sizes(sum(class_counts), config, has_val=has_val, has_test=has_test)
+    for part, size in sizes.items():
+        counts = without(counts, size, part, names)
+    return _kept(counts, config, names)
+
+
+def drawn_sizes(total: int, config: Mapping[str, object], *, has_val: bool, has_test: bool) -> dict[str, int]:
+    """Return the sizes of the parts that are drawn from samples, in the order in which they are drawn.
+
+    Example:
+        >>> drawn_sizes(100, {"val_fraction": 0.15, "test_fraction": 0.25}, has_val=False, has_test=False)
+        {'test': 26, 'validation': 15}
+    """
+    sizes = {} if has_test else {TEST: num_test(total, _number(config["test_fraction"]))}
+    if not has_val:
+        val_size = num_val_of_official if has_test else num_val
+        sizes[VALIDATION] = val_size(total, _number(config["val_fraction"]))
+    return sizes
+
+
+def _kept(counts: list[int], config: Mapping[str, object], names: Sequence[str] = ()) -> list[int]:
     if config.get("num_train") is not None:
         num_train = int(_number(config["num_train"]))
         require_num_train(num_train, sum(counts), len(counts))
-        require_every_class(counts, num_train, TRAINING)
+        require_every_class(counts, num_train, TRAINING, names)
         counts = proportional(counts, num_train)
     if "copies" in config:
         counts = [int(_number(config["copies"])) * count for count in counts]
@@ -60,13 +100,13 @@ def _number(value: object) -> float:
     return value
 
 
-def without(class_counts: Sequence[int], size: int, part: str) -> list[int]:
+def without(class_counts: Sequence[int], size: int, part: str, names: Sequence[str] = ()) -> list[int]:
     """Return the number of samples left per class once a part of a given size is drawn in proportion.
 
     Raises:
         UserError: as `require_every_class`.
     """
-    require_every_class(class_counts, size, part)
+    require_every_class(class_counts, size, part, names)
     return proportional(class_counts, sum(class_counts) - size)
 
 
@@ -86,13 +126,24 @@ def proportional(class_counts: Sequence[int], size: int) -> list[int]:
     return drawn
 
 
-def require_every_class(class_counts: Sequence[int], size: int, part: str) -> None:
+def named(label: int, names: Sequence[str]) -> str:
+    """Return a class by its number, and its name if it has one.
+
+    Example:
+        >>> named(1, ()), named(1, ("cat", "dog"))
+        ('class 1', 'class 1 (dog)')
+    """
+    return f"class {label} ({printable(names[label])})" if names else f"class {label}"
+
+
+def require_every_class(class_counts: Sequence[int], size: int, part: str, names: Sequence[str] = ()) -> None:
     """Check that samples can be split in two with every class in both.
 
     Args:
         class_counts: samples of each class.
         size: of the part that is held out.
         part: its name; its fraction is called so as well.
+        names: of the classes, if they have some.
 
     Raises:
         UserError: they cannot.
@@ -112,8 +163,8 @@ def require_every_class(class_counts: Sequence[int], size: int, part: str) -> No
     fewest = min(range(num_classes), key=lambda k: class_counts[k])
     if class_counts[fewest] < 2:
         raise UserError(
-            f"{sizes}: class {fewest} has {class_counts[fewest]} of them and needs at least 2, one for each part; add "
-            f"samples of that class, or leave the class out of the data"
+            f"{sizes}: {named(fewest, names)} has {class_counts[fewest]} of them and needs at least 2, one for each "
+            f"part; add samples of that class, or leave the class out of the data"
         )
 
 

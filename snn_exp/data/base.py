@@ -9,12 +9,11 @@ Shapes: N samples, T steps, C channels, H W space.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -32,7 +31,6 @@ from snn_exp.registry import Below, Limit, OpenFraction, PartConfig, Registry, S
 Indices = npt.NDArray[np.int64]
 
 
-@dataclasses.dataclass(frozen=True)
 class Split:
     """Samples and their labels.
 
@@ -41,16 +39,35 @@ class Split:
         labels: [N], int64.
     """
 
-    samples: Tensor
-    labels: Tensor
+    def __init__(self, samples: Tensor, labels: Tensor) -> None:
+        self._samples = samples
+        self.labels = labels
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def samples(self) -> Tensor:
+        """Return all samples."""
+        return self._samples
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Return (C, H, W), or (T, C, H, W) of data with time."""
+        return tuple(self._samples.shape[1:])
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Return the samples of a batch."""
+        return self._samples[indices]
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Yield all samples in order, in blocks that fit in memory."""
+        yield self._samples
+
     def at(self, indices: Indices) -> Split:
         """Return some of the samples."""
         chosen = torch.from_numpy(indices)
-        return Split(self.samples[chosen], self.labels[chosen])
+        return Split(self._samples[chosen], self.labels[chosen])
 
 
 DATASETS: Registry[Dataset] = Registry(
@@ -80,7 +97,8 @@ class Dataset(ABC):
     embedded: ClassVar[bool] = False
     own: ClassVar[bool] = False  # the user says where the files are, by the parameter `path`
     has_time: ClassVar[bool] = False
-    num_classes: ClassVar[int] = 10
+    num_classes: int = 10
+    checks_itself: ClassVar[bool] = False  # that its samples are whole, and keeps num_train of them
     # checked against a config before a file is read: (C, H, W) of one step, H and W 0 where `size` says them,
     # and how many samples of each class are split; None where only the files know
     image_shape: ClassVar[tuple[int, int, int] | None] = None
@@ -140,7 +158,7 @@ class Dataset(ABC):
         splits.require_num_train(self.num_train, len(train), self.num_classes)
         _, chosen = stratified(
             train.labels.numpy(), np.arange(len(train)), self.num_train, self.seed,
-            part=splits.TRAINING, num_classes=self.num_classes,
+            part=splits.TRAINING, num_classes=self.num_classes, names=self.class_names,
         )  # fmt: skip
         return train.at(chosen)
 
@@ -180,10 +198,24 @@ class Dataset(ABC):
         """
         return
 
+    @classmethod
+    def is_there(cls, config: PartConfig, root: Path) -> bool:
+        """Return whether the files of a config's data set can be read; root is the data root."""
+        return cls.is_present(root)
+
+    @classmethod
+    def prepare_for(cls, config: PartConfig, root: Path, seed: int) -> None:
+        """Make sure that the data set of a config can be read; root is the data root.
+
+        Raises:
+            UserError: it cannot.
+        """
+        cls.prepare(root)
+
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """Return (C, H, W), or (T, C, H, W) of data with time."""
-        return tuple(self.train.samples.shape[1:])
+        return self.train.sample_shape
 
     @property
     def in_shape(self) -> tuple[int, int, int]:
@@ -206,20 +238,25 @@ class Dataset(ABC):
         """Hash the training and validation samples, in order, and what fixes the test set, to 16 hex digits."""
         digest = hashlib.sha256(self._test_key())
         for split in (self.train, self.val):
-            digest.update(split.samples.numpy().tobytes())
-            digest.update(split.labels.numpy().tobytes())
+            _update(digest, split)
         return digest.hexdigest()[:16]
 
     @cached_property
     def test_fingerprint(self) -> str:
         """Hash the test samples, in order, to 16 hex digits; this reads them."""
-        digest = hashlib.sha256(self.test.samples.numpy().tobytes())
-        digest.update(self.test.labels.numpy().tobytes())
+        digest = hashlib.sha256()
+        _update(digest, self.test)
         return digest.hexdigest()[:16]
 
     @abstractmethod
     def _test_key(self) -> bytes:
         """Name the test samples without reading them."""
+
+
+def _update(digest: hashlib._Hash, split: Split) -> None:
+    for block in split.blocks():
+        digest.update(block.numpy().tobytes())
+    digest.update(split.labels.numpy().tobytes())
 
 
 def as_float(samples: Tensor) -> Tensor:
@@ -262,7 +299,7 @@ def _sides(shape: tuple[int, ...]) -> str:
 
 
 def stratified(
-    labels: Indices, indices: Indices, size: int, seed: int, *, part: str, num_classes: int
+    labels: Indices, indices: Indices, size: int, seed: int, *, part: str, num_classes: int, names: Sequence[str] = ()
 ) -> tuple[Indices, Indices]:
     """Split indices in two, the second of a given size, every class in proportion; both sorted.
 
@@ -273,6 +310,7 @@ def stratified(
         seed: of the draw.
         part: the purpose of the second part.
         num_classes: K.
+        names: of the classes, if they have some.
 
     Raises:
         UserError: a part is too small to hold every class, or a class too small for its parts.
@@ -280,17 +318,24 @@ def stratified(
     from sklearn.model_selection import train_test_split
 
     counts = np.bincount(labels[indices], minlength=num_classes)
-    splits.require_every_class([int(count) for count in counts], size, part)
+    splits.require_every_class([int(count) for count in counts], size, part, names)
     first, second = train_test_split(indices, test_size=size, stratify=labels[indices], random_state=seed)
     for chosen, of in ((first, "the rest"), (second, part)):
         missing = np.flatnonzero(np.bincount(labels[chosen], minlength=num_classes) == 0)
         if len(missing):
             raise UserError(
-                f"class {missing[0]} has {counts[missing[0]]} of {len(indices)} samples, and none of them came into "
-                f"the {len(chosen)} of {of}, which are drawn in proportion: it needs about "
+                f"{splits.named(int(missing[0]), names)} has {counts[missing[0]]} of {len(indices)} samples, and none "
+                f"of them came into the {len(chosen)} of {of}, which are drawn in proportion: it needs about "
                 f"{-(-len(indices) // len(chosen))}; add samples of that class, or type a larger part"
             )
     return np.sort(first), np.sort(second)
+
+
+FRACTIONS_BELOW_1 = Below(
+    "val_fraction + test_fraction",
+    "1",
+    "{val_fraction} and {test_fraction} leave nothing to train on; their sum must be below 1",
+)
 
 
 class StratifiedTest(Dataset):
@@ -302,13 +347,8 @@ class StratifiedTest(Dataset):
         test_fraction: of all samples.
     """
 
-    constraints = (
-        Below(
-            "val_fraction + test_fraction",
-            "1",
-            "{val_fraction} and {test_fraction} leave nothing to train on; their sum must be below 1",
-        ),
-    )
+    constraints = (FRACTIONS_BELOW_1,)
+    checks_itself = True
 
     def __init__(
         self,
@@ -349,6 +389,8 @@ class OfficialTest(Dataset):
     Args:
         val_fraction: share of the official training set that is held out for validation, redrawn by the seed.
     """
+
+    checks_itself = True
 
     def __init__(
         self, root: Path, seed: int, num_steps: int = 1, *, val_fraction: OpenFraction = 0.1, **parent: Any
@@ -476,7 +518,7 @@ MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # o
 def make_dataset(config: PartConfig, root: Path, seed: int, num_steps: int) -> Dataset:
     """Make the data set of a resolved config group."""
     dataset = DATASETS.make(config, root, seed, num_steps)
-    if not isinstance(dataset, StratifiedTest | OfficialTest):
+    if not dataset.checks_itself:
         dataset.require_whole()
         dataset.train = dataset._kept(dataset.train)
     return dataset

@@ -106,7 +106,7 @@ class BatchedSplit(TorchDataset[tuple[Tensor, Tensor]]):
         return len(self.split)
 
     def __getitem__(self, batch: BatchIndex) -> tuple[Tensor, Tensor]:
-        x = as_float(self.split.samples[batch.indices])
+        x = as_float(self.split.take(batch.indices))
         if self.augment is not None:
             x = self.augment(x, self._draw(self.augment, batch.epoch)[batch.indices])
         return x, self.split.labels[batch.indices]

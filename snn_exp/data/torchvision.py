@@ -23,9 +23,7 @@ class TorchvisionDataset(Fetched, OfficialTest):
 
     @classmethod
     def _open(cls, root: Path, *, train: bool, download: bool) -> Any:
-        from torchvision import datasets
-
-        return getattr(datasets, cls.__name__)(str(root), train=train, download=download)
+        return _theirs(cls.__name__)(str(root), train=train, download=download)
 
     def _read(self, *, train: bool) -> Split:
         self.prepare(self.root)
@@ -36,6 +34,13 @@ class TorchvisionDataset(Fetched, OfficialTest):
     def _as_split(self, read: Any) -> Split:
         """Convert torchvision's arrays to our form."""
         return Split(torch.as_tensor(read.data).unsqueeze(1), torch.as_tensor(read.targets))
+
+
+def _theirs(name: str) -> Any:
+    """Return torchvision's class of that name."""
+    from torchvision import datasets
+
+    return getattr(datasets, name)
 
 
 class _IdxFiles(TorchvisionDataset):
@@ -178,7 +183,8 @@ class FashionMNIST(_IdxFiles, Mirrored):
         if download and not data_files.find(cls.checks, root, cls.system_folder):
             super()._open(root, train=train, download=True)
         images, labels = cls._files(root, train=train)
-        return SimpleNamespace(data=cls._array(images), targets=cls._array(labels).astype(np.int64))
+        targets = cls._array(labels).astype(np.int64)
+        return SimpleNamespace(data=cls._array(images), targets=targets, classes=_theirs(cls.__name__).classes)
 
     @classmethod
     def _array(cls, file: Path) -> npt.NDArray[np.uint8]:

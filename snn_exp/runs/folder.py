@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from snn_exp.config.experiment import ASIDE, ExperimentConfig, execution, resolve
+from snn_exp.config.experiment import ASIDE, EXECUTION, ExperimentConfig, execution, resolve
 from snn_exp.errors import UserError, say_once
 from snn_exp.files import Unreadable, is_within, printable, write_json
 from snn_exp.runs import run_files
@@ -416,8 +416,10 @@ class RunFolder:
         stored = manifest.get("config")
         if stored is not None:
             given = config.to_plain()
-            ours = {k: v for k, v in given.items() if k not in (*ASIDE, "trainer")}
-            theirs = {k: v for k, v in stored.items() if k not in (*ASIDE, "trainer")}
+            ours, theirs = (
+                {k: _without_execution(k, v) for k, v in plain.items() if k not in (*ASIDE, "trainer")}
+                for plain in (given, stored)
+            )
             # keys added since are left out of the identity while neutral, so only shared keys can disagree
             differing = [k for k in ours if k in theirs and not _agree(ours[k], theirs[k])]
             if differing:
@@ -428,6 +430,12 @@ class RunFolder:
         if manifest.get("code") != code_hash():
             return f"run {config.run_id} was trained with a different version of the code; --rerun trains it again"
         return None
+
+
+def _without_execution(group: str, values: Any) -> Any:
+    """Return a group of a plain config without what says how it is run."""
+    aside = EXECUTION.get(group, ())
+    return {k: v for k, v in values.items() if k not in aside} if isinstance(values, Mapping) else values
 
 
 def _agree(a: Any, b: Any) -> bool:

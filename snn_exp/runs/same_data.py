@@ -19,7 +19,7 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from snn_exp.config import schemas
+from snn_exp.config import own_files, schemas
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.files import read_bytes, write_text
@@ -81,7 +81,7 @@ class DataAtHand:
 
     def _read(self, config: ExperimentConfig, key: str) -> Fingerprints | None:
         dataset = schemas.registry_of("dataset")[str(config.dataset["name"])]
-        if not dataset.is_present(data_root()):  # so that nothing is fetched to look at a stored result
+        if not dataset.is_there(config.dataset, data_root()):  # so that nothing is fetched to look at a stored result
             return None
         from snn_exp.data.base import make_dataset
 
@@ -101,6 +101,9 @@ class DataAtHand:
             "code": code_hash(),
             "files": None if traits["embedded"] and not traits["has_time"] else self._files,
         }
+        if traits["own"]:
+            name, path = str(config.dataset["name"]), str(config.dataset["path"])
+            decides["files"] = own_files.signature_of(name, path)
         if system_folder := traits["system_folder"]:
             decides["system"] = _listing(Path(system_folder))
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]

@@ -21,6 +21,7 @@ from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
 from snn_exp.registry import parameters_of
 from snn_exp.training.build import build_data, build_task, initialise
+from tests.data.test_own_files import write_arrays, write_pictures
 
 OPTIONS = [(g, f.stem) for g in CHOICES for f in sorted((config_dir() / g).glob("*.yaml"))]
 NEEDS = {
@@ -52,8 +53,10 @@ def overrides_of(group: str, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("group", "name"), [(g, n) for g, n in OPTIONS if g not in MODEL])  # those of MODEL: below
-def test_every_yaml_composes(group: str, name: str) -> None:
-    sweep = read_command(overrides_of(group, name), multirun=False)
+def test_every_yaml_composes(group: str, name: str, tmp_path: Path) -> None:
+    write = {"images": write_pictures, "arrays": write_arrays}.get(name)
+    path = [f"dataset.path={write(tmp_path / 'own.npz')}"] if write else []
+    sweep = read_command([*overrides_of(group, name), *path], multirun=False)
     assert sweep.cells and all(cell.config for cell in sweep.cells), [cell.refusal for cell in sweep.cells]
 
 

@@ -60,7 +60,7 @@ def a_combination(rng: random.Random, base: dict[str, Any]) -> dict[str, Any]:
     """A config of options and values that are each allowed, and may not go together."""
     c = dict(base)
     for kind, options in schemas.load().items():
-        name = rng.choice(list(options))
+        name = rng.choice([name for name, option in options.items() if not option.traits.get("own")])
         if kind in ("surrogate", "synapse", "weight_quant", "encoding") and rng.random() < 0.6:
             name = "auto"
         parameters = options[name].parameters if name != "auto" else ()
