@@ -27,7 +27,7 @@ import torch
 from rounds import in_rounds, machine, ratio, resident_mib
 from steps import composed, training_step
 
-from snn_exp.reporting.axes import grid, legend_below
+from snn_exp.reporting.axes import legend_below, make_grid
 
 LEGEND = """\
 A step is forward, loss and backward, `trainer.kernels=auto`. ms: process CPU time, median over the rounds. What does
@@ -184,7 +184,7 @@ def print_peak(method: str, *numbers_and_overrides: str) -> None:
 
 def drawn(spent: dict[Point, list[float]]) -> None:
     """The curves, log over log."""
-    figure, axes = grid(1, len(AXES), 2.6, 2.3, "a training step, ms of CPU time", names=METHODS)
+    figure, axes = make_grid(1, len(AXES), 2.6, 2.3, "a training step, ms of CPU time", names=METHODS)
     for ax, (axis, of_field) in zip(axes[0], AXES.items(), strict=True):
         ((_, values),) = of_field.items()
         for number, method in enumerate(METHODS):

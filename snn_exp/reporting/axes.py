@@ -19,7 +19,7 @@ LEFT, RIGHT, TOP, BOTTOM, TITLE = 0.55, 0.12, 0.28, 0.45, 0.35
 LETTERS, CHARACTER, MARK, ROW = 7, 0.062, 0.5, 0.16
 
 
-def grid(
+def make_grid(
     down: int, across: int, width: float, height: float, title: str, names: Sequence[str] = (), beside: float = 0.0
 ) -> tuple[Figure, Any]:
     """Make a figure, and its axes as an array of down x across.
@@ -34,7 +34,7 @@ def grid(
         beside: room kept at the right, inches.
 
     Example:
-        >>> figure, axes = grid(2, 3, 3.0, 2.0, "what is shown", names=["bn", "psp"])
+        >>> figure, axes = make_grid(2, 3, 3.0, 2.0, "what is shown", names=["bn", "psp"])
         >>> axes.shape, figure.get_size_inches().round(2).tolist()
         ((2, 3), [9.0, 4.59])
     """
@@ -63,7 +63,7 @@ def grid(
 
 
 def legend_below(figure: Figure) -> None:
-    """Draw a legend of the lines of the first axes below all axes, in the margin that `grid` reserved."""
+    """Draw a legend of the lines of the first axes below all axes, in the margin that `make_grid` reserved."""
     handles, names = figure.axes[0].get_legend_handles_labels()
     columns = _columns(names, figure.get_figwidth())
     figure.legend(handles, names, loc="lower center", ncols=columns, fontsize=LETTERS, columnspacing=1.0)

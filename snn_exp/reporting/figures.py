@@ -15,7 +15,7 @@ import pandas as pd
 
 from snn_exp.escaping import file_name, mathtext
 from snn_exp.files import whole_file
-from snn_exp.reporting import axes as canvas
+from snn_exp.reporting.axes import LETTERS, ROW, legend_below, legend_width, make_grid
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.formatting import is_cost, scale, tie
 from snn_exp.runs.folder import DamagedRun, RunFolder
@@ -142,7 +142,7 @@ def _without_depth(line: Line) -> str:
 def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
     groups, quantities = data["group"].unique(), data["quantity"].unique()
     colours = _colours(data)
-    figure, grid = canvas.grid(len(quantities), len(groups), 3.8 if len(groups) > 1 else 5.0, 2.7, title, [*colours])
+    figure, grid = make_grid(len(quantities), len(groups), 3.8 if len(groups) > 1 else 5.0, 2.7, title, [*colours])
     for column, group in enumerate(groups):
         of_group = data[data["group"] == group]
         ticks = sorted(of_group["layers"].unique())
@@ -158,7 +158,7 @@ def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
             axes.tick_params(labelsize=7)
     for axes in grid[-1]:
         axes.set_xlabel("layers", fontsize=8)
-    canvas.legend_below(figure)
+    legend_below(figure)
     return figure
 
 
@@ -205,8 +205,8 @@ def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> F
     front = data[data["optimal"]].sort_values("energy_pj")
     named = front if len(data) > 4 * 10 else data  # as many as colours and markers can distinguish
     colours = _colours(named)
-    height = max(4.0, canvas.ROW * (len(colours) + 4))
-    figure, ((axes,),) = canvas.grid(1, 1, 5.2, height, title, beside=canvas.legend_width([*colours]) + 0.2)
+    height = max(4.0, ROW * (len(colours) + 4))
+    figure, ((axes,),) = make_grid(1, 1, 5.2, height, title, beside=legend_width([*colours]) + 0.2)
     axes.plot(front["energy_pj"] / 1000, factor * front["mean"], color="grey", linewidth=0.8)
     rest = data[~data["line"].isin(colours)]
     shown = [(rest, {"fmt": "o", "color": "lightgrey"})] if len(rest) else []
@@ -221,7 +221,7 @@ def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> F
     axes.set_xlabel(mathtext(f"energy of one test sample, nJ ({profile})"), fontsize=8)
     axes.set_ylabel(mathtext(f"{metric}{unit}"), fontsize=8)
     axes.tick_params(which="both", labelsize=7)
-    figure.legend(fontsize=canvas.LETTERS, loc="center right")
+    figure.legend(fontsize=LETTERS, loc="center right")
     return figure
 
 
@@ -246,7 +246,7 @@ def curves(comparison: Comparison, panel: Panel) -> Picture | None:
 
 def _draw_curves(data: pd.DataFrame, title: str) -> Figure:
     colours = _colours(data)
-    figure, grid = canvas.grid(1, len(CURVES), 3.6, 3.0, title, [*colours])
+    figure, grid = make_grid(1, len(CURVES), 3.6, 3.0, title, [*colours])
     for axes, (quantity, label) in zip(grid.flat, CURVES.items(), strict=True):
         for line, of in data[data["quantity"] == quantity].groupby("line", sort=False):
             axes.plot(of["epoch"], of["mean"], label=mathtext(line), color=colours[str(line)])
@@ -255,7 +255,7 @@ def _draw_curves(data: pd.DataFrame, title: str) -> Figure:
         axes.set_title(label, fontsize=9)
         axes.set_xlabel("epoch", fontsize=8)
         axes.tick_params(labelsize=7)
-    canvas.legend_below(figure)
+    legend_below(figure)
     return figure
 
 
@@ -295,7 +295,7 @@ def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
     lines = list(dict.fromkeys(data["line"]))
     across = min(len(lines), 4)
     down = -(-len(lines) // across)
-    figure, grid = canvas.grid(down, across, 3.2 if across > 1 else 5.0, 2.6, title, beside=0.8)
+    figure, grid = make_grid(down, across, 3.2 if across > 1 else 5.0, 2.6, title, beside=0.8)
     most = data["firing_rate"].max()
     image = None
     for axes, line in zip(grid.flat, lines, strict=False):
@@ -355,7 +355,7 @@ def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
     times = [when for when in WHEN if (data["when"] == when).any()]
     colours = _colours(data)
     title = f"{title}; dotted: the variance law of PSP normalization"
-    figure, grid = canvas.grid(len(times), len(QUANTITIES), 3.4, 2.6, title, [*colours])
+    figure, grid = make_grid(len(times), len(QUANTITIES), 3.4, 2.6, title, [*colours])
     for row, when in zip(grid, times, strict=True):
         for axes, (quantity, (label, logarithmic)) in zip(row, QUANTITIES.items(), strict=True):
             there = data[(data["when"] == when) & (data["quantity"] == quantity)]
@@ -371,7 +371,7 @@ def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
                 axes.minorticks_off()  # they would be most of what is drawn
     for axes in grid[-1]:
         axes.set_xlabel("depth, input to output", fontsize=8)
-    canvas.legend_below(figure)
+    legend_below(figure)
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from snn_exp.config.experiment import EnergyConfig
-from snn_exp.reporting import axes as canvas
+from snn_exp.reporting.axes import legend_below, make_grid
 from snn_exp.reporting.comparison import Comparison, Line, Panel
 from snn_exp.reporting.figures import Picture, depth, optimal, pareto
 from tests.studies.test_judging import rows
@@ -65,10 +65,10 @@ def test_names_axes_and_title_of_a_figure_lie_within_it_and_apart() -> None:
     picture = pareto(comparison, comparison.panels[0])
     assert picture is not None
     beside = drawn(picture)
-    below, _ = canvas.grid(2, 2, 3.0, 2.0, "shown", list(found))
+    below, _ = make_grid(2, 2, 3.0, 2.0, "shown", list(found))
     for name in found:
         below.axes[0].plot([0, 1], label=name)
-    canvas.legend_below(below)
+    legend_below(below)
     for figure in (beside, below):
         figure.canvas.draw()
         (legend,), whole = figure.legends, figure.bbox
