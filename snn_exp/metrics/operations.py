@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from snn_exp.nn.blocks import Block
-from snn_exp.nn.layers import Conv2d, Linear
+from snn_exp.nn.layers import Conv2d, TimeFolded
 from snn_exp.nn.networks import MaxPool
 from snn_exp.nn.neurons import Neuron
 from snn_exp.nn.norms import Norm
@@ -297,7 +297,7 @@ def _effective(x: Tensor, fan_out_N: Tensor, binary: bool, *, in_slots: bool = F
 
 def _fan_out(weights: Conv2d | nn.Linear, x: Tensor, y: Tensor) -> tuple[Tensor, bool]:
     """Count the non-zero weights that read each value of an input; say whether each unit's weights have one size."""
-    used = weights.effective_weight() if isinstance(weights, Conv2d | Linear) else weights.weight
+    used = weights.effective_weight() if isinstance(weights, TimeFolded) else weights.weight
     readers_N = used.count_nonzero(0).double()
     if isinstance(weights, Conv2d):
         # the transpose of the convolution takes every output back to the inputs that it reads

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from snn_exp.nn.blocks import Block
-from snn_exp.nn.layers import Conv2d, Linear
+from snn_exp.nn.layers import Conv2d, Linear, TimeFolded
 from snn_exp.nn.networks import MeanOverTimeAndSpace, Network
 from snn_exp.nn.neurons import Neuron
 from snn_exp.registry import Positive, Registry
@@ -188,6 +188,7 @@ class LSUVInit(Init):
         if self.orthogonal:
             for layer in layers:
                 nn.init.orthogonal_(layer.weight)
+                _rescale(layer, 1.0)
 
         def scale(layer: Any, inputs: object, u: Tensor) -> Tensor | None:
             variance = u.var()
@@ -212,6 +213,8 @@ def weight_layers(network: nn.Module) -> list[Conv2d | Linear]:
 
 def _rescale(layer: Any, factor: Tensor | float) -> None:
     layer.weight.mul_(factor)
+    if isinstance(layer, TimeFolded):
+        layer.weight_quant.start(layer.weight_norm(layer.weight))
 
 
 def _reads_spikes(network: nn.Module) -> bool:

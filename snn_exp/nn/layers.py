@@ -29,6 +29,9 @@ from snn_exp.nn.synapses import SYNAPSES, IdentitySynapse, Synapse
 from snn_exp.nn.weights import WEIGHT_NORMS, WEIGHT_QUANTS, NoWeightNorm, NoWeightQuant, WeightNorm, WeightQuant
 from snn_exp.registry import PartConfig
 
+UNQUANTIZED: PartConfig = {"name": "none"}
+UNIFORM_GAIN = 1 / math.sqrt(3)  # of torch's own draw, which is uniform within 1 / sqrt(fan_in)
+
 
 @dataclass(frozen=True)
 class PartFactories:
@@ -40,6 +43,7 @@ class PartFactories:
         make_synapse: -> synapse.
         make_weight_norm: number of output units, gain -> weight norm.
         make_weight_quant: gain -> weight quantization.
+        make_end_quant: likewise, of the first layer and the classifier.
         placements: of the norm.
         num_steps: T.
         v_threshold: of the neurons; 1 where they have none.
@@ -50,6 +54,7 @@ class PartFactories:
     make_synapse: Callable[[], Synapse]
     make_weight_norm: Callable[[int, float], WeightNorm]
     make_weight_quant: Callable[[float], WeightQuant]
+    make_end_quant: Callable[[float], WeightQuant]
     placements: tuple[str, ...]
     num_steps: int
     v_threshold: float
@@ -87,6 +92,13 @@ class PartFactories:
             filter=self.filter(shape),
         )
 
+    def classifier(self, num_features: int, num_classes: int) -> nn.Linear:
+        """Make the last weight layer, of torch's own kind unless it is quantized."""
+        quant = self.make_end_quant(UNIFORM_GAIN)
+        if isinstance(quant, NoWeightQuant):
+            return nn.Linear(num_features, num_classes)
+        return Classifier(num_features, num_classes, quant)
+
     def conv(self, shape: FeatureShape, out_channels: int, **options: Any) -> Conv2d:
         """Make a hidden convolution, its weights normalized and quantized as chosen."""
         return Conv2d(
@@ -123,6 +135,7 @@ def make_part_factories(
         make_synapse=lambda: SYNAPSES.make(synapse),
         make_weight_norm=lambda num_units, gain: WEIGHT_NORMS.make(weight_norm, num_units, gain),
         make_weight_quant=lambda gain: WEIGHT_QUANTS.make(weight_quant, gain),
+        make_end_quant=lambda gain: WEIGHT_QUANTS.make(weight_quant if weight_quant.get("ends") else UNQUANTIZED, gain),
         placements=NORMS[str(norm["name"])].placements,
         num_steps=num_steps,
         v_threshold=float(neuron.get("v_threshold") or 1.0),
@@ -158,6 +171,7 @@ class TimeFolded:
         nn.init.normal_(self.weight, std=gain / math.sqrt(self.weight[0].numel()))
         self.weight_norm = make_weight_norm(self.weight.shape[0], gain)
         self.weight_quant = make_weight_quant(gain)
+        self.weight_quant.start(self.weight_norm(self.weight))
 
     def effective_weight(self) -> Tensor:
         """Return the weight as used: normalized, then quantized."""
@@ -265,3 +279,27 @@ class Linear(TimeFolded, nn.Linear):
     def forward(self, x_TBF: Tensor) -> Tensor:
         """Compute all steps at once."""
         return functional.linear(x_TBF, self.effective_weight(), self.bias)
+
+
+class Classifier(TimeFolded, nn.Linear):
+    """torch's linear layer, bias included, with quantized weights.
+
+    Args:
+        in_features: of x.
+        out_features: classes.
+        weight_quant: of its weights.
+
+    Example:
+        >>> from snn_exp.nn.weights import FewBitWeights
+        >>> Classifier(4, 2, FewBitWeights(bits=2)).effective_weight().unique().numel() <= 2 * 3
+        True
+    """
+
+    def __init__(self, in_features: int, out_features: int, weight_quant: WeightQuant) -> None:
+        super().__init__(in_features, out_features)
+        self.weight_norm, self.weight_quant = NoWeightNorm(), weight_quant
+        self.weight_quant.start(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the logits."""
+        return functional.linear(x, self.effective_weight(), self.bias)

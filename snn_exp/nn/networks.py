@@ -21,7 +21,6 @@ from snn_exp.nn.blocks import RESIDUALS, Block, BlockSite
 from snn_exp.nn.layers import Conv2d, Linear, PartFactories, named_chain
 from snn_exp.nn.shapes import FeatureShape
 from snn_exp.nn.stepwise import over_time
-from snn_exp.nn.weights import NoWeightQuant
 from snn_exp.registry import Count, Limit, PartConfig, Registry
 
 Width = Annotated[Count, Limit(16_384, "the weights between two layers take a GiB or more")]
@@ -72,7 +71,8 @@ class ResNet(Network):
 
     Definition:
         conv3x3(C -> width); n blocks each of width, 2 width, 4 width channels, the second and third
-        stage at half the size; readout; linear. The stem and the classifier are never quantized.
+        stage at half the size; readout; linear. The stem and the classifier are quantized only by
+        weight_quant=int with ends.
 
     Shapes:
         x: [T, B, C, H, W], logits: [B, K]
@@ -116,7 +116,9 @@ class ResNet(Network):
         real_stream = kind.stream == "real"
         shape: FeatureShape = (width, *in_shape[1:])
         self.stem = named_chain(
-            conv=Conv2d(in_shape[0], width, make_weight_norm=parts.make_weight_norm),
+            conv=Conv2d(
+                in_shape[0], width, make_weight_norm=parts.make_weight_norm, make_weight_quant=parts.make_end_quant
+            ),
             norm=None if kind.normalizes_stream else parts.norm_at("current", shape),
             neuron=None if real_stream else parts.neuron(shape),
         )
@@ -137,7 +139,7 @@ class ResNet(Network):
         else:
             self.readout = named_chain(norm=parts.norm_at("current", shape))
         self.pool = MeanOverTimeAndSpace()
-        self.classifier = nn.Linear(shape[0], num_classes)
+        self.classifier = parts.classifier(shape[0], num_classes)
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.pool(self.readout(self.stages(self.stem(x_TBCHW)))))
@@ -168,7 +170,7 @@ class VGG(Network):
     Definition:
         num_layers - 1 times (filter, conv3x3, norm, neuron), spread evenly over stages of width, 2 width
         and 4 width channels, max pooling of the spikes between stages; mean over space and T; linear.
-        The first convolution and the classifier are never quantized.
+        The first convolution and the classifier are quantized only by weight_quant=int with ends.
 
     Shapes:
         x: [T, B, C, H, W], logits: [B, K]
@@ -216,9 +218,12 @@ class VGG(Network):
             layers.append(
                 named_chain(
                     filter=None if first else parts.filter(shape),
-                    conv=Conv2d(shape[0], channels, make_weight_norm=parts.make_weight_norm)
-                    if first
-                    else parts.conv(shape, channels),
+                    conv=Conv2d(
+                        shape[0],
+                        channels,
+                        make_weight_norm=parts.make_weight_norm,
+                        make_weight_quant=parts.make_end_quant if first else parts.make_weight_quant,
+                    ),
                     norm=parts.norm_at("current", out_shape),
                     neuron=parts.neuron(out_shape),
                 )
@@ -227,7 +232,7 @@ class VGG(Network):
         self.layers = nn.Sequential(*layers)
         self.readout = parts.filter(shape)
         self.pool = MeanOverTimeAndSpace()
-        self.classifier = nn.Linear(shape[0], num_classes)
+        self.classifier = parts.classifier(shape[0], num_classes)
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.pool(self.readout(self.layers(x_TBCHW))))
@@ -243,7 +248,7 @@ class MLP(Network):
 
     Definition:
         pixels in a row; num_layers - 1 times (filter, linear, norm, neuron) of width units; mean over T;
-        linear. The first layer and the classifier are never quantized.
+        linear. The first layer and the classifier are quantized only by weight_quant=int with ends.
 
     Shapes:
         x: [T, B, C, H, W], logits: [B, K]
@@ -286,7 +291,7 @@ class MLP(Network):
                 num_features if first else width,
                 width,
                 make_weight_norm=parts.make_weight_norm,
-                make_weight_quant=NoWeightQuant if first else parts.make_weight_quant,
+                make_weight_quant=parts.make_end_quant if first else parts.make_weight_quant,
             )
             layers.append(
                 named_chain(
@@ -299,7 +304,7 @@ class MLP(Network):
         self.layers = nn.Sequential(*layers)
         self.readout = parts.filter(shape)
         self.pool = MeanOverTimeAndSpace()
-        self.classifier = nn.Linear(width, num_classes)
+        self.classifier = parts.classifier(width, num_classes)
 
     def forward(self, x_TBCHW: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.pool(self.readout(self.layers(x_TBCHW.flatten(2)))))

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from snn_exp.registry import Positive, Registry
@@ -132,6 +133,9 @@ class WeightQuant(nn.Module, ABC):
         super().__init__()
         self.gain = gain
 
+    def start(self, weight_ON: Tensor) -> None:
+        """Set what is learned by the weights before training; called again where an initialisation changes them."""
+
     @abstractmethod
     def forward(self, weight_ON: Tensor) -> Tensor:
         """Quantize the weight."""
@@ -203,6 +207,73 @@ class XNORWeights(WeightQuant):
     def forward(self, weight_ON: Tensor) -> Tensor:
         scale = weight_ON.abs().mean(_fan_in_axes(weight_ON), keepdim=True)
         return scale * _clamped_sign(weight_ON)
+
+
+@WEIGHT_QUANTS.register("int")
+class FewBitWeights(WeightQuant):
+    """Weights of a few bits: whole numbers times one scale per output unit.
+
+    The scale is learned (LSQ), or the largest weight's. Symmetric: as many negative levels as positive ones, and 0,
+    whose operations are skipped. The first layer and the classifier keep their precision unless asked.
+
+    Equation:
+        W_q = s round(clip(W / s, -Q, Q)),  Q = 2^(bits - 1) - 1, s per output unit
+        learned: s from 2 mean(|W|) / sqrt(Q); dW_q/ds = round(W / s) - W / s inside, -Q or Q outside, times
+                 1 / sqrt(fan_in Q);  dW_q/dW = 1 inside, 0 outside
+        max:     s = max(|W|) / Q;  dW_q/dW = 1
+
+    Shapes:
+        W, W_q: [O, N]; s: [O], one for all units until `start` has seen the weights
+
+    Args:
+        bits: of a weight.
+        scale: learned, or from the largest weight of each output unit.
+        ends: quantize the first layer and the classifier too.
+
+    Raises:
+        UserError: bits outside 2 to 8, or scale is neither learned nor max.
+
+    Source: Esser et al. 2020 (LSQ, arXiv 1902.08153), there with one scale per layer; Jacob et al. 2018 for the other.
+
+    Example:
+        >>> FewBitWeights(bits=3, scale="max")(torch.tensor([[0.3, -0.1, 0.04]]))
+        tensor([[ 0.3000, -0.1000,  0.0000]])
+    """
+
+    def __init__(
+        self,
+        gain: float = 1.0,
+        *,
+        bits: Annotated[int, Interval(ge=2, le=8)] = 4,
+        scale: Literal["learned", "max"] = "learned",
+        ends: bool = False,
+    ) -> None:
+        super().__init__(gain)
+        self.bits = bits
+        self.most = 2 ** (bits - 1) - 1
+        self.scale = nn.Parameter(torch.full((1,), gain / self.most)) if scale == "learned" else None
+
+    @torch.no_grad()
+    def start(self, weight_ON: Tensor) -> None:
+        if self.scale is not None:
+            scale_O = 2 * weight_ON.abs().flatten(1).mean(1) / math.sqrt(self.most)
+            self.scale = nn.Parameter(scale_O.clone())
+
+    def forward(self, weight_ON: Tensor) -> Tensor:
+        axes = _fan_in_axes(weight_ON)
+        if self.scale is None:
+            scale = weight_ON.detach().abs().amax(axes, keepdim=True) / self.most
+        else:
+            slowed = self.scale / math.sqrt(weight_ON[0].numel() * self.most)
+            scale = self.scale.detach() + (slowed - slowed.detach())  # the value of one, the gradient of the other
+            scale = scale.view(-1, *(1 for _ in axes))
+        scale = scale.to(weight_ON.dtype).abs().clamp_min(torch.finfo(torch.float16).tiny)
+        whole: Tensor = (weight_ON / scale).clamp(-self.most, self.most)
+        quantized: Tensor = scale * (whole.detach().round() + (whole - whole.detach()))
+        return quantized
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}"
 
 
 class _ClampedSign(torch.autograd.Function):

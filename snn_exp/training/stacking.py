@@ -44,12 +44,13 @@ from snn_exp.nn.norms import (
 from snn_exp.nn.shortcuts import PoolDup, RPReLU
 from snn_exp.nn.surrogates import Surrogate
 from snn_exp.nn.synapses import Synapse
-from snn_exp.nn.weights import StandardizedWeights, WeightNorm, WeightQuant
+from snn_exp.nn.weights import FewBitWeights, StandardizedWeights, WeightNorm, WeightQuant
 
 # The exact classes whose tensors have one value per channel, and the axis of their channels.
 CHANNEL_AXIS: dict[type[nn.Module], int] = {
     **dict.fromkeys((Conv2d, Linear, nn.Linear, AnyDimBatchNorm, StandardizedWeights, RPReLU, IF, LIF, SRM), 0),
     **dict.fromkeys((S2NN, Sign, RSign, ReLU, QuantizedReLU, MultiThreshold, IntegerLIF, Ternary), 0),
+    FewBitWeights: 0,
     **dict.fromkeys((PSPNorm, PSPStreamNorm), 2),
 }
 # What treats every channel alike, or does nothing but call its parts: these exactly, and of those kinds whatever is

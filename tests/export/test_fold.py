@@ -154,6 +154,11 @@ def test_weights_alone_are_made_plain_without_a_norm() -> None:
     assert len(folded.folds) == sum(isinstance(module, StandardizedWeights) for module in network.modules())
 
 
+def test_weights_of_a_few_bits_are_made_plain_in_every_layer_that_has_them() -> None:
+    folded = assert_the_same(make_network("lif hard", "bn", weight_quant="int"))
+    assert sum(f.how == "plain" for f in folded.folds) == 6
+
+
 def test_psp_of_each_neuron_folds_into_a_dense_layer_and_of_each_step_into_the_only_step() -> None:
     assert_the_same(make_network("lif hard", {"name": "psp", "over": "neuron"}, network={"name": "mlp"}))
     assert_the_same(make_network("s2nn", {"name": "psp", "over": "channel_step"}, num_steps=1), 1)

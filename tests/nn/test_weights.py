@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from snn_exp.nn.weights import BNNWeights, CentredWeights, StandardizedWeights, XNORWeights
+from snn_exp.config.compose import compose
+from snn_exp.errors import UserError
+from snn_exp.nn.init import LSUVInit
+from snn_exp.nn.layers import Conv2d, TimeFolded
+from snn_exp.nn.weights import BNNWeights, CentredWeights, FewBitWeights, StandardizedWeights, XNORWeights
+from snn_exp.training.build import Seen, assemble
 
 SHAPES = [(6, 50), (6, 4, 3, 3)]
 
@@ -90,3 +95,88 @@ def test_quantizing_twice_is_quantizing_once(values):
     for quant in (BNNWeights(), XNORWeights()):
         once = quant(w)
         torch.testing.assert_close(quant(once), once)
+
+
+# --- integers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", ["learned", "max"])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_integers_are_symmetric_multiples_of_one_scale_per_output_unit(shape, bits, scale):
+    quant, w, most = FewBitWeights(bits=bits, scale=scale).double(), weight(shape), 2 ** (bits - 1) - 1
+    quant.start(w)
+    units = quant(w).detach().flatten(1)
+    for unit, real in zip(units, w.flatten(1), strict=True):
+        step = real.abs().max() / most if scale == "max" else 2 * real.abs().mean() / most**0.5
+        levels = unit / step
+        torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-9)
+        assert levels.abs().max() <= most + 1e-9
+        inside = real.abs() <= most * step
+        assert ((unit - real).abs()[inside] <= step / 2 + 1e-12).all()
+    assert torch.equal(quant(-w), -quant(w))
+    assert len(units[0].unique()) > 2
+
+
+def test_the_largest_weight_keeps_its_value_and_eight_bits_are_near():
+    w = weight((6, 50))
+    quantized = FewBitWeights(bits=8, scale="max")(w)
+    torch.testing.assert_close(quantized.abs().amax(1), w.abs().amax(1))
+    assert (quantized - w).abs().max() <= w.abs().max() / 254
+
+
+def test_the_scale_has_the_gradient_of_lsq():
+    w = weight((2, 50)).requires_grad_()
+    quant = FewBitWeights(bits=3).double()
+    quant.start(w)
+    quant(w).sum().backward()
+    y = (w / quant.scale.view(-1, 1)).detach()
+    inside = y.abs() < 3
+    expected = torch.where(inside, y.round() - y, 3 * y.sign()).sum(1) / math.sqrt(50 * 3)
+    torch.testing.assert_close(quant.scale.grad, expected)
+    torch.testing.assert_close(w.grad, inside.double())
+    assert not inside.all() and inside.any()
+
+
+def test_weights_that_are_all_zero_stay_so():
+    for scale in ("learned", "max"):
+        quant = FewBitWeights(scale=scale)
+        quant.start(torch.zeros(2, 3))
+        assert quant(torch.zeros(2, 3)).tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def layers_of(*overrides: str) -> dict[str, FewBitWeights | None]:
+    seen = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
+    network = assemble(compose(["network.width=4", *overrides]), seen).network
+    layers = {n: m for n, m in network.named_modules() if isinstance(m, TimeFolded)}
+    return {n: m.weight_quant if isinstance(m.weight_quant, FewBitWeights) else None for n, m in layers.items()}
+
+
+@pytest.mark.parametrize("network", ["resnet", "vgg", "mlp"])
+def test_the_first_layer_and_the_classifier_keep_their_precision_unless_asked(network):
+    first, *hidden = layers_of("weight_quant=int", f"network={network}").values()
+    assert first is None and hidden and all(hidden)
+    asked = layers_of("weight_quant=int", "weight_quant.ends=true", f"network={network}")
+    assert list(asked)[-1] == "classifier" and all(asked.values())
+    assert len(asked) == len(hidden) + 2
+
+
+def test_an_initialisation_starts_the_scales_again():
+    torch.manual_seed(0)
+    layer = Conv2d(2, 3, make_weight_quant=FewBitWeights)
+    before = layer.weight_quant.scale.detach().clone()
+    torch.testing.assert_close(before, 2 * layer.weight.detach().abs().mean((1, 2, 3)) / math.sqrt(7))
+    seen = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
+    network = assemble(compose(["weight_quant=int", "neuron=relu", "norm=none", "network.width=4"]), seen).network
+    LSUVInit().initialise(network, torch.randn(1, 8, 1, 8, 8))
+    for conv in [m for m in network.modules() if isinstance(m, Conv2d)][1:]:
+        expected = 2 * conv.weight.abs().mean((1, 2, 3)) / math.sqrt(7)
+        torch.testing.assert_close(conv.weight_quant.scale.detach(), expected.detach())
+
+
+@pytest.mark.parametrize("override", ["weight_quant.bits=1", "weight_quant.bits=9"])
+def test_bits_out_of_range_are_refused_in_a_sentence(override):
+    with pytest.raises(
+        UserError, match=r"weight_quant.bits=\d is not allowed: weight_quant.bits must be an int >= 2 and <= 8"
+    ):
+        compose(["weight_quant=int", override])

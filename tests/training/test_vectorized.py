@@ -50,7 +50,7 @@ NETWORKS = [
     ("residual=ms",),
     ("norm=psp_stream", "weight_norm=standardized"),
     ("neuron.learn_threshold=true",),
-    ("neuron=qrelu", "neuron.per=channel"),
+    ("neuron=qrelu", "neuron.per=channel", "weight_quant=int"),
     ("neuron=mtn", "residual=post"),
 ]
 
