@@ -323,6 +323,21 @@ def _refuse_idle_width_schedules(c: dict[str, Any]) -> None:
         )
 
 
+def _refuse_idle_losses(c: dict[str, Any]) -> None:
+    optim, defaults = c["optim"], _defaults("optim", c["optim"]["name"])
+    if optim["loss"] == "tet" and c["encoding"]["num_steps"] == 1:
+        raise UserError(
+            f"optim.loss=tet takes the cross-entropy of every step, and with neuron={c['neuron']['name']} there is one "
+            f"(encoding.num_steps=1); type optim.loss=ce, or a neuron with time such as neuron=lif"
+        )
+    for key in ("tet_weight", "tet_target"):
+        if optim["loss"] != "tet" and optim[key] != defaults[key]:
+            raise UserError(
+                f"optim.{key}={optim[key]:g} does nothing with optim.loss={optim['loss']}; type optim.loss=tet as "
+                f"well, or leave it out"
+            )
+
+
 def _refuse_what_the_schedule_overrides(c: dict[str, Any]) -> None:
     """Refuse settings of other schedules: torch's OneCycleLR moves the momentum too, whatever it was set to."""
     optim, defaults = c["optim"], _defaults("optim", c["optim"]["name"])
@@ -384,6 +399,7 @@ def _refuse_seeds_that_cannot_be_vectorized(c: dict[str, Any]) -> None:
         f"trainer.devices={trainer['devices']}": trainer["devices"] > 1,
         f"trainer.precision={trainer['precision']}": trainer["precision"] not in ("32-true", "64-true"),
         "trainer.checkpoint_activations=true": trainer["checkpoint_activations"],
+        f"optim.loss={optim['loss']}": optim["loss"] != "ce",
         f"optim.rate_penalty={optim['rate_penalty']:g}": optim["rate_penalty"] > 0,
         f"optim.width_schedule={optim['width_schedule']}": optim["width_schedule"] != "constant",
     }
@@ -399,6 +415,7 @@ def _refuse_what_cannot_be_compiled(c: dict[str, Any]) -> None:
         "trainer.vectorized_seeds=true": trainer["vectorized_seeds"],
         "trainer.checkpoint_activations=true": trainer["checkpoint_activations"],
         f"trainer.devices={trainer['devices']}": trainer["devices"] > 1,
+        f"optim.loss={optim['loss']}": optim["loss"] != "ce",
         f"optim.rate_penalty={optim['rate_penalty']:g}": optim["rate_penalty"] > 0,
         f"optim.width_schedule={optim['width_schedule']}": optim["width_schedule"] != "constant",
     }
@@ -529,6 +546,7 @@ RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_idle_inits,
     _refuse_outlasted_steps,
     _refuse_idle_width_schedules,
+    _refuse_idle_losses,
     _refuse_what_the_schedule_overrides,
     _refuse_unreadable_teachers,
     _refuse_predictions_without_a_test,

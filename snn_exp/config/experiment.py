@@ -170,6 +170,9 @@ NEUTRAL_GROUPS: dict[str, dict[str, Scalar]] = {"init": {"name": "kaiming"}}
 NEUTRAL: dict[str, Scalar] = {
     "dataset.*.num_train": None,
     "trainer.*.patience": None,
+    "optim.*.loss": "ce",
+    "optim.*.tet_weight": 0.05,
+    "optim.*.tet_target": 1.0,
     "optim.adamw.rate_penalty": 0.0,
     "optim.sgd.rate_penalty": 0.0,
     "residual.pre.stream_decay": 1.0,

@@ -33,6 +33,10 @@ class Optim(ABC):
             the momentum, or beta1, from 0.95 to 0.85 and back).
         warmup: share of all steps spent on the warm-up of cosine.
         clip_norm: largest norm of the gradient; 0 disables clipping.
+        loss: ce, the cross-entropy of the logits, which are the mean over the steps; tet (temporal efficient
+            training, Deng et al. 2022), the mean over the steps of the cross-entropy of each, and a pull of all logits.
+        tet_weight: share of that pull in the loss.
+        tet_target: the value to which it pulls the logits.
         label_smoothing: share of the target spread over all classes.
         rate_penalty: weight, in the loss, of the mean output of the neuron layers (their firing rate).
         width_schedule: how the width of the surrogates goes from the first epoch to the last.
@@ -52,6 +56,9 @@ class Optim(ABC):
         schedule: Literal["constant", "cosine", "onecycle"] = "onecycle",
         warmup: Fraction = 0.1,
         clip_norm: NonNegative = 5.0,
+        loss: Literal["ce", "tet"] = "ce",
+        tet_weight: Fraction = 0.05,
+        tet_target: Positive = 1.0,
         label_smoothing: Fraction = 0.0,
         rate_penalty: NonNegative = 0.0,
         width_schedule: Literal["constant", "linear", "cosine"] = "constant",
@@ -65,6 +72,9 @@ class Optim(ABC):
         self.schedule = schedule
         self.warmup = warmup
         self.clip_norm = clip_norm
+        self.loss = loss
+        self.tet_weight = tet_weight
+        self.tet_target = tet_target
         self.label_smoothing = label_smoothing
         self.rate_penalty = rate_penalty
         self.width_schedule = width_schedule

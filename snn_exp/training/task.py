@@ -6,7 +6,7 @@ Shapes: T steps, B batch, C channels, H W space, K classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,6 +21,7 @@ from snn_exp.nn.encodings import Encoding
 from snn_exp.nn.networks import Network, outputs_of
 from snn_exp.nn.neurons import Neuron
 from snn_exp.training.compiling import Compiled
+from snn_exp.training.losses import logits_by_step, temporal_efficient_training
 from snn_exp.training.optim import Optim
 from snn_exp.training.predictions import Predictions
 from snn_exp.training.vectorized import Seat
@@ -123,13 +124,16 @@ class Classification(pl.LightningModule):
             surrogate.width = width
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the cross-entropy, mixed with the distance to a teacher, plus a penalty on the mean output."""
+        """Return the loss, mixed with the distance to a teacher, plus a penalty on the mean output."""
         x, whole_y_B = batch
         y_B = share_of(whole_y_B, axis=0)
         _seed_all_draws(self.device, _mixed(self.seed, self.global_step))
-        with outputs_of(self._penalized) as outputs:
+        by_step: AbstractContextManager[list[Tensor]] = (
+            logits_by_step(self.network) if self.optim.loss == "tet" else nullcontext([])
+        )
+        with outputs_of(self._penalized) as outputs, by_step as steps:
             logits_BK = self(x)
-        loss = functional.cross_entropy(logits_BK, y_B, label_smoothing=self.optim.label_smoothing)
+        loss = self._loss(logits_BK, y_B, steps)
         for teacher in self._teachers:
             with torch.no_grad():
                 taught_BK = teacher(x)
@@ -143,6 +147,16 @@ class Classification(pl.LightningModule):
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
         return loss
+
+    def _loss(self, logits_BK: Tensor, y_B: Tensor, steps: list[Tensor]) -> Tensor:
+        """Compute the loss of the logits, or of those of each step where they were collected."""
+        smoothing = self.optim.label_smoothing
+        if not steps:
+            return functional.cross_entropy(logits_BK, y_B, label_smoothing=smoothing)
+        (logits_TBK,) = steps
+        return temporal_efficient_training(
+            logits_TBK, y_B, weight=self.optim.tet_weight, target=self.optim.tet_target, label_smoothing=smoothing
+        )
 
     def epoch_so_far(self) -> dict[str, dict[str, list[Tensor]]]:
         """Return the sums of the training metrics: metric -> sum -> one per process; all processes must call it."""
