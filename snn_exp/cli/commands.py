@@ -57,6 +57,8 @@ COMMANDS = {
         Command("runs", "[list|clean] [key=value ...]", "the stored runs, and which of them may go"),
         Command("diff", "RUN RUN", "where two runs differ: choices and metrics"),
         Command("eval", "RUN [overrides]", "the test set again, under other dataset=... or encoding=..."),
+        Command("predict", "RUN PATH...",
+                "class, probability, spikes and energy of pictures, a folder of them, or an .npz file"),
         Command("verify", "RUN", "train a run again and compare it bit by bit"),
         Command("fold", "RUN [--int8]",
                 "a trained network without its norms: into weights and thresholds, checked; in int8 too"),
