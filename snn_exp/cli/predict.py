@@ -39,13 +39,14 @@ def main(arguments: Sequence[str]) -> int:
     from snn_exp.training.predict import predictions, spikes_are_spikes
 
     task, check = load_checked(folder)
-    resize = given.resize or bool(config.dataset.get("size")) and config.dataset["name"] == "images"
+    resize = given.resize or (bool(config.dataset.get("size")) and config.dataset["name"] == "images")
     samples = GivenSamples(folder.path.name, check.in_shape, check.num_steps is not None, task.class_names, resize)
     found = list(predictions(task, check, samples.read(given.paths), config.energy))
     if given.json:
         say(json.dumps([dataclasses.asdict(each) for each in found], indent=1))
         return 0
-    wide_console(120).print(_table(found, "spikes" if spikes_are_spikes(task) else "non-zero outputs"))
+    longest = max((len(each.sample) for each in found), default=0)
+    wide_console(longest + 90).print(_table(found, "spikes" if spikes_are_spikes(task) else "non-zero outputs"))
     known = [each.predicted == each.label for each in found if each.label is not None]
     accuracy = f"; accuracy {100 * fmean(known):.1f} % of {len(known)} with a known class" if known else ""
     energy = joules(fmean(each.energy_pj for each in found)) if found else "-"

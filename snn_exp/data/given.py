@@ -83,7 +83,8 @@ class GivenSamples:
             )
         if self.resize and h != w:
             raise UserError(
-                f"--resize makes squares, and run {self.run} reads {h} x {w} pixels (height x width); resize the pictures"
+                f"--resize makes squares, and run {self.run} reads {h} x {w} pixels (height x width); resize the "
+                f"pictures"
             )
         reader = PictureReader(root or path.parent, "rgb" if c == 3 else "gray", h if self.resize else None)
         pixels = reader.read(path)
@@ -91,8 +92,8 @@ class GivenSamples:
             mend = "add --resize" if h == w else "resize it"
             raise Unreadable(
                 name,
-                f"is {pixels.shape[1]} x {pixels.shape[2]} pixels (height x width), and run {self.run} reads {h} x {w}; "
-                f"{mend}",
+                f"is {pixels.shape[1]} x {pixels.shape[2]} pixels (height x width), and run {self.run} reads {h} x "
+                f"{w}; {mend}",
             )
         return name, pixels, self._number(path.parent.name)
 
@@ -136,4 +137,6 @@ def _members(path: Path) -> set[str]:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
     except (OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise Unreadable(path, f"is not an .npz file ({printable(str(error), 120)}); write one with numpy.savez") from None
+        raise Unreadable(
+            path, f"is not an .npz file ({printable(str(error), 120)}); write one with numpy.savez"
+        ) from None

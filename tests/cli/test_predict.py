@@ -27,7 +27,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Path]:
         Image.fromarray(pixels.astype(np.uint8)).save(file)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SNN_EXP_OUTPUT", str(root / "outputs"))
-        words = ["dataset=images", f"dataset.path={root / 'data'}", "dataset.color=gray", "neuron=s2nn", "network.width=4"]
+        words = [
+            "dataset=images",
+            f"dataset.path={root / 'data'}",
+            "dataset.color=gray",
+            "neuron=s2nn",
+            "network.width=4",
+        ]
         assert main.main(["train", *words, "trainer.max_epochs=4", "logger=none", "trainer.progress=false"]) == 0
     (run,) = (path.name for path in (root / "outputs" / "runs").iterdir())
     (root / "data").rename(root / "moved")

@@ -12,7 +12,7 @@ from tests.fuzz.box import TINY, Box
 from tests.fuzz.calls import Call
 
 COMMANDS = {
-    "plan": 30, "plan -m": 16, "show": 6, "train": 10, "train -m": 8, "runs": 8, "report": 7, "options": 3, "diff": 2, "eval": 4, "verify": 0.3,
+    "plan": 30, "plan -m": 16, "show": 6, "train": 10, "train -m": 8, "runs": 8, "report": 7, "options": 3, "diff": 2, "eval": 4, "predict": 2, "verify": 0.3,
     "fold": 2, "export": 2, "study": 3, "search": 4, "dashboard": 1, "data": 2, "doctor": 0.3, "other": 3, "flags": 5,
     "plan and show": 8, "plan and train": 3,
 }  # fmt: skip
@@ -432,6 +432,10 @@ def line(rng: random.Random, box: Box) -> Call:
                 )
             )
             words = ["eval", _run(rng, box), *over]
+        case "predict":
+            paths = ("a.png", ".", "outputs", "/dev/null", "a.npz", "", "studies", hostile.text(rng))
+            flags = rng.choice(([], ["--json"], ["--resize"], ["-x"]))
+            words = ["predict", _run(rng, box), *[rng.choice(paths) for _ in range(rng.choice((0, 1, 1, 2)))], *flags]
         case "verify" | "fold":
             words, changes = [command, _run(rng, box), *rng.choice(([], ["--int8"], ["-x"]))], ("out/*",)
         case "export":
