@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Unit
 
-from snn_exp.config import constraints, schemas
+from snn_exp.config import constraints, resolving, schemas
 from snn_exp.errors import UserError, unknown
 from snn_exp.registry import (
     MAX_SEED,
@@ -247,7 +247,7 @@ class ExperimentConfig:
         later group is left out where its choice is the neutral one.
         """
         plain = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        if self.augment == constraints.own_augment(self.dataset):
+        if self.augment == resolving.own_augment(self.dataset):
             del plain["augment"]
         for group, neutral in NEUTRAL_GROUPS.items():
             if plain[group] == neutral:
@@ -325,11 +325,11 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
         if key not in c:
             choice = "seed=0" if key == "seed" else f"{key}={_first(key)}"
             raise UserError(f"the config has no {key}; choose one, such as {choice}")
-    constraints.answer_auto(c)
+    resolving.answer_auto(c)
     _refuse_an_incomplete_profile(c)
     for group in GROUPS:
         if group == "augment":  # the data set's values, which are the answer, are checked now
-            constraints.answer_auto_augment(c)
+            resolving.answer_auto_augment(c)
         c[group] = _checked_group(group, c[group])
     c["seed"] = _SEED.checked(c["seed"])
     for rule in constraints.RULES:

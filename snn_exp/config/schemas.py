@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from snn_exp.registry import Below, Option, Parameter, Registry
+from snn_exp.registry import Below, Option, Parameter, Registry, Scalar
 
 # kind -> (module, name of its registry), in the order in which people read a config
 REGISTRIES = {
@@ -66,6 +66,21 @@ def registry_of(kind: str) -> Registry[Any]:
     module, name = REGISTRIES[kind]
     registry: Registry[Any] = getattr(importlib.import_module(module), name)
     return registry
+
+
+def option_of(config: Mapping[str, Any], group: str) -> Option:
+    """Return the facts on the option that a composed config has in a group."""
+    return load()[group][config[group]["name"]]
+
+
+def trait_of(config: Mapping[str, Any], group: str, trait: str) -> Any:
+    """Return a trait of that option."""
+    return option_of(config, group).traits[trait]
+
+
+def defaults_of(group: str, name: str) -> dict[str, Scalar]:
+    """Return the group of a config where an option has its defaults."""
+    return {"name": name} | {p.name: p.default for p in load()[group][name].parameters}
 
 
 def _read_registries() -> Menu:

@@ -19,10 +19,11 @@ import yaml
 from hydra.errors import HydraException
 
 from snn_exp.config import schemas
-from snn_exp.config.constraints import RUN_ID, own_augment
+from snn_exp.config.constraints import RUN_ID
 from snn_exp.config.experiment import GROUPS, NEUTRAL, NEUTRAL_GROUPS, RUN_KEYS, SETTINGS, resolve
 from snn_exp.config.hydra_setup import config_dir
 from snn_exp.config.overrides import CHOICES, parse_overrides, parsed_override
+from snn_exp.config.resolving import own_augment
 from snn_exp.errors import UserError, nearest, unknown
 from snn_exp.registry import Parameter, Scalar, parameters_of
 from snn_exp.runs.folder import RunFolder

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
-from snn_exp.config import constraints, footprint
+from snn_exp.config import footprint, sizes
 from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
@@ -76,8 +76,8 @@ def warnings(configs: Iterable[ExperimentConfig]) -> list[str]:
     for config in configs:
         plain = config.to_plain()
         needed, num_train, batch_size = (
-            constraints.least_memory(plain),
-            constraints.num_train(plain),
+            sizes.least_memory(plain),
+            sizes.num_train(plain),
             config.optim["batch_size"],
         )
         on_a_cpu = config.trainer.accelerator != "gpu"

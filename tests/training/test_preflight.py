@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from snn_exp.cli import main
-from snn_exp.config import constraints, footprint, schemas, splits
+from snn_exp.config import footprint, schemas, sizes, splits
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import GROUPS, ExperimentConfig, resolve
 from snn_exp.data.base import DATASETS, OfficialTest, Split, make_dataset
@@ -167,7 +167,7 @@ def test_the_sizes_that_a_config_goes_by_are_those_of_the_data(tmp_path: Path) -
         data = make_dataset(config.dataset, tmp_path, 0, config.num_steps)
         assert type(data).class_counts == counts
         assert footprint.sample_shape(config.dataset, data.image_shape) == data.in_shape
-        assert constraints.num_train(config.to_plain()) == len(data.train)
+        assert sizes.num_train(config.to_plain()) == len(data.train)
 
 
 # values without sense -------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_options_print_the_limits(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_memory_of_a_step_is_never_put_too_high() -> None:
     config = compose(["network.width=8", "depth=d20", "trainer.kernels=reference"])
-    needed = constraints.least_memory(config.to_plain())
+    needed = sizes.least_memory(config.to_plain())
     assert needed is not None
     task = assemble(config, Seen((1, 8, 8), 10, 0.0, 1.0)).train()
     kept: dict[int, int] = {}
