@@ -100,8 +100,8 @@ class GivenSamples:
     def _arrays(self, path: Path) -> Iterator[Given]:
         file, members = ArraysInFile(path), _members(path)
         shape = file.form("x")[0] if "x" in members else ()
-        if not shape:
-            raise Unreadable(path, "has no array x of samples; store them as numpy.savez(FILE, x=...)")
+        if len(shape) < 3 or 0 in shape:
+            raise Unreadable(path, "has no array x of samples, or an empty one; store them as numpy.savez(FILE, x=...)")
         labels = file.whole("y", MOST_LABELS) if "y" in members else None
         if labels is not None and (labels.ndim != 1 or len(labels) != shape[0] or labels.dtype.kind not in "iuU"):
             raise Unreadable(

@@ -71,7 +71,7 @@ def predictions(
 
 def class_name(task: Classification, number: int) -> str:
     """Return the name of a class; its number where it has none."""
-    return task.class_names[number] if number < len(task.class_names) else str(number)
+    return task.class_names[number] if 0 <= number < len(task.class_names) else str(number)
 
 
 def spikes_are_spikes(task: Classification) -> bool:

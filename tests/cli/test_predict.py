@@ -93,6 +93,8 @@ def test_an_array_gives_what_the_pictures_gave(
         found = predicted(capsys, run, str(file))
         assert [[each[key] for key in kept] for each in found] == by_picture
         assert found[3]["sample"] == f"{file}[3]"
+    np.savez(tmp_path / "strange.npz", x=x[:2], y=np.array([99, -1]))
+    assert [each["label"] for each in predicted(capsys, run, str(tmp_path / "strange.npz"))] == ["99", "-1"]
     np.savez(tmp_path / "plain.npz", x=(x[:2] / 255).astype(np.float32))
     assert [each["label"] for each in predicted(capsys, run, str(tmp_path / "plain.npz"))] == [None, None]
 
@@ -133,6 +135,10 @@ def test_what_cannot_be_read_is_refused_in_a_sentence_with_its_name(
     assert "torn.npz is not an .npz file" in refused(capsys, run, str(tmp_path / "torn.npz"))
     np.savez(tmp_path / "other.npz", z=np.zeros((2, 8, 8)))
     assert "has no array x of samples" in refused(capsys, run, str(tmp_path / "other.npz"))
+    np.savez(tmp_path / "empty.npz", x=np.zeros((0, 8, 8)))
+    assert "or an empty one" in refused(capsys, run, str(tmp_path / "empty.npz"))
+    np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
+    assert "holds Python objects in x" in refused(capsys, run, str(tmp_path / "objects.npz"))
     np.savez(tmp_path / "shape.npz", x=np.zeros((2, 9, 9)))
     assert "do not fit run" in refused(capsys, run, str(tmp_path / "shape.npz"))
     np.savez(tmp_path / "range.npz", x=np.full((2, 8, 8), 200.0))
