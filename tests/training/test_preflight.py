@@ -35,7 +35,7 @@ SMALL: dict[str, list[Scalar]] = {
     "dataset.size": [1, 2, 3, 6, 10],
     "dataset.num_train": [10, 11, 200],
 }
-DEPTHS = {"resnet": [8, 8, 8, 14, 9], "vgg": [3, 4, 5], "mlp": [1, 2, 3]}
+DEPTHS = {"resnet": [8, 8, 8, 14, 9], "vgg": [3, 4, 4, 5, 5], "mlp": [1, 2, 2, 3, 3]}
 
 
 def a_value(rng: random.Random, p: Parameter) -> Scalar:
@@ -61,8 +61,10 @@ def a_combination(rng: random.Random, base: dict[str, Any]) -> dict[str, Any]:
     c = dict(base)
     for kind, options in schemas.load().items():
         name = rng.choice([name for name, option in options.items() if not option.traits.get("own")])
-        if kind in ("surrogate", "synapse", "weight_quant", "encoding") and rng.random() < 0.6:
+        if kind in ("surrogate", "synapse", "weight_quant", "encoding", "augment") and rng.random() < 0.75:
             name = "auto"
+        if kind == "init" and rng.random() < 0.8:  # the others exclude many weight norms
+            name = "kaiming"
         parameters = options[name].parameters if name != "auto" else ()
         c[kind] = {"name": name} | {
             p.name: rng.choice(SMALL[key])
@@ -72,7 +74,7 @@ def a_combination(rng: random.Random, base: dict[str, Any]) -> dict[str, Any]:
             else p.default
             for p in parameters
         }
-        if kind == "optim" and rng.random() < 0.9:  # what goes with a teacher or a schedule alone
+        if kind == "optim" and rng.random() < 0.9:  # what goes with a teacher, a schedule or a loss alone
             for key in (
                 "teacher_weight",
                 "teacher_temperature",
@@ -81,6 +83,9 @@ def a_combination(rng: random.Random, base: dict[str, Any]) -> dict[str, Any]:
                 "beta1",
                 "momentum",
                 "warmup",
+                "loss",
+                "tet_weight",
+                "tet_target",
             ):
                 c[kind].pop(key, None)
     single_step = schemas.load()["neuron"][c["neuron"]["name"]].traits["single_step"]
