@@ -108,10 +108,16 @@ class FiringRate(_NetworkMetric):
         return dict(zip(self.layers, rates, strict=True))
 
 
-COUNTS = (
+BY_PART = (
     "ac", "mac", "xnor", "ac_trained", "mac_trained", "xnor_trained", "dense",
     "filter_mac", "filter_mac_trained", "norm_mac", "norm_mac_trained", "neuron_updates",
 )  # fmt: skip
+# of the whole network alone, for prices of data movement (metrics/data_movement.py)
+IN_ALL = (
+    "sums", "comparisons", "activations", "ac_ends", "mac_ends", "dense_once", "dense_once_ends", "effective_once",
+    "effective_once_ends",
+)  # fmt: skip
+COUNTS = (*BY_PART, *IN_ALL)
 
 
 class SynapticOperations(_NetworkMetric):
@@ -130,6 +136,14 @@ class SynapticOperations(_NetworkMetric):
         norm_mac           of a norm, 1 per value; 2 where the statistics are per sample; of an RPReLU, 1 per value
         neuron_updates     1 per neuron and step of a neuron that has dynamics
 
+        sums               additions of streams, per value: where a block adds its branch to its shortcut
+        comparisons        of a membrane with thresholds: 1 per neuron and step, more of one with several levels
+        activations        neurons, of one step
+        *_ends             of the first weight layer and the last, whose weights keep their precision
+        dense_once         all operations of the weight layers in one step
+        effective_once     those of one step of a network whose activations are this one's, summed over the steps: an
+                           input counts if it is not 0 in any step
+
     These are counts of the inference form: a norm that folds costs nothing (before relu neither: the next
     weights take its scale), and a synapse is moved after the weights that read it, W (eps * s) = eps * (W s),
     so that they read spikes and the filter is paid per neuron and step of their output, once for all weights
@@ -139,7 +153,7 @@ class SynapticOperations(_NetworkMetric):
     other (qrelu of more than one bit) is multiplied, as integer hardware does and as relu is here.
     Names that end in `_trained` count the network as it was trained, each part where it stands.
 
-    Not counted: biases, pooling, sums of streams, thresholds. A first layer that reads the same pixels at
+    Not counted: biases, pooling. A first layer that reads the same pixels at
     every step is counted at every step.
 
     Args:
@@ -148,6 +162,7 @@ class SynapticOperations(_NetworkMetric):
     Source: NeuroBench (Yik et al. 2025) for effective ACs and MACs; the inference form is ours.
 
     Example:
+        >>> from snn_exp.nn.layers import Linear
         >>> network = nn.Sequential(Linear(2, 3))
         >>> metric = SynapticOperations(network)
         >>> with metric.listening():
@@ -160,11 +175,13 @@ class SynapticOperations(_NetworkMetric):
     samples: Tensor
 
     def __init__(self, network: nn.Module) -> None:
-        kinds = (Conv2d, nn.Linear, Synapse, Norm, RPReLU, Neuron, MaxPool)
+        kinds = (Conv2d, nn.Linear, Synapse, Norm, RPReLU, Neuron, MaxPool, Block)
         # the network itself is the first: with it a pass ends
         super().__init__({n: m for n, m in network.named_modules() if not n or isinstance(m, kinds)})
         self.add_state("counts", torch.zeros(len(self.layers), len(COUNTS), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
+        weights = [layer for layer, part in enumerate(self.parts) if isinstance(part, Conv2d | nn.Linear)]
+        self._ends = {weights[0], weights[-1]} if weights else set()
         blocks = [module for module in network.modules() if isinstance(module, Block)]
         self._served_by_another_filter = {getattr(block, "shortcut", None) for block in blocks if block.shares_filter}
         self._fan_out: dict[tuple[int, torch.Size], tuple[Tensor, bool]] = {}
@@ -206,10 +223,14 @@ class SynapticOperations(_NetworkMetric):
             counts["norm_mac_trained"] += y.numel()
         elif isinstance(part, Neuron):
             counts["neuron_updates"] += 0 if part.single_step else y.numel()
+            counts["comparisons"] += part.num_comparisons * y.numel()
+            counts["activations"] += y[0].numel()
             if part.emits == "levels":
                 self._emitted[y] = part
         elif isinstance(part, MaxPool) and x in self._emitted:
             self._emitted[y] = self._emitted[x]
+        elif isinstance(part, Block):
+            counts["sums"] += part.num_sums * y.numel()
         if layer == 0:
             self._end_pass(x.shape[1])
 
@@ -238,6 +259,18 @@ class SynapticOperations(_NetworkMetric):
             counts[name] += count
             counts[f"{name}_trained"] += trained[name]
         counts["dense"] += weights.weight[0].numel() * y.numel()
+        fan_out_N, _ = self._fan_out[key]
+        is_over_time = x.dim() == fan_out_N.dim() + 2
+        once = {
+            "dense_once": weights.weight[0].numel() * y.numel() / (len(x) if is_over_time else 1),
+            "effective_once": _effective_once(origin if is_over_time else origin[None], fan_out_N),
+        }
+        for name, count in once.items():
+            counts[name] += count
+            counts[f"{name}_ends"] += count if layer in self._ends else 0.0
+        if layer in self._ends:
+            counts["ac_ends"] += inference["ac"]
+            counts["mac_ends"] += inference["mac"]
         for synapse, num_multiplications in synapses.items():
             self._standing.pop(synapse, None)
             if weights not in self._served_by_another_filter:
@@ -254,11 +287,14 @@ class SynapticOperations(_NetworkMetric):
         return dict(zip(COUNTS, self._a_sample().sum(0), strict=True))
 
     def by_layer(self) -> dict[str, dict[str, float]]:
-        """Return the counts per sample of each part that has any; zeros are left out, save ac, mac and dense."""
+        """Return the counts per sample of each part that has any; zeros are left out, save ac, mac and dense.
+
+        Those of the whole network alone are left out too.
+        """
         found = {}
         for layer, row in enumerate(self._a_sample().tolist()):
             kept = ("ac", "mac", "dense") if isinstance(self.parts[layer], Conv2d | nn.Linear) else ()
-            counts = {name: count for name, count in zip(COUNTS, row, strict=True) if count or name in kept}
+            counts = {name: count for name, count in zip(BY_PART, row, strict=False) if count or name in kept}
             if counts:
                 found[self.layers[layer]] = counts
         return found
@@ -272,6 +308,12 @@ def _cost_a_value(norm: Norm) -> int:
     if not norm.statistics_over:
         return 0
     return 1 if "B" in norm.statistics_over.split(",") else 2
+
+
+def _effective_once(x_TBN: Tensor, fan_out_N: Tensor) -> float:
+    """Count the operations on inputs that are not 0 in any step, of a batch [T, B, N]."""
+    times_N = (x_TBN != 0).any(0).sum(0, dtype=torch.float64)
+    return torch.dot(times_N.flatten(), fan_out_N.flatten()).item()
 
 
 def _effective(x: Tensor, fan_out_N: Tensor, binary: bool, *, in_slots: bool = False) -> dict[str, float]:

@@ -90,6 +90,7 @@ class Block(nn.Module, ABC):
 
     stream: ClassVar[str] = "real"
     needs_spikes: ClassVar[bool] = False
+    num_sums: ClassVar[int] = 0  # additions of streams per value of its output
     default_readout: ClassVar[str] = "membrane"
     # whether the current norm is on the stream, before the neuron that reads it; else after the weights
     normalizes_stream: ClassVar[bool] = True
@@ -144,6 +145,8 @@ class PreActivationBlock(Block):
         >>> RESIDUALS["pre"].stream
         'real'
     """
+
+    num_sums = 1
 
     def __init__(
         self,
@@ -204,6 +207,8 @@ class BiRealBlock(Block):
         'real'
     """
 
+    num_sums = 2
+
     def __init__(
         self,
         site: BlockSite,
@@ -257,6 +262,7 @@ class MembraneShortcutBlock(Block):
 
     default_readout = "spikes"
     normalizes_stream = False
+    num_sums = 1
 
     def __init__(
         self,
@@ -347,6 +353,7 @@ class PostActivationBlock(_WeightsFirst):
     """
 
     num_summands = 2
+    num_sums = 1
 
     def __init__(
         self,
@@ -425,6 +432,7 @@ class SpikeElementWiseAdd(_SpikeElementWise):
     """
 
     stream = "counts"
+    num_sums = 1
 
     def combine(self, a: Tensor, s: Tensor) -> Tensor:
         return a + s

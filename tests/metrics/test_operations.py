@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +16,10 @@ from snn_exp.config.compose import compose
 from snn_exp.data.base import make_dataset
 from snn_exp.data.datamodule import DataModule
 from snn_exp.metrics.operations import SynapticOperations, dense_macs
+from snn_exp.nn.blocks import RESIDUALS
+from snn_exp.nn.graph import data_flow
 from snn_exp.nn.layers import Conv2d, Linear
-from snn_exp.nn.neurons import IF, S2NN, ReLU, Sign
+from snn_exp.nn.neurons import IF, S2NN, MultiThreshold, QuantizedReLU, ReLU, Sign, Ternary
 from snn_exp.nn.norms import NORMS, BatchNorm, GroupNorm, LayerNorm, MembraneBatchNorm, NoNorm, PSPNorm, RMSNorm, Site
 from snn_exp.nn.synapses import AlphaSynapse, ExponentialSynapse
 from snn_exp.nn.weights import BNNWeights
@@ -54,6 +58,68 @@ def test_a_two_layer_net_counted_by_hand() -> None:
     # only channel 0 at (0, 0) gets 2.5; channel 1 there misses the 2 and the others get 0.5: one spike, read 3 times
     assert counts["classifier"] == {"ac": 3 / 2, "mac": 0, "ac_trained": 3 / 2, "dense": 24}
     assert counts.keys() == {"conv", "classifier"}, "a neuron without dynamics has no state to update"
+
+
+def in_all(network: nn.Module, *batches: Tensor) -> dict[str, float]:
+    metric = SynapticOperations(network.eval())
+    with metric.listening(), torch.no_grad():
+        for x_TBN in batches:
+            network(x_TBN)
+    return {name: float(count) for name, count in metric.compute().items()}
+
+
+def test_what_data_movement_needs_is_counted_by_hand() -> None:
+    """Two layers over two steps: the first input is there at one step, the second at both, the third at none."""
+    network = chain(first=Linear(3, 2), neuron=IF(v_threshold=1.0), last=Linear(2, 4))
+    with torch.no_grad():
+        network.first.weight.copy_(torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.25, 1.0]]))
+    x = torch.tensor([[[1.0, 1.0, 0.0]], [[0.0, 1.0, 0.0]]])
+    counts = in_all(network, x)
+    # the first neuron fires at both steps, the second at none; a weight of 0 is no operation
+    assert (counts["ac"], counts["ac_ends"], counts["mac_ends"]) == (1 + 2 + 2 + 2 * 4, 7 + 8 - 2, 0)
+    assert (counts["dense"], counts["dense_once"], counts["dense_once_ends"]) == (2 * (6 + 8), 6 + 8, 6 + 8)
+    assert counts["effective_once"] == counts["effective_once_ends"] == (1 + 2) + 4
+    assert (counts["comparisons"], counts["activations"], counts["neuron_updates"], counts["sums"]) == (4, 2, 4, 0)
+
+
+def test_the_ends_are_the_first_and_the_last_layer_alone() -> None:
+    task, x_TBCHW = task_of("neuron=s2nn", "residual=bireal")
+    counts, layers = in_all(task.network, x_TBCHW), counted(task.network, x_TBCHW)
+    ends = [layers["stem.conv"], layers["classifier"]]
+    assert counts["mac_ends"] == sum(layer["mac"] for layer in ends) == counts["mac"]
+    assert counts["ac_ends"] == 0 and counts["dense_once_ends"] == sum(layer["dense"] for layer in ends)
+    assert counts["dense_once"] == counts["dense"], "with a single step all is counted once"
+    assert counts["effective_once"] == counts["ac"] + counts["mac"]
+
+
+def test_over_several_steps_an_input_counts_once() -> None:
+    task, x_TBCHW = task_of("neuron=lif", "neuron.v_threshold=0.1")
+    counts = in_all(task.network, x_TBCHW)
+    assert counts["dense_once"] == (counts["dense"] - 16 * 10) / 4 + 16 * 10, "the classifier is once"
+    assert (counts["ac"] + counts["mac"]) / 4 < counts["effective_once"] < counts["dense_once"]
+
+
+@pytest.mark.parametrize("residual", list(RESIDUALS))
+def test_the_sums_of_a_block_are_the_additions_of_its_forward(residual: str) -> None:
+    task, x_TBCHW = task_of("neuron=lif", f"residual={residual}")
+    adds = [n for n in data_flow(task.network).nodes if n.op == "call_function" and n.target is operator.add]
+    by_hand = 0
+    for node in adds:
+        (block,) = {name for name, _ in node.meta["nn_module_stack"].values() if name.count(".") == 2}
+        channels, height, width = task.network.get_submodule(block).out_shape
+        by_hand += 4 * channels * height * width
+    assert in_all(task.network, x_TBCHW)["sums"] == by_hand
+    assert bool(adds) is (residual not in ("none", "sew_and", "sew_iand"))
+
+
+@pytest.mark.parametrize(
+    ("neuron", "comparisons"),
+    [(S2NN(), 1), (ReLU(), 1), (Sign(), 1), (Ternary(), 2), (MultiThreshold(levels=4), 3), (QuantizedReLU(bits=8), 8),
+     (QuantizedReLU(bits=1), 1)],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_a_neuron_of_several_levels_compares_by_halving(neuron: Any, comparisons: int) -> None:
+    assert in_all(chain(neuron=neuron), torch.zeros(1, 3, 5))["comparisons"] == comparisons * 5
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,12 @@ class Neuron(nn.Module, ABC):
         return nn.Parameter(torch.full(self.channel_shape, start))
 
     @property
+    def num_comparisons(self) -> int:
+        """Return the comparisons of a membrane with thresholds: as many as tell its values apart by halving."""
+        num_values = {"ternary": 3, "levels": self.num_levels + 1}.get(self.emits, 2)
+        return (num_values - 1).bit_length()
+
+    @property
     def unit(self) -> Tensor:
         """Return what one level is worth in the output: a single value, or one per channel [C, 1, ...]."""
         return torch.ones(())
