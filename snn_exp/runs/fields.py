@@ -72,7 +72,7 @@ class Says:
         )
 
 
-Number = Annotated[float, Strict()]  # may be infinite or nan, as the loss of a run that diverges
+AnyFloat = Annotated[float, Strict()]  # may be infinite or nan, as the loss of a run that diverges
 Finite = Annotated[float, Strict(), AllowInfNan(False)]
 Cost = Annotated[float, Strict(), Field(ge=0, le=1e15)]
 Whole = Annotated[int, Strict(), Field(ge=-(2**63), lt=2**63)]

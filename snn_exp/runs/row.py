@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from snn_exp.files import MIB, read_bytes
-from snn_exp.runs.fields import CheckedBy, Number, PlainValue, Text
+from snn_exp.runs.fields import AnyFloat, CheckedBy, PlainValue, Text
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Result, with_its_metrics
 from snn_exp.runs.validation import first_fault
@@ -28,7 +28,7 @@ TOLERANCE_SD = 3.0
 class StoredRow(Result):
     """A line of results.jsonl: a result, and what a study keeps beside it; see `Row`."""
 
-    curves: Annotated[Mapping[str, list[float]], CheckedBy(dict[str, list[Number]])]
+    curves: Annotated[Mapping[str, list[float]], CheckedBy(dict[str, list[AnyFloat]])]
     versions: Annotated[Mapping[str, str], CheckedBy(dict[str, Text])]
     hardware: Annotated[Mapping[str, Any], CheckedBy(dict[str, PlainValue])]
     execution: Annotated[Mapping[str, Any], CheckedBy(dict[str, dict[str, PlainValue]])]

@@ -25,13 +25,13 @@ from pydantic import (
 
 from snn_exp.files import MIB, read_text
 from snn_exp.runs.fields import (
+    AnyFloat,
     CheckedBy,
     Cost,
     Date,
     Figure,
     Finite,
     NaturalInt,
-    Number,
     PartName,
     PlainValue,
     PositiveInt,
@@ -214,7 +214,7 @@ class Result:
     status: Annotated[str, CheckedBy(Literal["done", "diverged"])]
     config: PlainConfig
     metrics: Annotated[
-        Mapping[str, float], CheckedBy(Annotated[dict[str, Number], AfterValidator(_with_finite_figures)])
+        Mapping[str, float], CheckedBy(Annotated[dict[str, AnyFloat], AfterValidator(_with_finite_figures)])
     ]
     duration_s: Cost
     cpu_s: Cost
@@ -223,7 +223,7 @@ class Result:
     split_fingerprint: Text
     layers: Annotated[
         Mapping[str, Mapping[str, list[float]]],
-        CheckedBy(Annotated[dict[str, dict[str, list[Number]]], AfterValidator(_of_one_network)]),
+        CheckedBy(Annotated[dict[str, dict[str, list[AnyFloat]]], AfterValidator(_of_one_network)]),
     ] = dataclasses.field(default_factory=dict)
     peak_memory_mib: Cost | None = None
     compile_s: Cost | None = None
