@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Sequence
 
 from snn_exp.cli.parsing import command_parser, wide_console
 from snn_exp.config.command_line import command_line
+from snn_exp.errors import UserError
 from snn_exp.escaping import say
 
 _OPTIONS = ("by", "metric", "versus", "margin")  # of a report; each makes it another question, with its own folder
@@ -22,6 +24,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--margin", type=float, help="test equivalence within this margin, such as 0.01")
     parser.add_argument("--format", default="", metavar="FORMATS", help="of html,md,tex,csv,png,pdf")
     given = parser.parse_intermixed_args(arguments)
+    if given.margin is not None and not 0 < given.margin < math.inf:
+        raise UserError(
+            f"--margin {given.margin:g} is no margin of an equivalence test; a margin is a number above 0 in the "
+            f"metric's unit; type --margin 0.01"
+        )
 
     from snn_exp.files import require_writable
     from snn_exp.reporting import documents, terminal

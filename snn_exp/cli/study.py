@@ -24,8 +24,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", help="of every run; hydra/launcher=joblib hydra.launcher.n_jobs=2")
     parser.add_argument("--plan", action="store_true", help="list what would run, and how long; run nothing")
     parser.add_argument("--only", default="*", metavar="SETTING/METHOD", help="a pattern, such as 'd20/*'")
-    parser.add_argument("--verify", type=int, default=0, metavar="N", help="repeat N stored runs and compare")
+    parser.add_argument("--verify", type=int, metavar="N", help="repeat N stored runs (of --only) and compare")
     given = parser.parse_intermixed_args(arguments)
+    if given.verify is not None and given.verify < 1:
+        raise UserError(f"--verify {given.verify} repeats no run; type --verify 1 or a larger number")
 
     from snn_exp.files import require_writable
     from snn_exp.reporting import terminal
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     hydra = tuple(o for o in given.overrides if o.startswith("hydra"))
     overrides = tuple(o for o in given.overrides if o not in hydra)
     begun = time.time()
+    runner.require_cells(asked, given.only)
     progress = runner.survey(asked, overrides)
     say(readme.plan(progress, given.only))
     progress.require_budget(given.only)
@@ -58,8 +61,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     require_data([run.config for run in progress.todo(given.only)])
     require_writable(output_root())
+    again = []
     if given.verify:
-        again = runner.sample_of_finished(progress, given.verify)
+        again = runner.sample_of_finished(progress, given.verify, given.only)
         called = {run.config.run_id: run.name for run in again}
         failures = launch.train_all([run.config for run in again], console, hydra, names=called)
     else:
@@ -76,6 +80,8 @@ def main(arguments: Sequence[str]) -> int:
     for line in answers(progress):
         say(one_line(line))
     say(terminal.outcome(compared))
+    for sentence in runner.confirmations(progress, again):
+        say(sentence)
     for sentence in runner.contradictions(progress):
         say(f"snn-exp: warning: {sentence}", file=sys.stderr)
     for failure in failures:

@@ -17,7 +17,7 @@ from snn_exp.files import Unreadable
 from snn_exp.reporting.comparison import priced
 from snn_exp.runs.folder import DamagedRun, RunFolder
 from snn_exp.runs.paths import output_root
-from snn_exp.runs.row import Row, disagreement
+from snn_exp.runs.row import TOLERANCE_SD, Row, disagreement
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.same_data import DataAtHand
 from snn_exp.runs.source import source_of
@@ -354,9 +354,35 @@ def _keeper(ledger: Ledger, configs: Mapping[str, ExperimentConfig]) -> Callable
     return keep
 
 
-def sample_of_finished(progress: Progress, num_runs: int) -> list[StudyRun]:
-    """Select finished final runs, evenly over the study, to be repeated, and set their folders aside."""
-    finished = [run for run in progress.finals if run.config.run_id in progress.ledger.rows]
+def require_cells(study: Study, only: str) -> None:
+    """Refuse a pattern that matches no setting and method of a study.
+
+    Raises:
+        UserError: with one that does.
+    """
+    if not any(matches(key, only) for key in study.pairs()):
+        raise UserError(
+            f"--only {only} matches no SETTING/METHOD of study {study.name}; type --only '{'/'.join(study.pairs()[0])}'"
+        )
+
+
+def sample_of_finished(progress: Progress, num_runs: int, only: str = "*") -> list[StudyRun]:
+    """Select finished final runs, evenly over the study, to be repeated, and set their folders aside.
+
+    Args:
+        progress: of the study.
+        num_runs: how many at most.
+        only: a pattern SETTING/METHOD.
+
+    Raises:
+        UserError: none has finished.
+    """
+    finished = [run for run in progress.finals if run.config.run_id in progress.ledger.rows and matches(run.key, only)]
+    if not finished:
+        raise UserError(
+            f"study {progress.study.name} has no finished run of {only} to repeat; type snn-exp study "
+            f"{progress.study.name} --plan to see what is done"
+        )
     step = max(1, len(finished) // max(1, num_runs))
     sample = finished[::step][:num_runs]
     for run in sample:
@@ -364,16 +390,51 @@ def sample_of_finished(progress: Progress, num_runs: int) -> list[StudyRun]:
     return sample
 
 
+def confirmations(progress: Progress, again: Sequence[StudyRun]) -> list[str]:
+    """Return a sentence for each repeated run that matches its stored row; `contradictions` names the others.
+
+    Args:
+        progress: of the study.
+        again: the runs that were repeated.
+    """
+    found = []
+    for run in again:
+        stored, row = progress.ledger.rows[run.config.run_id], _repeated(progress, run)
+        if row is None or _disagreement(progress, run, stored, row):
+            continue
+        was, now = stored.result.metrics, row.result.metrics
+        differing = [key for key in was if was[key] != now.get(key)]
+        metric = progress.study.metric
+        how = f"all {len(was)} metrics are equal"
+        if differing:
+            how = f"{len(was) - len(differing)} of {len(was)} metrics are equal"
+            if metric in differing and metric in now:
+                how += (
+                    f", and {metric} {now[metric]:.4f} lies within {TOLERANCE_SD:g} sd of the {was[metric]:.4f} stored"
+                )
+        found.append(f"repeated {run.name} (run {run.config.run_id}): {how}")
+    return found
+
+
 def contradictions(progress: Progress) -> list[str]:
     """Return a sentence for each run that was repeated and does not match its stored row."""
     found = []
     for run in (*progress.trials, *progress.finals):
-        stored, again = progress.ledger.rows.get(run.config.run_id), _stored_row(RunFolder.of(run.config))
-        if stored is None or again is None or again.result.finished_at == stored.result.finished_at:
-            continue
-        metric = progress.study.metric
-        cell = progress.rows_of(run.key).values()
-        spread = [row.result.metrics[metric] for row in cell if metric in row.result.metrics]
-        if sentence := disagreement(stored, again, metric, spread):
+        stored, row = progress.ledger.rows.get(run.config.run_id), _repeated(progress, run)
+        if stored and row and (sentence := _disagreement(progress, run, stored, row)):
             found.append(sentence)
     return found
+
+
+def _repeated(progress: Progress, run: StudyRun) -> Row | None:
+    """Return the row of a run's folder if it was trained at another time than the stored row."""
+    stored, row = progress.ledger.rows.get(run.config.run_id), _stored_row(RunFolder.of(run.config))
+    is_another = stored and row and row.result.finished_at != stored.result.finished_at
+    return row if is_another else None
+
+
+def _disagreement(progress: Progress, run: StudyRun, stored: Row, again: Row) -> str | None:
+    metric = progress.study.metric
+    cell = progress.rows_of(run.key).values()
+    spread = [row.result.metrics[metric] for row in cell if metric in row.result.metrics]
+    return disagreement(stored, again, metric, spread)

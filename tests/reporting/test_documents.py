@@ -82,6 +82,12 @@ def test_what_a_run_says_is_escaped(output: Path) -> None:
             "--versus bn is not a key=value pair; type --versus norm=bn, say",
         ),
         (["report", "nuron=lif"], "There is no key 'nuron'; allowed:"),
+        (
+            ["report", "dataset=digits", "--margin", "-1"],
+            "--margin -1 is no margin of an equivalence test; a margin is a number above 0 in the metric's unit; type",
+        ),
+        (["report", "psp_firing", "--margin", "0"], "--margin 0 is no margin of an equivalence test"),
+        (["report", "dataset=digits", "--margin", "nan"], "--margin nan is no margin of an equivalence test"),
         (["report", "psp_firing", "--by", "norm"], "the lines of study psp_firing are its methods; leave --by out"),
         (["report", "psp_firing", "--versus", "bnn"], "There is no method of study psp_firing 'bnn'"),
     ],

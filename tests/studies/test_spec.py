@@ -416,12 +416,43 @@ def test_verify_does_a_stored_run_again_and_warns_where_its_row_was_tampered_wit
     )
     assert main.main(["study", "tiny"]) == 0
     capsys.readouterr()
-    assert main.main(["study", "tiny", "--verify", "1"]) == 0
-    assert "warning" not in capsys.readouterr().err
+    assert main.main(["study", "tiny", "--verify", "1", "--only", "main/bn"]) == 0
+    said = capsys.readouterr()
+    assert "warning" not in said.err
+    assert re.search(r"^repeated main/bn seed=0 \(run \w{10}\): all \d+ metrics are equal$", said.out, re.MULTILINE)
     rows = study.folder / "results.jsonl"
     rows.write_text(rows.read_text().replace('"test/acc":0.', '"test/acc":0.0', 1))
     assert main.main(["study", "tiny", "--verify", "1"]) == 0
-    assert "gives another test/acc on the same machine" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "gives another test/acc on the same machine" in said.err and "repeated main/bn" not in said.out
+
+
+def test_verify_repeats_the_runs_of_one_cell_alone(tmp_path: Path) -> None:
+    progress = finished(write(tmp_path))
+    for only, keys in (("net_d14/none", {("net_d14", "none")}), ("*/bn", {("net_d8", "bn"), ("net_d14", "bn")})):
+        assert {run.key for run in runner.sample_of_finished(progress, 4, only)} == keys
+    again = runner.sample_of_finished(progress, 1, "net_d8/bn")
+    assert [run.name for run in again] == [again[0].name] and runner.confirmations(progress, again) == [], "none yet"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--verify", "-1"], "--verify -1 repeats no run; type --verify 1 or a larger number"),
+        (["--verify", "0"], "--verify 0 repeats no run"),
+        (["--only", "net_d9/*"], "--only net_d9/* matches no SETTING/METHOD of study tiny; type --only 'net_d8/bn'"),
+        (
+            ["--verify", "1", "--only", "*/bn"],
+            "study tiny has no finished run of */bn to repeat; type snn-exp study tiny",
+        ),
+    ],
+)
+def test_what_cannot_be_repeated_is_refused(
+    flags: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    assert main.main(["study", "tiny", *flags]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def finished(study: Study) -> runner.Progress:
