@@ -41,22 +41,24 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True)
-class Key:
+class ClaimKey:
     """An annotation of a field: what study.yaml may say under that key.
 
     Args:
         what: methods are a name or a list of names, a number may be a fraction such as 1/12; a margin is a number
             above 0.
+        needed: whether it may not be left out.
     """
 
     what: Literal["methods", "setting", "metric", "number", "margin"]
+    needed: bool = True
 
 
-Methods = Annotated[Sequence[str], Key("methods")]
-SettingName = Annotated[str, Key("setting")]
-Metric = Annotated[str, Key("metric")]
-Number = Annotated[float, Key("number")]
-Margin = Annotated[float, Key("margin")]
+Methods = Annotated[Sequence[str], ClaimKey("methods")]
+SettingName = Annotated[str, ClaimKey("setting")]
+Metric = Annotated[str, ClaimKey("metric")]
+Number = Annotated[float, ClaimKey("number")]
+Margin = Annotated[float, ClaimKey("margin")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,26 +106,13 @@ class Claim(ABC):
 CLAIMS = Registry[Claim]("claim", traits=("holds_where",))
 
 
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """A key that a kind of claim takes in study.yaml.
-
-    Args:
-        what: see `Key`.
-        needed: whether it may not be left out.
-    """
-
-    what: Literal["methods", "setting", "metric", "number", "margin"]
-    needed: bool
-
-
-def keys_of(kind: type[Claim]) -> dict[str, Written]:
+def keys_of(kind: type[Claim]) -> dict[str, ClaimKey]:
     """Return the keys that a kind takes besides those of all claims, in the order of its fields.
 
     A field that may be None may be left out.
 
     Example:
-        >>> {key: written.needed for key, written in keys_of(CLAIMS["ratio"]).items()}
+        >>> {name: key.needed for name, key in keys_of(CLAIMS["ratio"]).items()}
         {'than': True, 'than_in': False, 'value': True, 'than_metric': False}
     """
     hints = typing.get_type_hints(kind, include_extras=True)
@@ -134,8 +123,8 @@ def keys_of(kind: type[Claim]) -> dict[str, Written]:
             hint, needed = hints[field.name], True
             if typing.get_origin(hint) in (typing.Union, types.UnionType):
                 hint, needed = next(one for one in typing.get_args(hint) if one is not type(None)), False
-            (key,) = (mark for mark in hint.__metadata__ if isinstance(mark, Key))
-            found[field.name] = Written(key.what, needed)
+            (key,) = (mark for mark in hint.__metadata__ if isinstance(mark, ClaimKey))
+            found[field.name] = dataclasses.replace(key, needed=needed)
     return found
 
 

@@ -7,6 +7,8 @@ runs read the test set.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
@@ -26,6 +28,7 @@ from snn_exp.studies.results import Ledger
 from snn_exp.studies.spec import Key, Overrides, Study, matches
 from snn_exp.sweeps import plan
 
+ALIKE = 1e-3  # relative, of a repeated run's epochs while both round the same way
 SECONDS_A_LAYER = 0.04  # per epoch of the digits and time step; used until a finished run gives a better estimate
 
 
@@ -369,6 +372,8 @@ def require_cells(study: Study, only: str) -> None:
 def sample_of_finished(progress: Progress, num_runs: int, only: str = "*") -> list[StudyRun]:
     """Select finished final runs, evenly over the study, to be repeated, and set their folders aside.
 
+    A run whose stored row was computed without fused kernels is repeated without them, since these round differently.
+
     Args:
         progress: of the study.
         num_runs: how many at most.
@@ -387,7 +392,15 @@ def sample_of_finished(progress: Progress, num_runs: int, only: str = "*") -> li
     sample = finished[::step][:num_runs]
     for run in sample:
         RunFolder.of(run.config).set_aside()
-    return sample
+    return [_as_it_was_done(run, progress.ledger.rows[run.config.run_id]) for run in sample]
+
+
+def _as_it_was_done(run: StudyRun, row: Row) -> StudyRun:
+    """Return the run with plain kernels if its row was computed with them; a row without a record is that old."""
+    if row.execution.get("trainer", {}).get("kernels", "reference") != "reference":
+        return run
+    trainer = dataclasses.replace(run.config.trainer, kernels="reference")
+    return dataclasses.replace(run, config=dataclasses.replace(run.config, trainer=trainer))
 
 
 def confirmations(progress: Progress, again: Sequence[StudyRun]) -> list[str]:
@@ -407,7 +420,7 @@ def confirmations(progress: Progress, again: Sequence[StudyRun]) -> list[str]:
         metric = progress.study.metric
         how = f"all {len(was)} metrics are equal"
         if differing:
-            how = f"{len(was) - len(differing)} of {len(was)} metrics are equal"
+            how = f"{len(was) - len(differing)} of {len(was)} metrics are equal, {_in_step(stored, row)}"
             if metric in differing and metric in now:
                 how += (
                     f", and {metric} {now[metric]:.4f} lies within {TOLERANCE_SD:g} sd of the {was[metric]:.4f} stored"
@@ -422,8 +435,18 @@ def contradictions(progress: Progress) -> list[str]:
     for run in (*progress.trials, *progress.finals):
         stored, row = progress.ledger.rows.get(run.config.run_id), _repeated(progress, run)
         if stored and row and (sentence := _disagreement(progress, run, stored, row)):
-            found.append(sentence)
+            found.append(f"{sentence}; {_in_step(stored, row)}")
     return found
+
+
+def _in_step(stored: Row, again: Row) -> str:
+    """Say for how many epochs two runs agree, which tells a rounding that grew from another network or other data."""
+    pairs = [list(zip(curve, again.curves.get(key, ()), strict=False)) for key, curve in stored.curves.items()]
+    last = max(map(len, stored.curves.values()), default=0)
+    agreed = (
+        sum(itertools.takewhile(bool, (math.isclose(was, now, rel_tol=ALIKE) for was, now in curve))) for curve in pairs
+    )
+    return f"the first {min(agreed, default=0)} of {last} epochs agree within {ALIKE:.1%}"
 
 
 def _repeated(progress: Progress, run: StudyRun) -> Row | None:

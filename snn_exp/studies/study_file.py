@@ -85,7 +85,7 @@ class StudyFile(_Written):
     note: Sentence | None = None
 
 
-# what a key of a claim may say in the file, before it is read as what it is: see `claims.Key`
+# what a key of a claim may say in the file, before it is read as what it is: see `claims.ClaimKey`
 _CLAIM_TYPES: Mapping[str, Any] = {
     "methods": NameOrNames, "setting": Sentence, "metric": Sentence, "number": Any, "margin": Any,
 }  # fmt: skip
@@ -93,7 +93,7 @@ _CLAIM_TYPES: Mapping[str, Any] = {
 
 def claim_keys() -> dict[str, str]:
     """Return the keys that the kinds of claims add, each with what it is."""
-    return {key: written.what for name in CLAIMS for key, written in keys_of(CLAIMS[name]).items()}
+    return {name: key.what for kind in CLAIMS for name, key in keys_of(CLAIMS[kind]).items()}
 
 
 def schemas() -> tuple[type[StudyFile], Mapping[str, type[BaseModel]]]:
