@@ -245,7 +245,7 @@ class Equivalent(DifferenceClaim):
 
 @CLAIMS.register("at_least")
 @dataclasses.dataclass(frozen=True)
-class AtLeast(Claim):
+class MeanAtLeast(Claim):
     """The mean of a method is at least some value.
 
     Args:
@@ -273,7 +273,7 @@ class AtLeast(Claim):
 
 
 @CLAIMS.register("at_most")
-class AtMost(AtLeast):
+class MeanAtMost(MeanAtLeast):
     """The mean of a method is at most some value."""
 
     holds_where = "the mean is at most `value`, and no run diverged"
