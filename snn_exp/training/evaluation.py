@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.datamodule import DataModule
+from snn_exp.files import printable
 from snn_exp.metrics.operations import SynapticOperations, dense_macs
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Operations, Result
@@ -163,10 +164,12 @@ def _counts(split: str, operations: SynapticOperations, kept: Predictions) -> Ev
 
 def facts_of(data: DataModule) -> dict[str, Any]:
     """Return what must be known of the data to use the network without them: see `run_files.DataFacts`."""
-    seen = Seen.of(data)
+    seen, names = Seen.of(data), data.dataset.class_names
     return {
-        **dataclasses.asdict(seen), "in_shape": list(seen.in_shape), "class_names": list(data.dataset.class_names),
-    }  # fmt: skip
+        **dataclasses.asdict(seen),
+        "in_shape": list(seen.in_shape),
+        "class_names": [printable(name, 200) for name in names],  # which may be of folders, and so hold anything
+    }
 
 
 def size_of(task: Classification, data: DataModule) -> dict[str, float]:

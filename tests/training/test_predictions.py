@@ -15,8 +15,9 @@ from snn_exp.errors import UserError
 from snn_exp.files import Unreadable
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.row import Row
-from snn_exp.runs.run_files import read_result
+from snn_exp.runs.run_files import DataFacts, read_result
 from snn_exp.training import build, train
+from snn_exp.training.evaluation import facts_of
 from snn_exp.training.predictions import Predictions
 
 
@@ -48,6 +49,14 @@ def test_the_confusion_matrix_counts_every_sample_and_says_the_accuracy(
     labels = build.build_data(config()).dataset.test.labels
     assert np.array(result.confusion["test"]).sum(1).tolist() == torch.bincount(labels).tolist()
     assert result.data is not None and result.data["in_shape"] == [1, 8, 8] and result.data["num_classes"] == 10
+
+
+def test_names_of_classes_are_stored_so_that_they_can_be_read_again() -> None:
+    data = build.build_data(config())
+    data.dataset.class_names = ("a\nb", "\x1b[31m", "x" * 5000, *"cdefghi")
+    names = facts_of(data)["class_names"]
+    assert DataFacts.model_validate(facts_of(data)).class_names == names
+    assert names[:2] == ["a\\nb", "\\x1b[31m"] and len(names[2]) < 300
 
 
 def test_a_committed_row_keeps_neither(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
