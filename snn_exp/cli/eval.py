@@ -43,5 +43,5 @@ def main(arguments: Sequence[str]) -> int:
         f"run {folder.path.name}: {trained.label}"
         + (f", evaluated on {config.dataset['name']}" if given.overrides else "")
     )
-    say(evaluation(evaluate(folder, config), config.energy))
+    say(evaluation(evaluate(folder, config), config.energy, config))
     return 0

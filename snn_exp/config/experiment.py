@@ -116,6 +116,11 @@ class EnergyConfig:
         xnor_fj: a multiplication and its addition of two signs; binary accelerators report 10 to 35.
         weight_pj: reading a 32-bit weight; 0 here and in state_pj is compute only, without memory traffic.
         state_pj: reading or writing a 32-bit accumulator or state.
+        word_bits: of the numbers that mac_pj and ac_pj are of; read by the three energies alone, as the next three
+            (metrics/data_movement.py), which a profile has all or none of.
+        weight_bit_pj: moving a bit of a weight; 0 here and in bit_pj is without data movement.
+        bit_pj: moving a bit of a state, a stream or an activation.
+        compare_pj: a comparison of a membrane with a threshold.
     """
 
     name: str = "h45_fp32"
@@ -124,6 +129,14 @@ class EnergyConfig:
     xnor_fj: Annotated[float, Gt(0), Unit("fJ")] = 20.0
     weight_pj: Annotated[float, Ge(0), Unit("pJ")] = 0.0
     state_pj: Annotated[float, Ge(0), Unit("pJ")] = 0.0
+    word_bits: Annotated[int, Ge(2), Limit(64, "no accelerator has such words"), Unit("bits")] = 32
+    weight_bit_pj: Annotated[float, Ge(0), Unit("pJ")] = 0.0
+    bit_pj: Annotated[float, Ge(0), Unit("pJ")] = 0.0
+    compare_pj: Annotated[float, Ge(0), Unit("pJ")] = 0.0
+
+
+MEMORY_PRICES = ("weight_pj", "state_pj")
+MOVEMENT_PRICES = ("word_bits", "weight_bit_pj", "bit_pj", "compare_pj")
 
 
 SETTINGS: dict[str, type] = {
@@ -379,11 +392,13 @@ def _refuse_an_incomplete_profile(c: dict[str, Any]) -> None:
     if not isinstance(given, dict) or not given:
         return  # the check that follows says so; a config stored before there was such a group has none
     names = [p.name for p in _settings("energy")]
-    memory = {"weight_pj", "state_pj"}
-    for name in names if given.keys() & memory else [n for n in names if n not in memory]:
-        if name not in given:
+    optional = [MEMORY_PRICES, MOVEMENT_PRICES]
+    unsaid = {name for names_of in optional if not given.keys() & set(names_of) for name in names_of}
+    for name in names:
+        if name not in given and name not in unsaid:
             raise UserError(
                 f"the energy profile {given.get('name', 'without a name')} lacks {name}, and a profile must say "
-                f"{', '.join(names[:-2])}, and {' and '.join(names[-2:])} both or neither; type energy.{name}=..., or "
-                f"{name}: ... in its YAML file"
+                f"{', '.join(n for n in names if n not in (*MEMORY_PRICES, *MOVEMENT_PRICES))}, and "
+                f"{' and '.join(MEMORY_PRICES)} both or neither, and {', '.join(MOVEMENT_PRICES)} all or none; type "
+                f"energy.{name}=..., or {name}: ... in its YAML file"
             )

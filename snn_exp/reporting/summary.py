@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from snn_exp.config.experiment import EnergyConfig
+from snn_exp.config.experiment import EnergyConfig, ExperimentConfig, resolve
+from snn_exp.errors import UserError
+from snn_exp.metrics.data_movement import movement_prices, prices_movement, three_energies
 from snn_exp.metrics.energy import DEFAULT_PROFILE, counted_split, energy_pj, joules, multiplications, price_list
 from snn_exp.reporting.comparison import measured
 from snn_exp.reporting.mean import Mean
@@ -29,6 +31,7 @@ def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFIL
     ]
     if split := counted_split([m]):
         lines += [_energy_line(m, split, profile, name, form) for name, form in _FORMS]
+        lines += _movement_lines(m, split, profile, resolve(result.config)) if prices_movement(profile) else []
     if result.peak_memory_mib is not None:
         lines.append(f"  {'peak memory':<12} {result.peak_memory_mib:,.0f} MiB")
     if result.compile_s is not None:
@@ -39,11 +42,26 @@ def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFIL
     return "\n".join([*lines, f"  {'folder':<12} {folder.path}", f"  {'again':<12} {command}"])
 
 
-def evaluation(metrics: Mapping[str, float], profile: EnergyConfig = DEFAULT_PROFILE) -> str:
-    """Format accuracy, firing rates and energy of an evaluation on test data."""
+def evaluation(
+    metrics: Mapping[str, float], profile: EnergyConfig = DEFAULT_PROFILE, config: ExperimentConfig | None = None
+) -> str:
+    """Format accuracy, firing rates and energy of an evaluation on test data, with a config the three energies too."""
     lines = [f"  {name:<12} {100 * metrics[key]:.2f} %" for name, key in _ACCURACIES if key in metrics]
     lines += [f"  {name:<12} {metrics[key]:.3f}" for name, key in _RATES if key in metrics]
-    return "\n".join(lines + [_energy_line(metrics, "test", profile, name, form) for name, form in _FORMS])
+    lines += [_energy_line(metrics, "test", profile, name, form) for name, form in _FORMS]
+    if config is not None and prices_movement(profile):
+        lines += _movement_lines(metrics, "test", profile, config)
+    return "\n".join(lines)
+
+
+def _movement_lines(m: Mapping[str, float], split: str, profile: EnergyConfig, config: ExperimentConfig) -> list[str]:
+    """Return the three energies and their prices, or why there is E1 alone."""
+    try:
+        found = three_energies(m, split, profile, config).text().splitlines()
+    except UserError as reason:
+        return [f"  {'three':<12} {reason}"]
+    lines = [*found, movement_prices(profile)]
+    return [f"  {name:<12} {line}" for name, line in zip(("three", "", ""), lines, strict=True)]
 
 
 def _energy_line(m: Mapping[str, float], split: str, profile: EnergyConfig, name: str, form: str) -> str:
@@ -51,9 +69,13 @@ def _energy_line(m: Mapping[str, float], split: str, profile: EnergyConfig, name
     macs = sum(multiplications(m, split, form).values())
     shown = ", ".join(f"{part} {joules(pj)}" for part, pj in parts.items() if pj)
     prices = "" if form else f"; {price_list(profile)}"
+    beside = ""  # counted, and not part of it
+    if not form and f"{split}/synops_sums" in m:
+        sums, comparisons = m[f"{split}/synops_sums"], m[f"{split}/synops_comparisons"]
+        beside = f", beside it {sums:,.0f} sums of streams and {comparisons:,.0f} comparisons"
     return (
         f"  {name:<12} {joules(sum(parts.values()))} per sample ({shown}), AC {m[f'{split}/synops_ac{form}']:,.0f}, "
-        f"MAC {macs:,.0f}{prices}"
+        f"MAC {macs:,.0f}{beside}{prices}"
     )
 
 

@@ -6,6 +6,7 @@ Symbols, here and in every neuron: x input, v membrane, h membrane after chargin
 A neuron's traits state its promises and what a config may combine it with:
 
     emits              "spikes" {0, 1}, "signs" {-1, +1}, "ternary" {-1, 0, 1}, "levels" {0, unit, 2 unit, ...}, "real"
+    in_slots           runs a level l as l spikes in binary slots
     single_step        has no dynamics: one time step is all it can use
     default_num_steps  the meaning of encoding.num_steps=null
     stepwise           has a pure `step` and a state that can be carried
@@ -34,6 +35,7 @@ NEURONS: Registry[Neuron] = Registry(
     "neuron",
     traits=(
         "emits",
+        "in_slots",
         "single_step",
         "default_num_steps",
         "stepwise",
