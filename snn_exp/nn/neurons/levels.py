@@ -123,7 +123,7 @@ class QuantizedReLU(LevelNeuron, SingleStepNeuron):
     Raises:
         UserError: bits outside 1 to 8, or clip is not positive.
 
-    Source: Bu et al. 2022 (QCFS, ICLR), there for L of 4 to 32 and lambda from 8; the start is our choice.
+    Source: QCFS (ICLR 2022), there for L of 4 to 32 and lambda from 8; the start is our choice.
 
     Example:
         >>> QuantizedReLU(bits=2, clip=3.0)(torch.tensor([[-1.0, 0.4, 0.5, 2.6, 9.0]])).detach()
