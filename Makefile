@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run data real test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training format lock clean
+.PHONY: help setup run data real test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -98,6 +98,9 @@ bench-scaling: setup  ## a step against depth, T, width and batch, S2NN beside R
 
 bench-training: setup  ## what each way to train costs: kernels, layout, precision, compile, into benchmarks/training.md
 	$(BIN)/python benchmarks/training.py
+
+bench-loader: setup  ## memory of the loader on 100,000 pictures that memory is not to hold, into benchmarks/loader.md
+	$(BIN)/python benchmarks/loader.py
 
 bench-sweep: setup  ## what a sweep costs beside its training: 20 runs of two minutes, into benchmarks/sweep.md
 	$(BIN)/python benchmarks/sweep.py

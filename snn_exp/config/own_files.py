@@ -27,6 +27,8 @@ OTHER_PICTURES = (".gif", ".heic", ".heif", ".avif", ".svg", ".jp2", ".psd", ".r
 PARTS = ("train", "val", "test")
 ARRAYS = ("x", "y", "x_val", "y_val", "x_test", "y_test")
 MOST_FILES = 5_000_000
+MOST_BLIND = 256 * MIB  # of an archive, unpacked, whose packing is not looked at
+MOST_RATIO = 100  # of unpacked to packed bytes beyond that
 KEPT_FROM = 64 * MIB  # bytes from which on a content is kept between commands
 
 
@@ -165,24 +167,11 @@ def _existing(path: str, name: str) -> Path:
 
 def _listed(root: Path) -> Listing:
     folders: dict[str, int] = {}
-    top, loose = _entries(root, root, folders)
-    names = sorted(entry.name for entry in top)
-    in_parts = "train" in names and set(names) <= set(PARTS)
-    if pictures := [name for name in loose if _extension(name) in READ]:
-        raise UserError(
-            f"{root / printable(pictures[0])} belongs to no class; {_FORM.format(root=root)}, so move it into the "
-            f"folder of its class"
-        )
-    if not names:
-        raise UserError(f"{root} holds no folder; {_FORM.format(root=root)}")
+    names = _class_folders(root, root, folders)
+    parts = _parts(root, names, folders)
     found: list[Picture] = []
-    for part in PARTS if in_parts else ("",):
-        if part and part not in names:
-            continue
-        inner = sorted(entry.name for entry in _entries(root / part, root, folders)[0]) if part else names
-        if not inner:
-            raise UserError(f"{root / part} holds no folder; it must hold a folder of pictures per class")
-        for label in inner:
+    for part in parts or ("",):
+        for label in _class_folders(root / part, root, folders) if part else names:
             below = sorted(_below(root, root / part / label, folders), key=lambda found: os.path.split(found[0]))
             if not below:
                 raise UserError(
@@ -195,6 +184,32 @@ def _listed(root: Path) -> Listing:
     listed = Listing(root, tuple(found), folders)
     _refuse_classes_of_one_part(listed)
     return listed
+
+
+def _parts(root: Path, names: list[str], folders: dict[str, int]) -> list[str]:
+    """Return which of train, val and test there are; [] where the folders are classes, one of which may be `train`."""
+    if "train" not in names or not _entries(root / "train", root, folders)[0]:
+        return []
+    if strange := [name for name in names if name not in PARTS]:
+        nearest = "val" if strange[0].startswith("val") else "test" if strange[0].startswith("test") else ""
+        raise UserError(
+            f"{root} has folders in train/, and beside it {printable(strange[0])}/, which is not read; "
+            f"{f'rename it {nearest}/' if nearest else 'put it elsewhere'}, or put all classes directly into {root}"
+        )
+    return [part for part in PARTS if part in names]
+
+
+def _class_folders(folder: Path, root: Path, folders: dict[str, int]) -> list[str]:
+    """Return the names of the folders of a folder that holds classes or parts, sorted."""
+    inner, loose = _entries(folder, root, folders)
+    if pictures := sorted(name for name in loose if _extension(name) in READ):
+        raise UserError(
+            f"{folder / printable(pictures[0])} belongs to no class; {_FORM.format(root=root)}, so move it into the "
+            f"folder of its class"
+        )
+    if not inner:
+        raise UserError(f"{folder} holds no folder; {_FORM.format(root=root)}")
+    return sorted(entry.name for entry in inner)
 
 
 _FORM = (
@@ -315,6 +330,13 @@ def archive(path: str) -> Archive:
                 f"{file} has no array {name}; it has {_some(members)}, and must have x and y, and may have x_val and "
                 f"y_val, x_test and y_test"
             )
+    packed = sum(members[name].compress_size for name in wanted)
+    unpacked = sum(size for size, _ in wanted.values())
+    if unpacked > MOST_BLIND and unpacked > MOST_RATIO * packed:
+        raise UserError(
+            f"{file} unpacks to {unpacked / MIB:,.0f} MiB from {packed / MIB:,.1f} MiB, as no pictures do; if it is "
+            f"right, write it with numpy.savez, unpacked"
+        )
     known = file.stat()
     signature = f"{os.path.realpath(file)} {known.st_size} {known.st_mtime_ns} {known.st_ctime_ns}"
     return Archive(file, wanted, hashlib.sha256(os.fsencode(signature)).hexdigest())

@@ -16,7 +16,7 @@ import numpy as np
 
 from snn_exp.config import own_files
 from snn_exp.data.base import DATASETS, Indices
-from snn_exp.data.mapped import Array
+from snn_exp.data.on_disk import Array
 from snn_exp.data.own import OwnData, Read
 from snn_exp.errors import UserError
 from snn_exp.files import MIB, Unreadable, printable

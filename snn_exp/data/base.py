@@ -114,6 +114,7 @@ class Dataset(ABC):
     licence: ClassVar[str] = ""
     download_mib: ClassVar[int] = 0
 
+    how_to_load_faster: str = ""  # where the samples are not in memory
     flip: bool = False
     train: Split
     val: Split

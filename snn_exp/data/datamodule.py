@@ -9,6 +9,7 @@ resumed run repeats the undisturbed one, whatever the batches were.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,15 +102,19 @@ class BatchedSplit(TorchDataset[tuple[Tensor, Tensor]]):
         self.seed = seed
         self.augment = augment
         self._drawn: tuple[int, Tensor] | None = None
+        self.seconds = 0.0  # spent on batches
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, batch: BatchIndex) -> tuple[Tensor, Tensor]:
+        began = time.perf_counter()
         x = as_float(self.split.take(batch.indices))
         if self.augment is not None:
             x = self.augment(x, self._draw(self.augment, batch.epoch)[batch.indices])
-        return x, self.split.labels[batch.indices]
+        labels = self.split.labels[batch.indices]
+        self.seconds += time.perf_counter() - began
+        return x, labels
 
     def _draw(self, augment: Augment, epoch: int) -> Tensor:
         """Draw the random numbers of all samples in an epoch."""
@@ -135,6 +140,19 @@ class DataModule(pl.LightningDataModule):
         self.seed = seed
         self.augment = own(dataset.max_shift, dataset.flip) if augment is None else augment
         self._trained = (0, 0)
+        self._training: BatchedSplit | None = None
+
+    @property
+    def loading_s(self) -> float:
+        """Return the seconds that loading training batches took so far."""
+        return self._training.seconds if self._training else 0.0
+
+    @property
+    def how_to_load_faster(self) -> str:
+        """Say what would make loading faster."""
+        return self.dataset.how_to_load_faster or (
+            "the samples are in memory, so it is their augmentation; augment=none shows what it costs"
+        )
 
     def go_on(self, epoch: int, num_batches: int) -> None:
         """Leave out the first batches of an epoch, which an interrupted run has trained."""
@@ -168,7 +186,8 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Load the training set, shuffled and augmented."""
-        return _loader(BatchedSplit(self.dataset.train, self.seed, self.augment), self._train_sampler())
+        self._training = BatchedSplit(self.dataset.train, self.seed, self.augment)
+        return _loader(self._training, self._train_sampler())
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Load the set in order, without augmentation."""

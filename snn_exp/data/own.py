@@ -1,4 +1,4 @@
-"""Files of one's own: read once into a cache, split, and mapped where they are more than memory should hold."""
+"""Files of one's own: read once into a cache, split, and left there where they are more than memory should hold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from snn_exp.config import own_files, splits
 from snn_exp.data.base import FRACTIONS_BELOW_1, Dataset, Indices, Split, as_float, stratified
-from snn_exp.data.mapped import Array, MappedArray, MappedSplit, write
+from snn_exp.data.on_disk import Array, ArrayOnDisk, SplitOnDisk, write
 from snn_exp.errors import UserError
 from snn_exp.files import MIB, printable
 from snn_exp.registry import Count, Limit, OpenFraction, PartConfig, Seed
@@ -53,7 +53,8 @@ class OwnData(Dataset):
     Args:
         path: where the files are; no part of the identity.
         content: 16 hex digits of what the files hold, part of the identity; null works them out.
-        memory_mib: samples that take more stay on disk, in a cache that is mapped into memory; no part of the identity.
+        memory_mib: samples that take more stay on disk, in a cache, and are read batch by batch; no part of the
+            identity.
         flip: mirror every other training sample.
         split_seed: fixes the test part, if it is drawn.
         val_fraction: of all samples, if validation samples are not given.
@@ -141,14 +142,19 @@ class OwnData(Dataset):
         path = self.root / "cached" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
         array = None
         with contextlib.suppress(FileNotFoundError, UserError):
-            array = MappedArray(path)
+            array = ArrayOnDisk(path)
         if array is None or array.shape != read.shape:
             path.unlink(missing_ok=True)
             write(path, read.shape, read.dtype, self._checked(read))
-            array = MappedArray(path)
+            array = ArrayOnDisk(path)
         labels = torch.from_numpy(read.labels)
-        mapped = MappedSplit(array, np.arange(len(array)), labels)
-        return mapped if array.nbytes > self.memory_mib * MIB else Split(mapped.samples, labels)
+        on_disk = SplitOnDisk(array, np.arange(len(array)), labels)
+        if array.nbytes <= self.memory_mib * MIB:
+            return Split(on_disk.samples, labels)
+        self.how_to_load_faster = (
+            f"the samples stay on disk: type dataset.memory_mib={-(-array.nbytes // MIB)} to hold them in memory"
+        )
+        return on_disk
 
     def _checked(self, read: Read) -> Iterator[Array]:
         """Yield the samples; at their end, refuse those that are all alike.
@@ -187,9 +193,9 @@ class OwnData(Dataset):
         return self._test_indices.tobytes()
 
     @property
-    def is_mapped(self) -> bool:
+    def is_on_disk(self) -> bool:
         """Return whether the samples stay on disk."""
-        return isinstance(self.train, MappedSplit)
+        return isinstance(self.train, SplitOnDisk)
 
     @cached_property
     def _statistics(self) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from snn_exp.config import own_files
 from snn_exp.data.base import DATASETS
-from snn_exp.data.mapped import Array
+from snn_exp.data.on_disk import Array
 from snn_exp.data.own import BLOCK, OwnData, Read
 from snn_exp.errors import UserError
 from snn_exp.files import Unreadable, printable, require_file

@@ -28,6 +28,7 @@ from snn_exp.training.ddp import together
 from snn_exp.training.devices import hardware, require_devices
 from snn_exp.training.evaluation import Evaluation, add_test_metrics, evaluate_trained, facts_of, size_of
 from snn_exp.training.layer_statistics import Layers, probe_validation
+from snn_exp.training.loading import LoadingWarning
 from snn_exp.training.log import RunLog, Say
 from snn_exp.training.progress import EpochLine, LiveBar
 from snn_exp.training.start import start_from
@@ -198,6 +199,7 @@ def _watchers(
         callbacks.StopOnDivergence(folder.path),
         callbacks.EpochTable(folder.metrics_csv),
         callbacks.FiringWarnings(say),
+        LoadingWarning(say, data),
         LiveBar(data.num_train) if live else EpochLine(say, data.num_train),
     ]
 

@@ -21,7 +21,7 @@ from torchvision.datasets import ImageFolder
 from snn_exp.cli import main
 from snn_exp.config import own_files
 from snn_exp.config.compose import compose
-from snn_exp.data import mapped, own
+from snn_exp.data import on_disk, own
 from snn_exp.data.arrays import Arrays
 from snn_exp.data.base import Split, make_dataset
 from snn_exp.data.datamodule import DataModule
@@ -194,19 +194,19 @@ def test_a_run_is_found_again_from_a_folder_that_was_moved(
 
 
 def test_samples_on_disk_are_those_in_memory(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapped, "KEPT", 200)  # pages are given back between batches
+    monkeypatch.setattr("snn_exp.data.on_disk.BLOCK", 500)  # some samples at a time
     in_memory = images(pictures, num_train=10)
     monkeypatch.setattr(own, "MIB", 1)
-    on_disk = images(pictures, num_train=10)
-    assert on_disk.is_mapped and not in_memory.is_mapped and type(in_memory.train) is Split
-    assert on_disk.fingerprint == in_memory.fingerprint and on_disk.test_fingerprint == in_memory.test_fingerprint
-    assert (on_disk.pixel_mean, on_disk.pixel_std) == (in_memory.pixel_mean, in_memory.pixel_std)
+    left_there = images(pictures, num_train=10)
+    assert left_there.is_on_disk and not in_memory.is_on_disk and type(in_memory.train) is Split
+    assert left_there.fingerprint == in_memory.fingerprint and left_there.test_fingerprint == in_memory.test_fingerprint
+    assert (left_there.pixel_mean, left_there.pixel_std) == (in_memory.pixel_mean, in_memory.pixel_std)
     samples = in_memory.train.samples.double() / 255
     assert (in_memory.pixel_mean, in_memory.pixel_std) == pytest.approx(
         (samples.mean().item(), samples.std(correction=0).item())
     )
     for one, other in zip(
-        DataModule(on_disk, 4, 0).train_dataloader(), DataModule(in_memory, 4, 0).train_dataloader(), strict=True
+        DataModule(left_there, 4, 0).train_dataloader(), DataModule(in_memory, 4, 0).train_dataloader(), strict=True
     ):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
@@ -324,14 +324,23 @@ def few(folder: Path) -> None:
         path.unlink()
 
 
-def lacking(folder: Path) -> None:
+def into_parts(folder: Path, *parts: str) -> None:
     inner = [folder / name for name in CLASSES]
-    for part in ("train", "test"):
+    for part in parts:
         for path in inner:
             shutil.copytree(path, folder / part / path.name)
     for path in inner:
         shutil.rmtree(path)
+
+
+def lacking(folder: Path) -> None:
+    into_parts(folder, "train", "test")
     shutil.rmtree(folder / "test" / "eel")
+
+
+def loose(folder: Path) -> None:
+    into_parts(folder, "train", "test")
+    save(folder / "test" / "x.png", pixels(6, 6, 3))
 
 
 FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -340,6 +349,8 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a class too small": (few, "class 1 (dog) has 1 of them and needs at least 2"),
     "a part without a class": (lacking, "test has no folder eel, which is a class elsewhere"),
     "a picture beside the classes": (lambda f: save(f / "x.png", pixels(6, 6, 3)), "x.png belongs to no class"),
+    "a part of another name": (lambda f: into_parts(f, "train", "valid"), "has folders in train/, and beside it valid/, which is not read; rename it val/, or"),
+    "a picture beside the classes of a part": (loose, "x.png belongs to no class"),
     "no folder": (lambda f: [shutil.rmtree(f / name) for name in CLASSES], "holds no folder; "),
     "a link to a folder": (lambda f: (f / "gnu").symlink_to(f / "cat"), "gnu is a link to a folder, and such links are not followed"),
     "alike": (lambda f: [save(p, np.full((6, 6, 3), 7, np.uint8)) for p in f.glob("*/*.png")], "each pixel of all samples is 7"),
@@ -433,8 +444,25 @@ def test_arrays_on_disk_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.
     path = write_arrays(tmp_path / "a.npz", x=X / 255)
     in_memory = arrays(path)
     monkeypatch.setattr(own, "MIB", 1)
-    on_disk = arrays(path)
-    assert on_disk.is_mapped and not in_memory.is_mapped and on_disk.fingerprint == in_memory.fingerprint
+    left_there = arrays(path)
+    assert left_there.is_on_disk and not in_memory.is_on_disk and left_there.fingerprint == in_memory.fingerprint
+
+
+def test_rows_come_in_any_order_and_those_that_follow_one_another_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk.write(tmp_path / "x.npy", X[:, None].shape, np.uint8, iter([X[:10, None], X[10:, None]]))
+    array = on_disk.ArrayOnDisk(tmp_path / "x.npy")
+    calls, read = [], os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *given: calls.append(given) or read(*given))
+    for rows, num_reads in (([5], 1), ([3, 4, 5, 9, 8], 3), ([7, 7], 2), (list(range(24)), 1), ([], 0)):
+        calls.clear()
+        assert np.array_equal(array.take(np.array(rows, dtype=np.int64)), X[rows, None]) and len(calls) == num_reads
+    monkeypatch.setattr(os, "preadv", lambda file, into, at: read(file, [into[0][:7]], at))
+    assert np.array_equal(array.take(np.arange(24)), X[:, None]), "a read may be of less than was asked for"
+    os.truncate(tmp_path / "x.npy", 200)
+    with pytest.raises(UserError, match="was cut short while it was read"):
+        array.take(np.arange(24))
 
 
 class Payload:
@@ -489,6 +517,7 @@ ARRAYS: dict[str, tuple[Callable[[Path], object], str]] = {
     "Fortran's order": (lambda p: write_arrays(p, x=np.asfortranarray(X)), "has x in Fortran's order"),
     "changed": (changed, "is damaged: x cannot be read"),
     "longer": (longer, "is damaged: x cannot be read"),
+    "a bomb": (lambda p: np.savez_compressed(p, x=np.zeros((300, 1024, 1024), np.uint8), y=np.arange(300) % 3), "unpacks to 300 MiB from 0.3 MiB"),
     "cut": (lambda p: p.write_bytes(write_arrays(p).read_bytes()[:-50]), "is not an .npz file"),
     "text": (lambda p: p.write_text("x"), "is not an .npz file"),
     "a pipe": (lambda p: os.mkfifo(p), "is a named pipe, not a file"),

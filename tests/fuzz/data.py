@@ -6,6 +6,9 @@ import random
 import struct
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from tests.fuzz import hostile
 from tests.fuzz.box import Box
 from tests.fuzz.calls import Call
@@ -18,6 +21,48 @@ def idx(path: Path, content: bytes, shape: tuple[int, ...], kind: int = 8) -> No
 
 
 def case(rng: random.Random, box: Box) -> tuple[str, Call]:
+    """Data with something wrong in them; what, and a command that reads them."""
+    return (mnist if rng.random() < 0.5 else own)(rng, box)
+
+
+def own(rng: random.Random, box: Box) -> tuple[str, Call]:
+    """A folder of pictures, or an .npz, of which something has become of a file."""
+    numbers = np.random.default_rng(rng.randrange(2**32))
+    if name := rng.choice(("", "own.npz")):
+        write = rng.choice((np.savez, np.savez_compressed))
+        x = numbers.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+        write(box / name, x=x if rng.random() < 0.7 else x / 255, y=np.arange(60) % 3)
+        victims = [box / name]
+    else:
+        name = "pictures"
+        for index in range(60):
+            file = (
+                box / name / f"class {index % 3}" / f"{index}.{rng.choice(('png', 'jpg', 'bmp', 'ppm', 'tif', 'webp'))}"
+            )
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(numbers.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file)
+        victims = sorted(path for path in (box / name).rglob("*") if path.is_file())
+    said = [name, *(hostile.accident(rng, rng.choice(victims)) for _ in range(rng.choice((0, 1, 1))))]
+    words = [f"dataset={'arrays' if name == 'own.npz' else 'images'}", f"dataset.path={box / name}"]
+    if name == "pictures" and rng.random() < 0.3:
+        words.append(f"dataset.size={rng.choice((1, 4, 16))}")
+    if rng.random() < 0.2:
+        words.append("dataset.num_train=20")
+    command = rng.choice((("train",), ("train",), ("show",), ("train", "-m", "seed=0,1"), ("plan",), ("data", "check")))
+    if command == ("data", "check"):
+        return "; ".join(said), Call((*command, words[0].partition("=")[2], *words[1:]), ("out/*", "data/*"), ())
+    tiny = (
+        "network=mlp",
+        "network.width=4",
+        "depth.num_layers=2",
+        "neuron=s2nn",
+        "logger=none",
+        "trainer.max_epochs=1",
+    )
+    return "; ".join(said), Call((*command, *words, *tiny), ("out/*", "data/*"), ())
+
+
+def mnist(rng: random.Random, box: Box) -> tuple[str, Call]:
     """A small MNIST with something wrong in it; what, and a command that reads it."""
     folder = box / "data" / "MNIST" / "raw"
     said = []
