@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -94,7 +95,7 @@ def option_of(kind: str, name: str) -> Option:
 
 
 @pytest.mark.parametrize(("kind", "name"), names(*REGISTRIES))
-def test_a_bad_value_is_refused_and_named(kind, name):
+def test_a_bad_value_is_refused_and_named(kind: str, name: str) -> None:
     cls = REGISTRIES[kind][name]
     option = option_of(kind, name)
     contracts.refuses_bad_values(lambda **bad: cls(*supplied(kind), **bad), option)
@@ -102,13 +103,13 @@ def test_a_bad_value_is_refused_and_named(kind, name):
 
 
 @pytest.mark.parametrize(("kind", "name"), names(*REGISTRIES))
-def test_the_class_is_documented(kind, name):
+def test_the_class_is_documented(kind: str, name: str) -> None:
     contracts.is_documented(REGISTRIES[kind][name], option_of(kind, name))
     assert option_of(kind, name).summary
 
 
 @pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
-def test_shape_dtype_and_device_are_kept(kind, config):
+def test_shape_dtype_and_device_are_kept(kind: str, config: dict[str, Any]) -> None:
     part = build(kind, config)
     assert isinstance(part, (REGISTRIES[kind][config["name"]], StepByStep))
     contracts.keeps_shape_dtype_and_device(part, input_for(kind))
@@ -116,7 +117,7 @@ def test_shape_dtype_and_device_are_kept(kind, config):
 
 
 @pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
-def test_forward_twice_gives_the_same(kind, config):
+def test_forward_twice_gives_the_same(kind: str, config: dict[str, Any]) -> None:
     part = build(kind, config)
     if not getattr(part, "trains_on_running_statistics", False):
         contracts.forward_twice_is_the_same(part.train(), input_for(kind))
@@ -124,24 +125,26 @@ def test_forward_twice_gives_the_same(kind, config):
 
 
 @pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
-def test_in_eval_batch_items_do_not_influence_each_other_nor_do_units_of_a_weight(kind, config):
+def test_in_eval_batch_items_do_not_influence_each_other_nor_do_units_of_a_weight(
+    kind: str, config: dict[str, Any]
+) -> None:
     axis = 1 if kind in IN_TIME else 0
     contracts.items_are_independent(build(kind, config).eval(), input_for(kind), axis)
 
 
 @pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
-def test_gradients_are_finite_and_reach_the_input_and_every_parameter(kind, config):
+def test_gradients_are_finite_and_reach_the_input_and_every_parameter(kind: str, config: dict[str, Any]) -> None:
     contracts.gradients_arrive(build(kind, config), input_for(kind))
 
 
 @pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
-def test_a_deepcopy_and_a_state_dict_hold_everything(kind, config):
+def test_a_deepcopy_and_a_state_dict_hold_everything(kind: str, config: dict[str, Any]) -> None:
     contracts.copies_agree(build(kind, config), build(kind, config), input_for(kind))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("kind", "config"), cases(*MODULES))
-def test_float64_and_bfloat16_work(kind, config, dtype):
+def test_float64_and_bfloat16_work(kind: str, config: dict[str, Any], dtype: torch.dtype) -> None:
     contracts.works_in(dtype, build(kind, config), input_for(kind))
 
 
@@ -149,7 +152,7 @@ def test_float64_and_bfloat16_work(kind, config, dtype):
 
 
 @pytest.mark.parametrize(("kind", "config"), cases(*IN_TIME))
-def test_the_future_changes_the_past_only_where_a_neuron_says_so(kind, config):
+def test_the_future_changes_the_past_only_where_a_neuron_says_so(kind: str, config: dict[str, Any]) -> None:
     part = build(kind, config).eval()
     if kind != "neuron" or part.causal:
         contracts.is_causal(part, input_for(kind))
@@ -162,17 +165,17 @@ def test_the_future_changes_the_past_only_where_a_neuron_says_so(kind, config):
     ("kind", "config"),
     [c for c in cases(*IN_TIME) if issubclass(REGISTRIES[c.values[0]][c.values[1]["name"]], Stepwise)],
 )
-def test_splitting_time_with_carried_state_equals_one_pass(kind, config):
+def test_splitting_time_with_carried_state_equals_one_pass(kind: str, config: dict[str, Any]) -> None:
     contracts.splits_in_time(build(kind, config), input_for(kind))
 
 
 @pytest.mark.parametrize(("kind", "config"), cases(*IN_TIME))
-def test_one_step_works(kind, config):
+def test_one_step_works(kind: str, config: dict[str, Any]) -> None:
     contracts.keeps_shape_dtype_and_device(build(kind, config, num_steps=1), input_for(kind)[:1])
 
 
 @pytest.mark.parametrize(("kind", "config"), cases("neuron"))
-def test_a_neuron_emits_what_its_traits_say(kind, config):
+def test_a_neuron_emits_what_its_traits_say(kind: str, config: dict[str, Any]) -> None:
     part = build(kind, config)
     contracts.emits(part, input_for(kind), part.emits)
     assert part.stepwise == isinstance(part, Stepwise)
@@ -182,19 +185,19 @@ def test_a_neuron_emits_what_its_traits_say(kind, config):
 
 
 @pytest.mark.parametrize(("kind", "config"), cases("norm"))
-def test_statistics_are_over_the_axes_the_norm_names(kind, config):
+def test_statistics_are_over_the_axes_the_norm_names(kind: str, config: dict[str, Any]) -> None:
     norm = build(kind, config).double()
     contracts.statistics_are_over_what_it_says(norm, input_for(kind).double())
     assert set(norm.placements) <= {"psp", "current", "membrane", "spike"}
 
 
 @pytest.mark.parametrize(("kind", "config"), cases("norm"))
-def test_in_eval_a_norm_is_the_scale_and_shift_it_names(kind, config):
+def test_in_eval_a_norm_is_the_scale_and_shift_it_names(kind: str, config: dict[str, Any]) -> None:
     contracts.is_affine_where_it_says_so(build(kind, config).double(), input_for(kind).double())
 
 
 @pytest.mark.parametrize(("kind", "config"), cases("neuron"))
-def test_a_neuron_takes_over_what_stands_in_front_of_it(kind, config):
+def test_a_neuron_takes_over_what_stands_in_front_of_it(kind: str, config: dict[str, Any]) -> None:
     contracts.folds_what_stands_in_front(build(kind, config).double(), input_for(kind).double())
 
 
@@ -203,7 +206,7 @@ def test_a_neuron_takes_over_what_stands_in_front_of_it(kind, config):
 
 @pytest.mark.parametrize("factor", [1.0, 1.3])
 @pytest.mark.parametrize("name", list(SURROGATES))
-def test_a_surrogate_derivative_belongs_to_its_primitive(name, factor):
+def test_a_surrogate_derivative_belongs_to_its_primitive(name: str, factor: float) -> None:
     parameters = {p.name: p.default * factor for p in option_of("surrogate", name).parameters}
     surrogate = SURROGATES[name](**parameters)
     contracts.derivative_belongs_to_primitive(surrogate)
@@ -212,7 +215,7 @@ def test_a_surrogate_derivative_belongs_to_its_primitive(name, factor):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", list(SURROGATES))
-def test_a_surrogate_steps_forward_and_differentiates_backward(name, dtype):
+def test_a_surrogate_steps_forward_and_differentiates_backward(name: str, dtype: torch.dtype) -> None:
     surrogate = SURROGATES[name]()
     contracts.spikes_with_its_derivative(surrogate, input_for("neuron").to(dtype))
     assert repr(copy.deepcopy(surrogate)) == repr(surrogate)
@@ -392,7 +395,7 @@ X = input_for("neuron")
         (contracts.spikes_with_its_derivative, (NotANumber(), X)),
     ],
 )
-def test_a_contract_rejects_a_broken_part(contract, arguments):
+def test_a_contract_rejects_a_broken_part(contract: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     with pytest.raises(AssertionError) as rejection:
         contract(*arguments)
     assert rejection.type is AssertionError

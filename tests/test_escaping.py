@@ -240,7 +240,7 @@ def test_panels_and_lines_of_any_name_are_drawn_into_their_folder(tmp_path: Path
     from snn_exp.reporting import documents
     from tests.studies.test_judging import rows
 
-    found = rows(0.9, **{"test/energy_pj": 100.0})
+    found = rows(0.9, more={"test/energy_pj": 100.0})
     for row in found.values():
         row.result.config.update({"encoding": {"num_steps": 1}, "depth": {"num_layers": 8}})  # type: ignore[attr-defined]
     dear = {
@@ -253,7 +253,7 @@ def test_panels_and_lines_of_any_name_are_drawn_into_their_folder(tmp_path: Path
             }
         )
         for seed, row in found.items()
-    }  # type: ignore[arg-type]
+    }
     panels = [
         Panel(name, "", [Line({"method": HOSTILE}, found), Line({"method": "_x"}, dear)], {})
         for name in (HOSTILE, "../../x")

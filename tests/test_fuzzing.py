@@ -42,7 +42,7 @@ def compute_for_ever(box: str) -> None:
 
 
 def take_memory(box: str) -> None:
-    held = bytearray(int(judging.MEMORY))  # more than is allowed, however little a fork still shares
+    held = bytearray(int(calls.MEMORY))  # more than is allowed, however little a fork still shares
     held[::4096] = b"x" * len(held[::4096])
     time.sleep(5)
 

@@ -102,7 +102,7 @@ def test_the_neuron_of_the_readme_works_as_printed() -> None:
     exec(compile(code, "README", "exec", dont_inherit=True), names)
     torch = names["torch"]
     neuron = scratch.make({"name": "leakless", "gain": 2.0})
-    assert neuron(torch.full((2, 1), 0.3)).flatten().tolist() == [0.0, 1.0]  # type: ignore[operator,attr-defined]
+    assert neuron(torch.full((2, 1), 0.3)).flatten().tolist() == [0.0, 1.0]  # type: ignore[attr-defined]
     assert scratch.options()["leakless"].parameter("gain") is not None
 
 

@@ -43,7 +43,7 @@ def read(path: Path) -> WandbRun:
 
     run = WandbRun()
     for content in _records(path.read_bytes()):
-        record = wandb_internal_pb2.Record.FromString(content)
+        record = wandb_internal_pb2.Record.FromString(content)  # type: ignore[attr-defined]
         kind = record.WhichOneof("record_type")
         if kind == "run":
             run.run_id, run.name, run.group = record.run.run_id, record.run.display_name, record.run.run_group

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from snn_exp.cli import main
+from snn_exp.cli.commands import COMMANDS
 from snn_exp.config.hydra_setup import config_dir
 from snn_exp.sweeps import launch
 
@@ -278,11 +279,11 @@ def test_help_needs_no_torch_and_composing_needs_none_either() -> None:
         assert done.stdout.strip().endswith(expected)
 
 
-@pytest.mark.parametrize("name", main.COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_is_a_file_of_its_name_and_a_line_of_the_help(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = main.COMMANDS[name]
+    command = COMMANDS[name]
     assert command.load().__module__ == f"snn_exp.cli.{name}"
     assert main.main(["--help"]) == 0
     assert f"\n  {name} {command.takes}".rstrip() in capsys.readouterr().out
@@ -381,7 +382,7 @@ def test_a_folder_where_a_page_is_to_be_written_is_one_sentence(
         (tmp_path / "file").replace(tmp_path / "README.md")
         return 0
 
-    monkeypatch.setitem(main.COMMANDS, "runs", in_the_way)
+    monkeypatch.setitem(COMMANDS, "runs", in_the_way)
     assert main.main(["runs"]) == 2
     assert capsys.readouterr().err == (
         f"snn-exp: {tmp_path / 'README.md'} is in the way (Is a directory); move it, or make it writable, and type the "

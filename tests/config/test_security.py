@@ -15,6 +15,7 @@ import yaml
 from snn_exp.cli import main
 from snn_exp.config import compose
 from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.errors import UserError
 from snn_exp.sweeps import launch
 from snn_exp.training import job, train
 
@@ -367,7 +368,7 @@ def test_an_interpolation_may_name_a_key_or_an_environment_variable(
     if "decode" in value or "seed" in value:
         assert compose.compose(["experiment=x", "seed=7"], [str(sent)]).dataset["split_seed"] == 7
     else:
-        with pytest.raises(compose.UserError, match="split_seed"):  # text: the rules want a number
+        with pytest.raises(UserError, match="split_seed"):  # text: the rules want a number
             compose.compose(["experiment=x"], [str(sent)])
 
 

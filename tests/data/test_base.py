@@ -7,6 +7,7 @@ import hashlib
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -45,7 +46,7 @@ def same(one: Split, other: Split) -> bool:
 # digits ---------------------------------------------------------------------------------------------------
 
 
-def test_the_digits_are_split_60_15_25():
+def test_the_digits_are_split_60_15_25() -> None:
     data = digits()
     sizes = [len(data.train), len(data.val), len(data.test)]
     assert sum(sizes) == 1797
@@ -55,7 +56,7 @@ def test_the_digits_are_split_60_15_25():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_every_part_of_the_digits_has_every_class_in_proportion(seed):
+def test_every_part_of_the_digits_has_every_class_in_proportion(seed: int) -> None:
     data = digits(seed)
     overall = np.bincount(load_digits().target) / 1797
     for part in (data.train, data.val, data.test):
@@ -64,7 +65,7 @@ def test_every_part_of_the_digits_has_every_class_in_proportion(seed):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_parts_of_the_digits_are_the_whole_and_share_no_sample(seed):
+def test_the_parts_of_the_digits_are_the_whole_and_share_no_sample(seed: int) -> None:
     data = digits(seed)
     found = [key for part in (data.train, data.val, data.test) for key in keys(part.samples)]
     everything = keys((load_digits().images[:, None] / 16).astype(np.float32))
@@ -72,7 +73,7 @@ def test_the_parts_of_the_digits_are_the_whole_and_share_no_sample(seed):
     assert sorted(found) == sorted(everything)
 
 
-def test_the_digits_keep_their_own_labels():
+def test_the_digits_keep_their_own_labels() -> None:
     data = digits(3)
     bunch = load_digits()
     labels = dict(zip(keys((bunch.images[:, None] / 16).astype(np.float32)), bunch.target, strict=True))
@@ -80,7 +81,7 @@ def test_the_digits_keep_their_own_labels():
         assert [labels[key] for key in keys(part.samples)] == part.labels.tolist()
 
 
-def test_the_test_part_stays_whatever_the_seed_while_the_rest_is_redrawn():
+def test_the_test_part_stays_whatever_the_seed_while_the_rest_is_redrawn() -> None:
     one, other = digits(0), digits(1)
     assert same(one.test, other.test)
     assert not torch.equal(one.train.samples, other.train.samples)
@@ -88,32 +89,32 @@ def test_the_test_part_stays_whatever_the_seed_while_the_rest_is_redrawn():
     assert one.fingerprint != other.fingerprint
 
 
-def test_the_same_seed_gives_the_same_parts_and_fingerprint():
+def test_the_same_seed_gives_the_same_parts_and_fingerprint() -> None:
     one, other = Digits(Path(), 5), Digits(Path(), 5)
     assert same(one.train, other.train) and same(one.val, other.val) and same(one.test, other.test)
     assert one.fingerprint == other.fingerprint
     assert len(one.fingerprint) == 16 and int(one.fingerprint, 16) >= 0
 
 
-def test_another_split_seed_gives_another_test_part_and_fingerprint():
+def test_another_split_seed_gives_another_test_part_and_fingerprint() -> None:
     one, other = digits(0, split_seed=0), digits(0, split_seed=1)
     assert set(keys(one.test.samples)) != set(keys(other.test.samples))
     assert one.fingerprint != other.fingerprint
 
 
-def test_fractions_that_leave_nothing_to_train_on_are_refused():
+def test_fractions_that_leave_nothing_to_train_on_are_refused() -> None:
     with pytest.raises(UserError, match="leave nothing to train on"):
         Digits(Path(), 0, val_fraction=0.5, test_fraction=0.5)
 
 
-def test_the_pixel_statistics_are_those_of_the_training_part():
+def test_the_pixel_statistics_are_those_of_the_training_part() -> None:
     data = digits()
     assert data.pixel_mean == pytest.approx(data.train.samples.mean().item())
     assert data.pixel_std == pytest.approx(data.train.samples.std().item())
 
 
 @pytest.mark.parametrize("fractions", [{"val_fraction": 0.001}, {"test_fraction": 0.001}], ids=str)
-def test_a_part_too_small_for_every_class_is_refused(fractions):
+def test_a_part_too_small_for_every_class_is_refused(fractions: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="every class in both"):
         Digits(Path(), 0, **fractions)
 
@@ -229,11 +230,11 @@ def real(
     return cls, tmp_path / "data", train, test
 
 
-def test_every_data_set_that_is_not_embedded_is_read_here_from_real_files():
+def test_every_data_set_that_is_not_embedded_is_read_here_from_real_files() -> None:
     assert set(REAL) == {name for name in DATASETS if issubclass(DATASETS[name], TorchvisionDataset)}
 
 
-def test_pixels_and_labels_come_through_exactly(real):
+def test_pixels_and_labels_come_through_exactly(real: tuple[type[TorchvisionDataset], Path, Part, Part]) -> None:
     cls, root, train, test = real
     data = cls(root, 0, val_fraction=0.2)
     num_classes = int(test[1].max()) + 1
@@ -251,7 +252,9 @@ def test_pixels_and_labels_come_through_exactly(real):
     assert torch.bincount(data.val.labels).tolist() == [1] * num_classes, "stratified"
 
 
-def test_a_training_batch_is_float_in_zero_to_one_and_evaluation_shows_the_pixels(real):
+def test_a_training_batch_is_float_in_zero_to_one_and_evaluation_shows_the_pixels(
+    real: tuple[type[TorchvisionDataset], Path, Part, Part],
+) -> None:
     cls, root, _, test = real
     module = DataModule(cls(root, 0, val_fraction=0.2), 16, 0)
     x, labels = next(iter(module.train_dataloader()))
@@ -263,7 +266,9 @@ def test_a_training_batch_is_float_in_zero_to_one_and_evaluation_shows_the_pixel
     torch.testing.assert_close(shown, torch.from_numpy(test[0]).float() / 255, rtol=0, atol=0)
 
 
-def test_the_seed_redraws_validation_of_an_official_training_set(real):
+def test_the_seed_redraws_validation_of_an_official_training_set(
+    real: tuple[type[TorchvisionDataset], Path, Part, Part],
+) -> None:
     cls, root, _, _ = real
 
     def drawn(seed: int) -> Dataset:
@@ -276,7 +281,9 @@ def test_the_seed_redraws_validation_of_an_official_training_set(real):
     assert same(one.test, other.test)
 
 
-def test_fewer_training_samples_are_in_proportion_and_leave_validation_and_test_alone(real):
+def test_fewer_training_samples_are_in_proportion_and_leave_validation_and_test_alone(
+    real: tuple[type[TorchvisionDataset], Path, Part, Part],
+) -> None:
     cls, root, _, _ = real
     whole = cls(root, 0, val_fraction=0.2)
     few = cls(root, 0, val_fraction=0.2, num_train=2 * whole.num_classes)
@@ -286,7 +293,9 @@ def test_fewer_training_samples_are_in_proportion_and_leave_validation_and_test_
     assert few.flip == whole.flip and few.fingerprint != whole.fingerprint
 
 
-def test_the_pixel_statistics_of_bytes_are_in_zero_to_one(real):
+def test_the_pixel_statistics_of_bytes_are_in_zero_to_one(
+    real: tuple[type[TorchvisionDataset], Path, Part, Part],
+) -> None:
     cls, root, _, _ = real
     data = cls(root, 0, val_fraction=0.2)
     pixels = data.train.samples.double() / 255
@@ -296,7 +305,9 @@ def test_the_pixel_statistics_of_bytes_are_in_zero_to_one(real):
 
 @pytest.mark.parametrize("error", [URLError("no route to host"), RuntimeError("no route to host")], ids=repr)
 @pytest.mark.parametrize("name", REAL)
-def test_a_data_set_that_is_nowhere_is_named_with_the_folder_and_the_files(name, error, tmp_path, monkeypatch):
+def test_a_data_set_that_is_nowhere_is_named_with_the_folder_and_the_files(
+    name: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cls = REAL[name][0]
     no_network(monkeypatch, error)
     root = tmp_path / "nowhere"
@@ -318,7 +329,7 @@ def test_a_data_set_that_is_nowhere_is_named_with_the_folder_and_the_files(name,
     assert not root.exists(), "a failed download leaves no folder behind"
 
 
-def test_a_failed_download_leaves_the_files_of_others_alone(tmp_path, monkeypatch):
+def test_a_failed_download_leaves_the_files_of_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_network(monkeypatch, URLError("no route to host"))
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "empty").mkdir()
@@ -327,13 +338,13 @@ def test_a_failed_download_leaves_the_files_of_others_alone(tmp_path, monkeypatc
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine.txt"]
 
 
-def test_a_download_cut_short_is_a_fault_in_words(tmp_path, monkeypatch):
+def test_a_download_cut_short_is_a_fault_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_network(monkeypatch, EOFError())
     with pytest.raises(UserError, match=r"could not be fetched \(it cannot be read\)"):
         MNIST.prepare(tmp_path)
 
 
-def test_a_damaged_file_is_a_fault_in_words(real):
+def test_a_damaged_file_is_a_fault_in_words(real: tuple[type[TorchvisionDataset], Path, Part, Part]) -> None:
     cls, root, _, _ = real
     victim = next(path for path in sorted(root.rglob("*")) if path.is_file() and path.name.startswith("t"))
     victim.write_bytes(victim.read_bytes()[:6])
@@ -345,7 +356,7 @@ def test_a_damaged_file_is_a_fault_in_words(real):
 
 
 @pytest.mark.parametrize(("count", "wrong"), [(60, "labels"), (40, "labels")])
-def test_labels_of_another_number_than_images_are_named_with_the_files(count, wrong, tmp_path):
+def test_labels_of_another_number_than_images_are_named_with_the_files(count: int, wrong: str, tmp_path: Path) -> None:
     train, test = made(5, 10, (1, 28, 28), seed=1), made(2, 10, (1, 28, 28), seed=2)
     write_idx("MNIST")(tmp_path, (train[0], np.resize(train[1], count)), test, pytest.MonkeyPatch())
     with pytest.raises(UserError) as caught:
@@ -357,7 +368,7 @@ def test_labels_of_another_number_than_images_are_named_with_the_files(count, wr
     assert f"{count} labels" in str(caught.value) and "replace the files, or" in str(caught.value)
 
 
-def test_images_of_another_size_than_the_rest_are_refused(tmp_path):
+def test_images_of_another_size_than_the_rest_are_refused(tmp_path: Path) -> None:
     train, test = made(5, 10, (1, 28, 28), seed=1), made(2, 10, (1, 20, 20), seed=2)
     write_idx("MNIST")(tmp_path, train, test, pytest.MonkeyPatch())
     with pytest.raises(
@@ -366,7 +377,7 @@ def test_images_of_another_size_than_the_rest_are_refused(tmp_path):
         _ = MNIST(tmp_path, 0, val_fraction=0.2).test
 
 
-def test_half_of_a_data_set_is_not_present(real):
+def test_half_of_a_data_set_is_not_present(real: tuple[type[TorchvisionDataset], Path, Part, Part]) -> None:
     cls, root, _, _ = real
     victim = next(path for path in sorted(root.rglob("*")) if path.is_file() and path.name.startswith("t"))
     victim.unlink()

@@ -127,8 +127,8 @@ def test_the_sums_of_pickled_and_other_files_are_torchvisions() -> None:
 @pytest.fixture
 def menu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The menu reads what a test has set in the classes."""
+    found = schemas.load()
     monkeypatch.setattr(schemas, "load", lambda: {**found, "dataset": DATASETS.options()})
-    found = schemas._read_registries()
     yield
 
 

@@ -33,7 +33,7 @@ def augmented(seed: int = 0) -> BatchedSplit:
     return BatchedSplit(digits().train, seed, ShiftFlip(max_shift=2))
 
 
-def test_the_augmentation_of_a_sample_does_not_know_its_batch():
+def test_the_augmentation_of_a_sample_does_not_know_its_batch() -> None:
     indices = torch.tensor([7, 3, 500, 1000])
     together, labels = augmented()[BatchIndex(2, indices)]
     data = augmented()
@@ -45,7 +45,7 @@ def test_the_augmentation_of_a_sample_does_not_know_its_batch():
 
 
 @pytest.mark.parametrize(("seed", "epoch"), [(0, 1), (1, 0)])
-def test_another_epoch_or_seed_augments_otherwise(seed, epoch):
+def test_another_epoch_or_seed_augments_otherwise(seed: int, epoch: int) -> None:
     indices = torch.arange(100)
     first, _ = augmented()[BatchIndex(0, indices)]
     other, _ = augmented(seed)[BatchIndex(epoch, indices)]
@@ -53,7 +53,7 @@ def test_another_epoch_or_seed_augments_otherwise(seed, epoch):
     assert differ.float().mean() > 0.8
 
 
-def test_an_augmented_image_is_a_shift_of_the_image_or_its_mirror_and_all_occur():
+def test_an_augmented_image_is_a_shift_of_the_image_or_its_mirror_and_all_occur() -> None:
     image = torch.arange(1.0, 26.0).view(1, 1, 5, 5)
     split = Split(image.expand(2000, 1, 5, 5), torch.zeros(2000, dtype=torch.int64))
     found, _ = BatchedSplit(split, 0, ShiftFlip(max_shift=1))[BatchIndex(0, torch.arange(2000))]
@@ -67,7 +67,7 @@ def test_an_augmented_image_is_a_shift_of_the_image_or_its_mirror_and_all_occur(
     assert set(keys(found)) == allowed
 
 
-def test_no_augmentation_leaves_the_images_as_they_are():
+def test_no_augmentation_leaves_the_images_as_they_are() -> None:
     data = digits()
     x, labels = BatchedSplit(data.train)[BatchIndex(4, torch.arange(20))]
     assert torch.equal(x, data.train.samples[:20])
@@ -76,7 +76,7 @@ def test_no_augmentation_leaves_the_images_as_they_are():
 
 @pytest.mark.parametrize("down", [-3, -2, 0, 1, 3])
 @pytest.mark.parametrize("right", [-3, -1, 0, 2, 3])
-def test_a_shift_moves_in_zeros_and_never_wraps(down, right):
+def test_a_shift_moves_in_zeros_and_never_wraps(down: int, right: int) -> None:
     x = torch.arange(1.0, 1 + 2 * 3 * 4 * 5).view(2, 3, 4, 5)
     expected = torch.zeros_like(x)
     for row in range(4):
@@ -86,7 +86,7 @@ def test_a_shift_moves_in_zeros_and_never_wraps(down, right):
     assert torch.equal(shifted(x, torch.tensor([[down, right]] * 2), 3), expected)
 
 
-def test_each_image_is_moved_by_its_own_shift():
+def test_each_image_is_moved_by_its_own_shift() -> None:
     x = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     shifts = torch.tensor([[1, 0], [0, -2], [0, 0]])
     together = shifted(x, shifts, 2)
@@ -95,7 +95,7 @@ def test_each_image_is_moved_by_its_own_shift():
     assert torch.equal(together[2], x[2])
 
 
-def test_all_steps_of_a_sample_are_shifted_and_mirrored_alike():
+def test_all_steps_of_a_sample_are_shifted_and_mirrored_alike() -> None:
     frames = torch.rand(6, 3, 2, 5, 5, generator=torch.Generator().manual_seed(0))
     for t in range(3):
         split, step = (Split(x, torch.zeros(6, dtype=torch.int64)) for x in (frames, frames[:, t]))
@@ -105,13 +105,13 @@ def test_all_steps_of_a_sample_are_shifted_and_mirrored_alike():
         assert torch.equal(found[:, t], expected)
 
 
-def test_counts_are_shown_as_they_are():
+def test_counts_are_shown_as_they_are() -> None:
     counts = torch.arange(8, dtype=torch.int16).view(2, 2, 1, 1, 2) * 100
     x, _ = BatchedSplit(Split(counts, torch.zeros(2, dtype=torch.int64)))[BatchIndex(0, torch.arange(2))]
     assert x.dtype == torch.float32 and x.flatten().tolist() == [0, 100, 200, 300, 400, 500, 600, 700]
 
 
-def test_validation_and_test_are_in_order_and_not_augmented():
+def test_validation_and_test_are_in_order_and_not_augmented() -> None:
     data = digits()
     module = DataModule(data, 64, 0)
     for loader, part in ((module.val_dataloader(), data.val), (module.test_dataloader(), data.test)):
@@ -121,7 +121,7 @@ def test_validation_and_test_are_in_order_and_not_augmented():
             assert torch.equal(torch.cat([y for _, y in batches]), part.labels)
 
 
-def test_training_batches_are_augmented_shuffled_and_complete():
+def test_training_batches_are_augmented_shuffled_and_complete() -> None:
     data = digits()
     module = DataModule(data, 64, 0)
     batches = list(module.train_dataloader())
@@ -143,7 +143,7 @@ def order(sampler: EpochSampler, epoch: int = 0) -> list[int]:
 
 @pytest.mark.parametrize("epoch", [0, 1, 7])
 @pytest.mark.parametrize(("num_samples", "batch_size"), [(10, 5), (10, 4), (10, 20), (1, 4), (7, 1), (8, 7)])
-def test_an_epoch_shows_every_sample_once_but_a_lone_last_one(num_samples, batch_size, epoch):
+def test_an_epoch_shows_every_sample_once_but_a_lone_last_one(num_samples: int, batch_size: int, epoch: int) -> None:
     sampler = EpochSampler(num_samples, batch_size, seed=0)
     found = order(sampler, epoch)
     shown = 7 if (num_samples, batch_size) == (8, 7) else num_samples
@@ -155,7 +155,7 @@ def test_an_epoch_shows_every_sample_once_but_a_lone_last_one(num_samples, batch
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_the_order_derives_from_seed_and_epoch_alone(seed):
+def test_the_order_derives_from_seed_and_epoch_alone(seed: int) -> None:
     sampler = EpochSampler(100, 8, seed)
     orders = [order(sampler, epoch) for epoch in range(4)]
     assert len({tuple(found) for found in orders}) == 4
@@ -163,14 +163,14 @@ def test_the_order_derives_from_seed_and_epoch_alone(seed):
     assert order(EpochSampler(100, 8, seed + 1), 2) != orders[2]
 
 
-def test_without_a_seed_the_order_is_that_of_the_data_and_no_sample_is_dropped():
+def test_without_a_seed_the_order_is_that_of_the_data_and_no_sample_is_dropped() -> None:
     sampler = EpochSampler(9, 4, None)
     assert order(sampler, 0) == order(sampler, 5) == list(range(9))
     assert [len(batch.indices) for batch in sampler] == [4, 4, 1]
     assert len(sampler) == 3
 
 
-def test_the_order_is_drawn_at_the_first_batch():
+def test_the_order_is_drawn_at_the_first_batch() -> None:
     sampler = EpochSampler(50, 8, 0)
     asked_early = iter(sampler)
     sampler.set_epoch(6)

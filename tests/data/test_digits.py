@@ -40,7 +40,9 @@ def upright(scans: Split) -> Tensor:
 
 
 @pytest.mark.parametrize(("seed", "split_seed"), [(0, 0), (3, 0), (0, 1)])
-def test_two_hundred_of_the_digits_training_images_with_the_same_validation_and_test(seed, split_seed):
+def test_two_hundred_of_the_digits_training_images_with_the_same_validation_and_test(
+    seed: int, split_seed: int
+) -> None:
     few, all_of_them = Digits200(Path(), seed, split_seed=split_seed), digits(seed, split_seed)
     assert (len(few.train), len(few.val), len(few.test)) == (200, 269, 450)
     assert same(few.val, all_of_them.val) and same(few.test, all_of_them.test)
@@ -50,7 +52,7 @@ def test_two_hundred_of_the_digits_training_images_with_the_same_validation_and_
     assert [labels[key] for key in chosen] == few.train.labels.tolist()
 
 
-def test_the_two_hundred_have_every_class_in_proportion_and_are_redrawn_by_the_seed():
+def test_the_two_hundred_have_every_class_in_proportion_and_are_redrawn_by_the_seed() -> None:
     few, other = Digits200(Path(), 0), Digits200(Path(), 1)
     overall = np.bincount(load_digits().target) / 1797
     for data in (few, other):
@@ -68,13 +70,13 @@ def test_the_200_images_are_those_of_before_num_train_was_for_every_data_set() -
 
 
 @pytest.mark.parametrize("num_train", [10, 1068])
-def test_the_number_of_training_images_can_be_chosen_up_to_the_digits_own(num_train):
+def test_the_number_of_training_images_can_be_chosen_up_to_the_digits_own(num_train: int) -> None:
     few = Digits200(Path(), 0, num_train=num_train)
     assert len(few.train) == num_train and same(few.val, digits().val)
     assert set(few.train.labels.tolist()) == set(range(10))
 
 
-def test_more_training_images_than_there_are_is_refused():
+def test_more_training_images_than_there_are_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         Digits200(Path(), 0, num_train=1069)
     assert str(caught.value) == (
@@ -83,7 +85,7 @@ def test_more_training_images_than_there_are_is_refused():
     )
 
 
-def test_fewer_training_images_than_classes_is_refused():
+def test_fewer_training_images_than_classes_is_refused() -> None:
     with pytest.raises(UserError, match=r"each of the 10 classes needs one; type a larger dataset\.num_train"):
         Digits200(Path(), 0, num_train=9)
 
@@ -91,7 +93,7 @@ def test_fewer_training_images_than_classes_is_refused():
 # digits_clutter -------------------------------------------------------------------------------------------
 
 
-def test_a_sample_is_a_canvas_of_bytes_and_only_training_scans_are_composed_more_than_once():
+def test_a_sample_is_a_canvas_of_bytes_and_only_training_scans_are_composed_more_than_once() -> None:
     data = clutter(copies=3)
     assert data.in_shape == (1, CANVAS, CANVAS)
     assert [len(part) for part in parts(data)] == [3 * 1078, 269, 450]
@@ -99,7 +101,7 @@ def test_a_sample_is_a_canvas_of_bytes_and_only_training_scans_are_composed_more
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_difficulty_0_shows_the_digits_of_each_part_upright_so_no_scan_is_in_two_parts(seed):
+def test_difficulty_0_shows_the_digits_of_each_part_upright_so_no_scan_is_in_two_parts(seed: int) -> None:
     plain = clutter(seed, difficulty=0.0, copies=2)
     scans = digits(seed)
     assert torch.equal(plain.train.samples, upright(scans.train).repeat(2, 1, 1, 1))
@@ -109,21 +111,21 @@ def test_difficulty_0_shows_the_digits_of_each_part_upright_so_no_scan_is_in_two
     assert sum(map(len, shown)) == len(set.union(*shown)) == 1797
 
 
-def test_the_labels_are_those_of_the_scans_at_any_difficulty():
+def test_the_labels_are_those_of_the_scans_at_any_difficulty() -> None:
     data, scans = clutter(copies=2), digits()
     assert torch.equal(data.train.labels, scans.train.labels.repeat(2))
     assert torch.equal(data.val.labels, scans.val.labels)
     assert torch.equal(data.test.labels, scans.test.labels)
 
 
-def test_the_same_seed_composes_the_same_images_whatever_is_asked_for_first():
+def test_the_same_seed_composes_the_same_images_whatever_is_asked_for_first() -> None:
     one, other = DigitsClutter(Path(), 5), DigitsClutter(Path(), 5)
     first = other.test
     assert one.fingerprint == other.fingerprint
     assert same(one.train, other.train) and same(one.val, other.val) and same(one.test, first)
 
 
-def test_the_seed_composes_training_and_validation_and_split_seed_the_test_images():
+def test_the_seed_composes_training_and_validation_and_split_seed_the_test_images() -> None:
     one, other, moved = clutter(0), clutter(1), clutter(0, split_seed=1)
     assert same(one.test, other.test) and not torch.equal(one.test.samples, moved.test.samples)
     for name in ("train", "val"):
@@ -133,7 +135,7 @@ def test_the_seed_composes_training_and_validation_and_split_seed_the_test_image
     assert not set(keys(composed[0])) & set(keys(composed[1])), "the same scans, composed otherwise"
 
 
-def test_no_two_parts_are_composed_alike():
+def test_no_two_parts_are_composed_alike() -> None:
     data = clutter(difficulty=1.0)
     corners = [part.samples[:269, 0, :2, :2].float() for part in parts(data)]
     for one, other in ((0, 1), (0, 2), (1, 2)):
@@ -141,7 +143,7 @@ def test_no_two_parts_are_composed_alike():
         assert abs(alike) < 0.15, "noise and strokes of two parts are related"
 
 
-def test_one_copy_more_leaves_the_others_as_they_are_and_is_another_composition():
+def test_one_copy_more_leaves_the_others_as_they_are_and_is_another_composition() -> None:
     two, three = clutter(copies=2).train, clutter(copies=3).train
     assert torch.equal(three.samples[: len(two)], two.samples)
     copies = three.samples.unflatten(0, (3, -1)).flatten(2)
@@ -149,7 +151,7 @@ def test_one_copy_more_leaves_the_others_as_they_are_and_is_another_composition(
         assert (copies[one] != copies[other]).any(1).all()
 
 
-def test_the_strokes_are_of_the_same_part_and_of_another_scan():
+def test_the_strokes_are_of_the_same_part_and_of_another_scan() -> None:
     dark = torch.zeros(2, 1, 8, 8)
     dark[1] = 1
     labels = torch.tensor([0, 1])
@@ -160,14 +162,14 @@ def test_the_strokes_are_of_the_same_part_and_of_another_scan():
 
 
 @pytest.mark.parametrize(("easier", "harder"), [(0.0, 0.3), (0.3, 0.6), (0.6, 1.0)])
-def test_what_is_more_difficult_is_farther_from_the_upright_digit(easier, harder):
+def test_what_is_more_difficult_is_farther_from_the_upright_digit(easier: float, harder: float) -> None:
     scans = digits().val
     plain = upright(scans).float()
     off = [(among_clutter(scans, d, (0,)).samples - plain).abs().mean() for d in (easier, harder)]
     assert off[1] > 1.1 * off[0]
 
 
-def test_difficulty_and_copies_show_in_the_fingerprint():
+def test_difficulty_and_copies_show_in_the_fingerprint() -> None:
     found = [clutter(difficulty=d, copies=c).fingerprint for d, c in ((0.4, 2), (0.4, 1), (0.5, 2))]
     assert len(set(found)) == 3
 
@@ -183,7 +185,7 @@ def test_difficulty_and_copies_show_in_the_fingerprint():
     ],
     ids=str,
 )
-def test_a_parameter_out_of_its_range_is_refused(parameters, message):
+def test_a_parameter_out_of_its_range_is_refused(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         DigitsClutter(Path(), 0, **parameters)
 
@@ -207,7 +209,9 @@ def dot(down: float, right: float, size: int = 8) -> Tensor:
         ((-1, 0), 90, 3, (6.5, 4.5)),
     ],
 )
-def test_an_image_is_scaled_then_turned_clockwise_then_moved(offset, turn, zoom, at):
+def test_an_image_is_scaled_then_turned_clockwise_then_moved(
+    offset: tuple[int, ...], turn: int, zoom: int, at: tuple[float, ...]
+) -> None:
     one = torch.ones(1, dtype=torch.float64)
     canvas = placed(dot(-1.5, 2.5), torch.tensor([offset]).double(), np.pi / 180 * turn * one, zoom * one)[0]
     row, column = (int(position + CANVAS / 2) for position in at)
@@ -215,7 +219,7 @@ def test_an_image_is_scaled_then_turned_clockwise_then_moved(offset, turn, zoom,
 
 
 @pytest.mark.parametrize("dataset", ["digits_200", "digits_clutter"])
-def test_a_network_trains_on_it(dataset, tmp_path, monkeypatch):
+def test_a_network_trains_on_it(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
     config = compose([f"dataset={dataset}", "neuron=s2nn", "network.width=4", "trainer.max_epochs=1", "logger=none",
                       "trainer.progress=false"])  # fmt: skip

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,12 +67,12 @@ def seen_slowly(pictures: npt.NDArray[np.float64], threshold: float, step_us: in
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), threshold=st.floats(0.1, 2))
-def test_the_camera_sees_what_the_obvious_loop_sees(seed, threshold):
+def test_the_camera_sees_what_the_obvious_loop_sees(seed: int, threshold: float) -> None:
     pictures = np.random.default_rng(seed).normal(size=(6, 2, 3, 3)).cumsum(axis=0)
     assert sorted(listed(sense(pictures, threshold, 100))) == seen_slowly(pictures, threshold, 100)
 
 
-def test_a_bright_edge_that_moves_by_a_pixel_is_one_on_and_one_off_column_by_hand():
+def test_a_bright_edge_that_moves_by_a_pixel_is_one_on_and_one_off_column_by_hand() -> None:
     # darkness 1 and white 1 more: log 1 = 0 and log 2 = 0.693, which holds two thresholds of 0.3
     dark, bright = 0.0, math.log(2)
     before = np.array([[bright, dark, dark], [bright, dark, dark]])
@@ -82,22 +84,22 @@ def test_a_bright_edge_that_moves_by_a_pixel_is_one_on_and_one_off_column_by_han
     assert events.offsets.tolist() == [0, 8] and events.duration_us.tolist() == [1000]
 
 
-def test_what_has_moved_less_than_the_threshold_stays_silent_until_it_has_moved_enough():
+def test_what_has_moved_less_than_the_threshold_stays_silent_until_it_has_moved_enough() -> None:
     assert listed(sense(one_pixel(0, 0.9, 0.1, 0.9), 1.0, 10)) == []
     assert [p for *_, p in listed(sense(one_pixel(0, 0.9, 1.0, 0.2, -0.1), 1.0, 10))] == [1, 0]
 
 
-def test_an_event_at_the_end_still_belongs_to_the_sample():
+def test_an_event_at_the_end_still_belongs_to_the_sample() -> None:
     (event,) = listed(sense(one_pixel(0, 1), 1.0, 10))
     assert event == (0, 9, 0, 0, 1)
 
 
-def test_a_sample_without_events_has_its_place():
+def test_a_sample_without_events_has_its_place() -> None:
     pictures = np.concatenate([one_pixel(0, 0), one_pixel(0, 1), one_pixel(0, 0)], axis=1)
     assert sense(pictures, 1.0, 10).offsets.tolist() == [0, 0, 1, 1]
 
 
-def test_the_saccades_are_a_closed_triangle_of_three_equal_parts():
+def test_the_saccades_are_a_closed_triangle_of_three_equal_parts() -> None:
     path = saccades(2.0)
     assert len(path) == 3 * POSITIONS_A_SACCADE + 1
     assert path[0].tolist() == path[-1].tolist() == [-2, -2]
@@ -106,7 +108,7 @@ def test_the_saccades_are_a_closed_triangle_of_three_equal_parts():
     np.testing.assert_allclose(steps.sum(1), [[4, 2], [-4, 2], [0, -4]], atol=1e-12)
 
 
-def test_the_film_shows_the_image_displaced_by_the_saccade():
+def test_the_film_shows_the_image_displaced_by_the_saccade() -> None:
     images = np.random.default_rng(0).random((2, 4, 4))
     pictures = list(film(images, size=6, amplitude=1.0, darkness=0.1))
     for displacement in (0, POSITIONS_A_SACCADE, 2 * POSITIONS_A_SACCADE):
@@ -116,7 +118,7 @@ def test_the_film_shows_the_image_displaced_by_the_saccade():
         np.testing.assert_allclose(np.exp(pictures[displacement]) - 0.1, expected, atol=1e-12)
 
 
-def test_between_pixels_the_film_is_linear():
+def test_between_pixels_the_film_is_linear() -> None:
     image = np.array([[[0.0, 1.0], [0.0, 1.0]]])
     pictures = list(film(image, size=2, amplitude=0.0, darkness=0.5))
     np.testing.assert_allclose(np.exp(pictures[0]) - 0.5, image)
@@ -127,7 +129,7 @@ def test_between_pixels_the_film_is_linear():
 # binning --------------------------------------------------------------------------------------------------
 
 
-def test_events_are_binned_as_computed_by_hand():
+def test_events_are_binned_as_computed_by_hand() -> None:
     events = events_of(
         (0, 0, 0, 0, 1), (0, 49, 0, 0, 1), (0, 50, 0, 0, 1), (0, 99, 3, 2, 0), (1, 20, 1, 0, 0), num_samples=3
     )
@@ -143,9 +145,9 @@ def test_events_are_binned_as_computed_by_hand():
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), num_steps=st.integers(1, 7), size=st.integers(1, 8))
-def test_every_event_is_counted_once_whatever_the_frames(seed, num_steps, size):
+def test_every_event_is_counted_once_whatever_the_frames(seed: int, num_steps: int, size: int) -> None:
     rng = np.random.default_rng(seed)
-    given_events = [
+    given_events: list[Any] = [
         (int(n), *(int(v) for v in rng.integers((100, 8, 8, 2)))) for n in np.sort(rng.integers(3, size=40))
     ]
     found = binned(events_of(*given_events, num_samples=3), num_steps, size, 8)
@@ -158,12 +160,12 @@ def test_every_event_is_counted_once_whatever_the_frames(seed, num_steps, size):
 @pytest.mark.parametrize(
     "outside", [(0, 100, 0, 0, 1), (0, 0, 4, 0, 1), (0, 0, 0, 4, 1), (0, 0, 0, 0, 2), (0, -1, 0, 0, 1)]
 )
-def test_an_event_outside_is_refused(outside):
+def test_an_event_outside_is_refused(outside: tuple[int, int, int, int, int]) -> None:
     with pytest.raises(ValueError, match="invalid entry"):
         binned(events_of(outside), 2, 4, 4)
 
 
-def test_a_count_too_large_to_store_stays_the_largest():
+def test_a_count_too_large_to_store_stays_the_largest() -> None:
     many = events_of(*[(0, 0, 0, 0, 1)] * (MOST + 5))
     assert binned(many, 1, 1, 1).max() == MOST
 
@@ -187,7 +189,7 @@ def ask(folder: Path, make: Counted, **key: int) -> None:
     assert np.array_equal(found["a"], np.arange(1000)) and found["b"].tolist() == [[1.5]]
 
 
-def test_what_was_made_once_is_read_from_then_on_and_another_key_is_made_anew(tmp_path):
+def test_what_was_made_once_is_read_from_then_on_and_another_key_is_made_anew(tmp_path: Path) -> None:
     make = Counted()
     for expected, key in ((1, 0), (1, 0), (2, 1), (2, 0)):
         ask(tmp_path / "new", make, size=key)
@@ -198,7 +200,7 @@ def test_what_was_made_once_is_read_from_then_on_and_another_key_is_made_anew(tm
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:-100], lambda b: b"", lambda b: b"no zip", lambda b: b[:80] + b"?" + b[81:]]
 )
-def test_a_damaged_cache_is_made_anew(tmp_path, damage):
+def test_a_damaged_cache_is_made_anew(tmp_path: Path, damage: Callable[..., Any]) -> None:
     make = Counted()
     ask(tmp_path, make)
     (file,) = tmp_path.iterdir()
@@ -209,14 +211,14 @@ def test_a_damaged_cache_is_made_anew(tmp_path, damage):
     assert make.times == 2
 
 
-def test_a_cache_that_does_not_fit_is_made_anew(tmp_path):
+def test_a_cache_that_does_not_fit_is_made_anew(tmp_path: Path) -> None:
     make = Counted()
     for fits, times in ((True, 1), (True, 1), (False, 2), (True, 2)):
         cached(tmp_path, "toy", {}, make, fits=lambda arrays, fits=fits: fits)
         assert make.times == times
 
 
-def stream(**changes):
+def stream(**changes: Any) -> dict[str, npt.NDArray[Any]]:
     """Three events of two samples on four pixels, as arrays, with something changed."""
     plain = {
         "t": [0, 5, 3],
@@ -235,12 +237,12 @@ def stream(**changes):
      {"offsets": [0, 4, 3]}, {"offsets": [0, 3]}, {"x": [0.0, 1.0, 1.0]}, {"x": [[0, 1, 1]]}, {"more": [1]}],
     ids=str,
 )  # fmt: skip
-def test_arrays_that_are_no_events_of_this_camera_are_known(changes):
+def test_arrays_that_are_no_events_of_this_camera_are_known(changes: dict[str, Any]) -> None:
     assert are_events(stream(), num_samples=2, sensor_size=2)
     assert not are_events(stream(**changes), num_samples=2, sensor_size=2)
 
 
-def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(tmp_path):
+def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     make = Counted()
     for times in (1, 2):
@@ -248,7 +250,7 @@ def test_a_cache_that_cannot_be_written_costs_time_and_nothing_else(tmp_path):
         assert make.times == times
 
 
-def test_a_cache_cut_short_while_writing_leaves_nothing(tmp_path, monkeypatch):
+def test_a_cache_cut_short_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(file: object, **arrays: object) -> None:
         raise OSError("no space left on device")
 
@@ -257,7 +259,7 @@ def test_a_cache_cut_short_while_writing_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_film_gives_the_same_events_to_the_last_bit():
+def test_the_same_film_gives_the_same_events_to_the_last_bit() -> None:
     def digest() -> str:
         images = np.random.default_rng(0).random((5, 8, 8))
         events = sense(film(images, 10, 1.0, 0.1), 0.3, 1000)

@@ -44,7 +44,7 @@ def parts(data: Any) -> list[Split]:
 
 
 @pytest.mark.parametrize("num_steps", [1, 4, 7])
-def test_a_sample_has_steps_polarities_and_a_size(root, num_steps):
+def test_a_sample_has_steps_polarities_and_a_size(root: Path, num_steps: int) -> None:
     data = seen(root, num_steps=num_steps)
     assert data.sample_shape == (num_steps, 2, 10, 10)
     assert data.in_shape == (2, 10, 10)
@@ -53,7 +53,7 @@ def test_a_sample_has_steps_polarities_and_a_size(root, num_steps):
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_the_parts_are_those_of_the_digits_sample_by_sample(root, seed):
+def test_the_parts_are_those_of_the_digits_sample_by_sample(root: Path, seed: int) -> None:
     images, events = Digits(root, seed), seen(root, seed)
     for part_of_images, part_of_events in zip(parts(images), parts(events), strict=True):
         assert torch.equal(part_of_images.labels, part_of_events.labels)
@@ -62,7 +62,7 @@ def test_the_parts_are_those_of_the_digits_sample_by_sample(root, seed):
         assert torch.equal(torch.from_numpy(binned(stream, 4, 10, 10)), part_of_events.samples)
 
 
-def test_another_camera_or_number_of_steps_sees_the_same_digits_otherwise(root):
+def test_another_camera_or_number_of_steps_sees_the_same_digits_otherwise(root: Path) -> None:
     one = seen(root)
     for other in (seen(root, threshold=0.6), seen(root, amplitude=0.5), seen(root, darkness=0.3)):
         assert torch.equal(one.train.labels, other.train.labels)
@@ -70,14 +70,14 @@ def test_another_camera_or_number_of_steps_sees_the_same_digits_otherwise(root):
     assert torch.equal(one.train.samples.sum(1), seen(root, num_steps=1).train.samples[:, 0])
 
 
-def test_made_twice_it_is_the_same_to_the_last_bit_and_so_is_what_the_cache_returns(tmp_path):
+def test_made_twice_it_is_the_same_to_the_last_bit_and_so_is_what_the_cache_returns(tmp_path: Path) -> None:
     fresh, again = seen(tmp_path / "a"), seen(tmp_path / "b")
     assert len(list((tmp_path / "a" / "cached").glob("digits_dvs-*.npz"))) == 1
     assert fresh.fingerprint == again.fingerprint == seen(tmp_path / "a").fingerprint
     assert torch.equal(fresh.test.samples, again.test.samples)
 
 
-def test_the_pixels_are_read_as_counts(root):
+def test_the_pixels_are_read_as_counts(root: Path) -> None:
     data = seen(root)
     assert (data.pixel_mean, data.pixel_std) == (0, 1)
     assert data.train.samples.max() > 1
@@ -85,31 +85,31 @@ def test_the_pixels_are_read_as_counts(root):
     assert torch.equal(binary.train.samples, (data.train.samples > 0).short())
 
 
-def test_shuffled_time_keeps_the_counts_and_loses_the_order(root):
+def test_shuffled_time_keeps_the_counts_and_loses_the_order(root: Path) -> None:
     plain, shuffled = seen(root), seen(root, shuffle_time=True)
     moved = 0
     for one, other in zip(parts(plain), parts(shuffled), strict=True):
         assert torch.equal(one.labels, other.labels)
         assert torch.equal(one.samples.sum(1), other.samples.sum(1))
         assert torch.equal(one.samples.sort(dim=1).values, other.samples.sort(dim=1).values)
-        moved += (one.samples != other.samples).flatten(1).any(1).sum().item()
+        moved += int((one.samples != other.samples).flatten(1).any(1).sum())
     assert moved / 1797 == pytest.approx(23 / 24, abs=0.02), "one order in 24 is the right one"
     assert torch.equal(shuffled.test.samples, seen(root, seed=5, shuffle_time=True).test.samples), "for every seed"
 
 
-def test_every_order_of_the_steps_occurs_equally_often():
+def test_every_order_of_the_steps_occurs_equally_often() -> None:
     drawn, counts = np.unique(permutations(2400, 4), axis=0, return_counts=True)
     assert len(drawn) == 24
     assert ((counts - 100) ** 2 / 100).sum() < 44.2, "chi square with 23 degrees of freedom, 0.5 %"
 
 
-def test_saccades_that_leave_no_room_are_refused(root):
+def test_saccades_that_leave_no_room_are_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.amplitude=5\.0 leaves no room .* dataset\.size=10; .* below half"):
         seen(root, amplitude=5.0)
 
 
 @pytest.mark.parametrize("neuron", ["lif", "s2nn"])
-def test_a_network_trains_on_it(neuron, root, tmp_path, monkeypatch):
+def test_a_network_trains_on_it(neuron: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
     monkeypatch.setenv("SNN_EXP_DATA", str(root))
     config = compose([f"neuron={neuron}", "dataset=digits_dvs", "network.width=4", "trainer.max_epochs=1", "logger=none",
@@ -128,7 +128,9 @@ def test_a_network_trains_on_it(neuron, root, tmp_path, monkeypatch):
     assert 0 < result.metrics["test/acc"] <= 1
 
 
-def test_show_prints_the_shapes_of_all_steps(root, tmp_path, monkeypatch, capsys):
+def test_show_prints_the_shapes_of_all_steps(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("SNN_EXP_DATA", str(root))
     assert main.main(["show", "dataset=digits_dvs", "network.width=8"]) == 0
     text = capsys.readouterr().out
@@ -259,11 +261,11 @@ def counted(events: Recording, num_steps: int, size: int, sensor_size: int) -> n
     return frames
 
 
-def test_every_data_set_read_by_tonic_is_read_here_from_real_files():
+def test_every_data_set_read_by_tonic_is_read_here_from_real_files() -> None:
     assert set(REAL) == {name for name in DATASETS if issubclass(DATASETS[name], TonicDataset)}
 
 
-def test_events_and_labels_come_through_exactly(real):
+def test_events_and_labels_come_through_exactly(real: tuple[type[TonicDataset], Path, Written]) -> None:
     cls, root, written = real
     size = 17 if cls is NMNIST else 16
     data = cls(root, 0, 3, size=size, val_fraction=0.2)
@@ -277,7 +279,9 @@ def test_events_and_labels_come_through_exactly(real):
     assert int(data.test.labels.max()) + 1 == data.num_classes
 
 
-def test_an_official_test_set_is_the_test_part_and_otherwise_split_seed_draws_one(real):
+def test_an_official_test_set_is_the_test_part_and_otherwise_split_seed_draws_one(
+    real: tuple[type[TonicDataset], Path, Written],
+) -> None:
     cls, root, written = real
     data, other = cls(root, 0, size=8, val_fraction=0.2), cls(root, 1, size=8, val_fraction=0.2)
     assert torch.equal(data.test.samples, other.test.samples)
@@ -290,7 +294,9 @@ def test_an_official_test_set_is_the_test_part_and_otherwise_split_seed_draws_on
         assert {x.numpy().tobytes() for x in data.test.samples} == expected
 
 
-def test_frames_are_kept_and_read_again_until_the_files_change(real, monkeypatch):
+def test_frames_are_kept_and_read_again_until_the_files_change(
+    real: tuple[type[TonicDataset], Path, Written], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cls, root, written = real
     first = cls(root, 0, 2, size=8, val_fraction=0.2)
     with monkeypatch.context() as patched:
@@ -301,7 +307,9 @@ def test_frames_are_kept_and_read_again_until_the_files_change(real, monkeypatch
     assert cls(root, 0, 2, size=8, val_fraction=0.2).fingerprint != first.fingerprint
 
 
-def test_the_order_of_samples_is_that_of_their_names_and_not_of_the_file_system(real, monkeypatch):
+def test_the_order_of_samples_is_that_of_their_names_and_not_of_the_file_system(
+    real: tuple[type[TonicDataset], Path, Written], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cls, root, _ = real
     walk = os.walk
     first = cls(root, 0, size=8, val_fraction=0.2)
@@ -312,7 +320,9 @@ def test_the_order_of_samples_is_that_of_their_names_and_not_of_the_file_system(
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_a_data_set_that_is_nowhere_is_named_with_the_folder_and_the_files(name, tonic, tmp_path):
+def test_a_data_set_that_is_nowhere_is_named_with_the_folder_and_the_files(
+    name: str, tonic: Any, tmp_path: Path
+) -> None:
     cls = REAL[name][0]
     root = tmp_path / "nowhere"
     assert not cls.is_present(root)
@@ -326,7 +336,9 @@ def test_a_data_set_that_is_nowhere_is_named_with_the_folder_and_the_files(name,
     assert not root.exists(), "a failed download leaves no folder behind"
 
 
-def test_an_empty_archive_of_a_failed_download_is_taken_away(tonic, tmp_path, monkeypatch):
+def test_an_empty_archive_of_a_failed_download_is_taken_away(
+    tonic: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def cut_short(url: str, folder: str, filename: str, md5: str) -> None:
         Path(folder).mkdir(parents=True)
         (Path(folder) / filename).touch()
@@ -338,7 +350,7 @@ def test_an_empty_archive_of_a_failed_download_is_taken_away(tonic, tmp_path, mo
     assert not (tmp_path / "data").exists()
 
 
-def test_a_damaged_recording_is_named(real):
+def test_a_damaged_recording_is_named(real: tuple[type[TonicDataset], Path, Written]) -> None:
     cls, root, written = real
     victim = next(path for path in written if "Test" not in str(path))
     victim.write_bytes(victim.read_bytes()[:83])
@@ -349,7 +361,7 @@ def test_a_damaged_recording_is_named(real):
     assert not list(root.glob("cached/*")), "nothing is kept of it"
 
 
-def test_a_recording_without_events_is_dark(tonic, tmp_path):
+def test_a_recording_without_events_is_dark(tonic: Any, tmp_path: Path) -> None:
     written = write_nmnist(tmp_path)
     victim = next(iter(written))
     victim.write_bytes(b"")
@@ -359,7 +371,9 @@ def test_a_recording_without_events_is_dark(tonic, tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["tonic", "aedat"])
-def test_without_tonic_the_fault_says_what_to_install(missing, tmp_path, monkeypatch, capsys):
+def test_without_tonic_the_fault_says_what_to_install(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setenv("SNN_EXP_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))

@@ -24,6 +24,7 @@ import snn_exp.export.exporting as exporting
 from snn_exp.cli.main import main
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
 from snn_exp.export import load_exported
 from snn_exp.export.fold import fold
@@ -219,7 +220,7 @@ def test_a_run_that_has_not_read_the_test_set_does_not_read_it_to_be_exported(
 ) -> None:
     config = tiny("trainer.test=false", "neuron=s2nn", "residual=bireal")
     train.run(config, echo=False)
-    monkeypatch.setattr(train.DataModule, "test_dataloader", lambda self: pytest.fail("it was read"))
+    monkeypatch.setattr(DataModule, "test_dataloader", lambda self: pytest.fail("it was read"))
     assert main(["export", config.run_id, "--format", "safetensors"]) == 0
     assert "float32, val set: " in capsys.readouterr().out
 
@@ -417,7 +418,8 @@ def network_that_nir_cannot_say(why: str) -> Network:
             if name.endswith("norm") and "membrane" not in name:
                 network.set_submodule(name, nn.Identity())
     if why == "slayer":
-        network.get_submodule("stages.0.0.activation1.filter.synapse").sampling = "slayer"
+        synapse: Any = network.get_submodule("stages.0.0.activation1.filter.synapse")
+        synapse.sampling = "slayer"
     return network
 
 

@@ -72,7 +72,7 @@ def make_network(
         neuron=neuron, surrogate={"name": "atan"}, synapse={"name": synapse}, norm=norm,
         weight_norm={"name": weight_norm}, weight_quant={"name": weight_quant}, num_steps=num_steps,
     )  # fmt: skip
-    network = {"width": 3, "name": "resnet"} | (network or {})
+    network = {"width": 3, "name": "resnet", **(network or {})}
     built = build_network(
         network, parts, in_shape=(2, size, size), num_classes=3, num_layers=4 if network["name"] == "mlp" else 8,
         residual=residual or {"name": "pre"},

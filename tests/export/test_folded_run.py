@@ -12,6 +12,7 @@ import torch
 from snn_exp.cli.main import main
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
 from snn_exp.export import folded_run
 from snn_exp.export.fold import Folded, fold
@@ -84,7 +85,7 @@ def test_a_run_that_has_not_read_the_test_set_does_not_read_it_to_be_folded(
 ) -> None:
     config = tiny("trainer.test=false")
     train.run(config, echo=False)
-    monkeypatch.setattr(train.DataModule, "test_dataloader", lambda self: pytest.fail("it was read"))
+    monkeypatch.setattr(DataModule, "test_dataloader", lambda self: pytest.fail("it was read"))
     assert main(["fold", str(RunFolder.of(config).path)]) == 0
     assert "float32, val set: " in capsys.readouterr().out
 

@@ -133,7 +133,7 @@ def warm() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from snn_exp.cli.main import COMMANDS
+    from snn_exp.cli.commands import COMMANDS
     from snn_exp.config import compose
     from snn_exp.export import (
         folded_run,  # noqa: F401
@@ -183,7 +183,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the boxes")
     given = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(errors="backslashreplace")
     scratch = Path(tempfile.mkdtemp(prefix="snn_exp_fuzz_"))
     began = time.monotonic()
     warm()

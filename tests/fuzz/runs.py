@@ -526,7 +526,7 @@ def case(rng: random.Random, box: Box) -> tuple[str, Call]:
                 trains,
             )
         case "interrupted":
-            words = rng.choice(
+            line: tuple[str, ...] = rng.choice(
                 (
                     ("train", *tiny("seed=8", "trainer.max_epochs=40")),
                     ("train", "-m", *tiny("seed=8,9", "trainer.max_epochs=20")),
@@ -537,7 +537,7 @@ def case(rng: random.Random, box: Box) -> tuple[str, Call]:
             if rng.random() < 0.3:
                 sent.append((2, sent[0][1] + rng.uniform(0.0, 1.0)))
             call = Call(
-                words,
+                line,
                 ("out/*",),
                 tuple(f"out/runs/{other}/*" for other in others if (box.runs / other / "result.json").exists()),
                 True,

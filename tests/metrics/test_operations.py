@@ -20,7 +20,18 @@ from snn_exp.nn.blocks import RESIDUALS
 from snn_exp.nn.graph import data_flow
 from snn_exp.nn.layers import Conv2d, Linear
 from snn_exp.nn.neurons import IF, S2NN, MultiThreshold, QuantizedReLU, ReLU, Sign, Ternary
-from snn_exp.nn.norms import NORMS, BatchNorm, GroupNorm, LayerNorm, MembraneBatchNorm, NoNorm, PSPNorm, RMSNorm, Site
+from snn_exp.nn.norms import (
+    NORMS,
+    BatchNorm,
+    GroupNorm,
+    LayerNorm,
+    MembraneBatchNorm,
+    NoNorm,
+    Norm,
+    PSPNorm,
+    RMSNorm,
+    Site,
+)
 from snn_exp.nn.synapses import AlphaSynapse, ExponentialSynapse
 from snn_exp.nn.weights import BNNWeights
 from snn_exp.training.build import build_task
@@ -164,7 +175,7 @@ def test_an_xnor_needs_signs_without_a_zero_and_binary_weights(
     x: tuple[float, ...], binary_weights: bool, xnor: int
 ) -> None:
     torch.manual_seed(0)
-    linear = Linear(2, 3, **({"make_weight_quant": BNNWeights} if binary_weights else {}))
+    linear = Linear(2, 3, make_weight_quant=BNNWeights) if binary_weights else Linear(2, 3)
     assert counted(chain(linear=linear), torch.tensor([[x]]))["linear"].get("xnor", 0) == xnor
 
 
@@ -235,7 +246,7 @@ def test_a_filter_commutes_with_the_weights() -> None:
         (PSPNorm(Site((8, 2, 2), 4), over="sample"), False),
     ],
 )
-def test_what_folds_has_one_running_statistic_a_channel(norm: nn.Module, folds: bool) -> None:
+def test_what_folds_has_one_running_statistic_a_channel(norm: Norm, folds: bool) -> None:
     assert norm.folds is folds
 
 
@@ -269,7 +280,8 @@ def test_a_stream_activation_costs_one_multiplication_a_value_as_trained_and_in_
     task, x_TBCHW = task_of("neuron=rsign", "residual=bireal", "residual.activation=rprelu")
     counts = counted(task.network, x_TBCHW)
     first, last = counts["stages.0.0.stream_activation1"], counts["stages.2.0.stream_activation2"]
-    width = task.network.stages[0][0].out_shape[0]
+    block: Any = task.network.get_submodule("stages.0.0")
+    width = block.out_shape[0]
     assert first == {"norm_mac": width * 8 * 8, "norm_mac_trained": width * 8 * 8}
     assert last["norm_mac"] == 4 * width * 2 * 2
 

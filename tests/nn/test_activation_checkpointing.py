@@ -136,7 +136,7 @@ def test_without_putting_buffers_back_it_would_not_be_the_same() -> None:
     network = build(norm=defaults(NORMS, "psp"))
     broken = copy.deepcopy(network)
     for block in broken.segments():
-        block.forward = bare(block.forward)  # type: ignore[method-assign]
+        block.forward = bare(block.forward)
     with pytest.raises(AssertionError):
         trains_the_same(network, broken)
 

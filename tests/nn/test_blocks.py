@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -194,7 +195,7 @@ def test_the_stream_of_a_pre_block_decays() -> None:
 def test_a_block_that_halves_the_size_is_its_equation_with_its_shortcut(name: str, shortcut: str | None) -> None:
     config = {"name": name, "shortcut": shortcut} if shortcut else {"name": name}
     block, x = make_block(config, 2 * C, stride=2), stream_of(RESIDUALS[name].stream)
-    around = SHORTCUTS[name, shortcut]
+    around: Callable[..., Tensor] = SHORTCUTS[name, shortcut]
     y = block(x)
     expected = EQUATIONS[name](block, x, 2, lambda stream, first: around(block, stream, first))
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)

@@ -5,6 +5,7 @@ Both read the same weights and inputs. What differs says in which relation the t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from snn_exp.export.fold import fold
 from snn_exp.metrics.operations import SynapticOperations
 from snn_exp.nn.layers import TimeFolded
+from snn_exp.nn.networks import Network
 from snn_exp.nn.neurons import IF, LIF, PLIF, IntegerLIF
 from snn_exp.nn.norms import (
     BatchNormThroughTime,
@@ -24,7 +26,6 @@ from snn_exp.nn.norms import (
     TemporalEffectiveBatchNorm,
     ThresholdDependentBatchNorm,
 )
-from snn_exp.nn.stepwise import Stepwise
 from snn_exp.nn.surrogates import SURROGATES, Sigmoid
 from tests.metrics.test_operations import task_of
 
@@ -54,7 +55,7 @@ def moved(part: nn.Module) -> nn.Module:
     return part
 
 
-def agree(sj: Any, ours: nn.Module, theirs: nn.Module, pairs: list[tuple[nn.Parameter, list[nn.Parameter]]]) -> None:
+def agree(sj: Any, ours: nn.Module, theirs: nn.Module, pairs: list[tuple[Any, list[Any]]]) -> None:
     """Outputs and gradients over batches, at the input and at every pair of our parameter and theirs in its place."""
     assert {id(p) for p, _ in pairs} == {id(p) for p in ours.parameters()}
     for seed, training in enumerate(TRAINING):
@@ -76,7 +77,7 @@ def agree(sj: Any, ours: nn.Module, theirs: nn.Module, pairs: list[tuple[nn.Para
 # --- norms ----------------------------------------------------------------------------------------
 
 
-def test_tdbn_is_the_same_from_the_same_start(sj):
+def test_tdbn_is_the_same_from_the_same_start(sj: SimpleNamespace) -> None:
     ours = ThresholdDependentBatchNorm(Site(SHAPE, v_threshold=0.5, num_summands=2)).double()
     theirs = sj.layer.ThresholdDependentBatchNorm2d(0.5**0.5, 0.5, 4).double()
     torch.testing.assert_close(ours.bn.weight, theirs.weight)
@@ -85,7 +86,7 @@ def test_tdbn_is_the_same_from_the_same_start(sj):
     torch.testing.assert_close(ours.bn.running_var, theirs.running_var)
 
 
-def test_bntt_is_the_same_once_eps_is(sj):
+def test_bntt_is_the_same_once_eps_is(sj: SimpleNamespace) -> None:
     """Theirs has eps 1e-5 unless told; ours has the authors' 1e-4. Ours keeps all steps in one tensor."""
     ours = moved(BatchNormThroughTime(Site(SHAPE, T)).double())
     theirs = sj.layer.BatchNormThroughTime2d(T, 4, eps=1e-4, step_mode="m").double()
@@ -97,7 +98,7 @@ def test_bntt_is_the_same_once_eps_is(sj):
     torch.testing.assert_close(ours.bn.running_var, torch.cat([bn.running_var for bn in theirs.bn_list]))
 
 
-def test_tebn_is_the_same(sj):
+def test_tebn_is_the_same(sj: SimpleNamespace) -> None:
     ours = moved(TemporalEffectiveBatchNorm(Site(SHAPE, T)).double())
     theirs = sj.layer.TemporalEffectiveBatchNorm2d(T, 4).double()
     pairs = [(ours.bn.weight, theirs.weight), (ours.bn.bias, theirs.bias), (ours.p, theirs.scale)]
@@ -106,7 +107,7 @@ def test_tebn_is_the_same(sj):
     agree(sj, ours, theirs, [(mine, [other]) for mine, other in pairs])
 
 
-def test_neunorm_is_the_same_from_the_same_weights(sj):
+def test_neunorm_is_the_same_from_the_same_weights(sj: SimpleNamespace) -> None:
     """Theirs starts from random weights of either sign, ours from 1."""
     ours = moved(NeuNorm(Site(SHAPE, T)).double())
     theirs = sj.layer.NeuNorm(*SHAPE, step_mode="m").double()
@@ -122,7 +123,7 @@ def mpbn_pair(sj: Any) -> tuple[LIF, Any]:
     return ours, theirs
 
 
-def test_mpbn_is_the_same_in_one_step(sj):
+def test_mpbn_is_the_same_in_one_step(sj: SimpleNamespace) -> None:
     """Over more steps SpikingJelly resets and keeps the normalized membrane; we, as the authors' code, keep h itself."""
     ours, theirs = mpbn_pair(sj)
     for seed, training in enumerate(TRAINING):
@@ -139,7 +140,7 @@ def test_mpbn_is_the_same_in_one_step(sj):
     torch.testing.assert_close(ours.membrane_norm.bn.running_var, theirs.vbn.running_var)
 
 
-def test_mpbn_in_eval_is_theirs_folded_into_the_threshold(sj):
+def test_mpbn_in_eval_is_theirs_folded_into_the_threshold(sj: SimpleNamespace) -> None:
     """Folded, SpikingJelly's keeps h as ours does (with a hard reset), so all steps agree; unfolded, they differ."""
     ours, theirs = mpbn_pair(sj)
     ours(inputs(0))
@@ -158,12 +159,13 @@ def test_mpbn_in_eval_is_theirs_folded_into_the_threshold(sj):
 @pytest.mark.parametrize("detach_reset", [False, True])
 @pytest.mark.parametrize("reset", ["hard", "soft"])
 @pytest.mark.parametrize("name", ["if", "lif", "lif_without_decay_input", "plif"])
-def test_a_neuron_fires_the_same_spikes_with_the_same_gradients(sj, name, reset, detach_reset):
+def test_a_neuron_fires_the_same_spikes_with_the_same_gradients(
+    sj: SimpleNamespace, name: str, reset: str, detach_reset: bool
+) -> None:
     v_reset = {"v_reset": 0.0 if reset == "hard" else None}
     common = {"surrogate_function": sj.surrogate.Sigmoid(), "detach_reset": detach_reset, "step_mode": "m", **v_reset}
     options: dict[str, Any] = {"surrogate": Sigmoid(), "reset": reset, "detach_reset": detach_reset}
-    ours: Stepwise
-    ours, theirs = {
+    made: dict[str, Callable[[], tuple[Any, Any]]] = {
         "if": lambda: (IF(**options), sj.neuron.IFNode(**common)),
         "lif": lambda: (LIF(tau=3.0, **options), sj.neuron.LIFNode(3.0, **common)),
         "lif_without_decay_input": lambda: (
@@ -171,8 +173,8 @@ def test_a_neuron_fires_the_same_spikes_with_the_same_gradients(sj, name, reset,
             sj.neuron.LIFNode(3.0, decay_input=False, **common),
         ),
         "plif": lambda: (PLIF(tau=3.0, **options), sj.neuron.ParametricLIFNode(3.0, **common)),
-    }[name]()
-    ours, theirs = ours.double(), theirs.double()
+    }
+    ours, theirs = (neuron.double() for neuron in made[name]())
     pairs = [(ours.w, [theirs.w])] if name == "plif" else []
     if pairs:
         torch.testing.assert_close(ours.w, theirs.w)
@@ -182,7 +184,9 @@ def test_a_neuron_fires_the_same_spikes_with_the_same_gradients(sj, name, reset,
 
 @pytest.mark.parametrize("detach_reset", [False, True])
 @pytest.mark.parametrize(("levels", "tau", "v_threshold"), [(1, 4 / 3, 1.0), (4, 4 / 3, 1.0), (2, 3.0, 0.75)])
-def test_ilif_emits_the_same_integers_with_the_same_gradients(sj, levels, tau, v_threshold, detach_reset):
+def test_ilif_emits_the_same_integers_with_the_same_gradients(
+    sj: SimpleNamespace, levels: int, tau: float, v_threshold: float, detach_reset: bool
+) -> None:
     """Ours takes a tie up, theirs to the even neighbour; random inputs have none."""
     ours = IntegerLIF(levels=levels, tau=tau, v_threshold=v_threshold, detach_reset=detach_reset).double()
     theirs = sj.neuron.ILIFNode(
@@ -193,7 +197,7 @@ def test_ilif_emits_the_same_integers_with_the_same_gradients(sj, levels, tau, v
 
 
 @pytest.mark.parametrize(("name", "peer"), [("s2nn", "S2NN"), ("sigmoid", "Sigmoid"), ("atan", "ATan")])
-def test_a_surrogate_has_the_same_gradient(sj, name, peer):
+def test_a_surrogate_has_the_same_gradient(sj: SimpleNamespace, name: str, peer: str) -> None:
     x, z = (torch.linspace(-6, 6, 241, dtype=torch.float64).requires_grad_() for _ in range(2))
     s, expected = SURROGATES[name]().spike(x), getattr(sj.surrogate, peer)()(z)
     assert torch.equal(s, expected)
@@ -212,7 +216,7 @@ def nb() -> SimpleNamespace:
     return SimpleNamespace(SynapticOperations=SynapticOperations, TorchModel=TorchModel)
 
 
-def pruned(command: str) -> tuple[nn.Module, list[Tensor]]:
+def pruned(command: str) -> tuple[Network, list[Tensor]]:
     """A network, a third of its hidden weights 0, and 16 samples in two batches: a mean over 16 is exact."""
     task, x_TBCHW = task_of(*command.split())
     generator = torch.Generator().manual_seed(0)
@@ -251,7 +255,7 @@ def counts_of_neurobench(nb: Any, network: nn.Module, batches: list[Tensor]) -> 
      "neuron=lif neuron.v_threshold=0.1 residual=sew_add", "neuron=lif neuron.v_threshold=0.1 network=mlp",
      "neuron=srm neuron.v_threshold=0.1 norm=psp residual=pre residual.shortcut=conv"],
 )  # fmt: skip
-def test_effective_operations_as_trained_are_neurobenchs(nb, command):
+def test_effective_operations_as_trained_are_neurobenchs(nb: SimpleNamespace, command: str) -> None:
     """Both judge a layer's whole batch: additions where it reads -1, 0 and 1 alone, else multiplications.
 
     In NeuroBench's dense count nothing is multiplied with padding; ours is what a dense convolution computes.
@@ -270,7 +274,9 @@ def test_effective_operations_as_trained_are_neurobenchs(nb, command):
 @pytest.mark.parametrize(
     "command", ["residual=bireal", "norm=psp residual=bireal", "norm=psp residual=pre", "norm=psp network=vgg"]
 )
-def test_the_inference_form_of_a_network_is_what_neurobench_counts_once_it_is_folded(nb, command):
+def test_the_inference_form_of_a_network_is_what_neurobench_counts_once_it_is_folded(
+    nb: SimpleNamespace, command: str
+) -> None:
     """Folding it or counting it as if it were folded is the same, also where the trained network multiplied.
 
     Of a stream that is 0 everywhere, as after a dark image, the folded classifier would read nothing: ours does

@@ -79,10 +79,10 @@ def test_spiking_divides_by_the_share_that_fires() -> None:
     SpikingInit().initialise(network, None)
     share = 0.3085375  # of a standard normal above one half
     first, *hidden = zip(weight_layers(plain), weight_layers(network), strict=True)
-    assert torch.equal(first[0].weight, first[1].weight), "the first layer reads the data"
+    assert torch.equal(*(layer.get_parameter("weight") for layer in first)), "the first layer reads the data"
     for before, after in hidden:
         torch.testing.assert_close(after.weight, before.weight / share**0.5, rtol=1e-6, atol=0)
-    assert torch.equal(plain.classifier.weight, network.classifier.weight)
+    assert torch.equal(plain.get_parameter("classifier.weight"), network.get_parameter("classifier.weight"))
 
 
 def test_spiking_holds_the_variance_of_a_chain_through_depth() -> None:

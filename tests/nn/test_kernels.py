@@ -147,7 +147,7 @@ def test_psp_norms_take_in_the_synapse_and_synapses_stand_alone_behind_others() 
     def replaced(norm: str) -> dict[str, str]:
         parts = fused(network(norm=norm)).named_modules()
         kinds = (Synapse, PSPNorm)
-        return {name: part.forward.func.__name__ for name, part in parts if isinstance(part, kinds)}  # type: ignore[attr-defined]
+        return {name: part.forward.func.__name__ for name, part in parts if isinstance(part, kinds)}
 
     behind_psp, behind_bn = replaced("psp"), replaced("bn")
     assert {how for name, how in behind_psp.items() if name.endswith("synapse")} == {"_leave_to_the_norm"}

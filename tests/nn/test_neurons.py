@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -29,15 +31,15 @@ def trace(neuron: Stepwise, inputs: list[float]) -> tuple[list[float], list[floa
     return spikes, states
 
 
-def test_if_hard_resets_to_zero():
+def test_if_hard_resets_to_zero() -> None:
     assert trace(IF(), [0.75] * 5) == ([0, 1, 0, 1, 0], [0.75, 0, 0.75, 0, 0.75])
 
 
-def test_if_soft_keeps_what_is_over_the_threshold():
+def test_if_soft_keeps_what_is_over_the_threshold() -> None:
     assert trace(IF(reset="soft"), [0.75] * 5) == ([0, 1, 1, 1, 0], [0.75, 0.5, 0.25, 0, 0.75])
 
 
-def test_if_resets_to_v_reset():
+def test_if_resets_to_v_reset() -> None:
     assert trace(IF(v_reset=-0.5, v_threshold=2.0), [2, 1, 3]) == ([0, 1, 1], [1.5, -0.5, -0.5])
 
 
@@ -50,7 +52,9 @@ def test_if_resets_to_v_reset():
         ("soft", False, [0.75, 0.75, 0.25, 1.0, 0.5], [0.75, 0.125, 0.3125, 0.15625, 0.578125]),
     ],
 )
-def test_lif_follows_the_trace_computed_by_hand(reset, decay_input, inputs, membranes):
+def test_lif_follows_the_trace_computed_by_hand(
+    reset: str, decay_input: bool, inputs: list[float], membranes: list[float]
+) -> None:
     spikes, found = trace(LIF(tau=2.0, reset=reset, decay_input=decay_input), inputs)
     assert spikes == [0, 1, 0, 1, 0]
     assert found == membranes
@@ -60,13 +64,13 @@ def test_lif_follows_the_trace_computed_by_hand(reset, decay_input, inputs, memb
     ("decay_input", "inputs", "membranes"),
     [(True, [1.5, 1.5, 1.5, 2.0], [0.25, 0.625, 0.8125, -0.5]), (False, [1, 0.5, 1], [0.5, 0.5, -0.5])],
 )
-def test_lif_leaks_to_v_reset(decay_input, inputs, membranes):
+def test_lif_leaks_to_v_reset(decay_input: bool, inputs: list[float], membranes: list[float]) -> None:
     spikes, found = trace(LIF(v_reset=-0.5, decay_input=decay_input), inputs)
     assert found == membranes
     assert spikes == [0] * (len(inputs) - 1) + [1]
 
 
-def test_plif_learns_the_logit_of_one_over_tau():
+def test_plif_learns_the_logit_of_one_over_tau() -> None:
     neuron = PLIF(tau=5.0)
     assert neuron.w.item() == pytest.approx(-math.log(4))
     assert neuron.leak().item() == pytest.approx(1 / 5) == pytest.approx(1 / (1 + math.exp(-neuron.w.item())))
@@ -76,7 +80,7 @@ def test_plif_learns_the_logit_of_one_over_tau():
     assert neuron.w.grad is not None and neuron.w.grad != 0
 
 
-def test_srm_exponential_refractory_follows_the_trace_computed_by_hand():
+def test_srm_exponential_refractory_follows_the_trace_computed_by_hand() -> None:
     spikes, refractory = trace(SRM(refractory_decay=0.5), [1.25, 1.25, 1.25, 1.75, 0.5, 2.0])
     # u = 1.25, 0.25, 0.75, 1.5, -0.625, 1.4375
     assert spikes == [1, 0, 0, 1, 0, 1]
@@ -84,7 +88,7 @@ def test_srm_exponential_refractory_follows_the_trace_computed_by_hand():
 
 
 @pytest.mark.parametrize("tau_r", [1.0, 2.5])
-def test_srm_slayer_refractory_is_the_direct_convolution_sum(tau_r):
+def test_srm_slayer_refractory_is_the_direct_convolution_sum(tau_r: float) -> None:
     threshold = 1.3
     x = torch.rand(40, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 6
     found = SRM(refractory="slayer", tau_r=tau_r, v_threshold=threshold).double()(x)
@@ -99,7 +103,7 @@ def test_srm_slayer_refractory_is_the_direct_convolution_sum(tau_r):
 
 
 @pytest.mark.parametrize("neuron", [IF, LIF, PLIF, KLIF, CLIF, CubaLIF, GLIF, SRM, PSN, SlidingPSN, S2NN])
-def test_a_threshold_is_learned_per_channel(neuron):
+def test_a_threshold_is_learned_per_channel(neuron: Callable[..., Any]) -> None:
     part = neuron((2, 1, 1), SURROGATES["atan"](), 3, learn_threshold=True, v_threshold=0.5)
     assert part.v_threshold.shape == (2, 1, 1) and part.v_threshold.tolist() == [[[0.5]], [[0.5]]]
     with torch.no_grad():
@@ -112,11 +116,11 @@ def test_a_threshold_is_learned_per_channel(neuron):
     assert part.v_threshold.grad.shape == (2, 1, 1) and part.v_threshold.grad[0] < 0
 
 
-def test_a_fixed_threshold_is_neither_learned_nor_saved():
+def test_a_fixed_threshold_is_neither_learned_nor_saved() -> None:
     assert not list(IF().parameters()) and not IF().state_dict()
 
 
-def test_detach_reset_cuts_the_gradient_through_the_reset_only():
+def test_detach_reset_cuts_the_gradient_through_the_reset_only() -> None:
     x = torch.tensor([1.2, 0.9], dtype=torch.float64).view(2, 1, 1).requires_grad_()
 
     def slope(detach: bool) -> float:
@@ -132,7 +136,7 @@ def test_detach_reset_cuts_the_gradient_through_the_reset_only():
     assert slope(False) == pytest.approx(-1.2 * k(0.2) * k(-0.1))
 
 
-def test_cuba_lif_follows_the_trace_computed_by_hand():
+def test_cuba_lif_follows_the_trace_computed_by_hand() -> None:
     # i = 1, 0.5, 0.25, 1.125, 0.5625;  h = 1, 0.5, 0.625, 1.59375, 0.5625
     inputs = [1.0, 0, 0, 1, 0]
     assert trace(CubaLIF(), inputs) == ([1, 0, 0, 1, 0], [0, 0.5, 0.625, 0, 0.5625])
@@ -140,12 +144,12 @@ def test_cuba_lif_follows_the_trace_computed_by_hand():
     assert trace(CubaLIF(reset="soft"), inputs) == ([1, 0, 0, 1, 1], [0, 0.5, 0.625, 0.59375, 0.0078125])
 
 
-def test_klif_follows_the_trace_computed_by_hand():
+def test_klif_follows_the_trace_computed_by_hand() -> None:
     # h_LIF = 0.75, 0.875, 0.25, -0.75, 0.5;  relu(2 h_LIF) = 1.5, 1.75, 0.5, 0, 1
     assert trace(KLIF(k=2.0), [1.5, 1.75, 0.5, -2.0, 1.0]) == ([1, 1, 0, 0, 1], [0, 0, 0.5, 0, 0])
 
 
-def test_clif_with_no_memory_is_lif_and_with_one_resets_deeper():
+def test_clif_with_no_memory_is_lif_and_with_one_resets_deeper() -> None:
     sigmoid = [1 / (1 + math.exp(-m)) for m in (1.0, 0.5)]
     spikes, membranes = trace(CLIF(), [1.5, 0.0])
     v = 1.5 - 1 - sigmoid[0]  # m = 1 after the first spike
@@ -232,7 +236,9 @@ def slow_sliding_psn(neuron: SlidingPSN, x: Tensor) -> Tensor:
         (SlidingPSN, {"order": 11}, slow_sliding_psn),
     ],
 )
-def test_a_neuron_is_the_slow_loop_over_its_equation(cls, parameters, slow):
+def test_a_neuron_is_the_slow_loop_over_its_equation(
+    cls: Callable[..., Any], parameters: dict[str, Any], slow: Callable[..., Tensor]
+) -> None:
     generator = torch.Generator().manual_seed(0)
     neuron = cls((3, 1, 1), None, 8, **parameters).double()
     with torch.no_grad():
@@ -248,7 +254,7 @@ def test_a_neuron_is_the_slow_loop_over_its_equation(cls, parameters, slow):
         assert leaf.grad is not None and leaf.grad.isfinite().all() and leaf.grad.any()
 
 
-def test_glif_starts_from_the_values_it_is_given():
+def test_glif_starts_from_the_values_it_is_given() -> None:
     neuron = GLIF((2, 1, 1), None, 5, decay=0.2, gain=0.7, v_threshold=0.8)
     torch.testing.assert_close(torch.sigmoid(neuron.decay_logit), torch.full((2, 1, 1), 0.2))
     torch.testing.assert_close(torch.sigmoid(neuron.gain_logit), torch.full((5, 2, 1, 1), 0.7))
@@ -258,12 +264,12 @@ def test_glif_starts_from_the_values_it_is_given():
 
 
 @pytest.mark.parametrize("cls", [PSN, GLIF])
-def test_another_number_of_steps_than_it_was_made_for_is_refused_in_words(cls):
+def test_another_number_of_steps_than_it_was_made_for_is_refused_in_words(cls: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match=r"made for 4 steps and was given 6; type encoding.num_steps=4"):
         cls((2,), None, 4)(torch.zeros(6, 1, 2))
 
 
-def test_psn_is_causal_only_if_masked_and_sliding_psn_forgets_what_is_older_than_its_order():
+def test_psn_is_causal_only_if_masked_and_sliding_psn_forgets_what_is_older_than_its_order() -> None:
     assert not PSN((), None, 4).causal and PSN((), None, 4, masked=True).causal
     neuron = SlidingPSN(order=2)
     pulse = torch.tensor([3.0, 0, 0, 0]).view(4, 1)
@@ -271,19 +277,19 @@ def test_psn_is_causal_only_if_masked_and_sliding_psn_forgets_what_is_older_than
 
 
 @pytest.mark.parametrize("cls", [GLIF, PSN, SlidingPSN])
-def test_what_is_learned_does_not_widen_a_narrow_input(cls):
+def test_what_is_learned_does_not_widen_a_narrow_input(cls: Callable[..., Any]) -> None:
     neuron = cls((2,), None, 4, learn_threshold=True)
     assert neuron(torch.rand(4, 3, 2, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
-def test_single_step_activations_follow_their_definitions():
+def test_single_step_activations_follow_their_definitions() -> None:
     x = torch.tensor([-2.0, -0.0, 0.0, 0.5, 1.0, 3.0]).view(1, 1, -1)
     assert S2NN()(x).flatten().tolist() == [0, 0, 0, 0, 1, 1]
     assert Sign()(x).flatten().tolist() == [-1, 1, 1, 1, 1, 1]
     assert ReLU()(x).flatten().tolist() == [0, 0, 0, 0.5, 1, 3]
 
 
-def test_a_state_of_rest_is_a_fixed_point():
+def test_a_state_of_rest_is_a_fixed_point() -> None:
     for neuron in (
         IF(),
         LIF(v_reset=-0.5, decay_input=False),
@@ -306,14 +312,14 @@ sixty_fourths = st.lists(st.integers(0, 256), min_size=1, max_size=20)
 
 @settings(max_examples=40, deadline=None)
 @given(sixty_fourths, st.sampled_from(["hard", "soft"]))
-def test_if_spikes_no_more_often_than_its_input_pays_for(inputs, reset):
+def test_if_spikes_no_more_often_than_its_input_pays_for(inputs: list[int], reset: Any) -> None:
     x = torch.tensor(inputs, dtype=torch.float64).view(-1, 1, 1) / 64
     assert IF(reset=reset)(x).sum() <= math.floor(sum(inputs) / 64)
 
 
 @settings(max_examples=40, deadline=None)
 @given(sixty_fourths)
-def test_if_soft_keeps_account_of_every_charge(inputs):
+def test_if_soft_keeps_account_of_every_charge(inputs: list[int]) -> None:
     x = torch.tensor(inputs, dtype=torch.float64).view(-1, 1, 1) / 64
     spikes, (v,) = IF(reset="soft").unroll(x)
     assert spikes.sum() + v.item() == sum(inputs) / 64
@@ -321,6 +327,6 @@ def test_if_soft_keeps_account_of_every_charge(inputs):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=10), st.floats(1.01, 50))
-def test_lif_with_decayed_input_stays_between_the_extremes_of_its_input(inputs, tau):
+def test_lif_with_decayed_input_stays_between_the_extremes_of_its_input(inputs: list[float], tau: float) -> None:
     _, membranes = trace(LIF(tau=tau), inputs)
     assert min(0.0, *inputs) - 1e-9 <= min(membranes) and max(membranes) < 1

@@ -44,7 +44,7 @@ def psp_like(seed: int = 0, scale: float = 1.0) -> Tensor:
     return torch.rand(5, 3, *SHAPE, dtype=torch.float64, generator=generator) * scale
 
 
-def test_bn_is_torch_batch_norm_with_time_folded_into_the_batch():
+def test_bn_is_torch_batch_norm_with_time_folded_into_the_batch() -> None:
     ours, theirs = BatchNorm(Site(SHAPE)).double(), nn.BatchNorm2d(4).double()
     with torch.no_grad():
         for part in (ours.bn, theirs):
@@ -64,7 +64,7 @@ def test_bn_is_torch_batch_norm_with_time_folded_into_the_batch():
     assert theirs.running_mean.abs().sum() > 0
 
 
-def test_bn_takes_features_without_space():
+def test_bn_takes_features_without_space() -> None:
     x = torch.randn(4, 8, 3, dtype=torch.float64)
     expected = nn.BatchNorm1d(3).double()(x.flatten(0, 1)).unflatten(0, (4, 8))
     torch.testing.assert_close(BatchNorm(Site((3,))).double()(x), expected)
@@ -81,12 +81,12 @@ def test_bn_takes_features_without_space():
         (RMSNorm, lambda x: x / (x.square().mean(CHW, True) + 1e-5).sqrt()),
     ],
 )
-def test_sample_norms_follow_their_equations(norm, formula):
+def test_sample_norms_follow_their_equations(norm: Callable[..., Any], formula: Callable[..., Any]) -> None:
     torch.testing.assert_close(norm(Site(SHAPE)).double()(psp_like()), formula(psp_like()))
     assert norm(Site(SHAPE)).statistics_over == "C,H,W"
 
 
-def test_group_norm_refuses_channels_that_do_not_divide():
+def test_group_norm_refuses_channels_that_do_not_divide() -> None:
     with pytest.raises(UserError, match=r"num_groups=3 does not divide 4 channels") as error:
         GroupNorm(Site(SHAPE), num_groups=3)
     assert "num_groups=1" in str(error.value)
@@ -96,7 +96,7 @@ def test_group_norm_refuses_channels_that_do_not_divide():
 
 
 @pytest.mark.parametrize("over", AXES)
-def test_psp_divides_by_the_root_of_the_second_moment_over_its_axes(over):
+def test_psp_divides_by_the_root_of_the_second_moment_over_its_axes(over: Any) -> None:
     x = psp_like()
     moment = x.square().mean(AXES[over], keepdim=True)
     norm = PSPNorm(Site(SHAPE, num_steps=5), over=over, eps=1e-3).double()
@@ -107,7 +107,7 @@ def test_psp_divides_by_the_root_of_the_second_moment_over_its_axes(over):
         torch.testing.assert_close(norm.moment, moment)
 
 
-def test_the_running_moment_starts_from_the_first_batch_and_then_moves():
+def test_the_running_moment_starts_from_the_first_batch_and_then_moves() -> None:
     norm = PSPNorm(Site(SHAPE), momentum=0.25).double()
     first, second, third = (psp_like(seed, 1.0 + seed) for seed in range(3))
     m1, m2, m3 = (x.square().mean(AXES["channel"], keepdim=True) for x in (first, second, third))
@@ -125,7 +125,7 @@ def test_the_running_moment_starts_from_the_first_batch_and_then_moves():
 
 
 @pytest.mark.parametrize("over", AXES)
-def test_silence_stays_zero_and_a_potential_stays_non_negative(over):
+def test_silence_stays_zero_and_a_potential_stays_non_negative(over: Any) -> None:
     x = psp_like().clone()
     x[:, :, 1] = 0
     x[0] = 0
@@ -135,7 +135,7 @@ def test_silence_stays_zero_and_a_potential_stays_non_negative(over):
     assert not PSPNorm(Site(SHAPE, num_steps=5), over=over)(torch.zeros(5, 3, *SHAPE)).any()
 
 
-def test_psp_stream_normalizes_the_stream_that_a_neuron_reads_and_the_potential_that_it_sends():
+def test_psp_stream_normalizes_the_stream_that_a_neuron_reads_and_the_potential_that_it_sends() -> None:
     parts = make_part_factories(
         neuron={"name": "lif"}, surrogate={"name": "atan"}, synapse={"name": "exponential"}, norm={"name": "psp_stream"},
         weight_norm={"name": "none"}, weight_quant={"name": "none"}, num_steps=5,
@@ -149,14 +149,14 @@ def test_psp_stream_normalizes_the_stream_that_a_neuron_reads_and_the_potential_
     assert isinstance(activation.norm, PSPStreamNorm)
 
 
-def test_silence_has_a_finite_gradient():
+def test_silence_has_a_finite_gradient() -> None:
     x = torch.zeros(2, 2, 3, requires_grad=True)
     PSPNorm(Site((3,), num_steps=2))(x).sum().backward()
     assert x.grad is not None and x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_moments_per_step_refuse_another_number_of_steps(training):
+def test_moments_per_step_refuse_another_number_of_steps(training: bool) -> None:
     norm = PSPNorm(Site(SHAPE, num_steps=4), over="channel_step").double().train(training)
     with pytest.raises(UserError, match="4 steps and was given 5") as error:
         norm(psp_like())
@@ -164,7 +164,7 @@ def test_moments_per_step_refuse_another_number_of_steps(training):
     assert norm.num_batches == 0
 
 
-def test_the_membrane_variance_is_n_sigma_squared_whatever_the_firing_rate():
+def test_the_membrane_variance_is_n_sigma_squared_whatever_the_firing_rate() -> None:
     num_inputs, num_units, num_steps, batch = 512, 1500, 300, 4
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(num_units, num_inputs, generator=generator) / num_inputs**0.5
@@ -183,7 +183,7 @@ def test_the_membrane_variance_is_n_sigma_squared_whatever_the_firing_rate():
 STEPS = 5
 
 
-def site(**known: object) -> Site:
+def site(**known: Any) -> Site:
     return Site(SHAPE, num_steps=STEPS, **known)
 
 
@@ -239,8 +239,8 @@ def normalized(x: Tensor, over: Tensor, key: object, training: bool, running: di
     return (x - over_channel(mean)) / over_channel(var + eps).sqrt()
 
 
-def test_tdbn_is_batch_norm_times_the_threshold_and_the_share_of_a_branch():
-    def loop(x, training, running, bn_weight, bn_bias):
+def test_tdbn_is_batch_norm_times_the_threshold_and_the_share_of_a_branch() -> None:
+    def loop(x: Tensor, training: bool, running: Any, bn_weight: Tensor, bn_bias: Tensor) -> Tensor:
         gamma = bn_weight / (0.5 / 2**0.5)  # what is learned is gamma a v_threshold
         x_hat = normalized(x.flatten(0, 1), x.flatten(0, 1), "all", training, running, 1e-5)
         y = over_channel(gamma) * 0.5 / 2**0.5 * x_hat + over_channel(bn_bias)
@@ -251,7 +251,7 @@ def test_tdbn_is_batch_norm_times_the_threshold_and_the_share_of_a_branch():
     agrees(moved(norm), loop)
 
 
-def test_tdbn_with_a_threshold_of_one_in_a_chain_is_batch_norm():
+def test_tdbn_with_a_threshold_of_one_in_a_chain_is_batch_norm() -> None:
     ours, theirs = ThresholdDependentBatchNorm(site()).double(), BatchNorm(site()).double()
     for x, training in batches():
         assert torch.equal(ours.train(training)(x), theirs.train(training)(x))
@@ -259,8 +259,8 @@ def test_tdbn_with_a_threshold_of_one_in_a_chain_is_batch_norm():
         assert torch.equal(a, b), name
 
 
-def test_bntt_normalizes_each_step_by_itself():
-    def loop(x, training, running, bn_weight):
+def test_bntt_normalizes_each_step_by_itself() -> None:
+    def loop(x: Tensor, training: bool, running: Any, bn_weight: Tensor) -> Tensor:
         gamma = bn_weight.view(STEPS, 4)
         steps = [normalized(x[t], x[t], t, training, running, 1e-4) * over_channel(gamma[t]) for t in range(STEPS)]
         return torch.stack(steps)
@@ -270,8 +270,8 @@ def test_bntt_normalizes_each_step_by_itself():
     agrees(moved(norm), loop)
 
 
-def test_tebn_is_batch_norm_times_a_factor_for_each_step():
-    def loop(x, training, running, p, bn_weight, bn_bias):
+def test_tebn_is_batch_norm_times_a_factor_for_each_step() -> None:
+    def loop(x: Tensor, training: bool, running: Any, p: Tensor, bn_weight: Tensor, bn_bias: Tensor) -> Tensor:
         x_hat = normalized(x.flatten(0, 1), x.flatten(0, 1), "all", training, running, 1e-5)
         y = (over_channel(bn_weight) * x_hat + over_channel(bn_bias)).unflatten(0, x.shape[:2])
         return torch.stack([p[t] * y[t] for t in range(STEPS)])
@@ -279,8 +279,8 @@ def test_tebn_is_batch_norm_times_a_factor_for_each_step():
     agrees(moved(TemporalEffectiveBatchNorm(site())), loop)
 
 
-def test_tab_normalizes_each_step_over_all_steps_so_far():
-    def loop(x, training, running, weight, bias, p):
+def test_tab_normalizes_each_step_over_all_steps_so_far() -> None:
+    def loop(x: Tensor, training: bool, running: Any, weight: Tensor, bias: Tensor, p: Tensor) -> Tensor:
         gamma, beta = weight.view(STEPS, 4), bias.view(STEPS, 4)
         steps = []
         for t in range(STEPS):
@@ -291,26 +291,26 @@ def test_tab_normalizes_each_step_over_all_steps_so_far():
     agrees(moved(TemporalAccumulatedBatchNorm(site())), loop)
 
 
-def test_tab_survives_an_offset_far_larger_than_the_spread():
+def test_tab_survives_an_offset_far_larger_than_the_spread() -> None:
     x = torch.randn(STEPS, 8, 4) + 3000
     y = TemporalAccumulatedBatchNorm(Site((4,), STEPS))(x)
     expected = TemporalAccumulatedBatchNorm(Site((4,), STEPS)).double()(x.double())
     torch.testing.assert_close(y.double(), expected, rtol=0.01, atol=0.01)
 
 
-def test_tab_keeps_finite_statistics_of_a_single_value():
+def test_tab_keeps_finite_statistics_of_a_single_value() -> None:
     norm = TemporalAccumulatedBatchNorm(Site((4,), 2))
     norm(torch.ones(2, 1, 4))
     assert norm.running_var.isfinite().all()
 
 
-def test_mpbn_after_the_weights_is_batch_norm():
+def test_mpbn_after_the_weights_is_batch_norm() -> None:
     ours, theirs = MembraneBatchNorm(site()).double(), BatchNorm(site()).double()
     for x, training in batches():
         assert torch.equal(ours.train(training)(x), theirs.train(training)(x))
 
 
-def test_mpbn_on_the_membrane_normalizes_every_step_before_it_fires_and_leaves_the_reset_alone():
+def test_mpbn_on_the_membrane_normalizes_every_step_before_it_fires_and_leaves_the_reset_alone() -> None:
     neuron = LIF(surrogate=SURROGATES["sigmoid"]()).double()
     neuron.membrane_norm = norm = moved(MembraneBatchNorm(site(placement="membrane")))
     weight, bias = (p.detach().clone().requires_grad_() for p in norm.parameters())
@@ -336,8 +336,8 @@ def test_mpbn_on_the_membrane_normalizes_every_step_before_it_fires_and_leaves_t
     assert norm.bn.num_batches_tracked == 2 * STEPS
 
 
-def test_neunorm_inhibits_each_position_by_the_recent_spikes_of_its_channels():
-    def loop(s, training, running, U):
+def test_neunorm_inhibits_each_position_by_the_recent_spikes_of_its_channels() -> None:
+    def loop(s: Tensor, training: bool, running: Any, U: Tensor) -> Tensor:
         z, steps = torch.zeros_like(s[0]), []
         for t in range(STEPS):
             for f in range(4):
@@ -356,12 +356,12 @@ class Renormalize(torch.autograd.Function):
     """Forward the running statistics, backward a batch normalization's derivative, written out."""
 
     @staticmethod
-    def forward(ctx, x, mean, var):
+    def forward(ctx: Any, x: Tensor, mean: Tensor, var: Tensor) -> Tensor:
         ctx.save_for_backward(x, var)
         return (x - over_channel(mean)) / over_channel(var + 1e-5).sqrt()
 
     @staticmethod
-    def backward(ctx, g):
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
         x, running_var = ctx.saved_tensors
         axes = (0, 2, 3)
         mean, var = x.mean(axes, True), x.var(axes, correction=0, keepdim=True)
@@ -370,8 +370,8 @@ class Renormalize(torch.autograd.Function):
         return through * ((var + 1e-5) / over_channel(running_var + 1e-5)).sqrt(), None, None
 
 
-def test_osr_goes_forward_by_running_statistics_and_backward_by_the_step_s_own():
-    def loop(x, training, running, weight, bias):
+def test_osr_goes_forward_by_running_statistics_and_backward_by_the_step_s_own() -> None:
+    def loop(x: Tensor, training: bool, running: Any, weight: Tensor, bias: Tensor) -> Tensor:
         steps = []
         for t in range(STEPS):
             m, v = x[t].detach().mean((0, 2, 3)), x[t].detach().var((0, 2, 3), correction=0)
@@ -392,7 +392,9 @@ def test_osr_goes_forward_by_running_statistics_and_backward_by_the_step_s_own()
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("norm", [BatchNormThroughTime, TemporalEffectiveBatchNorm, TemporalAccumulatedBatchNorm])
-def test_norms_with_something_for_each_step_refuse_another_number_of_steps(norm, training):
+def test_norms_with_something_for_each_step_refuse_another_number_of_steps(
+    norm: Callable[..., Any], training: bool
+) -> None:
     part = norm(Site(SHAPE, num_steps=4)).double().train(training)
     before = {name: value.clone() for name, value in part.state_dict().items()}
     with pytest.raises(UserError) as error:
@@ -414,7 +416,9 @@ def test_norms_with_something_for_each_step_refuse_another_number_of_steps(norm,
         ({"name": "post", "shortcut": "conv"}, {"norm1": 1, "norm2": 0.5**0.5, "shortcut_norm": 0.5**0.5}),
     ],
 )
-def test_only_where_branches_meet_before_a_neuron_is_a_norm_told_of_two(residual, starts):
+def test_only_where_branches_meet_before_a_neuron_is_a_norm_told_of_two(
+    residual: dict[str, Any], starts: dict[str, Any]
+) -> None:
     parts = make_part_factories(
         neuron={"name": "lif", "v_threshold": 0.5}, surrogate={"name": "atan"}, synapse={"name": "identity"},
         norm={"name": "tdbn"}, weight_norm={"name": "none"}, weight_quant={"name": "none"}, num_steps=4,

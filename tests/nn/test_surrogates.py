@@ -37,18 +37,18 @@ CUSTOMARY: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def test_every_surrogate_has_its_customary_form_written_here():
+def test_every_surrogate_has_its_customary_form_written_here() -> None:
     assert set(CUSTOMARY) == set(SURROGATES)
 
 
 @pytest.mark.parametrize("name", CUSTOMARY)
-def test_the_defaults_reproduce_the_customary_form(name):
+def test_the_defaults_reproduce_the_customary_form(name: str) -> None:
     torch.testing.assert_close(SURROGATES[name]().derivative(X), CUSTOMARY[name](X), rtol=1e-12, atol=1e-12)
     assert SURROGATES[name]().derivative(X).dtype == torch.float64
 
 
 @pytest.mark.parametrize("name", [name for name in SURROGATES if name != "none"])
-def test_peak_scales_the_height_and_width_the_reach(name):
+def test_peak_scales_the_height_and_width_the_reach(name: str) -> None:
     cls = SURROGATES[name]
     default = cls()
     wide = cls(peak=3 * default.peak, width=2 * default.width)
@@ -57,7 +57,7 @@ def test_peak_scales_the_height_and_width_the_reach(name):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-def test_the_s2nn_gradient_is_finite_at_minus_one(dtype):
+def test_the_s2nn_gradient_is_finite_at_minus_one(dtype: torch.dtype) -> None:
     x = torch.tensor([-1.0, -2.0, 0.0, 1.0, 9.0], dtype=dtype, requires_grad=True)
     surrogate = SURROGATES["s2nn"]()
     (first,) = torch.autograd.grad(surrogate.spike(x).sum(), x)
@@ -66,7 +66,7 @@ def test_the_s2nn_gradient_is_finite_at_minus_one(dtype):
     assert first[2:].tolist() == pytest.approx([1, 0.5, 0.1], rel=1e-2)
 
 
-def test_s2nn_is_continuous_at_the_threshold_only_if_beta_is_a_quarter_of_alpha():
+def test_s2nn_is_continuous_at_the_threshold_only_if_beta_is_a_quarter_of_alpha() -> None:
     x = torch.tensor([-1e-9, 0.0], dtype=torch.float64)
     below, at = SURROGATES["s2nn"](alpha=4.0, beta=1.0).derivative(x).tolist()
     assert below == pytest.approx(at, abs=1e-6)
@@ -74,7 +74,7 @@ def test_s2nn_is_continuous_at_the_threshold_only_if_beta_is_a_quarter_of_alpha(
     assert (below, at) == (pytest.approx(1.0, abs=1e-6), 0.5)
 
 
-def test_the_far_ends_do_not_overflow():
+def test_the_far_ends_do_not_overflow() -> None:
     far = torch.tensor([-1e30, -300.0, 300.0, 1e30])
     for name in SURROGATES:
         assert SURROGATES[name]().derivative(far).isfinite().all(), name
@@ -82,7 +82,7 @@ def test_the_far_ends_do_not_overflow():
 
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(sorted(CUSTOMARY)), st.floats(-1e6, 1e6))
-def test_a_derivative_is_even_and_highest_at_the_threshold_but_for_s2nn(name, x):
+def test_a_derivative_is_even_and_highest_at_the_threshold_but_for_s2nn(name: str, x: float) -> None:
     surrogate = SURROGATES[name]()
     left, mid, right = surrogate.derivative(torch.tensor([-x, 0.0, x], dtype=torch.float64)).tolist()
     assert max(left, right) <= mid == surrogate.peak

@@ -29,16 +29,16 @@ def test_a_line_is_optimal_unless_another_is_as_cheap_and_as_good_and_better_in_
 
 
 def test_energy_is_drawn_where_lines_differ_in_it() -> None:
-    cheap, dear = rows(0.9, **{"test/energy_pj": 100.0}), rows(0.95, **{"test/energy_pj": 500.0})
+    cheap, dear = rows(0.9, more={"test/energy_pj": 100.0}), rows(0.95, more={"test/energy_pj": 500.0})
     comparison = of(cheap=cheap, dear=dear, diverged=rows(0.95, diverged=5))
     picture = pareto(comparison, comparison.panels[0])
     assert picture is not None and list(picture.data["line"]) == ["cheap", "dear"] and picture.data["optimal"].all()
-    same = of(a=cheap, b=rows(0.8, **{"test/energy_pj": 100.0}))
+    same = of(a=cheap, b=rows(0.8, more={"test/energy_pj": 100.0}))
     assert pareto(same, same.panels[0]) is None
 
 
 def test_a_figure_shows_the_numbers_beside_it() -> None:
-    comparison = of(cheap=rows(0.9, **{"test/energy_pj": 100.0}), dear=rows(0.95, **{"test/energy_pj": 500.0}))
+    comparison = of(cheap=rows(0.9, more={"test/energy_pj": 100.0}), dear=rows(0.95, more={"test/energy_pj": 500.0}))
     picture = pareto(comparison, comparison.panels[0])
     assert picture is not None
     (front, *_) = drawn(picture).axes[0].lines
@@ -46,7 +46,7 @@ def test_a_figure_shows_the_numbers_beside_it() -> None:
 
 
 def test_the_same_data_give_the_same_file() -> None:
-    comparison = of(cheap=rows(0.9, **{"test/energy_pj": 100.0}), dear=rows(0.95, **{"test/energy_pj": 500.0}))
+    comparison = of(cheap=rows(0.9, more={"test/energy_pj": 100.0}), dear=rows(0.95, more={"test/energy_pj": 500.0}))
     first, second = (pareto(comparison, comparison.panels[0]) for _ in range(2))
     assert first is not None and second is not None and first.svg() == second.svg()
     assert first.svg().startswith("<svg") and first.svg().rstrip().endswith("</svg>")
@@ -60,7 +60,7 @@ def test_nothing_is_drawn_against_a_single_depth() -> None:
 
 
 def test_names_axes_and_title_of_a_figure_lie_within_it_and_apart() -> None:
-    found = {f"a method of a longer name {n}": rows(0.9, **{"test/energy_pj": 100.0 + n}) for n in range(20)}
+    found = {f"a method of a longer name {n}": rows(0.9, more={"test/energy_pj": 100.0 + n}) for n in range(20)}
     comparison = of(**found)
     picture = pareto(comparison, comparison.panels[0])
     assert picture is not None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from snn_exp.cli import main
 from snn_exp.errors import UserError
+from snn_exp.registry import Scalar
 from snn_exp.runs.filters import chosen, read, same, value_text
 from snn_exp.runs.store import selected, stored_runs
 from tests.stored import store
@@ -157,7 +158,7 @@ scalars = st.none() | st.booleans() | st.integers(0, 9) | st.floats(2, 9) | st.s
 
 @settings(deadline=None, max_examples=50)
 @given(value=scalars, other=scalars)
-def test_two_values_are_one_if_they_are_typed_alike_but_for_the_form_of_a_number(value: object, other: object) -> None:
+def test_two_values_are_one_if_they_are_typed_alike_but_for_the_form_of_a_number(value: Scalar, other: Scalar) -> None:
     alike = value_text(value) == value_text(other)
     number = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (value, other))
     assert same(value, other) == (value == other if number else alike)

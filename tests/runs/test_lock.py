@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -205,7 +206,7 @@ def test_an_owner_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         for _ in range(1000):
             if beat.stat().st_mtime > before + 900:
                 break
-            lock.threading.Event().wait(0.01)
+            threading.Event().wait(0.01)
         else:
             pytest.fail("the owner did not beat within 10 s")
 
@@ -213,7 +214,7 @@ def test_an_owner_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_of_many_that_want_what_a_dead_owner_left_one_gets_it(tmp_path: Path, elsewhere: subprocess.Popen[str]) -> None:
     elsewhere.kill()
     elsewhere.communicate()
-    done = lock.threading.Event()
+    done = threading.Event()
 
     def want(_: int) -> bool:
         try:

@@ -20,6 +20,7 @@ from snn_exp.runs.paths import output_root
 from snn_exp.runs.same_data import DataAtHand
 from snn_exp.training import job, train
 from snn_exp.training.build import build_data
+from snn_exp.training.task import Classification
 from tests import stored
 from tests.data.test_base import idx
 
@@ -112,15 +113,15 @@ def test_a_test_set_that_has_changed_is_refused_by_who_has_read_it(
 
 def cut_off(monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]) -> RunFolder:
     """In the second epoch."""
-    step = train.Classification.training_step
+    step = Classification.training_step
 
-    def cut(task: train.Classification, *batch: Any) -> object:
+    def cut(task: Classification, *batch: Any) -> object:
         assert task.current_epoch < 1, "cut off"
         return step(task, *batch)
 
     config = compose(overrides)
     with monkeypatch.context() as patched, pytest.raises(AssertionError, match="cut off"):
-        patched.setattr(train.Classification, "training_step", cut)
+        patched.setattr(Classification, "training_step", cut)
         train.run(config, echo=False)
     return RunFolder.of(config)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from collections.abc import Mapping
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ SEEDS = range(5)
 NOISE = (0.000, 0.002, -0.002, 0.001, -0.001)
 
 
-def rows(mean: float, noise: tuple[float, ...] = NOISE, diverged: int = 0, **more: float) -> dict[int, Row]:
+def rows(
+    mean: float, noise: tuple[float, ...] = NOISE, diverged: int = 0, more: Mapping[str, float] = MappingProxyType({})
+) -> dict[int, Row]:
     found = {}
     for seed in SEEDS:
         status = "diverged" if seed < diverged else "done"
@@ -105,10 +108,10 @@ def test_a_method_may_be_compared_with_itself_in_another_setting() -> None:
 
 
 def test_a_ratio_may_take_another_metric_of_what_it_is_compared_with() -> None:
-    cells = {("here", "a"): rows(0.1, **ENERGY), ("here", "b"): rows(0.2, **ENERGY)}
+    cells = {("here", "a"): rows(0.1, more=ENERGY), ("here", "b"): rows(0.2, more=ENERGY)}
     for seed, row in cells["here", "b"].items():  # no two ratios may be equal, or there were no test
         row.result.metrics.update({key: value * (1 + seed / 1000) for key, value in ENERGY.items()})  # type: ignore[attr-defined]
-    claim = {"test": "ratio", "value": 1 / 12, "metric": "test/energy_pj"}
+    claim: dict[str, Any] = {"test": "ratio", "value": 1 / 12, "metric": "test/energy_pj"}
     assert answer(cells, **claim).verdicts[0].finding == "the opposite holds", "both spend the same"
     found = answer(cells, **claim, than_metric="test/energy_dense_pj").verdicts[0]
     assert (found.finding, found.outcome.p) == ("holds", None)
@@ -116,7 +119,7 @@ def test_a_ratio_may_take_another_metric_of_what_it_is_compared_with() -> None:
 
 
 def test_a_difference_of_energies_has_its_unit() -> None:
-    cells = {("here", "a"): rows(0.1, **ENERGY), ("here", "b"): rows(0.2, **{"test/energy_pj": 1000.0})}
+    cells = {("here", "a"): rows(0.1, more=ENERGY), ("here", "b"): rows(0.2, more={"test/energy_pj": 1000.0})}
     said = answer(cells, test="higher", metric="test/energy_pj").verdicts[0].figures
     assert said == "all 5 differences are equal (+99.0 nJ): no spread, no test"
 

@@ -118,7 +118,7 @@ def test_on_the_same_machine_a_run_done_again_must_be_equal() -> None:
 
 
 def test_elsewhere_it_must_lie_within_three_sd_of_its_cell() -> None:
-    other = {"hardware": {"cores": 64}}
+    other: dict[str, Any] = {"hardware": {"cores": 64}}
     spread = [0.96, 0.97, 0.98]  # sd 0.01
     assert disagreement(row(), row(acc=0.945, **other), "test/acc", spread) is None
     said = disagreement(row(), row(acc=0.93, **other), "test/acc", spread)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_a_launcher_without_its_package_is_refused_before_anything_starts(
 
 def test_slurm_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose, "launcher_of", lambda *_: compose.Launcher("submitit_slurm", {}, "nowhere"))
-    monkeypatch.setattr(launch.shutil, "which", lambda program: None)
+    monkeypatch.setattr(shutil, "which", lambda program: None)
     with pytest.raises(
         UserError, match="needs Slurm, and there is no sbatch here; type the command where you submit jobs"
     ):

@@ -13,6 +13,7 @@ from rich.console import Console
 from snn_exp.config.compose import read_command
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.run_files import Result
 from snn_exp.sweeps import progress
 from tests import stored
 
@@ -37,7 +38,7 @@ def test_the_line_counts_what_is_done_runs_and_has_failed_in_this_sweep(
     os.utime(failed_before.path / "failure.json", (0, 0))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     console = Console(file=io.StringIO(), force_terminal=True, width=160)
-    finished = []
+    finished: list[Result] = []
     with progress.watching(configs, console, on_finish=finished.append):
         has_epochs(runs, 3)
         has_epochs(fails, 2)

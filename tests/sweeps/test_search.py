@@ -22,6 +22,7 @@ from snn_exp.config.hydra_setup import config_dir
 from snn_exp.errors import UserError
 from snn_exp.metrics.energy import energy_pj
 from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.lock import owning
 from snn_exp.runs.paths import output_root
 from snn_exp.runs.provenance import now
 from snn_exp.runs.run_files import Result
@@ -277,7 +278,7 @@ def test_accuracy_against_energy_gives_a_front_with_a_command_for_each_of_it(
 @pytest.mark.search
 def test_two_processes_do_not_go_on_with_one_search(capsys: pytest.CaptureFixture[str]) -> None:
     asked, _ = search.read([*TINY, RATES])
-    with trials.owning(asked.folder):
+    with owning(asked.folder):
         assert main.main(["search", *TINY, RATES]) == 2
     assert f"snn-exp: search {asked.id} is already running: " in capsys.readouterr().err
 

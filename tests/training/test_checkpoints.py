@@ -25,6 +25,7 @@ from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Lost
 from snn_exp.training import build, checkpoints, job, train
+from snn_exp.training.task import Classification
 from tests.disturbing import NUM_EPOCHS, TINY, came_out, undisturbed, wait_for
 
 CONFIG = compose([*TINY, "seed=0"])
@@ -129,14 +130,14 @@ KILLS_OF_EACH = 10
 
 def steps_are_written_down(file: Path, plateau: bool) -> None:
     """For a child: a line per training step, with when it began."""
-    step = train.Classification.training_step
+    step = Classification.training_step
 
-    def stepped(task: train.Classification, batch: Any, batch_idx: int) -> object:
+    def stepped(task: Classification, batch: Any, batch_idx: int) -> object:
         with file.open("a") as written:
             written.write(f"{os.getpid()} {task.global_step} {time.monotonic()}\n")
         return step(task, batch, batch_idx)
 
-    setattr(train.Classification, "training_step", stepped)  # noqa: B010, the type of a method is its own
+    setattr(Classification, "training_step", stepped)  # noqa: B010, the type of a method is its own
     if plateau:
         stop_rising(pytest.MonkeyPatch())
 
@@ -223,14 +224,14 @@ def test_a_run_of_two_processes_goes_on_within_an_epoch_and_ends_bitwise_the_sam
 
 
 def cut_off_in_the_last_epoch(config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    step = train.Classification.training_step
+    step = Classification.training_step
 
-    def cut(task: train.Classification, *batch: Any) -> object:
+    def cut(task: Classification, *batch: Any) -> object:
         assert task.current_epoch < config.trainer.max_epochs - 1, "cut off"
         return step(task, *batch)
 
     with monkeypatch.context() as patched, pytest.raises(AssertionError, match="cut off"):
-        patched.setattr(train.Classification, "training_step", cut)
+        patched.setattr(Classification, "training_step", cut)
         train.run(config, echo=False)
     return RunFolder.of(config)
 
@@ -299,20 +300,20 @@ class Steps:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cut: tuple[int, int], *, plateau: bool) -> None:
         self.taken: list[tuple[int, int]] = []
         self.cut: tuple[int, int] | None = cut
-        step, validation = train.Classification.training_step, train.Classification.on_validation_epoch_start
+        step, validation = Classification.training_step, Classification.on_validation_epoch_start
 
-        def stepped(task: train.Classification, batch: Any, batch_idx: int) -> object:
+        def stepped(task: Classification, batch: Any, batch_idx: int) -> object:
             self._cut_off_at(task.current_epoch, batch_idx)
             self.taken.append((task.current_epoch, batch_idx))
             return step(task, batch, batch_idx)
 
-        def validated(task: train.Classification) -> None:
+        def validated(task: Classification) -> None:
             if task.trainer.state.fn == "fit":
                 self._cut_off_at(task.current_epoch, NUM_BATCHES)
             validation(task)
 
-        monkeypatch.setattr(train.Classification, "training_step", stepped)
-        monkeypatch.setattr(train.Classification, "on_validation_epoch_start", validated)
+        monkeypatch.setattr(Classification, "training_step", stepped)
+        monkeypatch.setattr(Classification, "on_validation_epoch_start", validated)
         if plateau:
             stop_rising(monkeypatch)
 
@@ -325,11 +326,11 @@ class Steps:
 def stop_rising(patch: pytest.MonkeyPatch) -> None:
     """The validation score is best in the second epoch."""
 
-    def scored(task: train.Classification) -> None:
+    def scored(task: Classification) -> None:
         task._log_firing("val")
         task.log("val/score", float(min(task.current_epoch, 1)))
 
-    patch.setattr(train.Classification, "on_validation_epoch_end", scored)
+    patch.setattr(Classification, "on_validation_epoch_end", scored)
 
 
 @functools.cache
@@ -472,14 +473,14 @@ def test_a_run_that_was_moved_keeps_its_best_score(
 
 def test_a_run_that_diverges_after_it_went_on_diverges_as_an_undisturbed_one(monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose([*FOUR, EVERY_BATCH])
-    forward = train.Classification.forward
+    forward = Classification.forward
 
-    def exploding(task: train.Classification, x: Tensor) -> Tensor:
+    def exploding(task: Classification, x: Tensor) -> Tensor:
         logits = forward(task, x)
         return logits * float("nan") if task.training and task.global_step == 10 else logits
 
     folder = cut_at((2, 2), config, monkeypatch)
-    monkeypatch.setattr(train.Classification, "forward", exploding)
+    monkeypatch.setattr(Classification, "forward", exploding)
     assert train.run(config, echo=False).status == "diverged"
     assert len(folder.epochs()) == 2 and not folder.checkpoints.exists()
     assert "the loss is nan at step 11" in (folder.path / "train.log").read_text()
@@ -488,15 +489,15 @@ def test_a_run_that_diverges_after_it_went_on_diverges_as_an_undisturbed_one(mon
 def test_who_has_lost_the_run_writes_no_checkpoint_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose([*FOUR, EVERY_BATCH])
     folder = RunFolder.of(config)
-    step = train.Classification.training_step
+    step = Classification.training_step
 
-    def robbed(task: train.Classification, batch: Any, batch_idx: int) -> object:
+    def robbed(task: Classification, batch: Any, batch_idx: int) -> object:
         if task.global_step == 2:
             (folder.path / "owner" / "owner.json").write_text('{"token": "another"}')
             (folder.checkpoints / "last.ckpt").unlink()
         return step(task, batch, batch_idx)
 
-    monkeypatch.setattr(train.Classification, "training_step", robbed)
+    monkeypatch.setattr(Classification, "training_step", robbed)
     with pytest.raises(Lost):
         train.run(config, echo=False)
     assert not list(folder.checkpoints.iterdir())
@@ -558,7 +559,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
 
 
 def test_a_full_disk_keeps_no_batch_half(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(train.Classification, "forward", lambda self, x: self.network(self.encoding(x)) * float("nan"))
+    monkeypatch.setattr(Classification, "forward", lambda self, x: self.network(self.encoding(x)) * float("nan"))
     fill_the_disk(monkeypatch, "diverged_batch.pt")
     assert main(["train", *ONE]) == 2
     assert "is full; make room" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -28,8 +28,9 @@ from snn_exp.runs.lock import Lost
 from snn_exp.runs.run_files import Result
 from snn_exp.training import build, job, train
 from snn_exp.training.ddp import together
+from snn_exp.training.task import Classification
 
-TIGHT = {"rtol": 1e-10, "atol": 1e-12}
+TIGHT: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-12}
 
 
 # --- a batch and its shares -----------------------------------------------------------------------
@@ -190,18 +191,19 @@ def await_that(is_so: Callable[[], bool], seconds: float = 240) -> None:
 
 
 def kill_one_after_an_epoch(rank: int, *arguments: Any) -> None:
-    def on_train_epoch_start(task: train.Classification) -> None:
+    def on_train_epoch_start(task: Classification) -> None:
         if rank == 1 and task.current_epoch == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    train.Classification.on_train_epoch_start = on_train_epoch_start  # type: ignore[method-assign]
+    patched: Any = Classification
+    patched.on_train_epoch_start = on_train_epoch_start
     train.run_rank(rank, *arguments)
 
 
 def diverge(rank: int, *arguments: Any) -> None:
     """Not a number for the samples of the second process only."""
-    forward = train.Classification.forward
-    train.Classification.forward = lambda task, x: forward(task, x) * (float("nan") if rank else 1.0)  # type: ignore[method-assign]
+    forward, patched = Classification.forward, cast(Any, Classification)
+    patched.forward = lambda task, x: forward(task, x) * (float("nan") if rank else 1.0)
     train.run_rank(rank, *arguments)
 
 

@@ -28,7 +28,7 @@ def probed(*overrides: str, trained: bool = False) -> Layers:
     return layers
 
 
-def test_with_psp_normalization_the_variance_of_every_layer_is_near_its_theory_and_without_it_is_not():
+def test_with_psp_normalization_the_variance_of_every_layer_is_near_its_theory_and_without_it_is_not() -> None:
     for weights in ("none", "standardized"):
         normed = probed("norm=psp", f"weight_norm={weights}")
         ratios = [v / theory for v, theory in zip(normed["variance"], normed["variance_theory"], strict=True)]
@@ -37,19 +37,19 @@ def test_with_psp_normalization_the_variance_of_every_layer_is_near_its_theory_a
     assert max(plain["variance"][-2:]) < 0.01 * min(normed["variance"][-2:])
 
 
-def test_the_theory_is_the_sum_of_squares_of_a_units_weights():
+def test_the_theory_is_the_sum_of_squares_of_a_units_weights() -> None:
     theory = probed("norm=psp", "weight_norm=standardized")["variance_theory"]
     assert theory[0] == pytest.approx(1.0, rel=1e-3)
     assert theory[1] == pytest.approx(1 / 6, rel=1e-3), "the last weights of each of six branches start smaller"
 
 
-def test_a_threshold_out_of_reach_kills_every_channel():
+def test_a_threshold_out_of_reach_kills_every_channel() -> None:
     silent = probed("norm=none", "neuron.v_threshold=1000")
     assert set(silent["dead_channels"]) == {1.0} and set(silent["firing_rate"]) == {0.0}
     alive = probed("norm=bn")
     assert max(alive["dead_channels"]) < 0.2 and min(alive["firing_rate"]) > 0
 
 
-def test_an_untrained_network_is_probed_with_the_statistics_of_the_batch():
+def test_an_untrained_network_is_probed_with_the_statistics_of_the_batch() -> None:
     assert probed("norm=bn") != probed("norm=bn", trained=True)
     assert probed("norm=none") == probed("norm=none", trained=True)

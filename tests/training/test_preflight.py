@@ -151,7 +151,11 @@ def test_an_embedded_data_set_is_refused_by_the_config_if_by_its_constructor(ind
     rng = random.Random(index)
     name = ("digits", "digits_200", "digits", "digits_clutter")[index % 4]
     fractions = [1e-3, 5e-3, 6e-3, 0.01, 0.1, 0.25, 0.4, 0.6, 0.9, 0.97, 0.983, 0.985, 0.99, 0.995]
-    given = {"name": name, "val_fraction": rng.choice(fractions), "test_fraction": rng.choice(fractions)}
+    given: dict[str, Scalar] = {
+        "name": name,
+        "val_fraction": rng.choice(fractions),
+        "test_fraction": rng.choice(fractions),
+    }
     if name == "digits_200" or index % 8 > 4:
         given["num_train"] = rng.choice([3, 10, 11, 19, 30, 200, 700, 1400])
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -22,7 +23,7 @@ TINY = (
 
 def test_a_long_epoch_prints_a_line_at_intervals_and_a_short_one_only_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 100_000, 8))  # 8 seconds pass whenever somebody looks at the clock
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
     config = compose([*TINY, "trainer.progress=false"])
     train.run(config, echo=False)
     lines = (RunFolder.of(config).path / "train.log").read_text().splitlines()

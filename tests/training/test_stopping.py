@@ -9,6 +9,7 @@ from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Result
 from snn_exp.training import checkpoints, seeds, train
+from snn_exp.training.task import Classification
 from tests.disturbing import came_out
 from tests.training.test_checkpoints import NUM_BATCHES, TWELVE, Steps, stop_rising
 
@@ -75,11 +76,11 @@ def test_a_run_killed_between_its_last_checkpoint_and_its_result_trains_no_furth
 
 
 def test_seeds_in_step_stop_each_at_its_own_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    def scored(task: train.Classification) -> None:
+    def scored(task: Classification) -> None:
         task._log_firing("val")
         task.log("val/score", float(min(task.current_epoch, task.seed)))
 
-    monkeypatch.setattr(train.Classification, "on_validation_epoch_end", scored)
+    monkeypatch.setattr(Classification, "on_validation_epoch_end", scored)
     configs = [compose([*PATIENT, "trainer.max_epochs=6", f"seed={seed}"]) for seed in (0, 1, 9)]
     seeds.run_in_step(configs)
     assert [ended(config).stopped_epoch for config in configs] == [2, 3, None]

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file
 
@@ -21,6 +22,7 @@ from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.nn.neurons import Neuron
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import build, callbacks, job, train
+from snn_exp.training.task import Classification
 
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128")
 
@@ -68,7 +70,7 @@ def test_the_stored_weights_give_the_stored_validation_accuracy() -> None:
 
 def test_a_finished_run_is_recognised_and_not_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first = train.run(tiny(), echo=False)
-    monkeypatch.setattr(train.pl, "Trainer", None)
+    monkeypatch.setattr(pl, "Trainer", None)
     assert train.run(tiny(), echo=False) == first
 
 
@@ -107,7 +109,7 @@ def test_the_test_set_is_not_read_until_it_is_asked_for() -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train.Classification, "forward", lambda self, x: self.network(self.encoding(x)) * float("nan"))
+    monkeypatch.setattr(Classification, "forward", lambda self, x: self.network(self.encoding(x)) * float("nan"))
     result = train.run(tiny(), echo=False)
     assert result.status == "diverged"
     kept = torch.load(RunFolder.of(tiny()).path / "diverged_batch.pt", weights_only=True)
@@ -123,7 +125,7 @@ def test_a_diverged_run_is_a_result_and_is_not_tried_again(
     finished = train.run(config, echo=False)
     stored = json.loads((folder.path / "result.json").read_text())
     (folder.path / "result.json").write_text(json.dumps({**stored, "status": "diverged", "metrics": {}}))
-    monkeypatch.setattr(train.pl, "Trainer", None)
+    monkeypatch.setattr(pl, "Trainer", None)
     assert train.run(config, echo=False).status == "diverged"
     assert finished.status == "done"
 
@@ -225,7 +227,7 @@ def test_a_run_killed_in_mid_training_goes_on_to_bitwise_the_same_weights(
 def test_a_signal_to_end_goes_to_who_handled_it_before(monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    monkeypatch.setattr(train.Classification, "on_train_epoch_start", lambda task: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(Classification, "on_train_epoch_start", lambda task: signal.raise_signal(signal.SIGTERM))
     try:
         assert train.run(tiny(), echo=False).status == "done"
     finally:
@@ -278,12 +280,12 @@ def test_a_resumed_run_repeats_the_undisturbed_one_in_the_width_of_its_surrogate
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "undisturbed"))
     undisturbed, folder = train.run(config, echo=False), RunFolder.of(config)
 
-    def cut(task: train.Classification) -> None:
+    def cut(task: Classification) -> None:
         assert task.current_epoch < 1, "cut off"
 
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "cut"))
     with monkeypatch.context() as patched, pytest.raises(AssertionError, match="cut off"):
-        patched.setattr(train.Classification, "on_validation_epoch_start", cut)
+        patched.setattr(Classification, "on_validation_epoch_start", cut)
         train.run(config, echo=False)
     assert RunFolder.of(config).last_checkpoint is not None
     resumed = train.run(config, echo=False)
@@ -295,7 +297,7 @@ def test_a_resumed_run_repeats_the_undisturbed_one_in_the_width_of_its_surrogate
 def test_the_layers_are_seen_at_one_width_before_and_after_training(monkeypatch: pytest.MonkeyPatch) -> None:
     widths = []
 
-    def look(task: train.Classification, data: object, *, trained: bool = False) -> dict[str, list[float]]:
+    def look(task: Classification, data: object, *, trained: bool = False) -> dict[str, list[float]]:
         widths.append({m.surrogate.width for m in task.modules() if isinstance(m, Neuron)})
         return {}
 

@@ -21,6 +21,7 @@ from snn_exp.sweeps import launch
 from snn_exp.training import train, wandb_logger
 from snn_exp.training.callbacks import Diverged
 from snn_exp.training.seeds import run_in_step
+from snn_exp.training.task import Classification
 from tests import wandb_files
 from tests.wandb_files import WandbRun
 from tests.wandb_server import Server
@@ -89,11 +90,11 @@ def stages(nobody_is_logged_in: Path) -> Iterator[Stages]:
         config = config_of("trainer.test=false")
         folder = RunFolder.of(config)
 
-        def cut(task: train.Classification) -> None:
+        def cut(task: Classification) -> None:
             assert task.current_epoch < 1, "cut off"
 
         with patch.context() as patched, pytest.raises(AssertionError, match="cut off"):
-            patched.setattr(train.Classification, "on_validation_epoch_start", cut)
+            patched.setattr(Classification, "on_validation_epoch_start", cut)
             train.run(config, echo=False)
         first = copy_of(folder)
         train.run(config, echo=False)
@@ -146,11 +147,11 @@ def test_of_a_run_that_diverged_no_figure_stands_in_the_summary(
 ) -> None:
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
 
-    def diverge(task: train.Classification) -> None:
+    def diverge(task: Classification) -> None:
         if task.current_epoch == 1:
             raise Diverged("on purpose")
 
-    monkeypatch.setattr(train.Classification, "on_validation_epoch_start", diverge)
+    monkeypatch.setattr(Classification, "on_validation_epoch_start", diverge)
     result = train.run(config_of(), echo=False)
     folder = RunFolder.of(config_of())
     assert result.status == "diverged"
@@ -218,16 +219,16 @@ def test_a_lost_connection_costs_a_line_and_what_was_kept_is_whole_after_a_sync(
     config = config_of()
     folder = RunFolder.of(config)
 
-    start = train.Classification.on_validation_epoch_start
+    start = Classification.on_validation_epoch_start
 
-    def unplug(task: train.Classification) -> None:
+    def unplug(task: Classification) -> None:
         start(task)
         if task.current_epoch == 2:
             online.wait_for_history(config.run_id)
             online.stop()
 
     with monkeypatch.context() as patched:
-        patched.setattr(train.Classification, "on_validation_epoch_start", unplug)
+        patched.setattr(Classification, "on_validation_epoch_start", unplug)
         capfd.readouterr()
         result = train.run(config, echo=True)
     assert result.metrics == undisturbed.metrics and result.status == "done"
