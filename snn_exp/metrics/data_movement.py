@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from snn_exp.config import schemas
-from snn_exp.config.experiment import EnergyConfig, ExperimentConfig
+from snn_exp.config.experiment import EnergyConfig, ExperimentConfig, resolve
 from snn_exp.errors import UserError
 from snn_exp.metrics.energy import energy_pj, joules
 
@@ -206,6 +207,34 @@ def three_energies(
     rest = sum(moved.values()) - by_spikes
     break_even = max(0.0, rate * (sum(dense.values()) - rest) / by_spikes) if by_spikes > 0 else None
     return ThreeEnergies(compute, moved, dense, zeros, bits, rate, break_even)
+
+
+def with_movement(
+    metrics: Mapping[str, float], split: str, profile: EnergyConfig, config: Mapping[str, Any]
+) -> dict[str, float]:
+    """Add E2, E3 and what follows from them to the metrics, where the profile prices them and the run has the counts.
+
+    test/energy_moved_pj is E2, test/energy_quantized_pj E3 (dense), test/energy_quantized_zeros_pj E3 with credit for
+    zeros, test/moved_ratio and test/moved_ratio_zeros E2 over each, test/break_even_rate the firing rate s*.
+
+    Args:
+        metrics: of a run.
+        split: val or test.
+        profile: as in `three_energies`.
+        config: of the run, as stored.
+    """
+    if not prices_movement(profile) or f"{split}/synops_effective_once" not in metrics:
+        return dict(metrics)
+    found = three_energies(metrics, split, profile, resolve(config))
+    added = {
+        "energy_moved_pj": sum(found.moved.values()),
+        "energy_quantized_pj": sum(found.quantized.values()),
+        "energy_quantized_zeros_pj": sum(found.with_zeros.values()),
+        "moved_ratio": found.ratio,
+        "moved_ratio_zeros": found.ratio_with_zeros,
+        **({} if found.break_even is None else {"break_even_rate": found.break_even}),
+    }
+    return {**metrics, **{f"{split}/{name}": value for name, value in added.items()}}
 
 
 def movement_prices(profile: EnergyConfig) -> str:

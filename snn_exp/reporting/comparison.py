@@ -14,6 +14,7 @@ from typing import Any
 
 from snn_exp.config.experiment import EnergyConfig
 from snn_exp.errors import UserError, unknown
+from snn_exp.metrics.data_movement import with_movement
 from snn_exp.metrics.energy import with_energy
 from snn_exp.runs.choices import row_choices, varying
 from snn_exp.runs.filters import owners
@@ -122,6 +123,7 @@ def values(rows: Rows, metric: str) -> dict[int, float]:
 def priced(row: Row, profile: EnergyConfig, split: str = "test") -> Row:
     """Return the row with the energies of a split added to its metrics."""
     metrics = with_energy(row.result.metrics, profile, split)
+    metrics = with_movement(metrics, split, profile, row.result.config)
     return dataclasses.replace(row, result=dataclasses.replace(row.result, metrics=metrics))
 
 

@@ -445,7 +445,7 @@ def test_a_random_encoding_is_refused_in_a_sentence() -> None:
 
 
 @pytest.mark.export
-@pytest.mark.parametrize("neuron", [*NEURONS, "klif", "clif", "sign", "relu"])
+@pytest.mark.parametrize("neuron", [*NEURONS, "klif", "clif", "sign", "relu", "qrelu", "mtn", "ilif", "ternary"])
 def test_an_onnx_graph_of_any_neuron_gives_the_same_logits_in_float64(neuron: str, tmp_path: Path) -> None:
     """In dense layers, which onnxruntime computes in float64; of any number of samples."""
     given = NEURONS.get(neuron, {"name": neuron})

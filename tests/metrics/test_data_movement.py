@@ -10,7 +10,7 @@ import torch
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import EnergyConfig
 from snn_exp.errors import UserError
-from snn_exp.metrics.data_movement import Bits, ThreeEnergies, prices_movement, three_energies
+from snn_exp.metrics.data_movement import Bits, ThreeEnergies, prices_movement, three_energies, with_movement
 from snn_exp.metrics.energy import energy_pj
 from snn_exp.metrics.operations import COUNTS, SynapticOperations
 from snn_exp.reporting.summary import evaluation
@@ -127,6 +127,20 @@ def test_at_one_step_a_network_is_its_own_quantized_network(command: str) -> Non
 def test_over_several_steps_or_in_slots_it_is_not() -> None:
     assert measured("neuron=lif neuron.v_threshold=0.1").ratio_with_zeros > 1.2
     assert measured("neuron=mtn").ratio_with_zeros > 1.2
+
+
+def test_reports_and_claims_have_the_energies_where_they_can_be_priced() -> None:
+    metrics = metrics_of(COUNTED)
+    found, expected = with_movement(metrics, "test", PRICES, LIF.to_plain()), priced()
+    assert found["test/energy_moved_pj"] == sum(expected.moved.values())
+    assert found["test/moved_ratio"] == found["test/energy_moved_pj"] / found["test/energy_quantized_pj"]
+    assert found["test/moved_ratio_zeros"] == found["test/energy_moved_pj"] / found["test/energy_quantized_zeros_pj"]
+    assert found["test/break_even_rate"] == expected.break_even
+    assert with_movement(metrics, "test", EnergyConfig(), LIF.to_plain()) == metrics
+    old = {key: value for key, value in metrics.items() if "once" not in key}
+    assert with_movement(old, "test", PRICES, LIF.to_plain()) == old
+    relu = with_movement(metrics_of(COUNTED | {"ac": 40.0}), "test", PRICES, compose(["neuron=relu"]).to_plain())
+    assert "test/moved_ratio" in relu and "test/break_even_rate" not in relu
 
 
 # --- what is printed -------------------------------------------------------------------------------
