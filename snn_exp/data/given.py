@@ -16,7 +16,7 @@ import numpy as np
 
 from snn_exp.config.own_files import READ
 from snn_exp.data.arrays import MOST_LABELS, ArraysInFile
-from snn_exp.data.mapped import Array
+from snn_exp.data.on_disk import Array
 from snn_exp.data.pictures import PictureReader
 from snn_exp.errors import UserError
 from snn_exp.files import Unreadable, printable, require_file
