@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,9 +23,10 @@ from torchvision.datasets import ImageFolder
 from snn_exp.cli import main
 from snn_exp.config import own_files
 from snn_exp.config.compose import compose
+from snn_exp.config.experiment import resolve
 from snn_exp.data import on_disk, own
 from snn_exp.data.arrays import Arrays
-from snn_exp.data.base import Split, make_dataset
+from snn_exp.data.base import DATASETS, Split, make_dataset
 from snn_exp.data.datamodule import DataModule
 from snn_exp.data.pictures import Images, PictureReader
 from snn_exp.errors import UserError
@@ -158,8 +160,6 @@ def test_the_same_pictures_elsewhere_are_the_same_run(pictures: Path, tmp_path: 
 
 
 def test_a_config_is_composed_from_its_stored_form_where_the_pictures_are_no_more(pictures: Path) -> None:
-    from snn_exp.config.experiment import resolve
-
     config = compose(["dataset=images", f"dataset.path={pictures}"])
     shutil.rmtree(pictures)
     own_files.forget()
@@ -299,16 +299,40 @@ WRONG: dict[str, tuple[str, Callable[[Path], object], str]] = {
 }  # fmt: skip
 
 
+@cache
+def defaults() -> dict[str, Any]:
+    return compose([]).to_plain()
+
+
+def refusal(name: str, path: Path) -> str:
+    """What `snn-exp train` says of files before it trains, as it is composed and prepared."""
+    own_files.forget()
+    with pytest.raises(UserError) as caught:
+        config = resolve({**defaults(), "dataset": {"name": name, "path": str(path)}})
+        DATASETS[name].prepare_for(config.dataset, path.parent / "data", 0)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_picture_that_is_none_is_named_in_one_sentence_before_training(
-    kind: str, pictures: Path, capsys: pytest.CaptureFixture[str], output: Path
-) -> None:
+def test_a_picture_that_is_none_is_named_in_one_sentence(kind: str, pictures: Path) -> None:
     name, make, sentence = WRONG[kind]
     make(pictures / "dog" / name)
-    assert main.main(["train", "dataset=images", f"dataset.path={pictures}", *TINY]) == 2
-    said = capsys.readouterr().err
-    assert f"{pictures / 'dog' / name} " in said and sentence in said and said.count("\n") == 1
-    assert not (output / "runs").exists()
+    said = refusal("images", pictures)
+    assert said.startswith(f"{pictures / 'dog' / name} ") and sentence in said
+
+
+def test_files_are_refused_before_anything_is_trained(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], output: Path
+) -> None:
+    cut(pictures / "dog" / "p.png")
+    objects(tmp_path / "a.npz")
+    for words in (
+        ["dataset=images", f"dataset.path={pictures}"],
+        ["dataset=arrays", f"dataset.path={tmp_path / 'a.npz'}"],
+    ):
+        assert main.main(["train", "-m", *words, "seed=0,1", *TINY]) == 2
+        assert capsys.readouterr().err.count("\n") == 1 and not (output / "runs").exists()
 
 
 def empty(folder: Path) -> None:
@@ -359,15 +383,11 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
-def test_a_folder_of_another_form_is_one_sentence(
-    kind: str, pictures: Path, capsys: pytest.CaptureFixture[str], output: Path
-) -> None:
+def test_a_folder_of_another_form_is_one_sentence(kind: str, pictures: Path) -> None:
     make, sentence = FOLDERS[kind]
     make(pictures)
-    assert main.main(["train", "dataset=images", f"dataset.path={pictures}", *TINY]) == 2
-    said = capsys.readouterr().err
-    assert str(pictures) in said or "(dog)" in said
-    assert sentence in said and said.count("\n") == 1 and not (output / "runs").exists()
+    said = refusal("images", pictures)
+    assert sentence in said and (str(pictures) in said or "(dog)" in said)
 
 
 @pytest.mark.parametrize(
@@ -518,7 +538,6 @@ ARRAYS: dict[str, tuple[Callable[[Path], object], str]] = {
     "Fortran's order": (lambda p: write_arrays(p, x=np.asfortranarray(X)), "has x in Fortran's order"),
     "changed": (changed, "is damaged: x cannot be read"),
     "longer": (longer, "is damaged: x cannot be read"),
-    "a bomb": (lambda p: np.savez_compressed(p, x=np.zeros((300, 1024, 1024), np.uint8), y=np.arange(300) % 3), "unpacks to 300 MiB from 0.3 MiB"),
     "cut": (lambda p: p.write_bytes(write_arrays(p).read_bytes()[:-50]), "is not an .npz file"),
     "text": (lambda p: p.write_text("x"), "is not an .npz file"),
     "a pipe": (lambda p: os.mkfifo(p), "is a named pipe, not a file"),
@@ -526,16 +545,20 @@ ARRAYS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
-def test_arrays_that_are_none_are_one_sentence_before_training(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], output: Path
-) -> None:
+def test_arrays_that_are_none_are_one_sentence(kind: str, tmp_path: Path) -> None:
     make, sentence = ARRAYS[kind]
     make(tmp_path / "a.npz")
-    assert main.main(["train", "dataset=arrays", f"dataset.path={tmp_path / 'a.npz'}", *TINY]) == 2
-    said = capsys.readouterr().err
-    assert sentence in said and said.count("\n") == 1
-    assert str(tmp_path / "a.npz") in said or kind == "a class too small"
-    assert not (output / "runs").exists() and not (tmp_path / "canary").exists()
+    said = refusal("arrays", tmp_path / "a.npz")
+    assert sentence in said and (str(tmp_path / "a.npz") in said or kind == "a class too small")
+    assert not (tmp_path / "canary").exists()
+
+
+def test_an_archive_that_unpacks_to_far_more_than_it_is_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros((30, 200, 200), np.uint8), y=np.arange(30) % 3)
+    monkeypatch.setattr(own_files, "MOST_BLIND", 2**20)
+    assert "a.npz unpacks to 1 MiB from 0.0 MiB, as no pictures do" in refusal("arrays", tmp_path / "a.npz")
 
 
 # commands -------------------------------------------------------------------------------------------------
