@@ -82,9 +82,10 @@ def main(arguments: Sequence[str]) -> int:
     say(terminal.outcome(compared))
     for sentence in runner.confirmations(progress, again):
         say(sentence)
-    for sentence in runner.contradictions(progress):
+    contradictions = runner.contradictions(progress)
+    for sentence in contradictions:
         say(f"snn-exp: warning: {sentence}", file=sys.stderr)
     for failure in failures:
         say(f"snn-exp: {failure}", file=sys.stderr)
     say(f"written: {write(progress)}" if progress.is_standard else f"rows: {progress.ledger.path}")
-    return 1 if failures else 0
+    return 1 if failures or (again and contradictions) else 0

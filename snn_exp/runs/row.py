@@ -21,7 +21,7 @@ MAX_ROWS = 64 * MIB  # of a results.jsonl
 CURVES = ("train/loss", "val/acc", "val/firing_rate")
 DIGITS = 6  # significant, of a stored number
 MOST_LAYERS = 60  # points that are kept of a curve over the layers
-TOLERANCE_SD = 3.0
+CHANCE = 0.01  # that a right repeat is said not to match its row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ def disagreement(stored: Row, again: Row, metric: str, spread: Sequence[float]) 
     """Return a sentence if a repeated run does not match its stored row.
 
     Where versions, hardware, execution and code are the same, every metric must be equal; otherwise the study's metric
-    must lie within three standard deviations of the stored seeds of its cell.
+    may differ as two seeds of its cell may, by `largest_difference`.
 
     Args:
         stored: the row of the file.
@@ -160,10 +160,31 @@ def disagreement(stored: Row, again: Row, metric: str, spread: Sequence[float]) 
     if metric not in stored.result.metrics:
         return None
     was, now = stored.result.metrics[metric], again.result.metrics.get(metric, float("nan"))
-    sd = stdev(spread) if len(spread) > 1 else 0.0
-    if abs(now - was) <= TOLERANCE_SD * sd:
+    if abs(now - was) <= (limit := largest_difference(spread)):
         return None
-    return f"{run} gives {metric} {now:.4f}, which was {was:.4f}: more than {TOLERANCE_SD:g} sd ({sd:.4f}) away"
+    return (
+        f"{run} gives {metric} {now:.4f}, which was {was:.4f}: two seeds of its cell differ by more than {limit:.4f} "
+        f"once in {1 / CHANCE:.0f} times"
+    )
+
+
+def largest_difference(spread: Sequence[float]) -> float:
+    """Return the difference that two runs of a cell exceed by chance once in 100 times.
+
+    A repeat that parts from its row by a rounding is as another seed: both vary, and the spread is known from n seeds.
+
+    Equation:
+        t(1 - CHANCE / 2; n - 1) sqrt(2) sd
+
+    Example:
+        >>> round(largest_difference([0.96, 0.97, 0.98]), 3), largest_difference([0.96])
+        (0.14, 0.0)
+    """
+    if len(spread) < 2:
+        return 0.0
+    from scipy.stats import t  # commands that repeat nothing start without it
+
+    return float(t.ppf(1 - CHANCE / 2, len(spread) - 1)) * math.sqrt(2) * stdev(spread)
 
 
 def _rounded(value: float, digits: int = DIGITS) -> float:

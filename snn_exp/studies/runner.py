@@ -19,7 +19,7 @@ from snn_exp.files import Unreadable
 from snn_exp.reporting.comparison import priced
 from snn_exp.runs.folder import DamagedRun, RunFolder
 from snn_exp.runs.paths import output_root
-from snn_exp.runs.row import TOLERANCE_SD, Row, disagreement
+from snn_exp.runs.row import Row, disagreement
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.same_data import DataAtHand
 from snn_exp.runs.source import source_of
@@ -422,9 +422,7 @@ def confirmations(progress: Progress, again: Sequence[StudyRun]) -> list[str]:
         if differing:
             how = f"{len(was) - len(differing)} of {len(was)} metrics are equal, {_in_step(stored, row)}"
             if metric in differing and metric in now:
-                how += (
-                    f", and {metric} {now[metric]:.4f} lies within {TOLERANCE_SD:g} sd of the {was[metric]:.4f} stored"
-                )
+                how += f", and {metric} {now[metric]:.4f} is as near the {was[metric]:.4f} stored as two seeds are"
         found.append(f"repeated {run.name} (run {run.config.run_id}): {how}")
     return found
 

@@ -425,7 +425,7 @@ def test_verify_does_a_stored_run_again_and_warns_where_its_row_was_tampered_wit
     assert re.search(r"^repeated main/bn seed=0 \(run \w{10}\): all \d+ metrics are equal$", said.out, re.MULTILINE)
     rows = study.folder / "results.jsonl"
     rows.write_text(rows.read_text().replace('"test/acc":0.', '"test/acc":0.0', 1))
-    assert main.main(["study", "tiny", "--verify", "1"]) == 0
+    assert main.main(["study", "tiny", "--verify", "1"]) == 1
     said = capsys.readouterr()
     assert "gives another test/acc on the same machine; the first 1 of 1 epochs agree within 0.1%" in said.err
     assert "repeated main/bn" not in said.out
