@@ -398,7 +398,7 @@ def _refuse_an_incomplete_profile(c: dict[str, Any]) -> None:
         if name not in given and name not in unsaid:
             raise UserError(
                 f"the energy profile {given.get('name', 'without a name')} lacks {name}, and a profile must say "
-                f"{', '.join(n for n in names if n not in (*MEMORY_PRICES, *MOVEMENT_PRICES))}, and "
+                f"{', '.join(n for n in names if n not in (*MEMORY_PRICES, *MOVEMENT_PRICES))}, "
                 f"{' and '.join(MEMORY_PRICES)} both or neither, and {', '.join(MOVEMENT_PRICES)} all or none; type "
                 f"energy.{name}=..., or {name}: ... in its YAML file"
             )

@@ -48,11 +48,11 @@ ERRORS = {
     "energy.mac_pj=4.6",
     "energy.xnor_fj=null": "energy.xnor_fj=null is not allowed: energy.xnor_fj must be a float > 0 [fJ]; the default is "
     "energy.xnor_fj=20.0",
-    "energy.weight_pj=50": "the energy profile h45_fp32 lacks state_pj, and a profile must say name, mac_pj, ac_pj, xnor_fj, and "
-    "weight_pj and state_pj both or neither; type energy.state_pj=..., or state_pj: ... in its YAML file",
+    "energy.weight_pj=50": "the energy profile h45_fp32 lacks state_pj, and a profile must say name, mac_pj, ac_pj, xnor_fj, "
+    "weight_pj and state_pj both or neither, and word_bits, weight_bit_pj, bit_pj, compare_pj all or none; type energy.state_pj=..., or state_pj: ... in its YAML file",
     "energy=h45_fp32_memory energy.state_pj=-1": "energy.state_pj=-1.0 is not allowed: energy.state_pj must be a float >= 0 [pJ]; the "
     "default is energy.state_pj=0.0",
-    "energy=h45_fp23": "There is no energy 'h45_fp23'; allowed: h45_fp16, h45_fp32, h45_fp32_memory, h45_int8; did you mean h45_fp32? Type "
+    "energy=h45_fp23": "There is no energy 'h45_fp23'; allowed: h45_fp16, h45_fp32, h45_fp32_memory, h45_fp32_offchip, h45_fp32_onchip, h45_int8, h45_int8_onchip; did you mean h45_fp32? Type "
     "energy=h45_fp32",
     "seed=-1": "seed=-1 is not allowed: seed must be an int >= 0; the default is seed=0",
     "depth=21": "There is no depth 21; allowed: 8, 14, 20, 32, 44, 56, 110, 206, 1202; the nearest is 20: type depth=d20 (any other "

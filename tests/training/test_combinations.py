@@ -14,7 +14,7 @@ from snn_exp.nn.init import INITS
 from snn_exp.training.build import Seen, assemble
 
 GROUPS = ("neuron", "norm", "residual", "init", "weight_quant")
-NUM_CELLS = 130  # of some 40,000; another draw of 700 held as well
+NUM_CELLS = 130  # of 32,256; another draw of 700 held as well
 
 
 def test_what_composes_takes_two_steps_with_finite_gradients_at_all_weights() -> None:
