@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run data real test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader format lock clean
+.PHONY: help setup run data series real test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -24,8 +24,11 @@ run: setup  ## five methods, three seeds, on real digits; then the table
 data: setup  ## Fashion-MNIST: from Debian's package where root may install it, else fetched; says what it did
 	scripts/data
 
-real: data  ## one short training on the real Fashion-MNIST; .ci/run too
-	$(BIN)/python -m pytest -m real tests/data/test_real.py
+series: setup .series/installed  ## time series of the UCR and UEA archives, in the wheel of aeon, which nothing imports
+	$(BIN)/snn-exp data
+
+real: data series  ## one short training on the real Fashion-MNIST, and the real time series; .ci/run too
+	$(BIN)/python -m pytest -m real tests/data/test_real.py tests/data/test_real_series.py
 
 test: setup  ## all tests but for those below, which need more than .venv or take minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -125,6 +128,7 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra dev --extra events pyproject.toml -o requirements/base.lock
 	$(COMPILE) --resolution lowest-direct --extra dev --extra events pyproject.toml -o requirements/lowest.lock
 	$(COMPILE) --no-deps --group peers -o requirements/peers.lock
+	$(COMPILE) --no-deps --group series -o requirements/series.lock
 	$(COMPILE) --group browser -o requirements/browser.lock
 	$(COMPILE) --extra slurm --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/slurm.lock
 	$(COMPILE) --extra ray --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/ray.lock
@@ -133,5 +137,5 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra export --group readers --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/export.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .lowest .peers .browser .slurm .ray .search .dashboard .export .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .lowest .peers .series .browser .slurm .ray .search .dashboard .export .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

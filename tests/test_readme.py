@@ -18,6 +18,7 @@ from snn_exp.nn.neurons import NEURONS
 from snn_exp.registry import Registry
 from snn_exp.studies.spec import load
 from tests.data.test_own_files import write_arrays, write_pictures
+from tests.data.test_series import pair as write_series
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -62,6 +63,8 @@ def test_a_long_command_is_one_that_could_run(words: list[str], tmp_path: Path) 
         return
     assert words[:2] == ["snn-exp", "train"]
     own = {"FOLDER": tmp_path / "own", "FILE.npz": tmp_path / "own.npz"}
+    if any(word.endswith("=NAME_TRAIN.ts") for word in words):
+        own["NAME_TRAIN.ts"] = write_series(tmp_path / "series")
     if any(word.endswith(("=FOLDER", "=FILE.npz")) for word in words):
         write_pictures(own["FOLDER"])
         write_arrays(own["FILE.npz"])

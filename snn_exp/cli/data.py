@@ -70,6 +70,8 @@ def brings(option: Option, found: data_files.Found) -> str:
     if found.state in ("embedded", "present"):
         return "-"
     package, system_folder = option.traits["package"], Path(option.traits["system_folder"])
+    if data_files.is_of_a_wheel(str(option.traits["system_folder"])):
+        return data_files.wheel_command(package)
     if package and shutil.which("apt-get"):
         is_there = any(path.is_relative_to(system_folder) for path in found.faults)
         return f"apt-get install {'--reinstall ' if is_there else ''}{package}"
@@ -117,9 +119,12 @@ def check(name: str, overrides: Sequence[str]) -> int:
     config = compose([f"dataset={name}", *overrides])
     read = make_dataset(config.dataset, data_root(), config.seed, config.num_steps)
     c, h, w = read.in_shape
+    form = f"{h} x {w} pixels"
+    if option.traits["is_series"]:
+        form = f"{config.num_steps} step{'s' if config.num_steps > 1 else ''} of {w} point{'s' if w > 1 else ''}"
     say(
         f"dataset={name}: {len(read.train):,} training, {len(read.val):,} validation and {len(read.test):,} test "
-        f"samples of {h} x {w} pixels and {c} channel{'s' if c > 1 else ''}, {read.num_classes} classes"
+        f"samples of {form} and {c} channel{'s' if c > 1 else ''}, {read.num_classes} classes"
     )
     return 0
 

@@ -25,6 +25,7 @@ from snn_exp.config.sizes import (
     refuse_parts_without_every_class,
     refuse_shares_without_a_sample,
     refuse_shifts_beyond_the_image,
+    refuse_steps_that_the_data_cannot_have,
     refuse_what_no_machine_holds,
     sample_shape,
 )
@@ -47,6 +48,14 @@ def _refuse_augmentation_of_other_data(c: dict[str, Any]) -> None:
         raise UserError(
             f"augment={name} reads images of {' or '.join(map(str, channels))} channels, and those of "
             f"dataset={dataset} have {shape[0]}; leave augment out, or type augment=shift"
+        )
+
+
+def _refuse_augmentation_of_series(c: dict[str, Any]) -> None:
+    if trait_of(c, "dataset", "is_series") and (name := c["augment"]["name"]) != "none":
+        raise UserError(
+            f"augment={name} moves or changes pixels, and the samples of dataset={c['dataset']['name']} are series, "
+            f"which have none; leave augment out, or type augment=none"
         )
 
 
@@ -302,10 +311,12 @@ def _refuse_precisions_of_other_devices(c: dict[str, Any]) -> None:
 # over values that were checked one by one
 RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     answer_content,
+    _refuse_augmentation_of_series,
     agree_on_shift_and_flip,
     _refuse_augmentation_of_other_data,
     _refuse_an_encoding_of_other_data,
     resolve_num_steps,
+    refuse_steps_that_the_data_cannot_have,
     drop_what_has_no_effect,
     drop_patience_that_outlasts_training,
     _refuse_depths,

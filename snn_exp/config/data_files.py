@@ -6,14 +6,20 @@ A data set states its files in the attribute `checks`: a path below the data roo
     md5:HEX      of the file
     idx          the header of MNIST's format agrees with the size
     files:N:EXT  a folder with N files of that extension, at any depth
+
+Besides the data root they are looked for in its `system_folder`, where a package of the system puts them. One that is
+no absolute path lies in the wheel of a Python package, which is looked for where `make series` installs it, and where
+Python finds it; it is never imported.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import gzip
 import hashlib
+import importlib.util
 import io
 import math
 import os
@@ -61,7 +67,36 @@ class Found:
 
 def places(system_folder: str, root: Path) -> list[Path]:
     """List the folders in which a data set is looked for, in order."""
-    return [root, *([Path(system_folder)] if system_folder else [])]
+    if not system_folder:
+        return [root]
+    folder = Path(system_folder)
+    return [root, *([folder] if folder.is_absolute() else (wheels / folder for wheels in _wheel_folders(folder)))]
+
+
+def is_of_a_wheel(system_folder: str) -> bool:
+    """Return whether a Python package brings the files."""
+    return bool(system_folder) and not Path(system_folder).is_absolute()
+
+
+def wheel_command(package: str) -> str:
+    """Return the command that brings a Python package's files: `make series` in a checkout, else pip."""
+    return "make series" if _is_checkout() else f"pip install --no-deps {package}"
+
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def _is_checkout() -> bool:
+    return (CHECKOUT / "pyproject.toml").is_file()
+
+
+def _wheel_folders(folder: Path) -> Iterator[Path]:
+    """Yield the folders in which the wheel of a package may be installed."""
+    if _is_checkout():
+        yield CHECKOUT / ".series"
+    with contextlib.suppress(ValueError, ImportError):
+        if (spec := importlib.util.find_spec(folder.parts[0])) is not None:
+            yield from (Path(place).parent for place in spec.submodule_search_locations or ())
 
 
 def find(checks: Mapping[str, str], root: Path, system_folder: str = "") -> dict[str, Path]:
@@ -70,7 +105,7 @@ def find(checks: Mapping[str, str], root: Path, system_folder: str = "") -> dict
     Args:
         checks: of the data set.
         root: the data root.
-        system_folder: where a package of the system puts them, without further folders.
+        system_folder: where a package of the system, or a wheel, puts them, without further folders.
     """
     for place in places(system_folder, root):
         found = {}

@@ -1,5 +1,7 @@
 """Files of one's own, a folder of pictures or an .npz of arrays: what they are, before a pixel is read. No torch.
 
+Those of time series are in series_files.py.
+
 A folder has a folder per class, as torchvision's ImageFolder reads it, or such folders in train/, and in val/ and test/
 if there are any. The *content* of files is 16 hex digits of what they hold and how they are named below the folder: the
 same pictures in another folder are the same content.
@@ -19,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
+from snn_exp.config import series_files
 from snn_exp.errors import UserError
 from snn_exp.files import MIB, Unreadable, printable, read_text, require_file, write_text
 
@@ -354,14 +357,18 @@ def content_of(name: str, path: str) -> str:
     """Return the content of the files of dataset=NAME.
 
     Raises:
-        UserError: as `listing` and `archive`.
+        UserError: as `listing`, `archive` and `series_files.both`.
     """
+    if name == "series":
+        return series_files.both(path).content
     return listing(path).content if name == "images" else archive(path).content
 
 
 def signature_of(name: str, path: str) -> str | None:
     """Hash names, sizes and times of the files of dataset=NAME; None if they cannot be read."""
     try:
+        if name == "series":
+            return series_files.signature_of(path)
         return listing(path).signature if name == "images" else archive(path).signature
     except UserError:
         return None

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from snn_exp.config import own_files, schemas, splits
+from snn_exp.config import own_files, schemas, series_files, splits
 from snn_exp.config.schemas import defaults_of, option_of, trait_of
-from snn_exp.config.sizes import sample_shape
+from snn_exp.config.sizes import sample_shape, series_length
 from snn_exp.errors import UserError
 from snn_exp.registry import Scalar, shown
 
@@ -105,6 +105,12 @@ def answer_content(c: dict[str, Any]) -> None:
     if not trait_of(c, "dataset", "own") or dataset["content"] is not None:
         return
     dataset["content"] = own_files.content_of(dataset["name"], dataset["path"])
+    if dataset["name"] == "series":
+        files = series_files.both(dataset["path"])
+        counts, names = files.train.counts, files.train.classes
+        splits.own_training_counts(counts, dataset, has_val=False, has_test=True, names=names)
+        if (num_steps := c["encoding"]["num_steps"]) is not None:
+            series_files.steps(files.length, num_steps)
     if dataset["name"] == "images":
         listed = own_files.listing(dataset["path"])
         parts = {picture.part for picture in listed.pictures}
@@ -118,7 +124,10 @@ def resolve_num_steps(c: dict[str, Any]) -> None:
     single_step, neuron = trait_of(c, "neuron", "single_step"), c["neuron"]["name"]
     num_steps = c["encoding"]["num_steps"]
     if num_steps is None:
-        c["encoding"]["num_steps"] = trait_of(c, "neuron", "default_num_steps")
+        length = None if single_step else series_length(c)
+        c["encoding"]["num_steps"] = (
+            trait_of(c, "neuron", "default_num_steps") if length is None else series_files.default_steps(length)
+        )
     elif single_step and num_steps != 1:
         raise UserError(
             f"encoding.num_steps={num_steps} cannot be combined with neuron={neuron}, which has a single step; "

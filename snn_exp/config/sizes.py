@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from snn_exp.config import footprint, splits
+from snn_exp.config import footprint, series_files, splits
 from snn_exp.config.schemas import trait_of
 from snn_exp.errors import UserError
 
@@ -57,7 +57,33 @@ def refuse_a_variance_of_one_value(c: dict[str, Any]) -> None:
 
 def sample_shape(c: dict[str, Any]) -> tuple[int, int, int] | None:
     """Return (C, H, W) of one sample at one step; None where only the files know it."""
-    return footprint.sample_shape(c["dataset"], trait_of(c, "dataset", "image_shape"))
+    shape = footprint.sample_shape(c["dataset"], trait_of(c, "dataset", "image_shape"))
+    if shape is None or not trait_of(c, "dataset", "is_series"):
+        return shape
+    return shape[0], shape[1], -(-shape[2] // (c["encoding"]["num_steps"] or 1))
+
+
+def series_length(c: dict[str, Any]) -> int | None:
+    """Return the points of a series; None of other data, and where files are not asked, since the steps are known."""
+    if not trait_of(c, "dataset", "is_series"):
+        return None
+    if shape := trait_of(c, "dataset", "image_shape"):
+        return int(shape[2])
+    return series_files.both(c["dataset"]["path"]).length if c["encoding"]["num_steps"] is None else None
+
+
+def refuse_steps_that_the_data_cannot_have(c: dict[str, Any]) -> None:
+    """Refuse steps that would be empty, or would cut a motion where it must not be cut."""
+    num_steps, dividend = c["encoding"]["num_steps"], trait_of(c, "dataset", "steps_divide")
+    if (length := series_length(c)) is not None:
+        series_files.steps(length, num_steps)
+    if dividend and dividend % num_steps:
+        nearest = min((n for n in range(1, dividend + 1) if dividend % n == 0), key=lambda n: abs(n - num_steps))
+        raise UserError(
+            f"encoding.num_steps={num_steps} cuts the strokes of dataset={c['dataset']['name']} in unequal parts, so "
+            f"that single frames would tell their order; type encoding.num_steps={nearest}, or another divisor of "
+            f"{dividend}"
+        )
 
 
 def training_counts(c: dict[str, Any]) -> list[int] | None:

@@ -73,7 +73,7 @@ class Split:
 DATASETS: Registry[Dataset] = Registry(
     "dataset",
     traits=(
-        *("embedded", "own", "has_time", "num_classes", "image_shape", "class_counts"),
+        *("embedded", "own", "has_time", "is_series", "steps_divide", "num_classes", "image_shape", "class_counts"),
         *("checks", "system_folder", "package", "licence", "download_mib"),
     ),
 )
@@ -97,10 +97,13 @@ class Dataset(ABC):
     embedded: ClassVar[bool] = False
     own: ClassVar[bool] = False  # the user says where the files are, by the parameter `path`
     has_time: ClassVar[bool] = False
+    is_series: ClassVar[bool] = False  # data with time whose samples are real values over time, and no frames
+    steps_divide: ClassVar[int] = 0  # a number that T must divide; 0: any T will do
     num_classes: int = 10
     checks_itself: ClassVar[bool] = False  # that its samples are whole, and keeps num_train of them
     # checked against a config before a file is read: (C, H, W) of one step, H and W 0 where `size` says them,
-    # and how many samples of each class are split; None where only the files know
+    # of a series (C, 1, L) of all its steps; and how many samples of each class are split; None where only the files
+    # know
     image_shape: ClassVar[tuple[int, int, int] | None] = None
     class_counts: ClassVar[tuple[int, ...] | None] = None
     class_names: tuple[str, ...] = ()  # empty where they are called 0 to K - 1

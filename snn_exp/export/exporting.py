@@ -178,6 +178,7 @@ def _interface(task: Classification, data: DataModule, reader: Reader) -> str:
     dataset, num_steps = data.dataset, task.encoding.num_steps
     if reader.begins == "samples":
         shape, what = ("B", *dataset.sample_shape), "frames" if dataset.has_time else "pixels in [0, 1]"
+        what = "standardized series" if dataset.is_series else what
     else:
         shape, what = (num_steps, "B", *dataset.in_shape), "encoded steps"
     return f"reads {what} [{', '.join(map(str, shape))}], gives logits [B, {dataset.num_classes}]"

@@ -140,7 +140,7 @@ class Latency(Encoding):
 
 @ENCODINGS.register("frames")
 class Frames(Encoding):
-    """The frames of data with time, one per step; the first layer reads counts of events.
+    """The frames of data with time, one per step; the first layer reads counts of events, or the values of a series.
 
     Equation:
         y[t] = x[:, t]
@@ -151,7 +151,7 @@ class Frames(Encoding):
     Raises:
         UserError: num_steps < 1.
 
-    Source: the usual input of event data.
+    Source: the usual input of event data and of time series.
 
     Example:
         >>> Frames(num_steps=2)(torch.tensor([1.0, 2.0]).view(1, 2, 1, 1, 1)).flatten()

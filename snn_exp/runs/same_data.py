@@ -19,7 +19,7 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from snn_exp.config import own_files, schemas
+from snn_exp.config import data_files, own_files, schemas
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.files import read_bytes, write_text
@@ -105,7 +105,8 @@ class DataAtHand:
             name, path = str(config.dataset["name"]), str(config.dataset["path"])
             decides["files"] = own_files.signature_of(name, path)
         if system_folder := traits["system_folder"]:
-            decides["system"] = _listing(Path(system_folder))
+            places = data_files.places(system_folder, data_root())[1:]
+            decides["system"] = _listing(places[0]) if len(places) == 1 else "".join(map(_listing, places))
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
     @cached_property

@@ -52,9 +52,9 @@ def load_checked(folder: RunFolder) -> tuple[Classification, SampleCheck]:
         seen = Seen(tuple(facts["in_shape"]), facts["num_classes"], facts["pixel_mean"], facts["pixel_std"])
         task = assemble(config, seen)
         load_weights(task.network, folder.weights, how_to_train_again(folder))
-    has_time = schemas.load()["dataset"][str(config.dataset["name"])].traits["has_time"]
-    num_steps = config.num_steps if has_time else None
-    check = SampleCheck(folder.path.name, tuple(facts["in_shape"]), num_steps)
+    traits = schemas.load()["dataset"][str(config.dataset["name"])].traits
+    num_steps = config.num_steps if traits["has_time"] else None
+    check = SampleCheck(folder.path.name, tuple(facts["in_shape"]), num_steps, traits["is_series"])
     task.class_names = tuple(facts.get("class_names", ()))
     task.register_forward_pre_hook(check)
     return task.eval(), check

@@ -26,6 +26,7 @@ class SampleCheck:
         run: the run id, for messages.
         in_shape: (C, H, W) of one step.
         num_steps: T of data with time; None for images.
+        is_series: the data are series of real values, standardized as the data set does it.
 
     Example:
         >>> check = SampleCheck("0123456789", (1, 2, 2), None)
@@ -36,6 +37,7 @@ class SampleCheck:
     run: str
     in_shape: tuple[int, ...]
     num_steps: int | None
+    is_series: bool = False
 
     def __call__(self, module: nn.Module, given: tuple[Any, ...]) -> tuple[Tensor]:
         """Convert what a module is called with."""
@@ -96,7 +98,7 @@ class SampleCheck:
     def _require_range(self, x: Tensor) -> None:
         if x.is_floating_point() and not bool(x.isfinite().all()):
             raise UserError(f"samples for run {self.run} hold values that are NaN or infinite; give {self._values()}")
-        if x.dtype == torch.uint8:
+        if x.dtype == torch.uint8 or self.is_series:
             return
         least, most = float(x.min()), float(x.max())
         if self.num_steps is None and not x.is_floating_point():
@@ -115,9 +117,15 @@ class SampleCheck:
         channels = f"{c} channel{'s' if c > 1 else ''}"
         if self.num_steps is None:
             return f"[B, {c}, {h}, {w}], images of {channels} and {h} x {w} pixels"
+        if self.is_series:
+            return (
+                f"[B, {self.num_steps}, {c}, {h}, {w}], series in {self.num_steps} steps of {channels} and {w} points"
+            )
         return f"[B, {self.num_steps}, {c}, {h}, {w}], {self.num_steps} frames of {channels} and {h} x {w} pixels"
 
     def _values(self) -> str:
+        if self.is_series:
+            return "floats, standardized as the data set's"
         return "floats in [0, 1] or uint8" if self.num_steps is None else "counts of events from 0 on"
 
 

@@ -22,6 +22,7 @@ from snn_exp.errors import UserError
 from snn_exp.registry import parameters_of
 from snn_exp.training.build import build_data, build_task, initialise
 from tests.data.test_own_files import write_arrays, write_pictures
+from tests.data.test_series import pair as write_series
 
 OPTIONS = [(g, f.stem) for g in CHOICES for f in sorted((config_dir() / g).glob("*.yaml"))]
 NEEDS = {
@@ -54,7 +55,7 @@ def overrides_of(group: str, name: str) -> list[str]:
 
 @pytest.mark.parametrize(("group", "name"), [(g, n) for g, n in OPTIONS if g not in MODEL])  # those of MODEL: below
 def test_every_yaml_composes(group: str, name: str, tmp_path: Path) -> None:
-    write = {"images": write_pictures, "arrays": write_arrays}.get(name)
+    write = {"images": write_pictures, "arrays": write_arrays, "series": write_series}.get(name)
     path = [f"dataset.path={write(tmp_path / 'own.npz')}"] if write else []
     sweep = read_command([*overrides_of(group, name), *path], multirun=False)
     assert sweep.cells and all(cell.config for cell in sweep.cells), [cell.refusal for cell in sweep.cells]

@@ -181,7 +181,7 @@ def test_check_reads_a_data_set_as_a_run_would(
     [
         ("checks mnist", "There is no action 'checks'; allowed: check, fetch; did you mean check? Type snn-exp data check"),
         ("check", "There is no dataset 'None'; allowed: "),
-        ("check fashion", "did you mean fashion_mnist? Type snn-exp data check fashion_mnist"),
+        ("check fashion_mnis", "did you mean fashion_mnist? Type snn-exp data check fashion_mnist"),
         ("fetch digits x", "x is more than fetch takes; type snn-exp data fetch digits"),
         ("check mnist", "dataset=mnist is missing: it was looked for in "),
     ],

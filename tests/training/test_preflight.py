@@ -33,7 +33,7 @@ SMALL: dict[str, list[Scalar]] = {
     "encoding.num_steps": [None, 1, 2, 3, 5],
     "optim.batch_size": [1, 2, 3, 32, 32],
     "dataset.size": [1, 2, 3, 6, 10],
-    "dataset.num_train": [10, 11, 200],
+    "dataset.num_train": [None, None, 10, 11, 200],
 }
 DEPTHS = {"resnet": [8, 8, 8, 14, 9], "vgg": [3, 4, 4, 5, 5], "mlp": [1, 2, 2, 3, 3]}
 
@@ -63,6 +63,8 @@ def a_combination(rng: random.Random, base: dict[str, Any]) -> dict[str, Any]:
         name = rng.choice([name for name, option in options.items() if not option.traits.get("own")])
         if kind in ("surrogate", "synapse", "weight_quant", "encoding", "augment") and rng.random() < 0.75:
             name = "auto"
+        if kind == "augment" and schemas.load()["dataset"][c["dataset"]["name"]].traits["is_series"]:
+            name = "auto"  # series have no pixels
         if kind == "init" and rng.random() < 0.8:  # the others exclude many weight norms
             name = "kaiming"
         parameters = options[name].parameters if name != "auto" else ()
@@ -103,7 +105,7 @@ def a_combination(rng: random.Random, base: dict[str, Any]) -> dict[str, Any]:
 def train_one_step(config: ExperimentConfig) -> None:
     """Builds the network, moves its weights once and reads it in eval."""
     traits = schemas.load()["dataset"][str(config.dataset["name"])].traits
-    shape = footprint.sample_shape(config.dataset, traits["image_shape"])
+    shape = sizes.sample_shape(config.to_plain())
     assert shape is not None
     shape = (shape[0], min(shape[1], 10), min(shape[2], 10))  # 10 for speed: halved twice it is odd
     task = assemble(config, Seen(shape, traits["num_classes"], 0.3, 0.3)).train()
