@@ -108,8 +108,27 @@ def saccades(amplitude: float) -> Floats:
     return np.stack([np.interp(along, np.arange(4), corner) for corner in corners.T], axis=1)
 
 
-def film(images_NGG: Floats, size: int, amplitude: float, darkness: float) -> Iterator[Floats]:
-    """Compute the log intensity [N, S, S] at each position of the saccades.
+def across_and_down(amplitude: float, positions: int) -> tuple[Floats, Floats]:
+    """Return the displacements (down, right) of two strokes: to the right and back, and down and back.
+
+    Args:
+        amplitude: of a stroke, sensor pixels.
+        positions: of each of the four ways, beside the start.
+
+    Example:
+        >>> [stroke.tolist() for stroke in across_and_down(2.0, positions=1)]
+        [[[0.0, 0.0], [0.0, 2.0], [0.0, 0.0]], [[0.0, 0.0], [2.0, 0.0], [0.0, 0.0]]]
+    """
+    out = np.arange(positions + 1) / positions
+    there_and_back = amplitude * np.concatenate([out, out[-2::-1]])
+    rest = np.zeros_like(there_and_back)
+    return np.stack([rest, there_and_back], axis=1), np.stack([there_and_back, rest], axis=1)
+
+
+def film(
+    images_NGG: Floats, size: int, amplitude: float, darkness: float, path: Floats | None = None
+) -> Iterator[Floats]:
+    """Compute the log intensity [N, S, S] at each position of the saccades, or of another path.
 
     Equation:
         log(darkness + image at ((pixel - displacement) G / (S - 2 amplitude))), bilinear, both centred
@@ -119,11 +138,12 @@ def film(images_NGG: Floats, size: int, amplitude: float, darkness: float) -> It
         size: S.
         amplitude: of the saccades, sensor pixels; the image fills what remains between them.
         darkness: intensity of black.
+        path: displacements (down, right) up to the amplitude, instead of the saccades.
     """
     num_pixels = images_NGG.shape[-1]
     pixel_S, pixel_G = _centred(size), _centred(num_pixels)
     scale = num_pixels / (size - 2 * amplitude)
-    for displacement in saccades(amplitude):
+    for displacement in saccades(amplitude) if path is None else path:
         down_SG, right_SG = (np.maximum(0, 1 - np.abs((pixel_S[:, None] - d) * scale - pixel_G)) for d in displacement)
         yield np.log(darkness + down_SG @ images_NGG @ right_SG.T)
 
@@ -179,6 +199,38 @@ def sense(log_intensities: Iterable[Floats], threshold: float, step_us: int) -> 
     order = np.lexsort((t, n))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(n, minlength=len(start)))])
     return Events(t[order], x[order], y[order], p[order], offsets, np.full(len(start), duration_us))
+
+
+def counted(log_intensities: Iterable[Floats], threshold: float, pictures_per_step: int) -> npt.NDArray[np.int16]:
+    """Count the events that a camera sees in a film in each step: [N, T, 2, S, S], OFF and ON.
+
+    Equation:
+        the events of `sense`; those between two pictures belong to one step, which ends with a picture, so their times
+        within it are not needed
+
+    Args:
+        log_intensities: [N, S, S] each.
+        threshold: change of the log intensity that makes an event.
+        pictures_per_step: of each step, without its start.
+
+    Example:
+        >>> pictures = np.array([0.0, 2.5, 1.4, 0.9]).reshape(4, 1, 1, 1)
+        >>> counted(pictures, threshold=1.0, pictures_per_step=1)[0, :, :, 0, 0].tolist()
+        [[0, 2], [0, 0], [1, 0]]
+    """
+    pictures = iter(log_intensities)
+    start = next(pictures)
+    reference = np.zeros(start.shape, dtype=np.int64)
+    steps: list[npt.NDArray[np.int64]] = []
+    for index, picture in enumerate(pictures):
+        if index % pictures_per_step == 0:
+            steps.append(np.zeros((len(start), 2, *start.shape[1:]), dtype=np.int64))
+        level = np.round((picture - start) / threshold, 9)
+        num_events = np.trunc(level - reference).astype(np.int64)
+        steps[-1][:, 0] -= np.minimum(num_events, 0)
+        steps[-1][:, 1] += np.maximum(num_events, 0)
+        reference += num_events
+    return np.minimum(np.stack(steps, axis=1), MOST).astype(np.int16)
 
 
 def cached(

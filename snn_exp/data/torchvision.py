@@ -194,6 +194,17 @@ class FashionMNIST(_IdxFiles, Mirrored):
         return np.frombuffer(content, np.uint8, offset=4 + 4 * len(sizes)).reshape(sizes).copy()
 
 
+def read_fashion(root: Path, *, train: bool) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], tuple[str, ...]]:
+    """Return the pictures of Fashion-MNIST [N, 28, 28], their classes, and the names of these.
+
+    Raises:
+        UserError: the files are not there and cannot be fetched, or are damaged.
+    """
+    FashionMNIST.prepare(root)
+    read = FashionMNIST._open(root, train=train, download=False)
+    return read.data, read.targets, tuple(read.classes)
+
+
 @DATASETS.register("cifar10")
 class CIFAR10(_SummedFiles, Mirrored):
     """60,000 small pictures of ten kinds of things, 32 x 32 pixels, colour.

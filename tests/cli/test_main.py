@@ -94,7 +94,7 @@ ERRORS = {
     "encoding=frames": "encoding=frames reads samples with time, and dataset=digits has images; leave encoding out, or choose data with time such as dataset=digits_dvs",
     "encoding.standardize=false": "encoding.standardize cannot be combined with encoding=auto, which is direct here; type encoding=direct encoding.standardize=...",
     "surrogate.width=2": "surrogate.width cannot be combined with surrogate=auto, which is atan here; type surrogate=atan surrogate.width=...",
-    "dataset=digit_dvs": "There is no dataset 'digit_dvs'; allowed: arrays, basic_motions, cifar10, cifar100, cifar10_dvs, digits, digits_200, digits_clutter, digits_dvs, dvs_gesture, fashion_mnist, gunpoint, images, italy_power_demand, japanese_vowels, mnist, nmnist, series, svhn; did you mean digits_dvs? Type dataset=digits_dvs",
+    "dataset=digit_dvs": "There is no dataset 'digit_dvs'; allowed: arrays, basic_motions, cifar10, cifar100, cifar10_dvs, digits, digits_200, digits_clutter, digits_dvs, dvs_gesture, fashion_dvs, fashion_mnist, gunpoint, images, italy_power_demand, japanese_vowels, mnist, nmnist, series, svhn; did you mean digits_dvs? Type dataset=digits_dvs",
     "neuron=lif,plif": "neuron=lif,plif is a sweep of several values; add -m to run each of them",
     "-m optim.lr=shuffle(0.1,0.2),0.3": "optim.lr=shuffle(0.1,0.2),0.3 is a sweep within a sweep; name all its values in one, such as seed=0,1,2",
     "--shell-completion query=bash": "the shell asks query=...; type --shell-completion install=bash, so that it does",
