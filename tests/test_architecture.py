@@ -22,6 +22,7 @@ TORCH_FREE = (
     "files",
     "registry",
     "config",
+    "metrics.data_movement",
     "metrics.energy",
     "runs",
     "reporting",

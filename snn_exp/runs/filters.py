@@ -91,7 +91,7 @@ def group_of(config: Mapping[str, Any], group: str) -> Mapping[str, Any]:
     of = config.get(group)
     if of is None and group == "augment" and isinstance(dataset := config.get("dataset"), Mapping):
         return own_augment(dataset)
-    if of is None and config:
+    if of is None and "dataset" in config:  # a whole config
         return NEUTRAL_GROUPS.get(group, {})
     return of if isinstance(of, Mapping) else {}
 
