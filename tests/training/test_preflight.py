@@ -24,7 +24,7 @@ from snn_exp.training import preflight
 from snn_exp.training.build import Seen, assemble
 
 # of the generated combinations; by hand: SNN_EXP_COMBINATIONS=5000 pytest tests/training/test_preflight.py
-COUNT = int(os.environ.get("SNN_EXP_COMBINATIONS", "300"))
+COUNT = int(os.environ.get("SNN_EXP_COMBINATIONS", "100"))
 SEED = int(os.environ.get("SNN_EXP_COMBINATIONS_SEED", "0"))
 CHUNKS = 4
 
@@ -56,50 +56,67 @@ def a_value(rng: random.Random, p: Parameter) -> Scalar:
     return float(rng.choice([*ends, low + 0.25 * (high - low), low + 0.5 * (high - low)]))
 
 
-def a_combination(rng: random.Random, base: dict[str, Any]) -> dict[str, Any]:
-    """A config of options and values that are each allowed, and may not go together."""
-    c = dict(base)
-    for kind, options in schemas.load().items():
-        name = rng.choice([name for name, option in options.items() if not option.traits.get("own")])
-        if kind in ("surrogate", "synapse", "weight_quant", "encoding", "augment") and rng.random() < 0.75:
-            name = "auto"
-        if kind == "augment" and schemas.load()["dataset"][c["dataset"]["name"]].traits["is_series"]:
-            name = "auto"  # series have no pixels
-        if kind == "init" and rng.random() < 0.8:  # the others exclude many weight norms
-            name = "kaiming"
-        parameters = options[name].parameters if name != "auto" else ()
-        c[kind] = {"name": name} | {
-            p.name: rng.choice(SMALL[key])
-            if (key := f"{kind}.{p.name}") in SMALL
-            else a_value(rng, p)
-            if rng.random() < 0.25
-            else p.default
-            for p in parameters
-        }
-        if kind == "optim" and rng.random() < 0.9:  # what goes with a teacher, a schedule or a loss alone
-            for key in (
-                "teacher_weight",
-                "teacher_temperature",
-                "width_schedule",
-                "width_end",
-                "beta1",
-                "momentum",
-                "warmup",
-                "loss",
-                "tet_weight",
-                "tet_target",
-            ):
-                c[kind].pop(key, None)
-    single_step = schemas.load()["neuron"][c["neuron"]["name"]].traits["single_step"]
-    c["encoding"]["num_steps"] = None if single_step and rng.random() < 0.9 else rng.choice(SMALL["encoding.num_steps"])
-    c["depth"] = {"num_layers": rng.choice(DEPTHS[c["network"]["name"]])}
+MENU = schemas.load()
+NAMES = {kind: [name for name, option in MENU[kind].items() if not option.traits.get("own")] for kind in MENU}
+AUTO = ("surrogate", "synapse", "weight_quant", "encoding", "augment")
+TRIES = 8
+
+
+def said_well(refusal: UserError) -> bool:
+    return "\n" not in str(refusal) and any(word in str(refusal) for word in ("type ", "must be", "leave"))
+
+
+def one_part(rng: random.Random, kind: str, name: str, c: dict[str, Any]) -> dict[str, Any]:
+    """An option of a kind with values, most of them its defaults, and what is chosen together with it."""
+    values: dict[str, Any] = {"name": name}
+    for p in MENU[kind][name].parameters if name != "auto" else ():
+        free = SMALL.get(f"{kind}.{p.name}")
+        values[p.name] = rng.choice(free) if free else a_value(rng, p) if rng.random() < 0.2 else p.default
+    part = {kind: values}
+    if kind == "neuron":
+        num_steps = None if MENU[kind][name].traits["single_step"] else rng.choice(SMALL["encoding.num_steps"])
+        part["encoding"] = c["encoding"] | {"num_steps": num_steps}
+    elif kind == "encoding":
+        values["num_steps"] = c["encoding"]["num_steps"]
+    elif kind == "network":
+        part["depth"] = {"num_layers": rng.choice(DEPTHS[name])}
+    return part
+
+
+def a_combination(index: int, base: dict[str, Any]) -> tuple[dict[str, Any], list[UserError], int]:
+    """A config that is accepted, made one group after the other, in any order, from one that is.
+
+    Every option has its turn as the first that is tried for its group; one that is refused is tried with other values, then
+    others are tried.
+
+    Returns:
+        The config, the refusals on the way to it, and how many options were tried.
+    """
+    rng = random.Random(SEED * 1_000_003 + index)
+    c = base | {"init": {"name": "kaiming"}} | {kind: {"name": "auto"} for kind in AUTO}
+    c["encoding"]["num_steps"] = None
     c["trainer"] = base["trainer"] | {
         "kernels": "reference",
         "precision": rng.choice(["32-true", "32-true", "64-true", "bf16-mixed"]),
         "checkpoint_activations": rng.random() < 0.2,
         "channels_last": rng.random() < 0.2,
     }
-    return c
+    refusals: list[UserError] = []
+    num_tried = 0
+    for kind in rng.sample(list(MENU), len(MENU)):
+        names = NAMES[kind] + ["auto"] * (kind in AUTO)
+        name = names[(index + len(kind)) % len(names)]
+        for attempt in range(TRIES):
+            num_tried += 1
+            tried = c | one_part(rng, kind, name if attempt < 3 else rng.choice(names), c)
+            try:
+                resolve(tried)
+            except UserError as refusal:
+                refusals.append(refusal)
+            else:
+                c = tried
+                break
+    return c, refusals, num_tried
 
 
 def train_one_step(config: ExperimentConfig) -> None:
@@ -129,23 +146,34 @@ def train_one_step(config: ExperimentConfig) -> None:
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_what_a_config_accepts_can_be_built_and_trained(chunk: int) -> None:
-    base, accepted = compose([]).to_plain(), 0
+    base = compose([]).to_plain()
     for index in range(chunk, COUNT, CHUNKS):
-        combination = a_combination(random.Random(SEED * 1_000_003 + index), base)
+        combination, refusals, _ = a_combination(index, base)
+        assert [refusal for refusal in refusals if not said_well(refusal)] == []
         try:
-            config = resolve(combination)
-        except UserError as refusal:
-            assert "\n" not in str(refusal) and any(word in str(refusal) for word in ("type ", "must be", "leave")), (
-                refusal
-            )
-            continue
-        accepted += 1
-        try:
-            train_one_step(config)
+            train_one_step(resolve(combination))
         except Exception as error:
             typed = {group: combination[group] for group in GROUPS if group not in ("logger", "energy")}
             raise AssertionError(f"accepted, and then {error!r}: combination {index} is {typed}") from error
-    assert accepted > COUNT / CHUNKS / 5, "the generator has become useless"
+
+
+def test_the_generated_configs_have_every_option_and_few_draws_are_in_vain() -> None:
+    base, made, num_tried, num_refused = compose([]).to_plain(), [], 0, 0
+    for index in range(COUNT):
+        combination, refusals, tried = a_combination(index, base)
+        made.append(combination)
+        num_tried, num_refused = num_tried + tried, num_refused + len(refusals)
+    assert num_refused < 0.5 * num_tried, "the generator has become wasteful"
+    never = {f"{kind}={name}" for kind in NAMES for name in NAMES[kind]} - {
+        f"{kind}={c[kind]['name']}" for c in made for kind in NAMES
+    }
+    assert never == set(), "options that no config has"
+    for choice in ("optim.loss", "optim.schedule", "optim.width_schedule", "neuron.reset", "network.readout"):
+        group, _, key = choice.partition(".")
+        allowed = {
+            value for name in NAMES[group] for p in MENU[group][name].parameters if p.name == key for value in p.choices
+        }
+        assert allowed <= {c[group].get(key) for c in made}, choice
 
 
 @pytest.mark.parametrize("index", range(24))
