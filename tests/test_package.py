@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
+import subprocess
 import sys
 from importlib.metadata import version
 
@@ -19,11 +19,9 @@ def test_the_version_is_that_of_the_installed_package(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("module", ["snn_exp", "snn_exp.cli"])
-def test_the_package_runs_as_a_module(
-    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["snn-exp", "--version"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module(module, run_name="__main__")
-    assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith("snn-exp ")
+def test_the_package_runs_as_a_module(module: str) -> None:
+    started = [sys.executable, "-m", module]
+    said = subprocess.run([*started, "--version"], capture_output=True, text=True, check=True).stdout
+    assert said == f"snn-exp {snn_exp.__version__}\n"
+    refused = subprocess.run([*started, "trian"], capture_output=True, text=True)
+    assert refused.returncode == 2 and "did you mean train?" in refused.stderr, "the exit code comes through"

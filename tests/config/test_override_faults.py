@@ -96,13 +96,13 @@ def test_an_argument_that_cannot_be_read_is_a_sentence(argument: str) -> None:
     )
 
 
-QUOTED = [text for text in SENTENCES.values() if "needs quotes; type " in text]
+QUOTED = {given: text for given, text in SENTENCES.items() if "needs quotes; type " in text}
 
 
-@pytest.mark.parametrize("sentence", QUOTED)
-def test_what_it_says_to_type_comes_through_the_shell_and_can_be_read(sentence: str) -> None:
-    (argument,) = shlex.split(sentence.partition("needs quotes; type ")[2])
-    assert parse_overrides([argument])[0].value() is not None
+@pytest.mark.parametrize("given", QUOTED)
+def test_what_it_says_to_type_comes_through_the_shell_and_can_be_read(given: str) -> None:
+    (argument,) = shlex.split(QUOTED[given].partition("needs quotes; type ")[2])
+    assert f"{parse_overrides([argument])[0].value()}" == given.partition("=")[2]
 
 
 COMPOSED = {
