@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.finished import Finished
+
 # what a shell starts in its background ignores Ctrl-C, and what nohup starts a hang-up; commands keep to that
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,6 +23,12 @@ def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The output root of a test, which is nobody else's."""
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "out"))
     return tmp_path / "out"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Finished runs, each trained by the first test of this process that asks for it."""
+    return Finished(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -24,6 +24,7 @@ import snn_exp.export.exporting as exporting
 from snn_exp.cli.main import main
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.data.base import Dataset
 from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
 from snn_exp.export import load_exported
@@ -40,6 +41,7 @@ from snn_exp.nn.neurons import Neuron
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import build, train
 from tests.export.test_fold import NEURONS, as_if_trained, make_network
+from tests.finished import Finished
 
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128", "trainer.max_epochs=1")
 
@@ -68,10 +70,13 @@ def some_fire(network: nn.Module, x: Tensor) -> bool:
 
 @pytest.mark.parametrize("folded", [False, True])
 def test_the_file_alone_makes_the_network_again(
-    folded: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folded: bool,
+    finished: Finished,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = tiny("neuron=lif", "residual=pre", "encoding=rate", "trainer.checkpoint_activations=true")
-    trained = train.run(config, echo=False)
+    config, trained = finished("neuron=lif", "residual=pre", "encoding=rate", "trainer.checkpoint_activations=true")
     arguments = ["export", config.run_id[:5], "--format", "safetensors", *(["--folded"] if folded else [])]
     assert main(arguments) == 0
     said = capsys.readouterr().out
@@ -89,7 +94,9 @@ def test_the_file_alone_makes_the_network_again(
     x, _ = data.some_validation_samples(16)
     task = build.load_task(RunFolder.of(config), config, data).eval()
     elsewhere = path.rename(tmp_path / "elsewhere.safetensors")
-    monkeypatch.setattr(build, "build_data", lambda *_: pytest.fail("the data were read"))
+    monkeypatch.setattr(Dataset, "__init__", lambda *_, **__: pytest.fail("the data were read"))
+    with pytest.raises(pytest.fail.Exception, match="the data were read"):
+        build.build_data(config)  # whatever reads them would come by here
     again = load_exported(elsewhere)
     torch.manual_seed(3)
     expected = (fold(task.network.double()).float() if folded else task.network)(task.encoding(x))
@@ -165,12 +172,14 @@ def test_other_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
 # --- the command -----------------------------------------------------------------------------------
 
 
-def test_runs_and_formats_that_cannot_be_are_refused_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_and_formats_that_cannot_be_are_refused_in_a_sentence(
+    finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
     def said(*arguments: str) -> str:
         assert main(["export", *arguments]) == 2
         return capsys.readouterr().err.removeprefix("snn-exp: ").rstrip("\n")
 
-    config = tiny()
+    config = tiny("neuron=s2nn", "residual=bireal")
     assert said(config.run_id, "--format", "safetensor") == (
         "There is no format 'safetensor'; allowed: nir, onnx, safetensors; did you mean safetensors? Type --format "
         "safetensors"
@@ -181,7 +190,7 @@ def test_runs_and_formats_that_cannot_be_are_refused_in_a_sentence(capsys: pytes
     assert said(config.run_id, "--format", "safetensors") == (
         f"run {config.run_id} is not finished; type its snn-exp train command again to finish it first"
     )
-    folder.finish(dataclasses.replace(train.run(config, echo=False), status="diverged"))
+    folder.finish(dataclasses.replace(finished()[1], status="diverged"))
     assert said(config.run_id, "--format", "safetensors") == (
         f"run {config.run_id} diverged, so it has no trained weights; choose another run"
     )
@@ -201,14 +210,15 @@ def test_without_its_package_a_format_says_what_to_type(
 
 
 @pytest.mark.parametrize("broken", [1e-6, torch.nan])
-def test_another_network_is_a_fault_and_nothing_is_stored(broken: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_network_is_a_fault_and_nothing_is_stored(
+    broken: float, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def write_wrongly(network: Network, *rest: Any) -> None:
         network = copy.deepcopy(network)
         network.get_parameter("classifier.bias").data[0] += broken
         write_weights(network, *rest)
 
-    config = tiny("neuron=s2nn", "residual=bireal")
-    train.run(config, echo=False)
+    config, _ = finished()
     monkeypatch.setattr(exporting, "write_weights", write_wrongly)
     with pytest.raises(RuntimeError, match=f"the safetensors file of run {config.run_id} is another network"):
         main(["export", config.run_id, "--format", "safetensors"])
@@ -216,10 +226,9 @@ def test_another_network_is_a_fault_and_nothing_is_stored(broken: float, monkeyp
 
 
 def test_a_run_that_has_not_read_the_test_set_does_not_read_it_to_be_exported(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished: Finished, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny("trainer.test=false", "neuron=s2nn", "residual=bireal")
-    train.run(config, echo=False)
+    config, _ = finished("trainer.test=false")
     monkeypatch.setattr(DataModule, "test_dataloader", lambda self: pytest.fail("it was read"))
     assert main(["export", config.run_id, "--format", "safetensors"]) == 0
     assert "float32, val set: " in capsys.readouterr().out
@@ -507,9 +516,10 @@ def test_every_encoding_without_chance_is_part_of_the_graph(name: str, tmp_path:
 
 
 @pytest.mark.export
-def test_the_command_exports_a_trained_network_in_both_formats(capsys: pytest.CaptureFixture[str]) -> None:
-    config = tiny("neuron=s2nn", "residual=bireal")
-    train.run(config, echo=False)
+def test_the_command_exports_a_trained_network_in_both_formats(
+    finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, _ = finished()
     exports = RunFolder.of(config).exports
     assert main(["export", config.run_id, "--format", "onnx"]) == 0
     said = capsys.readouterr().out

@@ -21,6 +21,7 @@ from snn_exp.nn.networks import Network
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import build, train
 from tests.export.test_fold import batch, make_network
+from tests.finished import Finished
 
 
 def tiny(*overrides: str) -> ExperimentConfig:
@@ -81,10 +82,9 @@ def test_the_command_writes_the_folded_network_which_loads_back(capsys: pytest.C
 
 
 def test_a_run_that_has_not_read_the_test_set_does_not_read_it_to_be_folded(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished: Finished, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny("trainer.test=false")
-    train.run(config, echo=False)
+    config, _ = finished("trainer.test=false")
     monkeypatch.setattr(DataModule, "test_dataloader", lambda self: pytest.fail("it was read"))
     assert main(["fold", str(RunFolder.of(config).path)]) == 0
     assert "float32, val set: " in capsys.readouterr().out
@@ -92,15 +92,14 @@ def test_a_run_that_has_not_read_the_test_set_does_not_read_it_to_be_folded(
 
 @pytest.mark.parametrize("broken", [0.1, torch.nan])
 def test_another_network_in_float64_is_a_fault_and_nothing_is_stored(
-    broken: float, monkeypatch: pytest.MonkeyPatch
+    broken: float, finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fold_wrongly(network: Network) -> Folded:
         folded = fold(network)
         folded.get_parameter("network.classifier.bias").data[0] += broken
         return folded
 
-    config = tiny()
-    train.run(config, echo=False)
+    config, _ = finished()
     monkeypatch.setattr(folded_run, "fold", fold_wrongly)
     with pytest.raises(RuntimeError, match="is another one"):
         main(["fold", config.run_id])
@@ -108,7 +107,7 @@ def test_another_network_in_float64_is_a_fault_and_nothing_is_stored(
 
 
 def test_runs_that_cannot_be_folded_are_refused_in_a_sentence(
-    capsys: pytest.CaptureFixture[str], output: Path, tmp_path: Path
+    finished: Finished, capsys: pytest.CaptureFixture[str], output: Path, tmp_path: Path
 ) -> None:
     def said(run: str) -> str:
         assert main(["fold", run]) == 2
@@ -124,7 +123,7 @@ def test_runs_that_cannot_be_folded_are_refused_in_a_sentence(
     folder.fail("RuntimeError: no memory", "")
     assert said(config.run_id) == f"run {config.run_id} crashed (RuntimeError: no memory); {again}"
 
-    result = dataclasses.replace(train.run(config, echo=False), status="diverged")
+    result = dataclasses.replace(finished()[1], status="diverged")
     with pytest.raises(UserError, match=f"run {config.run_id} is not folded yet; type snn-exp fold {config.run_id}"):
         load_folded(folder)
     folder.finish(result)

@@ -18,6 +18,7 @@ from snn_exp.runs.run_files import Result
 from snn_exp.runs.teacher import teacher_of
 from snn_exp.training import train
 from snn_exp.training.task import distance
+from tests.finished import Finished
 
 TINY = ("network.width=4", "logger=none", "trainer.max_epochs=1", "optim.batch_size=128", "residual=bireal")
 RELU = "neuron=relu network.width=4 trainer.max_epochs=1 optim.batch_size=128 residual=bireal"
@@ -51,13 +52,11 @@ def test_a_taught_config_is_composed_again_from_its_overrides() -> None:
     assert compose(overrides_of(taught)).run_id == taught.run_id
 
 
-def test_a_student_learns_from_a_teacher_that_stays_as_it_is() -> None:
-    teacher = compose(["logger=none", *RELU.split()])
-    train.run(teacher, echo=False)
+def test_a_student_learns_from_a_teacher_that_stays_as_it_is(finished: Finished) -> None:
+    teacher, _ = finished("neuron=relu")
     before = RunFolder.of(teacher).weights.read_bytes()
-    alone, taught = student(), student(f"teacher={teacher.run_id}", "optim.teacher_weight=0.9")
-    for config in (alone, taught):
-        train.run(config, echo=False)
+    (alone, _), taught = finished(), student(f"teacher={teacher.run_id}", "optim.teacher_weight=0.9")
+    train.run(taught, echo=False)
     assert RunFolder.of(teacher).weights.read_bytes() == before
     ours, theirs = (load_file(RunFolder.of(config).weights) for config in (alone, taught))
     assert ours.keys() == theirs.keys(), "the teacher is no part of what is stored"
@@ -65,10 +64,9 @@ def test_a_student_learns_from_a_teacher_that_stays_as_it_is() -> None:
 
 
 def test_who_may_not_teach_is_refused_before_anything_is_trained(
-    capsys: pytest.CaptureFixture[str], output: Path
+    finished: Finished, capsys: pytest.CaptureFixture[str], output: Path
 ) -> None:
-    teacher = compose(["logger=none", *RELU.split()])
-    train.run(teacher, echo=False)
+    teacher, _ = finished("neuron=relu")
     folder = RunFolder.of(teacher)
     assert teacher_of(student(f"teacher={teacher.run_id}")) == folder
     assert teacher_of(student()) is None
@@ -98,9 +96,8 @@ def test_who_may_not_teach_is_refused_before_anything_is_trained(
     assert [path.parent for path in (output / "runs").glob("*/manifest.json")] == [folder.path]
 
 
-def test_a_teacher_stored_before_the_data_had_a_parameter_still_teaches() -> None:
-    teacher = compose(["logger=none", *RELU.split()])
-    train.run(teacher, echo=False)
+def test_a_teacher_stored_before_the_data_had_a_parameter_still_teaches(finished: Finished) -> None:
+    teacher, _ = finished("neuron=relu")
     path = RunFolder.of(teacher).path / "result.json"
     stored = json.loads(path.read_text())
     del stored["config"]["dataset"]["split_seed"]
@@ -120,9 +117,8 @@ def test_data_with_time_are_shown_to_both_in_the_same_steps(output: Path) -> Non
         teacher_of(student(*taught))
 
 
-def test_a_teacher_computes_in_its_students_precision() -> None:
-    teacher = compose(["logger=none", *RELU.split()])
-    train.run(teacher, echo=False)
+def test_a_teacher_computes_in_its_students_precision(finished: Finished) -> None:
+    teacher, _ = finished("neuron=relu")
     taught = train.run(student(f"teacher={teacher.run_id}", "trainer.precision=64-true"), echo=False)
     assert taught.status == "done"
 

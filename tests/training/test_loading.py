@@ -22,7 +22,7 @@ from tests.data.test_own_files import TINY, write_pictures
 def test_a_run_that_waits_for_its_data_says_so_once_and_what_would_help(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = SplitOnDisk if where == "disk" else Split
+    kind: type[Split] = SplitOnDisk if where == "disk" else Split
     take = kind.take
 
     def slowly(split: Split, indices: torch.Tensor) -> torch.Tensor:

@@ -23,17 +23,18 @@ from snn_exp.nn.neurons import Neuron
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import build, callbacks, job, train
 from snn_exp.training.task import Classification
+from tests.finished import Finished
 
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128")
+ONE = (*TINY, "trainer.max_epochs=1", "neuron=s2nn", "residual=bireal")  # what `finished` has in store
 
 
 def tiny(*overrides: str) -> ExperimentConfig:
     return compose([*TINY, "trainer.max_epochs=2", "neuron=s2nn", "residual=bireal", *overrides])
 
 
-def test_a_run_writes_all_that_it_promises() -> None:
-    config = tiny()
-    result = train.run(config, echo=False)
+def test_a_run_writes_all_that_it_promises(finished: Finished) -> None:
+    config, result = finished("trainer.max_epochs=2")
     folder = RunFolder.of(config)
     stored = json.loads((folder.path / "result.json").read_text())
     assert stored["run_id"] == config.run_id == folder.path.name
@@ -57,9 +58,8 @@ def test_a_run_writes_all_that_it_promises() -> None:
     assert folder.weights.exists()
 
 
-def test_the_stored_weights_give_the_stored_validation_accuracy() -> None:
-    config = tiny()
-    result = train.run(config, echo=False)
+def test_the_stored_weights_give_the_stored_validation_accuracy(finished: Finished) -> None:
+    config, result = finished("trainer.max_epochs=2")
     data = build.build_data(config)
     task = build.build_task(config, data).eval()
     task.network.load_state_dict(load_file(RunFolder.of(config).weights))
@@ -68,15 +68,16 @@ def test_the_stored_weights_give_the_stored_validation_accuracy() -> None:
     assert torch.cat(hits).mean().item() == pytest.approx(result.metrics["val/acc"])
 
 
-def test_a_finished_run_is_recognised_and_not_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = train.run(tiny(), echo=False)
+def test_a_finished_run_is_recognised_and_not_trained_again(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, first = finished("trainer.max_epochs=2")
     monkeypatch.setattr(pl, "Trainer", None)
-    assert train.run(tiny(), echo=False) == first
+    assert train.run(config, echo=False) == first
 
 
-def test_a_result_stored_before_operations_were_counted_is_read() -> None:
-    config = tiny("trainer.max_epochs=1")
-    train.run(config, echo=False)
+def test_a_result_stored_before_operations_were_counted_is_read(finished: Finished) -> None:
+    config, _ = finished()
     path = RunFolder.of(config).path / "result.json"
     stored = json.loads(path.read_text())
     del stored["operations"]
@@ -85,16 +86,15 @@ def test_a_result_stored_before_operations_were_counted_is_read() -> None:
 
 
 def test_the_same_seed_gives_bitwise_the_same_weights_and_another_seed_does_not(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    finished: Finished, tmp_path: Path
 ) -> None:
-    weights = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / name))
-        config = tiny(f"seed={seed}")
-        train.run(config, echo=False)
-        weights.append(RunFolder.of(config).weights.read_bytes())
-    assert weights[0] == weights[1]
-    assert weights[0] != weights[2]
+    config, _ = finished("trainer.max_epochs=2")
+    again, another = RunFolder(tmp_path / config.run_id), tiny("seed=1")
+    train.run(config, echo=False, folder=again)
+    train.run(another, echo=False)
+    weights = RunFolder.of(config).weights.read_bytes()
+    assert again.weights.read_bytes() == weights
+    assert RunFolder.of(another).weights.read_bytes() != weights
 
 
 def test_the_test_set_is_not_read_until_it_is_asked_for() -> None:
@@ -117,17 +117,14 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_batch(monkeypatch: 
     monkeypatch.undo()
 
 
-def test_a_diverged_run_is_a_result_and_is_not_tried_again(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: Path
-) -> None:
-    config = tiny()
-    folder = RunFolder.of(config)
-    finished = train.run(config, echo=False)
-    stored = json.loads((folder.path / "result.json").read_text())
-    (folder.path / "result.json").write_text(json.dumps({**stored, "status": "diverged", "metrics": {}}))
+def test_a_diverged_run_is_a_result_and_is_not_tried_again(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, _ = finished()
+    path = RunFolder.of(config).path / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "status": "diverged", "metrics": {}}))
+    before = path.read_text()
     monkeypatch.setattr(pl, "Trainer", None)
     assert train.run(config, echo=False).status == "diverged"
-    assert finished.status == "done"
+    assert path.read_text() == before
 
 
 def test_a_crash_in_a_sweep_is_stored_and_the_same_command_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,35 +140,31 @@ def test_a_crash_in_a_sweep_is_stored_and_the_same_command_tries_again(monkeypat
     assert result is not None and result.status == "done"
 
 
-def test_rerun_trains_again_and_keeps_the_old_folder_aside(output: Path) -> None:
-    command = ["train", *TINY, "trainer.max_epochs=1", "neuron=s2nn", "residual=bireal"]
-    assert main(command) == 0
-    assert main([*command, "--rerun"]) == 0
-    folders = sorted(path.name for path in (output / "runs").iterdir())
-    assert len(folders) == 2
-    assert folders[1].startswith(f"{folders[0]}.kept-")
+def test_rerun_trains_again_and_keeps_the_old_folder_aside(finished: Finished, output: Path) -> None:
+    config, _ = finished()
+    (RunFolder.of(config).path / "of before").touch()
+    assert main(["train", *ONE, "--rerun"]) == 0
+    new, old = sorted((output / "runs").iterdir())
+    assert new.name == config.run_id and old.name.startswith(f"{config.run_id}.kept-")
+    assert (old / "of before").exists() and not (new / "of before").exists() and (new / "result.json").exists()
 
 
-def test_a_cache_hit_says_when_the_code_has_changed(capsys: pytest.CaptureFixture[str], output: Path) -> None:
-    command = ["train", *TINY, "trainer.max_epochs=1", "neuron=s2nn", "residual=bireal"]
-    assert main(command) == 0
-    (manifest,) = (output / "runs").glob("*/manifest.json")
+def test_a_cache_hit_says_when_the_code_has_changed(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = RunFolder.of(finished()[0]).path / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "code": "another"}))
     capsys.readouterr()
-    assert main(command) == 0
+    assert main(["train", *ONE]) == 0
     said = capsys.readouterr().out
     assert "was trained with a different version of the code" in said
     assert "nothing to train" in said
 
 
-def test_a_cache_hit_on_another_config_is_refused(capsys: pytest.CaptureFixture[str], output: Path) -> None:
-    command = ["train", *TINY, "trainer.max_epochs=1", "neuron=s2nn", "residual=bireal"]
-    assert main(command) == 0
-    (manifest,) = (output / "runs").glob("*/manifest.json")
+def test_a_cache_hit_on_another_config_is_refused(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = RunFolder.of(finished()[0]).path / "manifest.json"
     stored = json.loads(manifest.read_text())
     stored["config"]["norm"]["momentum"] = 0.7
     manifest.write_text(json.dumps(stored))
-    assert main(command) == 2
+    assert main(["train", *ONE]) == 2
     assert "is stored with a different norm" in capsys.readouterr().err
 
 
@@ -263,13 +256,14 @@ def test_a_rate_penalty_lowers_the_firing_rate() -> None:
 
 
 @pytest.mark.parametrize(("schedule", "widths"), [("linear", [1.0, 0.75, 0.5]), ("cosine", [1.0, 0.75, 0.5])])
-def test_the_width_of_the_surrogate_follows_its_schedule_and_is_recorded(schedule: str, widths: list[float]) -> None:
+def test_the_width_of_the_surrogate_follows_its_schedule_and_is_recorded(
+    schedule: str, widths: list[float], finished: Finished
+) -> None:
     config = tiny("trainer.max_epochs=3", f"optim.width_schedule={schedule}", "optim.width_end=0.5")
     train.run(config, echo=False)
     recorded = [float(row["train/surrogate_width"]) for row in RunFolder.of(config).epochs()]
     assert recorded == pytest.approx(widths)
-    plain = tiny()
-    train.run(plain, echo=False)
+    plain, _ = finished("trainer.max_epochs=2")
     assert "train/surrogate_width" not in RunFolder.of(plain).epochs()[0], "a constant width is in the config"
 
 
