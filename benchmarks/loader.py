@@ -3,8 +3,8 @@
     python benchmarks/loader.py [--pictures 100000] [--side 64] [--folder FOLDER]
 
 Pictures are made up, as JPEG, in ten classes; they are removed afterwards. One process reads them for the first time,
-into the cache, and loads two epochs of training batches; a second finds the cache; a third loads all into memory. What
-each holds besides (Python, torch, ...) is measured before.
+into the cache, and loads two epochs of training batches; a second one finds the cache. What each holds besides (Python,
+torch, ...) is measured before.
 """
 
 from __future__ import annotations
@@ -89,7 +89,6 @@ def main() -> None:
         for what, memory_mib in (
             ("first time, on disk", 1),
             ("again, on disk", 1),
-            ("again, in memory", 2**20),
         ):
             ready_s, before, after, most, rate, _ = in_a_process(
                 "--measure", str(pictures), str(root), str(memory_mib), root=root
