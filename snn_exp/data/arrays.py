@@ -15,9 +15,10 @@ from typing import IO, Any
 import numpy as np
 
 from snn_exp.config import own_files
-from snn_exp.data.base import DATASETS, Indices
+from snn_exp.data.base import DATASETS
 from snn_exp.data.on_disk import Array
 from snn_exp.data.own import OwnData, Read
+from snn_exp.data.split import Indices
 from snn_exp.errors import UserError
 from snn_exp.files import MIB, Unreadable, printable
 

@@ -8,67 +8,20 @@ Shapes: N samples, T steps, C channels, H W space.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from annotated_types import Ge
-from torch import Tensor
 
 from snn_exp.config import splits
+from snn_exp.data.split import Indices, Split, as_float
 from snn_exp.errors import UserError
 from snn_exp.registry import Below, Limit, OpenFraction, PartConfig, Registry, Scalar, Seed
-
-Indices = npt.NDArray[np.int64]
-
-
-class Split:
-    """Samples and their labels.
-
-    Args:
-        samples: images [N, C, H, W], uint8 in 0..255 or float in [0, 1]; or counts [N, T, C, H, W], int16.
-        labels: [N], int64.
-    """
-
-    def __init__(self, samples: Tensor, labels: Tensor) -> None:
-        self._samples = samples
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def samples(self) -> Tensor:
-        """Return all samples."""
-        return self._samples
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Return (C, H, W), or (T, C, H, W) of data with time."""
-        return tuple(self._samples.shape[1:])
-
-    def take(self, indices: Tensor) -> Tensor:
-        """Return the samples of a batch."""
-        return self._samples[indices]
-
-    def blocks(self) -> Iterator[Tensor]:
-        """Yield all samples in order, in blocks that fit in memory."""
-        yield self._samples
-
-    def at(self, indices: Indices) -> Split:
-        """Return some of the samples."""
-        chosen = torch.from_numpy(indices)
-        return Split(self._samples[chosen], self.labels[chosen])
-
 
 DATASETS: Registry[Dataset] = Registry(
     "dataset",
@@ -263,11 +216,6 @@ def _update(digest: hashlib._Hash, split: Split) -> None:
     digest.update(split.labels.numpy().tobytes())
 
 
-def as_float(samples: Tensor) -> Tensor:
-    """Convert to float32: pixels in [0, 1], counts as they are."""
-    return samples.float() / 255 if samples.dtype == torch.uint8 else samples.float()
-
-
 def _fault(split: Split, num_classes: int, image_shape: tuple[int, int, int] | None) -> str | None:
     """Describe what is wrong with samples that were read; None if nothing is."""
     x, y = split.samples, split.labels
@@ -426,97 +374,6 @@ class Mirrored(Dataset):
     def __init__(self, root: Path, seed: int, num_steps: int = 1, *, flip: bool = True, **parent: Any) -> None:
         super().__init__(root, seed, num_steps, **parent)
         self.flip = flip
-
-
-class Fetched(Dataset):
-    """A data set whose files a library's class of the same name fetches and reads.
-
-    `files` describes the files to place under root by hand.
-    """
-
-    files: ClassVar[str]
-
-    @classmethod
-    @abstractmethod
-    def _open(cls, root: Path, *, train: bool, download: bool) -> Any:
-        """Open the library's object; raise whatever the library does where files are missing."""
-
-    @classmethod
-    def _files(cls, root: Path, *, train: bool) -> tuple[Path, ...]:
-        """List the files of the training or the test set, where their names are known."""
-        return ()
-
-    @classmethod
-    def _fault(cls, root: Path, file: Path) -> str | None:
-        """Describe what is wrong with an existing file; None if nothing is known to be."""
-        return None
-
-    def _source(self, *, train: bool) -> str:
-        files = self._files(self.root, train=train)
-        folder = files[0].parent if files else self.root
-        names = f" ({', '.join(file.name for file in files)})" if files else ""
-        return f"{super()._source(train=train)} in {folder.resolve()}{names}"
-
-    @classmethod
-    def is_present(cls, root: Path) -> bool:
-        try:
-            for train in (True, False):
-                cls._open(root, train=train, download=False)
-        except Exception:  # missing, or a damaged file, which each reader reports in its own way
-            return False
-        return True
-
-    @classmethod
-    def prepare(cls, root: Path) -> None:
-        if cls.is_present(root):
-            return
-        before = {root, *root.rglob("*")} if root.exists() else set()
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            for train in (True, False):
-                cls._open(root, train=train, download=True)
-        except Exception as error:  # the network, an archive cut short, a damaged file
-            _remove_what_is_empty(root, before)
-            raise cls._not_there(root, error) from None
-
-    @classmethod
-    def _not_there(cls, root: Path, error: Exception) -> UserError:
-        typed = f"dataset={DATASETS.name_of(cls)}: the data set {cls.__name__}"
-        files = [file for train in (True, False) for file in cls._files(root, train=train)]
-        for file in files:
-            if os.path.lexists(file) and (fault := cls._fault(root, file)):
-                again = "place that file there again"
-                if cls.package and file.is_relative_to(cls.system_folder):
-                    again = f"type apt-get install --reinstall {cls.package}"
-                return UserError(
-                    f"{typed} is damaged: {os.path.realpath(file)} {fault}; {again}, or set SNN_EXP_DATA to a folder "
-                    f"with {cls.files}"
-                )
-        also = f", nor in {cls.system_folder}," if cls.system_folder else ","
-        install = f"type apt-get install {cls.package}, or " if cls.package else ""
-        return UserError(
-            f"{typed} is not in {root.resolve()}{also} or is damaged there, and could not be fetched "
-            f"({in_words(error)}); {install}place {cls.files} there by hand, or set SNN_EXP_DATA to the folder with it"
-        )
-
-
-def in_words(error: Exception) -> str:
-    """Return a library's error message in one line, without Python's own words."""
-    said = re.sub(r"<urlopen error (.*?)>", r"\1", " ".join(str(error).split()))
-    return re.sub(r"\[Errno -?\d+\] ", "", said)[:200] or "it cannot be read"
-
-
-def _remove_what_is_empty(root: Path, before: set[Path]) -> None:
-    """Remove the empty folders that a failed download leaves behind, and nothing that was there before."""
-    for path in sorted({root, *root.rglob("*")} - before, reverse=True):
-        with contextlib.suppress(OSError):  # a folder that is not empty
-            if path.is_dir():
-                path.rmdir()
-            elif path.stat().st_size == 0:
-                path.unlink()
-
-
-MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # of the official training set
 
 
 def make_dataset(config: PartConfig, root: Path, seed: int, num_steps: int) -> Dataset:

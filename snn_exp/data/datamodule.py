@@ -22,7 +22,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from snn_exp.config.splits import num_left_out
 from snn_exp.data.augment import Augment, own
-from snn_exp.data.base import Dataset, Split, as_float
+from snn_exp.data.base import Dataset
+from snn_exp.data.split import Split, as_float
 from snn_exp.errors import UserError
 
 EVAL_BATCH_SIZE = 256

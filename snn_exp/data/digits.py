@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from snn_exp.data.base import DATASETS, Indices, Split, StratifiedTest
+from snn_exp.data.base import DATASETS, StratifiedTest
+from snn_exp.data.split import Indices, Split
 from snn_exp.registry import Count, Fraction, Limit
 
 DIGITS_COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)

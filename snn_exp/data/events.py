@@ -14,17 +14,7 @@ import numpy.typing as npt
 import torch
 from annotated_types import Unit
 
-from snn_exp.data.base import (
-    DATASETS,
-    MNIST_COUNTS,
-    Dataset,
-    Fetched,
-    Mirrored,
-    OfficialTest,
-    Split,
-    StratifiedTest,
-    in_words,
-)
+from snn_exp.data.base import DATASETS, Dataset, Mirrored, OfficialTest, StratifiedTest
 from snn_exp.data.digits import DIGITS_COUNTS, read_digits
 from snn_exp.data.event_camera import (
     POSITIONS_A_SACCADE,
@@ -37,6 +27,8 @@ from snn_exp.data.event_camera import (
     film,
     sense,
 )
+from snn_exp.data.fetched import MNIST_COUNTS, Fetched, in_words
+from snn_exp.data.split import Split
 from snn_exp.errors import UserError
 from snn_exp.registry import Below, Count, Limit, NonNegative, Positive
 

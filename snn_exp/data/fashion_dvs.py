@@ -17,9 +17,10 @@ import torch
 from annotated_types import Unit
 from torch import Tensor
 
-from snn_exp.data.base import DATASETS, Indices, OfficialTest, Split
+from snn_exp.data.base import DATASETS, OfficialTest
 from snn_exp.data.event_camera import Arrays, Floats, across_and_down, cached, counted, film
 from snn_exp.data.events import EventDataset, permutations
+from snn_exp.data.split import Indices, Split
 from snn_exp.data.torchvision import FashionMNIST, read_fashion
 from snn_exp.registry import Below, NonNegative, PartConfig, Positive
 

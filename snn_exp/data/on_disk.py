@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from snn_exp.data.base import Indices, Split
+from snn_exp.data.split import Indices, Split
 from snn_exp.errors import UserError
 from snn_exp.files import MIB, Unreadable, require_file, whole_file
 

@@ -18,8 +18,9 @@ from annotated_types import Unit
 from torch import Tensor
 
 from snn_exp.config import own_files, splits
-from snn_exp.data.base import FRACTIONS_BELOW_1, Dataset, Indices, Split, as_float, stratified
+from snn_exp.data.base import FRACTIONS_BELOW_1, Dataset, stratified
 from snn_exp.data.on_disk import Array, ArrayOnDisk, SplitOnDisk, write
+from snn_exp.data.split import Indices, Split, as_float
 from snn_exp.errors import UserError
 from snn_exp.files import MIB, printable
 from snn_exp.registry import Count, Limit, OpenFraction, PartConfig, Seed

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from snn_exp.config import data_files, series_files
 from snn_exp.config.series_files import SeriesFile, SeriesFiles
-from snn_exp.data.base import DATASETS, NumTrain, OfficialTest, Split
+from snn_exp.data.base import DATASETS, NumTrain, OfficialTest
 from snn_exp.data.events import SHUFFLE_SEED
+from snn_exp.data.split import Split
 from snn_exp.errors import UserError
 from snn_exp.files import Unreadable, printable
 from snn_exp.registry import OpenFraction, PartConfig

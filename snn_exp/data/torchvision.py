@@ -13,7 +13,9 @@ import numpy.typing as npt
 import torch
 
 from snn_exp.config import data_files
-from snn_exp.data.base import DATASETS, MNIST_COUNTS, Fetched, Mirrored, OfficialTest, Split
+from snn_exp.data.base import DATASETS, Mirrored, OfficialTest
+from snn_exp.data.fetched import MNIST_COUNTS, Fetched
+from snn_exp.data.split import Split
 
 
 class TorchvisionDataset(Fetched, OfficialTest):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from snn_exp.data.base import as_float
+from snn_exp.data.split import as_float
 from snn_exp.errors import UserError
 
 ROUNDING = 1e-6  # by which a pixel may lie beyond 0 or 1

@@ -12,9 +12,9 @@ from torchvision.transforms import v2
 
 from snn_exp.config.compose import compose
 from snn_exp.data.augment import AUGMENTS, Augment, CropFlip, Cutout, RandAugment, Shift, ShiftFlip, own
-from snn_exp.data.base import Split
 from snn_exp.data.datamodule import BatchedSplit, BatchIndex
 from snn_exp.data.digits import Digits
+from snn_exp.data.split import Split
 from snn_exp.errors import UserError
 from tests.contracts import is_documented, refuses_bad_values
 

@@ -19,9 +19,10 @@ import torchvision
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from snn_exp.data.base import DATASETS, Dataset, Split
+from snn_exp.data.base import DATASETS, Dataset
 from snn_exp.data.datamodule import DataModule
 from snn_exp.data.digits import Digits
+from snn_exp.data.split import Split
 from snn_exp.data.torchvision import CIFAR10, CIFAR100, MNIST, SVHN, FashionMNIST, TorchvisionDataset
 from snn_exp.errors import UserError
 

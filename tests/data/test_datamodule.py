@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from snn_exp.data.augment import ShiftFlip, shifted
-from snn_exp.data.base import Split
 from snn_exp.data.datamodule import BatchedSplit, BatchIndex, DataModule, EpochSampler
 from snn_exp.data.digits import Digits
+from snn_exp.data.split import Split
 
 
 def keys(images: Tensor) -> list[bytes]:

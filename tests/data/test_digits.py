@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from snn_exp.config.compose import compose
-from snn_exp.data.base import Dataset, Split
+from snn_exp.data.base import Dataset
 from snn_exp.data.digits import CANVAS, Digits, Digits200, DigitsClutter, among_clutter, placed
+from snn_exp.data.split import Split
 from snn_exp.errors import UserError
 from snn_exp.training import train
 from tests.data.test_base import digits, keys, same

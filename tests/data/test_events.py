@@ -18,10 +18,10 @@ import torch
 from snn_exp.cli import main
 from snn_exp.config.compose import compose
 from snn_exp.data import DATASETS
-from snn_exp.data.base import Split
 from snn_exp.data.digits import Digits
 from snn_exp.data.event_camera import POSITIONS_A_SACCADE, SACCADE_US, binned, film, sense
 from snn_exp.data.events import CIFAR10DVS, NMNIST, DigitsDVS, DVSGesture, TonicDataset, permutations
+from snn_exp.data.split import Split
 from snn_exp.errors import UserError
 from snn_exp.training import train
 

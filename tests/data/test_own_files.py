@@ -26,9 +26,10 @@ from snn_exp.config.compose import compose
 from snn_exp.config.experiment import resolve
 from snn_exp.data import on_disk, own
 from snn_exp.data.arrays import Arrays
-from snn_exp.data.base import DATASETS, Split, make_dataset
+from snn_exp.data.base import DATASETS, make_dataset
 from snn_exp.data.datamodule import DataModule
 from snn_exp.data.pictures import Images, PictureReader
+from snn_exp.data.split import Split
 from snn_exp.errors import UserError
 
 CLASSES = ("cat", "dog", "eel")

@@ -10,8 +10,8 @@ import torch
 
 from snn_exp.config.compose import compose
 from snn_exp.data import own
-from snn_exp.data.base import Split
 from snn_exp.data.on_disk import SplitOnDisk
+from snn_exp.data.split import Split
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import loading
 from snn_exp.training.train import run

@@ -16,8 +16,9 @@ from snn_exp.cli import main
 from snn_exp.config import footprint, schemas, sizes, splits
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import GROUPS, ExperimentConfig, resolve
-from snn_exp.data.base import DATASETS, OfficialTest, Split, make_dataset
+from snn_exp.data.base import DATASETS, OfficialTest, make_dataset
 from snn_exp.data.digits import Digits, read_digits
+from snn_exp.data.split import Split
 from snn_exp.errors import UserError
 from snn_exp.registry import Parameter, Scalar
 from snn_exp.training import preflight
