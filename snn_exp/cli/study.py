@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     from snn_exp.files import require_writable
     from snn_exp.reporting import terminal
     from snn_exp.runs.paths import output_root
-    from snn_exp.studies import readme, runner
+    from snn_exp.studies import readme, repeats, runner
     from snn_exp.studies.readme import answers, comparison_of, write
     from snn_exp.studies.spec import load, names
     from snn_exp.sweeps import launch
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     require_writable(output_root())
     again = []
     if given.verify:
-        again = runner.sample_of_finished(progress, given.verify, given.only)
+        again = repeats.sample_of_finished(progress, given.verify, given.only)
         called = {run.config.run_id: run.name for run in again}
         failures = launch.train_all([run.config for run in again], console, hydra, names=called)
     else:
@@ -80,9 +80,9 @@ def main(arguments: Sequence[str]) -> int:
     for line in answers(progress):
         say(one_line(line))
     say(terminal.outcome(compared))
-    for sentence in runner.confirmations(progress, again):
+    for sentence in repeats.confirmations(progress, again):
         say(sentence)
-    contradictions = runner.contradictions(progress)
+    contradictions = repeats.contradictions(progress)
     for sentence in contradictions:
         say(f"snn-exp: warning: {sentence}", file=sys.stderr)
     for failure in failures:

@@ -18,7 +18,7 @@ from snn_exp.errors import UserError
 from snn_exp.reporting.claims import CLAIMS, DifferenceClaim, Margin, Outcome, keys_of
 from snn_exp.runs.row import Row
 from snn_exp.runs.run_files import Result
-from snn_exp.studies import readme, runner
+from snn_exp.studies import readme, repeats, runner
 from snn_exp.studies.results import Ledger
 from snn_exp.studies.runner import StudyRun
 from snn_exp.studies.spec import Study, load, names, studies_root
@@ -389,12 +389,12 @@ def test_what_another_study_has_done_is_not_done_again(tmp_path: Path, monkeypat
 def test_a_stored_run_that_is_done_again_and_differs_is_named(tmp_path: Path) -> None:
     study = write(tmp_path, settings={"net_d8": {"overrides": ["depth=d8"]}}, tuning=None, seeds=[0])
     progress, _ = runner.advance(study, in_process())
-    assert runner.contradictions(progress) == []
+    assert repeats.contradictions(progress) == []
     path = progress.ledger.path
     path.write_text(
         path.read_text().replace('"finished_at":"2', '"finished_at":"1').replace('"test/acc":0.', '"test/acc":0.0', 1)
     )
-    (said,) = runner.contradictions(runner.survey(study))
+    (said,) = repeats.contradictions(runner.survey(study))
     assert "gives another test/acc on the same machine" in said
 
 
@@ -434,10 +434,10 @@ def test_verify_does_a_stored_run_again_and_warns_where_its_row_was_tampered_wit
 def test_verify_repeats_the_runs_of_one_cell_alone(tmp_path: Path) -> None:
     progress = finished(write(tmp_path))
     for only, keys in (("net_d14/none", {("net_d14", "none")}), ("*/bn", {("net_d8", "bn"), ("net_d14", "bn")})):
-        assert {run.key for run in runner.sample_of_finished(progress, 4, only)} == keys
-    again = runner.sample_of_finished(progress, 1, "net_d8/bn")
+        assert {run.key for run in repeats.sample_of_finished(progress, 4, only)} == keys
+    again = repeats.sample_of_finished(progress, 1, "net_d8/bn")
     (run,) = again
-    assert runner.confirmations(progress, again) == [], "none yet"
+    assert repeats.confirmations(progress, again) == [], "none yet"
     assert run.config.trainer.kernels == "reference" and run.config.run_id in progress.rows(), "as the row was computed"
 
 
