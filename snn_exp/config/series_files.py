@@ -21,6 +21,7 @@ from snn_exp.files import MIB, Unreadable, printable, read_bytes
 MOST = 512 * MIB  # of a file
 MOST_POINTS = 100_000  # of a series
 MOST_SERIES = 5_000_000
+MOST_VALUES = 2**30  # of a file, once all series are as long as the longest
 MOST_STEPS = 10_000  # as many as an encoding may have
 TRAIN_END, TEST_END = "_TRAIN.ts", "_TEST.ts"
 
@@ -201,7 +202,14 @@ def pair(train: SeriesFile, test: SeriesFile, *, content: str) -> SeriesFiles:
             f"{train.num_dimensions}; both files need the same, so give two of one data set"
         )
     labels = tuple(train.classes.index(test.classes[label]) for label in test.labels)
-    return SeriesFiles(train, dataclasses.replace(test, classes=train.classes, labels=labels), content)
+    found = SeriesFiles(train, dataclasses.replace(test, classes=train.classes, labels=labels), content)
+    for file in (train, test):
+        if (num_values := len(file.series) * found.length * file.num_dimensions) > MOST_VALUES:
+            raise Unreadable(
+                file.path, f"would be {num_values:,} values once its {len(file.series):,} series are filled up to the "
+                f"longest, {found.length:,} points, and {MOST_VALUES:,} are the limit; shorten the longest",
+            )  # fmt: skip
+    return found
 
 
 # one file ---------------------------------------------------------------------------------------------------
@@ -266,7 +274,7 @@ def _head(path: Path, lines: list[str]) -> tuple[dict[str, str], tuple[str, ...]
     for number, line in enumerate(lines, 1):
         if not (line := line.strip()) or line[0] in "#%":
             continue
-        key, _, value = line.partition(" ")
+        key, *values = line.split(None, 1)
         if not key.startswith("@"):
             raise Unreadable(
                 path, f"is not a .ts file: line {number} comes before @data and is no @key ({printable(line, 40)}); "
@@ -275,7 +283,7 @@ def _head(path: Path, lines: list[str]) -> tuple[dict[str, str], tuple[str, ...]
         key = key[1:].lower()
         if key == "data":
             return head, _classes(path, head), number
-        head[key] = value.strip()
+        head[key] = "".join(values)
     raise Unreadable(path, "is not a .ts file, or is cut short: it has no line @data; take the whole file")
 
 

@@ -226,6 +226,17 @@ def test_two_files_of_different_data_are_refused(tmp_path: Path) -> None:
     assert data(path).test.labels.tolist() == [0, 1]
 
 
+def test_one_long_series_among_many_is_refused_before_all_are_filled_up_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_files, "MOST_VALUES", 1000)
+    path = pair(tmp_path, length=60, unequal=True)
+    with pytest.raises(
+        UserError, match=r"would be 1,200 values once its 20 series are filled up to the longest, 60 points"
+    ):
+        data(path)
+
+
 def test_constant_series_have_nothing_to_learn_and_a_constant_channel_is_left_at_0(tmp_path: Path) -> None:
     path = pair(tmp_path)
     write(path, [[[3.0] * 6]] * 20, ["up", "down"] * 10)
