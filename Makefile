@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run data series real test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader format lock clean
+.PHONY: help setup run data series real test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -62,6 +62,14 @@ wandb: setup .dashboard/installed  ## copies and a dashboard in a server that st
 export: setup .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
 	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/export/test_export.py
 
+docs: setup .docs/installed  ## the documentation as pages in site/, which need no network; .ci/run too
+	PYTHONPATH=$(CURDIR):$(CURDIR)/.docs NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	! grep -rE '(src|<link[^>]* href)="?https?:' site --include=*.html  # nothing is loaded from elsewhere
+	@echo "site/index.html; the search needs a server: $(BIN)/python -m http.server --directory site"
+
+picture: setup  ## docs/pictures/accuracy_energy.png of the README, from the committed rows of a study
+	$(BIN)/python scripts/picture.py
+
 lowest: .lowest/installed  ## all tests of `make test` with the lowest versions that pyproject.toml promises
 	.lowest/bin/python -m pytest -n 2 --dist worksteal -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
 
@@ -83,7 +91,7 @@ check: setup  ## lint, format, types, the order of the rooms, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: setup .peers/installed  ## beside SpikingJelly, snnTorch and Norse, into benchmarks/peers.md and results/; prints the README's table
+bench: setup .peers/installed  ## beside SpikingJelly, snnTorch and Norse, into benchmarks/peers.md and results/; prints the table of docs/benchmarks.md
 	PYTHONPATH=.peers $(BIN)/python benchmarks/peers.py --rounds $(or $(ROUNDS),15)
 	$(BIN)/python benchmarks/peers_table.py
 
@@ -121,7 +129,7 @@ format: setup  ## put the code in form
 COMPILE := uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	--universal --python-version 3.11
 
-# what is in the lock of `make setup` already
+# what is in the lock of `make setup` already; colorama is there for Windows alone, and the site needs it everywhere
 LOCKED = $$(sed -n 's/^\([a-z0-9_.-]*\)==.*/--no-emit-package \1/p' requirements/base.lock)
 
 lock:  ## resolve all locks anew (needs uv)
@@ -134,8 +142,9 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra ray --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/ray.lock
 	$(COMPILE) --extra search --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/search.lock
 	$(COMPILE) --extra dashboard --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/dashboard.lock
+	$(COMPILE) --group docs --constraint requirements/base.lock $(subst sed -n ',sed -n '/^colorama=/d;,$(LOCKED)) -o requirements/docs.lock
 	$(COMPILE) --extra export --group readers --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/export.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .lowest .peers .series .browser .slurm .ray .search .dashboard .export .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .lowest .peers .series .browser .slurm .ray .search .dashboard .export .docs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Prints the README's table beside the peers, from results/peers.csv.
+"""Prints the table of docs/benchmarks.md beside the peers, from results/peers.csv.
 
 A cell is the time of a row's fastest way in that column (layouts, and folded or not, are ways), as a share of the
 fastest compiled peer's: the median of the rounds' ratios.

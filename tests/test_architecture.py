@@ -76,8 +76,8 @@ def test_the_contract_names_every_room() -> None:
     assert there - {"__init__", "__main__"} == {room for layer in ROOMS for room in re.findall(r"\w+", layer)}
 
 
-def test_the_readme_lists_the_rooms_in_their_order() -> None:
-    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_the_page_on_contributing_lists_the_rooms_in_their_order() -> None:
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
     assert rows == [room for layer in ROOMS for room in re.findall(r"\w+", layer)]
 
 

@@ -226,7 +226,7 @@ def refused_network(why: str) -> Network:
 
 
 class UndeclaredNeuron(StepwiseNeuron):
-    """What a person registers who knows nothing of folding: README's example, with a rest that matters if asked."""
+    """What a person registers who knows nothing of folding: the example of docs/adding.md, with a rest that matters if asked."""
 
     def __init__(self, *supplied: Any, gain: float = 1.0, rest: float = 0.0, **threshold: Any) -> None:
         super().__init__(*supplied, **threshold)
