@@ -30,6 +30,7 @@ from snn_exp.registry import Parameter
 ROOT = Path(__file__).parents[1]
 TAKEN_IN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "studies/*/README.md", "benchmarks/*.md")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#|/)([^)\s#]+)(#[^)\s]*)?(?=\))")
+ITEM = re.compile(r" *([-*]|\d+\.) ")
 SECTION = re.compile(r"^(Equation|Definition|Shapes|Args|Raises|Source|Example): ?", re.MULTILINE)
 GROUPS = {  # group -> what its options decide
     "dataset": "The samples, and how they are split.",
@@ -116,7 +117,22 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return found[0]  # mkdocs says what is wrong with it
         return posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".") + anchor
 
-    return LINK.sub(turned, markdown)
+    return _lists_apart(LINK.sub(turned, markdown))
+
+
+def _lists_apart(markdown: str) -> str:
+    """Put a blank line before each list that follows a paragraph: Python-Markdown asks for one, GitHub does not."""
+    lines: list[str] = []
+    in_code = in_list = False  # the lines since the last blank one began with an item
+    for line in markdown.splitlines():
+        item = ITEM.match(line) is not None
+        if line.lstrip().startswith("```"):
+            in_code = not in_code
+        elif not in_code and item and not in_list and lines and lines[-1].strip():
+            lines.append("")
+        in_list = bool(line.strip()) and (in_list or item)
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _on_site(path: str) -> str:
@@ -163,7 +179,8 @@ def _option(group: str, name: str, file: Path) -> str:
         text += "\n" + _block("Example", of["Example"], "pycon") if "Example" in of else ""
         return text
     if group == "energy":
-        return text + _table(parameters(group, name))
+        constants = tuple(p for p in parameters(group, name) if p.name != "name")
+        return text + _table(constants).replace("| default |", "| value |")
     return f"{text}\n```yaml\n{(config_dir() / group / file.name).read_text().strip()}\n```\n"
 
 
