@@ -5,17 +5,25 @@ BIN := .venv/bin
 export PATH := $(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run data series real test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
+.PHONY: help setup dev run data series real test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-setup: .venv/installed  ## the virtual environment, from the hashed lock
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
-.venv/installed: requirements/base.lock pyproject.toml
+setup: .venv/installed  ## the virtual environment with what a run needs, from its hashed lock
+
+.venv/installed: requirements/run.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements/run.lock
+	$(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+dev: .venv/dev-installed  ## the same environment with what tests, checks and event data need besides
+
+.venv/dev-installed: requirements/base.lock .venv/installed
+	$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements/base.lock
 	@touch $@
 
 run: setup  ## five methods, three seeds, on real digits; then the table
@@ -30,39 +38,39 @@ series: setup .series/installed  ## time series of the UCR and UEA archives, in 
 real: data series  ## one short training on the real Fashion-MNIST, and the real time series; .ci/run too
 	$(BIN)/python -m pytest -m real tests/data/test_real.py tests/data/test_real_series.py
 
-test: setup  ## all tests but for those below, which need more than .venv or take minutes
+test: dev  ## all tests but for those below, which need more than .venv or take minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-equivalence: setup .peers/installed  ## our parts against SpikingJelly's, our counts against NeuroBench's; .ci/run too
+equivalence: dev .peers/installed  ## our parts against SpikingJelly's, our counts against NeuroBench's; .ci/run too
 	PYTHONPATH=.peers $(BIN)/python -m pytest -m equivalence tests/nn/test_equivalence.py
 
-browser: setup .browser/installed  ## the page of a report in a real browser, its tables through LaTeX; .ci/run too
+browser: dev .browser/installed  ## the page of a report in a real browser, its tables through LaTeX; .ci/run too
 	scripts/need chromium chromium pdflatex texlive-latex-recommended
 	PYTHONPATH=$(CURDIR)/.browser $(BIN)/python -m pytest -m browser tests/reporting/test_browser.py
 
-slurm: setup .slurm/installed  ## a multirun on a real Slurm of one node, with jobs killed and preempted; .ci/run too
+slurm: dev .slurm/installed  ## a multirun on a real Slurm of one node, with jobs killed and preempted; .ci/run too
 	scripts/need munged munge slurmctld slurmctld slurmd slurmd sbatch slurm-client
 	PYTHONPATH=$(CURDIR)/.slurm $(BIN)/python -m pytest -m slurm tests/sweeps/test_slurm.py
 
-ray: setup .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
+ray: dev .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
 	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/sweeps/test_ray.py
 
-killed: setup  ## 60 runs by joblib killed five times, one run killed twenty times, five ten times each, signals, lost workers: as undisturbed; .ci/run too
+killed: dev  ## 60 runs by joblib killed five times, one run killed twenty times, five ten times each, signals, lost workers: as undisturbed; .ci/run too
 	$(BIN)/python -m pytest -m killed tests/sweeps/test_killed.py tests/training/test_checkpoints.py tests/runs/test_interrupted.py tests/sweeps/test_launch.py
 
-fuzz: setup  ## COUNT generated command lines and COUNT tampered calls (SEED of them, CASE=runs-17 for one again); .ci/run too
+fuzz: dev  ## COUNT generated command lines and COUNT tampered calls (SEED of them, CASE=runs-17 for one again); .ci/run too
 	$(BIN)/python -m tests.fuzz --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
 
-search: setup .search/installed  ## searches with Optuna, one of which is killed and goes on; .ci/run too
+search: dev .search/installed  ## searches with Optuna, one of which is killed and goes on; .ci/run too
 	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/sweeps/test_search.py
 
-wandb: setup .dashboard/installed  ## copies and a dashboard in a server that stands in for W&B, and a lost connection; .ci/run too
+wandb: dev .dashboard/installed  ## copies and a dashboard in a server that stands in for W&B, and a lost connection; .ci/run too
 	PYTHONPATH=$(CURDIR)/.dashboard $(BIN)/python -m pytest -m wandb tests/training/test_wandb_logger.py tests/reporting/test_wandb_dashboard.py
 
-export: setup .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
+export: dev .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
 	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/export/test_export.py
 
-docs: setup .docs/installed  ## the documentation as pages in site/, which need no network; .ci/run too
+docs: dev .docs/installed  ## the documentation as pages in site/, which need no network; .ci/run too
 	PYTHONPATH=$(CURDIR):$(CURDIR)/.docs NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	! grep -rE '(src|<link[^>]* href)="?https?:' site --include=*.html  # nothing is loaded from elsewhere
 	@echo "site/index.html; the search needs a server: $(BIN)/python -m http.server --directory site"
@@ -75,23 +83,23 @@ lowest: .lowest/installed  ## all tests of `make test` with the lowest versions 
 
 .lowest/installed: requirements/lowest.lock pyproject.toml
 	$(PYTHON) -m venv .lowest
-	.lowest/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lowest.lock
-	.lowest/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	.lowest/bin/$(PIP_INSTALL) --require-hashes -r requirements/lowest.lock
+	.lowest/bin/$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 .%/installed: requirements/%.lock .venv/installed
 	rm -rf $(@D)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(@D) -r $<
+	$(BIN)/$(PIP_INSTALL) --no-deps --require-hashes --target $(@D) -r $<
 	@touch $@
 
-check: setup  ## lint, format, types, the order of the rooms, spelling
+check: dev  ## lint, format, types, the order of the rooms, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: setup .peers/installed  ## beside SpikingJelly, snnTorch and Norse, into benchmarks/peers.md and results/; prints the table of docs/benchmarks.md
+bench: dev .peers/installed  ## beside SpikingJelly, snnTorch and Norse, into benchmarks/peers.md and results/; prints the table of docs/benchmarks.md
 	PYTHONPATH=.peers $(BIN)/python benchmarks/peers.py --rounds $(or $(ROUNDS),15)
 	$(BIN)/python benchmarks/peers_table.py
 
@@ -122,19 +130,20 @@ bench-report: setup  ## plan and report over 1,000 made-up runs, into benchmarks
 bench-seeds: setup  ## five seeds that train as one network beside the same one after another, into benchmarks/seeds.md
 	$(BIN)/python benchmarks/seeds.py
 
-format: setup  ## put the code in form
+format: dev  ## put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 COMPILE := uv pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	--universal --python-version 3.11
 
-# what is in the lock of `make setup` already; colorama is there for Windows alone, and the site needs it everywhere
+# what is in the lock of `make dev` already; colorama is there for Windows alone, and the site needs it everywhere
 LOCKED = $$(sed -n 's/^\([a-z0-9_.-]*\)==.*/--no-emit-package \1/p' requirements/base.lock)
 
 lock:  ## resolve all locks anew (needs uv)
-	$(COMPILE) --extra dev --extra events pyproject.toml -o requirements/base.lock
-	$(COMPILE) --resolution lowest-direct --extra dev --extra events pyproject.toml -o requirements/lowest.lock
+	$(COMPILE) --group setup --extra dev --extra events pyproject.toml -o requirements/base.lock
+	$(COMPILE) --group setup --constraint requirements/base.lock pyproject.toml -o requirements/run.lock
+	$(COMPILE) --resolution lowest-direct --group setup --extra dev --extra events pyproject.toml -o requirements/lowest.lock
 	$(COMPILE) --no-deps --group peers -o requirements/peers.lock
 	$(COMPILE) --no-deps --group series -o requirements/series.lock
 	$(COMPILE) --group browser -o requirements/browser.lock
