@@ -365,9 +365,10 @@ def tables(rows: list[Row]) -> Iterator[str]:
 def main() -> None:
     """Measures, prints, writes."""
     if sys.argv[1:2] == ["--peak"]:
-        return print_peak(*sys.argv[2:])
+        print_peak(*sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="measurements a way")
+    parser.add_argument("--rounds", type=int, default=15, help="measurements per way")
     parser.add_argument(
         "--tasks", nargs="+", default=TASKS, choices=TASKS, help="less than all is printed, not written"
     )
@@ -378,7 +379,8 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = measured(options.rounds, options.tasks)
     if set(options.tasks) < set(TASKS):
-        return print("\n".join(tables(rows)))
+        print("\n".join(tables(rows)))
+        return
     results = Path(__file__).parent / "results" / "peers.csv"
     results.parent.mkdir(exist_ok=True)
     with results.open("w", newline="") as file:
@@ -390,7 +392,7 @@ def main() -> None:
                     [row.task, *row.way, number, f"{ms:.3f}", f"{row.first_s:.2f}", row.peak_mib, machine()]
                 )
     text = "\n".join([
-        "# Beside the peers\n",
+        "# Comparison with other libraries\n",
         f"```bash\nmake bench ROUNDS={options.rounds}  # long\n```\n",
         f"{options.rounds} rounds; {machine()}. {options.remark}".strip() + "\n",
         (__doc__ or "").split("\n\n")[1] + "\n",

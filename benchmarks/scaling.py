@@ -159,7 +159,7 @@ def memory() -> Iterator[str]:
         "fused, checkpointed": ["trainer.checkpoint_activations=true"],
     }
     values = AXES["T"]["num_steps"]
-    yield f"| way | {' | '.join(f'T {value}, MiB' for value in values)} | MiB a step in time |"
+    yield f"| way | {' | '.join(f'T {value}, MiB' for value in values)} | MiB per step in time |"
     yield f"| --- |{' ---: |' * (len(values) + 1)}"
     for name, overrides in ways.items():
         peaks = [peak_mib(of("lif_bn", num_steps=value, batch_size=64, size=32), overrides) for value in values]
@@ -205,9 +205,10 @@ def drawn(spent: dict[Point, list[float]]) -> None:
 def main() -> None:
     """Measures, prints, writes."""
     if sys.argv[1:2] == ["--peak"]:
-        return print_peak(*sys.argv[2:])
+        print_peak(*sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7, help="measurements a point")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements per point")
     parser.add_argument("--remark", default="", help="a sentence about the machine, such as what else it does")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -113,14 +113,15 @@ def table(of_way: dict[str, list[Figures]]) -> Iterator[str]:
 def main() -> None:
     """Measures, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="processes a way")
-    parser.add_argument("--steps", type=int, default=7, help="steps a process, after the first")
+    parser.add_argument("--rounds", type=int, default=3, help="processes per way")
+    parser.add_argument("--steps", type=int, default=7, help="steps per process, after the first")
     parser.add_argument("--remark", default="", help="a sentence about the machine, such as what else it does")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         shape, way = json.loads(options.measure)
-        return print(json.dumps(measure(Shape(*shape), way, options.steps)))
+        print(json.dumps(measure(Shape(*shape), way, options.steps)))
+        return
     found: dict[Shape, dict[str, list[Figures]]] = {shape: {way: [] for way in WAYS} for shape in SHAPES}
     with tempfile.TemporaryDirectory() as cache:
         for number in range(options.rounds):

@@ -128,12 +128,13 @@ def _handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
                 content = gzip.decompress(content)
             if self.path == "/graphql":
                 asked = json.loads(content)
-                return self._say({"data": server.answer(asked["query"], asked.get("variables") or {})})
+                self._say({"data": server.answer(asked["query"], asked.get("variables") or {})})
+                return
             if self.path.endswith("/file_stream"):
                 server.stream(self.path.split("/")[-2], json.loads(content))
             self._say({"exitcode": None, "limits": {}})
 
-        do_PUT = do_GET = do_POST
+        do_PUT = do_GET = do_POST  # noqa: N815  the names that http.server calls
 
         def _say(self, answer: dict[str, Any]) -> None:
             content = json.dumps(answer).encode()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -125,11 +124,10 @@ def test_the_sums_of_pickled_and_other_files_are_torchvisions() -> None:
 
 
 @pytest.fixture
-def menu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def menu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The menu reads what a test has set in the classes."""
     found = schemas.load()
     monkeypatch.setattr(schemas, "load", lambda: {**found, "dataset": DATASETS.options()})
-    yield
 
 
 def rows(capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:

@@ -36,7 +36,7 @@ from snn_exp.export.reading import Reader, check
 from snn_exp.export.weights import write_weights
 from snn_exp.nn.encodings import ENCODINGS, Direct, Rate
 from snn_exp.nn.networks import Network, outputs_of
-from snn_exp.nn.neurons import NEURONS as registered
+from snn_exp.nn.neurons import NEURONS as REGISTERED
 from snn_exp.nn.neurons import Neuron
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import build, train
@@ -265,8 +265,7 @@ STRUCTURES: list[dict[str, Any]] = [
 
 def as_nir_says_it(neuron: str) -> dict[str, Any]:
     """With a hard reset, which is all there is."""
-    parameters = {key: value for key, value in NEURONS[neuron].items() if key != "reset"}
-    return parameters
+    return {key: value for key, value in NEURONS[neuron].items() if key != "reset"}
 
 
 def nir_logits(network: nn.Module, path: Path, num_steps: int = 4, size: int = 8) -> Tensor:
@@ -280,7 +279,7 @@ def nir_logits(network: nn.Module, path: Path, num_steps: int = 4, size: int = 8
 def test_a_nir_file_gives_the_same_logits_in_float64(neuron: str, structure: dict[str, Any], tmp_path: Path) -> None:
     """Norms of both signs are folded in, on the membrane where there is one."""
     num_steps = 1 if neuron == "s2nn" else 4
-    for norm in ("bn", *(["mpbn"] if registered[NEURONS[neuron]["name"]].has_membrane else [])):
+    for norm in ("bn", *(["mpbn"] if REGISTERED[NEURONS[neuron]["name"]].has_membrane else [])):
         network = fold(make_network(as_nir_says_it(neuron), norm, **structure, num_steps=num_steps, size=8))
         x = steps(num_steps)
         assert some_fire(network, x)
@@ -313,7 +312,7 @@ def test_a_network_without_norms_needs_no_folding_and_an_input_at_the_threshold_
 
 
 @pytest.mark.export
-def test_time_constants_are_seconds_of_dt_a_step(tmp_path: Path) -> None:
+def test_time_constants_are_seconds_of_dt_per_step(tmp_path: Path) -> None:
     import nir
 
     def only(neuron: dict[str, Any], kind: Any) -> Any:
@@ -458,7 +457,7 @@ def test_a_random_encoding_is_refused_in_a_sentence() -> None:
 def test_an_onnx_graph_of_any_neuron_gives_the_same_logits_in_float64(neuron: str, tmp_path: Path) -> None:
     """In dense layers, which onnxruntime computes in float64; of any number of samples."""
     given = NEURONS.get(neuron, {"name": neuron})
-    num_steps = 1 if registered[given["name"]].single_step else 4
+    num_steps = 1 if REGISTERED[given["name"]].single_step else 4
     network = make_network(given, "bn", network={"name": "mlp"}, num_steps=num_steps)
     encoding = Direct(0.25, 0.5, num_steps=num_steps)
     write_onnx(network, encoding, (2, 6, 6), tmp_path / "file", {})

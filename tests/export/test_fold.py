@@ -15,7 +15,7 @@ from snn_exp.export.folded_run import compare
 from snn_exp.nn.layers import make_part_factories
 from snn_exp.nn.networks import Network, build_network
 from snn_exp.nn.neurons import KLIF, Neuron, ParallelNeuron, StepwiseNeuron
-from snn_exp.nn.neurons import NEURONS as registered
+from snn_exp.nn.neurons import NEURONS as REGISTERED
 from snn_exp.nn.norms import Norm, OnlineRenorm, PSPNorm
 from snn_exp.nn.synapses import SYNAPSES
 from snn_exp.nn.weights import WEIGHT_NORMS, StandardizedWeights
@@ -117,7 +117,7 @@ def assert_the_same(network: Network, num_steps: int = 4) -> Folded:
 
 
 def has_membrane(neuron: str) -> bool:
-    return registered[NEURONS[neuron]["name"]].has_membrane
+    return REGISTERED[NEURONS[neuron]["name"]].has_membrane
 
 
 @pytest.mark.parametrize(("neuron", "norm"), [(n, m) for n in NEURONS for m in NORMS if has_membrane(n) or m != "mpbn"])

@@ -229,7 +229,7 @@ def at_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def tampered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+def tampered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """An output root with one sound run, of seed 0, and one for each tampering; name of the tampering -> run id."""
     root = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
@@ -247,7 +247,7 @@ def tampered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, d
                 (other / file).write_text(changed)
             tamper(other)
             ids[name] = run_id
-    yield root, ids
+    return root, ids
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -216,7 +215,7 @@ def test_refused_diverged_and_crashed_trials_end_no_search(
 
 
 @pytest.fixture
-def killed(output: Path) -> Iterator[tuple[list[str], RunFolder]]:
+def killed(output: Path) -> tuple[list[str], RunFolder]:
     """A search that was killed in its first run, behind a checkpoint."""
     command = ["search", *SMALL, "network.width=4", "neuron=s2nn", f"trainer.max_epochs={NUM_EPOCHS}", RATES,
                "hydra.sweeper.sampler.seed=7", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1"]  # fmt: skip
@@ -229,7 +228,7 @@ def killed(output: Path) -> Iterator[tuple[list[str], RunFolder]]:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    yield command, folder
+    return command, folder
 
 
 @pytest.mark.search

@@ -8,7 +8,7 @@ Only on a CPU (filter.cpp).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,13 +23,11 @@ from snn_exp.nn.norms import PSPNorm
 def filtered(trace: Trace, norm: PSPNorm | None, s_TBN: Tensor) -> Tensor:
     """Compute the postsynaptic potential of spikes, normalized if a norm in training is given."""
     if norm is None:
-        psp_TBN: Tensor = _Filter.apply(s_TBN, trace, {}, None)
-        return psp_TBN
+        return cast(Tensor, _Filter.apply(s_TBN, trace, {}, None))
     is_first = not norm.num_batches  # on a CPU, where nobody waits for it
     norm.num_batches.add_(1)
     numbers = {"eps": norm.eps, "momentum": 1.0 if is_first else norm.momentum}
-    psp_TBN = _Filter.apply(s_TBN, trace, numbers, norm.moment)
-    return psp_TBN
+    return cast(Tensor, _Filter.apply(s_TBN, trace, numbers, norm.moment))
 
 
 class _Filter(torch.autograd.Function):
