@@ -112,7 +112,7 @@ def fits(setting: Setting, found: dict[Setting, list[Figures]]) -> bool:
 
 
 def medians(runs: list[Figures]) -> tuple[float, float]:
-    """ms a step and MiB of one setting."""
+    """ms per step and MiB of one setting."""
     return statistics.median(ms for f in runs for ms in f.step_ms), statistics.median(f.memory_mib for f in runs)
 
 

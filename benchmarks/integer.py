@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 32, 64], help="of the first stage")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 256], help="images in a pass")
     parser.add_argument("--depth", type=int, default=20, help="layers")
-    parser.add_argument("--rounds", type=int, default=9, help="measurements a row")
+    parser.add_argument("--rounds", type=int, default=9, help="measurements per row")
     parser.add_argument("--remark", default="", help="a sentence about the machine, such as what else it does")
     options = parser.parse_args()
     torch.set_num_threads(1)

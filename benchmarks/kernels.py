@@ -126,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=["lif_bn", "s2nn_bn"], help="options of configs/method")
     parser.add_argument("--depths", type=int, nargs="+", default=[20, 56], help="options of depth")
-    parser.add_argument("--rounds", type=int, default=9, help="measurements a row")
+    parser.add_argument("--rounds", type=int, default=9, help="measurements per row")
     parser.add_argument("--remark", default="", help="a sentence about the machine, such as what else it does")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options = parser.parse_args()

@@ -230,7 +230,7 @@ def filtered_both_ways(synapse: str, norm: str, s_TBN: Tensor) -> tuple[dict[str
     trace = forms.trace_of(part)
     assert trace is not None
     normed = None if norm == "none" else NORMS.make({"name": norm}, Site(tuple(s_TBN.shape[2:]), len(s_TBN)))
-    assert normed is None or (isinstance(normed, PSPNorm) and forms.has_a_moment_a_channel(normed))
+    assert normed is None or (isinstance(normed, PSPNorm) and forms.has_a_moment_per_channel(normed))
     again = copy.deepcopy(normed)
     ways: tuple[tuple[Callable[[Tensor], Tensor], PSPNorm | None], ...] = (
         (lambda s: part(s) if normed is None else normed(part(s)), normed),

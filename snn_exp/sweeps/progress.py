@@ -125,7 +125,7 @@ class _Watcher:
         """Show the sweep until told to stop, or until nothing more can be shown."""
         try:
             self._follow()
-        except Exception as error:  # such as a full disk; the runs go on, and who waits for them is told
+        except Exception as error:  # such as a full disk; the runs continue, and who waits for them is told
             self.error = error
 
     def _follow(self) -> None:

@@ -14,7 +14,7 @@ from snn_exp.training.vectorized import Seat
 
 
 def run_or_store_failure(config: ExperimentConfig, *, echo: bool = False, seat: Seat | None = None) -> None:
-    """Run one config of a multirun: a crash is stored in its folder, and the sweep goes on."""
+    """Run one config of a multirun: a crash is stored in its folder, and the sweep continues."""
     try:
         train.run(config, echo=echo, seat=seat)
     except (Taken, Lost, DamagedRun) as reason:

@@ -246,7 +246,7 @@ def test_a_filter_commutes_with_the_weights() -> None:
         (PSPNorm(Site((8, 2, 2), 4), over="sample"), False),
     ],
 )
-def test_what_folds_has_one_running_statistic_a_channel(norm: Norm, folds: bool) -> None:
+def test_what_folds_has_one_running_statistic_per_channel(norm: Norm, folds: bool) -> None:
     assert norm.folds is folds
 
 
@@ -276,7 +276,7 @@ def test_the_dense_counts_of_the_layers_add_up_to_the_networks(command: str) -> 
     assert all(row["ac"] + row["mac"] <= row["dense"] for row in counts.values() if "dense" in row)
 
 
-def test_a_stream_activation_costs_one_multiplication_a_value_as_trained_and_in_inference() -> None:
+def test_a_stream_activation_costs_one_multiplication_per_value_as_trained_and_in_inference() -> None:
     task, x_TBCHW = task_of("neuron=rsign", "residual=bireal", "residual.activation=rprelu")
     counts = counted(task.network, x_TBCHW)
     first, last = counts["stages.0.0.stream_activation1"], counts["stages.2.0.stream_activation2"]

@@ -36,7 +36,7 @@ def test_standardized_weights_have_mean_zero_and_variance_g_squared_over_fan_in(
     assert norm.g.detach().tolist() == pytest.approx([1.7] * 6)
 
 
-def test_the_learned_gain_is_one_a_unit() -> None:
+def test_the_learned_gain_is_one_per_unit() -> None:
     norm = StandardizedWeights(6).double()
     with torch.no_grad():
         norm.g.copy_(torch.arange(1, 7))

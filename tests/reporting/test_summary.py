@@ -169,7 +169,7 @@ def test_the_memory_profile_prices_what_any_run_has_counted() -> None:
     real = {**spikes, "test/synops_ac": 0.0, "test/synops_mac": 1000.0}
     found = [energy_pj(metrics, "test", profile) for metrics in (spikes, real)]
     assert [one["weights"] for one in found] == pytest.approx([900, 4600])
-    # 50 pJ a weight out of 1 MiB, 5 pJ a state out of 8 KiB
+    # 50 pJ per weight out of 1 MiB, 5 pJ per state out of 8 KiB
     assert [one["memory"] for one in found] == pytest.approx([60 * 1000 + 10 * 35] * 2)
 
 

@@ -15,7 +15,7 @@ from snn_exp.errors import UserError
 from snn_exp.nn.graph import data_flow, part_at
 from snn_exp.nn.kernels.build import Unavailable, library, toolchain
 from snn_exp.nn.kernels.filtered import filtered
-from snn_exp.nn.kernels.forms import NORMS_WITH_A_FORM, Form, Trace, form_of, has_a_moment_a_channel, trace_of
+from snn_exp.nn.kernels.forms import NORMS_WITH_A_FORM, Form, Trace, form_of, has_a_moment_per_channel, trace_of
 from snn_exp.nn.kernels.fused import fire, fire_over
 from snn_exp.nn.kernels.on_cpu import NUMBERS
 from snn_exp.nn.kernels.on_gpu import triton_version
@@ -144,7 +144,7 @@ def fuse(network: Network, *, overwrite: bool = False) -> None:
 def _fuse_filters(network: Network) -> None:
     taken_in = {norm: synapse for synapse, norm in _synapses_that_a_norm_alone_reads(network)}
     for part in list(network.modules()):
-        if has_a_moment_a_channel(part):
+        if has_a_moment_per_channel(part):
             synapse = taken_in.get(part)
             trace = trace_of(synapse or IdentitySynapse())
             assert trace is not None
@@ -163,7 +163,7 @@ def _synapses_that_a_norm_alone_reads(network: Network) -> Iterator[tuple[Synaps
         readers = [part_at(network, reader) for reader in node.users]
         if isinstance(synapse, Synapse) and trace_of(synapse) and len(readers) == 1:
             (norm,) = readers
-            if has_a_moment_a_channel(norm):
+            if has_a_moment_per_channel(norm):
                 yield synapse, norm
 
 

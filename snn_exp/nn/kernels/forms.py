@@ -161,12 +161,12 @@ def trace_of(synapse: nn.Module) -> Trace | None:
     return None
 
 
-def has_a_moment_a_channel(norm: object) -> TypeGuard[PSPNorm]:
+def has_a_moment_per_channel(norm: object) -> TypeGuard[PSPNorm]:
     """Return whether this is a PSP norm that filter.cpp supports.
 
     Example:
         >>> from snn_exp.nn.norms import Site
-        >>> has_a_moment_a_channel(PSPNorm(Site((2,)))), has_a_moment_a_channel(PSPNorm(Site((2,)), over="sample"))
+        >>> has_a_moment_per_channel(PSPNorm(Site((2,)))), has_a_moment_per_channel(PSPNorm(Site((2,)), over="sample"))
         (True, False)
     """
     return type(norm) in (PSPNorm, PSPStreamNorm) and isinstance(norm, PSPNorm) and norm.over == "channel"

@@ -193,9 +193,9 @@ class TemporalAccumulatedBatchNorm(Norm):
         return (_along_time(self.p.square(), x) * y).to(x_TBN.dtype)
 
     @torch.no_grad()
-    def _update(self, mean: Tensor, var: Tensor, num_values_a_step: int | Tensor) -> None:
+    def _update(self, mean: Tensor, var: Tensor, num_values_per_step: int | Tensor) -> None:
         # as torch's batch norm does, the running variance is the unbiased one
-        num_values = num_values_a_step * torch.arange(1, len(var) + 1, device=var.device, dtype=var.dtype)
+        num_values = num_values_per_step * torch.arange(1, len(var) + 1, device=var.device, dtype=var.dtype)
         unbiased = var * _along_time(num_values / (num_values - 1).clamp(min=1), var)
         self.running_mean.lerp_(mean.flatten(), self.momentum)
         self.running_var.lerp_(unbiased.flatten(), self.momentum)
