@@ -96,7 +96,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for pattern in TAKEN_IN:
         for path in sorted(ROOT.glob(pattern)):
             files.append(File.generated(config, _on_site(path.relative_to(ROOT).as_posix()), abs_src_path=str(path)))
-    files.append(File.generated(config, "parts/index.md", content=_index()))
     for group in option_files():
         files.append(File.generated(config, f"parts/{group}.md", content=_page(group)))
     for page in list(files.documentation_pages()):
@@ -117,7 +116,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return found[0]  # mkdocs says what is wrong with it
         return posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".") + anchor
 
-    return _lists_apart(LINK.sub(turned, markdown))
+    added = _index() if page.file.src_uri == "parts/index.md" else ""
+    return _lists_apart(LINK.sub(turned, markdown)) + added
 
 
 def _lists_apart(markdown: str) -> str:
@@ -146,13 +146,12 @@ def _in_repository(page: str, link: str) -> str:
 
 
 def _index() -> str:
+    """Return a table of all groups, which is added to the page that introduces them."""
     rows = [
         f"| [`{group}`]({group}.md) | {GROUPS.get(group, '')} | {', '.join(f'`{name}`' for name in files)} |"
         for group, files in option_files().items()
     ]
-    head = "# Parts\n\nWhat can be chosen, group by group. `snn-exp options GROUP` prints the same.\n\n"
-    head += "| group | decides | options |\n|---|---|---|\n"
-    return head + "\n".join(rows) + "\n\nOne of your own: [adding a part](../adding.md).\n"
+    return "\n".join(["", "", "| group | decides | options |", "|---|---|---|", *rows, ""])
 
 
 def _page(group: str) -> str:

@@ -73,6 +73,12 @@ def test_the_readme_has_commands_of_both_kinds() -> None:
     assert sum(not long for _, long in COMMANDS) >= 3
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_link_to_a_file_finds_it(page: str) -> None:
+    links = re.findall(r"\]\((?![a-z]+:|#)([^)\s#]+)", PAGES[page])
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
+
+
 @pytest.mark.parametrize("words", [words for words, long in COMMANDS if not long], ids=" ".join)
 def test_a_short_command_runs_as_it_stands(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert words[0] == "snn-exp"
