@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,8 +22,8 @@ TINY = (
 
 
 def test_a_long_epoch_prints_a_line_at_intervals_and_a_short_one_only_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter(range(0, 100_000, 8))  # 8 seconds pass whenever somebody looks at the clock
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(now)))
+    now = iter(range(0, 100_000, 8))  # 8 seconds pass whenever the lines look at their clock
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
     config = compose([*TINY, "trainer.progress=false"])
     train.run(config, echo=False)
     lines = (RunFolder.of(config).path / "train.log").read_text().splitlines()
