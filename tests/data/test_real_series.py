@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from snn_exp.cli import main
 from snn_exp.config import data_files
 from snn_exp.config.compose import compose
 from snn_exp.data.base import DATASETS, make_dataset
 from snn_exp.data.series import ArchivedSeries
+from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import data_root
 
 pytestmark = pytest.mark.real
@@ -46,3 +48,16 @@ def test_a_file_by_its_path_is_the_data_set_by_its_name() -> None:
     )
     assert config.num_steps == 29 and named.fingerprint == own.fingerprint
     assert np.array_equal(named.test.samples.numpy(), own.test.samples.numpy())
+
+
+def test_on_days_of_power_demand_the_order_of_hours_is_what_lif_goes_by() -> None:
+    words = ["dataset=italy_power_demand", "network=mlp", "neuron=lif", "encoding.num_steps=4", "depth.num_layers=2"]
+    words += ["optim.lr=0.01", "optim.batch_size=16", "trainer.max_epochs=40", "seed=10", "logger=none"]
+    found = {}
+    for control in ("false", "true"):
+        typed = [*words, f"dataset.shuffle_time={control}"]
+        assert main.main(["train", *typed, "trainer.progress=false"]) == 0
+        result = RunFolder.of(compose(typed)).result()
+        assert result is not None
+        found[control] = result.metrics["test/acc"]
+    assert found["false"] > 0.94 and found["true"] < 0.6
