@@ -202,7 +202,7 @@ def test_runs_killed_fifty_times_at_random_moments_lose_an_epoch_or_the_time_bet
 def test_a_run_of_two_processes_goes_on_within_an_epoch_and_ends_bitwise_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = compose([*FOUR, "trainer.devices=2", "trainer.accelerator=cpu", "encoding=rate", EVERY_BATCH])
+    config = compose([*FOUR, *TWO_PROCESSES, EVERY_BATCH])
     output = tmp_path / "killed"
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(output))
     folder = RunFolder.of(config)
@@ -212,6 +212,7 @@ def test_a_run_of_two_processes_goes_on_within_an_epoch_and_ends_bitwise_the_sam
     wait_for(lambda: last.stat().st_mtime_ns != ended, 60)
     process.kill()
     process.join(30)
+    assert process.exitcode == -signal.SIGKILL, "the run was over"
     process = child(output, undressed, config)
     process.join(240)
     assert process.exitcode == 0
@@ -288,6 +289,8 @@ RANDOM = (*BASE, "neuron=lif", "encoding=rate", "encoding.num_steps=2", "dataset
           "trainer.max_epochs=3")  # fmt: skip
 NUM_BATCHES = 4  # of 200 samples
 EVERY_BATCH = "trainer.checkpoint_every_minutes=1e-9"
+# 40 steps per epoch, each of which writes a checkpoint: seconds, so that a look every 50 ms cannot miss an epoch.
+TWO_PROCESSES = ("optim.batch_size=5", "trainer.devices=2", "trainer.accelerator=cpu", "encoding=rate")
 
 
 class Steps:
