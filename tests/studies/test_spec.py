@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from snn_exp.cli import main
+from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.reporting.claims import CLAIMS, DifferenceClaim, Margin, Outcome, keys_of
@@ -203,10 +204,15 @@ def test_the_studies_there_are_load(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(names()) >= 8
     for name in names():
         assert load(name).num_runs() > 0
-        assert Ledger(studies_root() / name / "results.jsonl").rows or name in (
-            "psp_headline",
-            "fashion_start",
-        )  # begun
+        assert Ledger(studies_root() / name / "results.jsonl").rows
+
+
+@pytest.mark.parametrize("method", ["relu", "s2nn"])
+def test_the_experiment_of_fashion_mnist_is_what_its_study_chose(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SNN_EXP_STUDIES")
+    rows = Ledger(studies_root() / "fashion_start" / "results.jsonl").rows.values()
+    judged = {row.result.run_id for row in rows if "test/acc" in row.result.metrics}
+    assert {compose([f"experiment=fashion_{method}", f"seed={seed}"]).run_id for seed in range(5)} <= judged
 
 
 @pytest.mark.parametrize("name", ["precision", "s2nn_depth"])  # the cheapest two; what changes a word changes both
