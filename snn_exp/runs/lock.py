@@ -229,7 +229,20 @@ def _here() -> dict[str, Any]:
     except OSError:
         where = ""  # no Linux, and so no container
     process = psutil.Process()
-    return {"host": socket.gethostname(), "where": where, "pid": process.pid, "started": process.create_time()}
+    pid, started = process.pid, process.create_time()
+    return {"host": socket.gethostname(), "where": where, "pid": pid, "started": started, "ticks": _ticks(pid)}
+
+
+def _ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since the boot, which no correction of the clock moves.
+
+    None where the system does not say: psutil's start of a process is in seconds of the day, and moves with them.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return int(stat.rpartition(")")[2].split()[19])  # field 22 of proc(5); a name may hold spaces and brackets
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _is_here(owner: dict[str, Any]) -> bool:
@@ -265,7 +278,9 @@ def _is_gone(folder: Path, owner: dict[str, Any]) -> bool:
             started: float = psutil.Process(owner["pid"]).create_time()
         except psutil.NoSuchProcess:
             return True
-        return abs(started - float(owner["started"])) > 1  # then the number is another process's by now
+        if owner["ticks"] is not None and (ticks := _ticks(owner["pid"])) is not None:
+            return bool(ticks != owner["ticks"])  # then the number is another process's by now
+        return abs(started - float(owner["started"])) > 1
     try:
         return _now(folder) - (folder / "owner" / "beat").stat().st_mtime > MISSED_BEATS * BEAT_S
     except OSError:  # an owner is there with its beat or not at all

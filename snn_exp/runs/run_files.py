@@ -272,6 +272,7 @@ class Owner(StoredModel):
     where: Text
     pid: Annotated[int, Strict(), Field(ge=1, lt=2**31)]
     started: Finite
+    ticks: Annotated[int, Strict(), Field(ge=0)] | None = None
 
 
 class Epoch(StoredModel):

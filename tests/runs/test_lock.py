@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from snn_exp.cli import main
@@ -80,9 +81,20 @@ def test_a_number_that_now_belongs_to_another_process_owns_nothing(tmp_path: Pat
     with owning(tmp_path):
         path = tmp_path / "owner" / "owner.json"
         owner = json.loads(path.read_text())
+        path.write_text(json.dumps({**owner, "ticks": owner["ticks"] - 1}))
+        refuse_if_taken(tmp_path)
+        del owner["ticks"]  # as on a system that does not say
         path.write_text(json.dumps({**owner, "started": owner["started"] - 60}))
         refuse_if_taken(tmp_path)
         path.write_text(json.dumps(owner))
+
+
+def test_a_clock_that_is_set_takes_no_run_from_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_time = psutil.Process.create_time
+    with owning(tmp_path):
+        monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
+        with pytest.raises(Taken, match="is being trained by process"):
+            refuse_if_taken(tmp_path)
 
 
 def test_on_another_host_an_owner_is_gone_after_three_missed_beats(tmp_path: Path) -> None:
