@@ -20,11 +20,10 @@ from snn_exp.runs.paths import output_root
 from snn_exp.runs.row import Row
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.same_data import DataAtHand
-from snn_exp.runs.source import source_of
-from snn_exp.runs.teacher import teacher_of
 from snn_exp.studies.results import Ledger
 from snn_exp.studies.spec import Key, Overrides, Study, matches
 from snn_exp.sweeps import plan
+from snn_exp.training import preflight
 
 SECONDS_A_LAYER = 0.04  # per epoch of the digits and time step; used until a finished run gives a better estimate
 
@@ -227,16 +226,15 @@ class Progress:
                 f"({hours[longest]:.2g} core hours), or fewer seeds, or raise the budget in study.yaml"
             )
 
-    def require_teachers(self, only: str = "*") -> None:
-        """Refuse runs that could be trained now but for their teacher, or the run that they start from.
+    def require_startable(self, only: str = "*") -> None:
+        """Refuse runs that could be trained now but for their teacher, the run that they start from, or this machine.
 
         Raises:
-            UserError: the first of them, and what is wrong with that run.
+            UserError: the first of them, and what is wrong with it; see `snn_exp.training.preflight.require`.
         """
         for run in self.todo(only):
             try:
-                teacher_of(run.config)
-                source_of(run.config)
+                preflight.require(run.config)
             except UserError as refusal:
                 raise UserError(f"study {self.study.name}, {run.setting}/{run.method}: {refusal}") from None
 
@@ -329,7 +327,7 @@ def advance(
     progress.require_budget(only)
     failures: list[str] = []
     for is_trial in (True, False):
-        progress.require_teachers(only)
+        progress.require_startable(only)
         runs = [run for run in progress.todo(only) if run.is_trial == is_trial]
         configs = {run.config.run_id: run.config for run in runs}
         if names is not None:

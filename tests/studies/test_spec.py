@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from snn_exp.cli import main
@@ -353,6 +354,13 @@ def test_a_study_whose_teachers_are_not_there_trains_nothing_of_their_students(t
     launched: list[ExperimentConfig] = []
     runner.advance(study, lambda configs, keep: launched.extend(configs) or [], only="*/bn")
     assert launched and all(config.teacher is None for config in launched)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for what is not there")
+def test_a_study_that_this_machine_cannot_run_is_refused_before_its_first_run(tmp_path: Path) -> None:
+    study = write(tmp_path, methods={"bn": ["norm=bn"], "gpu": ["norm=none"]}, reference="bn", claims=None)
+    with pytest.raises(UserError, match=r"^study tiny, net_d8/bn: trainer.accelerator=gpu"):
+        runner.advance(study, lambda configs, keep: pytest.fail("launched"), overrides=("trainer.accelerator=gpu",))
 
 
 def test_a_study_goes_on_where_it_was_stopped_and_its_rows_outlive_the_runs(
