@@ -22,6 +22,7 @@ from snn_exp.runs.folder import DamagedRun, RunFolder
 from snn_exp.runs.paths import output_root
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # quantity -> its axis, and whether it is drawn on a logarithmic one
@@ -199,8 +200,6 @@ def pareto(comparison: Comparison, panel: Panel) -> Picture | None:
 
 
 def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> Figure:
-    from matplotlib.ticker import LogFormatter
-
     factor, _, unit = scale(metric)
     front = data[data["optimal"]].sort_values("energy_pj")
     named = front if len(data) > 4 * 10 else data  # as many as colours and markers can distinguish
@@ -216,8 +215,7 @@ def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> F
         axes.errorbar(of["energy_pj"] / 1000, factor * of["mean"], factor * of["sd"], of["energy_pj_sd"] / 1000,
                       **look)  # fmt: skip
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(LogFormatter())
-    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    _number_decades(axes.xaxis)
     axes.set_xlabel(mathtext(f"energy of one test sample, nJ ({profile})"), fontsize=8)
     axes.set_ylabel(mathtext(f"{metric}{unit}"), fontsize=8)
     axes.tick_params(which="both", labelsize=7)
@@ -365,14 +363,29 @@ def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
             if quantity == "variance":
                 axes.axhline(1.0, color="black", linestyle=":", linewidth=0.8)
             axes.set_title(f"{label}, {WHEN[when]}", fontsize=9)
-            axes.tick_params(labelsize=7)
+            axes.tick_params(which="both", labelsize=7)
             if logarithmic:
                 axes.set_yscale("log")
-                axes.minorticks_off()  # they would be most of what is drawn
+                _number_decades(axes.yaxis)
     for axes in grid[-1]:
         axes.set_xlabel("depth, input to output", fontsize=8)
     legend_below(figure)
     return figure
+
+
+def _number_decades(axis: Axis) -> None:
+    """Write the numbers of a logarithmic axis out, those between the decades too where it spans less than two."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:,.10g}" if super().__call__(x, pos) else ""  # what is left empty would be too dense
+
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain(minor_thresholds=(2, 0.5)))
+    low, high = axis.get_view_interval()
+    if high > 100 * low:
+        axis.set_tick_params(which="minor", length=0)
 
 
 def _mean_curves(of_seeds: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
