@@ -35,6 +35,8 @@ triton = pytest.importorskip("triton", reason="Triton is not installed; torch br
 from triton.backends.compiler import GPUTarget  # noqa: E402
 
 HAS_GPU = torch.cuda.is_available()
+# Triton 3.4 cuts bfloat16 off when it interprets, where a GPU rounds, and compiles nothing after it has interpreted.
+INTERPRETS_BADLY = not HAS_GPU and triton.__version__.startswith("3.4.")
 UNEVEN = (3, 9, 3, 8, 8)  # fills no tile: 576 rows, 3 channels
 LARGE = (3, 16, 6, 8, 8)
 
@@ -94,6 +96,7 @@ def test_in_float32_a_neuron_fires_bitwise_as_the_plain_one_and_its_gradients_ar
     judge.fires_bitwise_in_float32(neuron, LARGE)
 
 
+@pytest.mark.skipif(INTERPRETS_BADLY, reason="the interpreter of Triton 3.4 does not round to bfloat16")
 @pytest.mark.parametrize("norm", ["none", "bn"])
 @pytest.mark.parametrize("neuron", judge.FUSED)
 def test_in_bfloat16_what_is_stored_is_rounded_and_what_is_computed_with_is_not(neuron: str, norm: str) -> None:
@@ -193,6 +196,10 @@ class Compiled:
         self.ptx[kernel.__name__] = compiled.asm["ptx"]
 
 
+# Where Triton keeps what it launches on; what would undo its own set_active looks for a GPU.
+DRIVER = "active" if "active" in vars(triton.runtime.driver) else "_active"
+
+
 class Indexed:
     def __init__(self, at: Callable[..., Any]) -> None:
         self.at = at
@@ -201,6 +208,7 @@ class Indexed:
         return self.at(key)
 
 
+@pytest.mark.skipif(INTERPRETS_BADLY, reason="Triton 3.4 compiles nothing in a process that has interpreted")
 @pytest.mark.parametrize(
     ("neuron", "surrogate", "norm", "dtype", "shape"),
     [
@@ -224,7 +232,7 @@ def test_what_is_launched_compiles_for_a_gpu_and_nothing_is_contracted(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_CACHE_DIR", str(tmp_path))
         patch.setattr(triton.knobs.runtime, "interpret", False)
-        patch.setattr(triton.runtime.driver, "_active", H100())
+        patch.setattr(triton.runtime.driver, DRIVER, H100())
         patch.setattr(on_gpu, "kernels", lambda: compiled)
         patch.setattr(fused, "pass_at", lambda x: on_gpu.pass_on_gpu)
         for read in [x, judge.by_position(x)] if len(shape) == 5 else [x]:
