@@ -11,7 +11,7 @@ from snn_exp.config.command_line import command_line
 from snn_exp.errors import UserError
 from snn_exp.escaping import say
 
-_OPTIONS = ("by", "metric", "versus", "margin")  # of a report; each makes it another question, with its own folder
+_OPTIONS = ("by", "metric", "versus", "margin", "energy")  # each makes a report another question, with its own folder
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--metric", help="the metric to compare; test/acc, or the study's, if left out")
     parser.add_argument("--versus", default="", metavar="WITH", help="norm=bn, say; of a study, one of its methods")
     parser.add_argument("--margin", type=float, help="test equivalence within this margin, such as 0.01")
+    parser.add_argument("--energy", default="", metavar="PROFILE", help="prices of stored runs, h45_fp32_onchip, say")
     parser.add_argument("--format", default="", metavar="FORMATS", help="of html,md,tex,csv,png,pdf")
     given = parser.parse_intermixed_args(arguments)
     if given.margin is not None and not 0 < given.margin < math.inf:
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 
     is_study = len(given.what) == 1 and "=" not in given.what[0]
     progress = runner.survey(load(given.what[0])) if is_study else None
-    if progress and not (given.by or given.metric or given.versus or given.margin or given.format):
+    if progress and not (given.by or given.metric or given.versus or given.margin or given.energy or given.format):
         say(f"written: {write(progress)}")
         return 0
     asked = documents.Asked(
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         by=[key.strip() for key in given.by.split(",") if key.strip()],
         versus=given.versus,
         margin=given.margin,
+        energy=given.energy,
     )
     gc.disable()  # what is read stays to the end: garbage collection would take a tenth of the time
     made = report_of(progress, asked) if progress else documents.of_runs(given.what, asked)

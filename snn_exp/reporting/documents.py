@@ -22,7 +22,7 @@ from snn_exp.config.command_line import command_line
 from snn_exp.config.experiment import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import require_within, write_text
-from snn_exp.reporting import comparison, figures, per_class, tables
+from snn_exp.reporting import comparison, energies, figures, per_class, tables
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.figures import Picture
 from snn_exp.reporting.formatting import scale
@@ -72,6 +72,7 @@ class Asked:
         by: choices that distinguish the lines; empty: all that differ.
         versus: key=value,..., or one of the study's methods; "": no comparison, or with the study's reference.
         margin: of equivalence tests, in the metric's unit.
+        energy: the profile that prices stored runs; "": the default one.
     """
 
     command: str
@@ -79,6 +80,7 @@ class Asked:
     by: Sequence[str] = ()
     versus: str = ""
     margin: float | None = None
+    energy: str = ""
 
 
 def of_runs(filters: Sequence[str], asked: Asked) -> Report:
@@ -97,7 +99,7 @@ def of_runs(filters: Sequence[str], asked: Asked) -> Report:
         by=asked.by,
         versus=_versus(asked.versus),
         margin=asked.margin,
-        profile=EnergyConfig(),
+        profile=compose.compose([f"energy={asked.energy}"]).energy if asked.energy else EnergyConfig(),
     )
     found = dataclasses.replace(found, notes=[*chosen.notes, *found.notes])
     return Report(found, asked.command, f"{' '.join(filters)}: what do the stored runs say?")
@@ -182,16 +184,18 @@ def _markdown(report: Report, pictures: Sequence[Picture]) -> str:
     parts += [plain(report.headline)]
     parts += ["\n".join(f"- **{plain(answer.summary)}**: {plain(answer.claim.says)}" for answer in report.answers)]
     all_headings: list[str] = []
+    moved = False
     for panel in shown.panels:
         headings, rows = tables.table(shown, panel)
         all_headings += headings
-        table = tables.markdown(headings, [[entry.text for entry in row] for row in rows])
-        parts.append(f"## {plain(panel.name)}\n\n{code(panel.about)}\n\n{table}")
+        parts.append(f"## {plain(panel.name)}\n\n{code(panel.about)}\n\n{tables.of_entries(headings, rows)}")
+        if (three := energies.table(shown, panel)) is not None:
+            moved = True
+            parts.append(f"{energies.TITLE}:\n\n{tables.of_entries(*three)}")
         if (of_classes := per_class.table(panel)) is not None:
-            headings, rows = of_classes
-            table = tables.markdown(headings, [[entry.text for entry in row] for row in rows])
-            parts.append(f"{per_class.TITLE}:\n\n{table}")
+            parts.append(f"{per_class.TITLE}:\n\n{tables.of_entries(*of_classes)}")
     parts.append(plain(tables.caption(shown, all_headings)))
+    parts += [plain(energies.caption(shown))] if moved else []
     parts += [f"![{picture.name}](figures/{picture.name}.png)\n\n{plain(picture.caption)}" for picture in pictures]
     parts.append("\n".join(f"- {plain(gap)}" for gap in tables.gaps(shown)))
     parts.append(f"Made by {code(report.command)}.")
@@ -203,15 +207,22 @@ def _latex(report: Report, pictures: Sequence[Picture]) -> str:
     shown = report.comparison
     parts = [f"{escaping.latex_comment(report.command)}\n% needs \\usepackage{{booktabs}}"]
     for number, panel in enumerate(shown.panels):
-        headings, rows = tables.table(shown, panel)
-        cells = [[escaping.latex(entry.text) for entry in row] for row in rows]
-        frame = pd.DataFrame(cells, columns=[escaping.latex(heading) for heading in headings])
-        text = frame.to_latex(
-            index=False, escape=False, column_format="l" + "r" * (len(headings) - 1), position="t",
-            caption=escaping.latex(f"{shown.title}, {panel.name}"), label=f"tab:{number}",
-        )  # fmt: skip
-        parts.append(text.replace(r"\begin{tabular}", "\\small\n\\begin{tabular}", 1))
+        title = f"{shown.title}, {panel.name}"
+        parts.append(_latex_table(*tables.table(shown, panel), title, f"tab:{number}"))
+        if (three := energies.table(shown, panel)) is not None:
+            said = f"{title}: {energies.TITLE.lower()}"
+            parts.append(_latex_table(*three, said, f"tab:{number}:energy"))
     return "\n".join(parts)
+
+
+def _latex_table(headings: Sequence[str], rows: Sequence[Sequence[tables.Entry]], title: str, label: str) -> str:
+    cells = [[escaping.latex(entry.text) for entry in row] for row in rows]
+    frame = pd.DataFrame(cells, columns=[escaping.latex(heading) for heading in headings])
+    text = frame.to_latex(
+        index=False, escape=False, column_format="l" + "r" * (len(headings) - 1), position="t",
+        caption=escaping.latex(title), label=label,
+    )  # fmt: skip
+    return text.replace(r"\begin{tabular}", "\\small\n\\begin{tabular}", 1)
 
 
 def _html(report: Report, pictures: Sequence[Picture]) -> str:
@@ -234,6 +245,9 @@ def _html(report: Report, pictures: Sequence[Picture]) -> str:
         report=report,
         comparison=shown,
         tables=drawn,
+        energies=[(panel, *found) for panel in shown.panels if (found := energies.table(shown, panel)) is not None],
+        energies_title=energies.TITLE,
+        energies_note=energies.caption(shown),
         classes=[(panel, *found) for panel in shown.panels if (found := per_class.table(panel)) is not None],
         classes_title=per_class.TITLE,
         pictures=[(picture, picture.svg(), _data_link(picture)) for picture in pictures],

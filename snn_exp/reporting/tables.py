@@ -235,6 +235,11 @@ def markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def of_entries(headings: Sequence[str], rows: Sequence[Sequence[Entry]]) -> str:
+    """Return the lines of `table` in Markdown."""
+    return markdown(headings, [[entry.text for entry in row] for row in rows])
+
+
 def _lost(s: Summary, metric: str) -> str:
     """Say why n is not the number of finished runs."""
     lost = [f"{s.diverged} of {len(s.line.rows)} diverged"] if s.diverged else []

@@ -12,7 +12,7 @@ from snn_exp import escaping
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import require_within, write_text
 from snn_exp.metrics.energy import price_list
-from snn_exp.reporting import figures, tables
+from snn_exp.reporting import energies, figures, tables
 from snn_exp.reporting.claims import CLAIMS
 from snn_exp.reporting.comparison import Comparison, Line, Panel, require_metric, values
 from snn_exp.reporting.documents import Asked, Report
@@ -168,13 +168,18 @@ def _claims(progress: Progress) -> str:
 
 def _results(comparison: Comparison) -> str:
     parts, all_headings = [], []
+    moved = False
     for panel in comparison.panels:
         headings, rows = tables.table(comparison, panel)
         all_headings += headings
-        cells = [[entry.text for entry in row] for row in rows]
         about = escaping.markdown_code(panel.about)
-        parts.append(f"### {plain(panel.name)}\n\n{about}\n\n{tables.markdown(headings, cells)}")
-    return "\n\n".join([*parts, plain(tables.caption(comparison, all_headings))])
+        parts.append(f"### {plain(panel.name)}\n\n{about}\n\n{tables.of_entries(headings, rows)}")
+        if (three := energies.table(comparison, panel)) is not None:
+            moved = True
+            parts.append(f"{energies.TITLE}:\n\n{tables.of_entries(*three)}")
+    parts.append(plain(tables.caption(comparison, all_headings)))
+    parts += [plain(energies.caption(comparison))] if moved else []
+    return "\n\n".join(parts)
 
 
 def _left_out(study: Study) -> str:
@@ -267,6 +272,11 @@ def report_of(progress: Progress, asked: Asked) -> Report:
     if asked.by:
         raise UserError(
             f"the lines of study {study.name} are its methods; leave --by out, or report its runs by filters"
+        )
+    if asked.energy:
+        raise UserError(
+            f"study {study.name} is priced with energy={progress.profile.name}, which its study.yaml says; leave "
+            f"--energy out, or report its runs by filters"
         )
     if asked.versus and asked.versus not in study.methods:
         raise unknown(f"method of study {study.name}", asked.versus, study.methods, "--versus {}")

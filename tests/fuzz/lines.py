@@ -336,6 +336,11 @@ def _report(rng: random.Random) -> list[str]:
         ]
     if rng.random() < 0.2:
         words += ["--margin", rng.choice(("0.01", "0", "-1", "nan", "inf", "x", "1e400", ""))]
+    if rng.random() < 0.2:
+        words += [
+            "--energy",
+            rng.choice(("h45_fp32_onchip", "h45_int8", "h45", "", "null", "[a,b]", hostile.text(rng))),
+        ]
     if rng.random() < 0.6:
         words += ["--format", rng.choice(LAYOUTS)]
     return words
