@@ -27,6 +27,7 @@ TORCH_FREE = (
     "runs",
     "reporting",
     "sweeps",
+    "training.preflight",
     "studies",
     "cli",
 )
