@@ -21,11 +21,12 @@ SHARED = "stretches.h"
 # without errno and traps loops are vectorized; without contraction they round as torch does
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 COMPILERS = ("c++", "g++", "clang++")
+THREADED = ("-fopenmp",)  # of a source that uses several threads; without it there is one
 LIMIT_S = 600  # on a busy machine; two seconds are usual
 
 Real = Literal["float", "double"]
 StoredType = Literal["float", "double", "Bfloat16"]
-Source = Literal["fused.cpp", "filter.cpp"]
+Source = Literal["fused.cpp", "filter.cpp", "events.cpp"]
 
 
 class Unavailable(Exception):
@@ -64,6 +65,23 @@ class FilterCall(Shape):
         *((name, ctypes.c_double) for name in ("decay", "gain", "eps", "momentum")),
         *((name, ctypes.c_void_p) for name in ("s", "moment", "scale", "psp", "grad_psp", "grad_s")),
     ]
+
+
+class EventCall(ctypes.Structure):
+    """The arguments of a convolution of spikes; events.cpp has the same."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                "images", "groups", "in_channels", "out_channels", "height", "width", "kernel", "stride", "out_height",
+                "out_width", "threads", "by_position",
+            )
+        ),
+        ("weight_strides", ctypes.c_int64 * 4),
+        *((name, ctypes.c_void_p) for name in ("x", "bits", "weight", "y", "grad_y", "grad_weight")),
+        *((name, ctypes.c_int64) for name in ("spikes", "others")),
+    ]  # fmt: skip
 
 
 def cache() -> Path:
@@ -110,10 +128,20 @@ def library(source: Source, defines: tuple[str, ...], real: Real, stored: Stored
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as scratch:  # another process may build the same
                 command = [compiler, *FLAGS, *(f"-D{define}" for define in defines), "-shared", "-fPIC", "-o"]
-                _output_of([*command, str(scratch), str(text)])
+                _compile([*command, str(scratch), str(text)], source)
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise Unavailable(f"{error.filename or path} cannot be used ({error.strerror or error})") from None
+
+
+def _compile(command: list[str], source: Source) -> None:
+    if source == "events.cpp":
+        try:
+            _output_of([*command, *THREADED])
+            return
+        except Unavailable:  # a compiler without OpenMP
+            pass
+    _output_of(command)
 
 
 def _output_of(command: list[str]) -> str:
