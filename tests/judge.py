@@ -102,13 +102,15 @@ def by_position(x_TBCHW: Tensor) -> Tensor:
     return x_TBCHW.flatten(0, 1).to(memory_format=torch.channels_last).unflatten(0, x_TBCHW.shape[:2])
 
 
-def network(neuron: str = "lif", norm: str = "bn", residual: str = "pre", **parameters: Any) -> Network:
+def network(
+    neuron: str = "lif", norm: str = "bn", residual: str = "pre", synapse: str = "exponential", **parameters: Any
+) -> Network:
     """Eight layers, small, in float64."""
     torch.manual_seed(0)
     surrogate = str(NEURONS.options()[neuron].traits["default_surrogate"])
     single_step = bool(NEURONS.options()[neuron].traits["single_step"])
     parts = make_part_factories(
-        neuron={"name": neuron, **parameters}, surrogate={"name": surrogate}, synapse={"name": "exponential"},
+        neuron={"name": neuron, **parameters}, surrogate={"name": surrogate}, synapse={"name": synapse},
         norm={"name": norm}, weight_norm={"name": "none"}, weight_quant={"name": "none"},
         num_steps=1 if single_step else 2,
     )  # fmt: skip

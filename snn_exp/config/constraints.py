@@ -283,7 +283,7 @@ def _refuse_what_cannot_be_compiled(c: dict[str, Any]) -> None:
     if not trainer["compile"]:
         return
     refused = {
-        "trainer.kernels=fused": trainer["kernels"] == "fused",
+        f"trainer.kernels={trainer['kernels']}": trainer["kernels"] in ("fused", "events"),
         "trainer.vectorized_seeds=true": trainer["vectorized_seeds"],
         "trainer.checkpoint_activations=true": trainer["checkpoint_activations"],
         f"trainer.devices={trainer['devices']}": trainer["devices"] > 1,

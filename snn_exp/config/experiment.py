@@ -61,7 +61,9 @@ class TrainerConfig:
         checkpoint_activations: keep only the input of each block or layer and recompute the rest in the
             backward pass: less memory, more time, the same result.
         kernels: implementation of norms and neurons: the plain path (reference), one pass over the data (fused; C++ on
-            a CPU, Triton on a GPU), or fused where it is supported and known to pay (auto). Results differ by rounding.
+            a CPU, Triton on a GPU), or fused where it is supported and known to pay (auto). Events: fused, and
+            convolutions of spikes that add only where a spike is (on a CPU), in the channels-last memory format.
+            Results differ by rounding.
         channels_last: use the channels-last memory format, which is faster or slower depending on the
             machine and the shapes; results differ by rounding.
         compile: run training batches through torch.compile, which takes a while before the first and less for each
@@ -83,7 +85,7 @@ class TrainerConfig:
     keep_predictions: bool = False
     progress: bool = True
     checkpoint_activations: bool = False
-    kernels: Literal["auto", "reference", "fused"] = "auto"
+    kernels: Literal["auto", "reference", "fused", "events"] = "auto"
     channels_last: bool = False
     compile: bool = False
     checkpoint_every_minutes: Annotated[float, Gt(0), Unit("min")] = 5.0

@@ -329,6 +329,10 @@ class RunFolder:
         """Add the test set's fingerprint to the manifest, once the run is tested."""
         write_json(self.path / "manifest.json", {**self.manifest(), "test_fingerprint": fingerprint})
 
+    def keep_ways(self, ways: Mapping[str, Mapping[str, float]]) -> None:
+        """Add to the manifest how the layers that read spikes computed, once the run is trained."""
+        write_json(self.path / "manifest.json", {**self.manifest(), "ways": ways})
+
     def epochs(self) -> list[dict[str, str]]:
         """Return the rows of metrics.csv.
 

@@ -246,6 +246,7 @@ class Manifest(StoredModel):
     config: StoredConfig = Field(default=None)  # type: ignore[assignment]
     execution: dict[str, dict[str, PlainValue]] = {}
     kernels: dict[str, PlainValue] = {}
+    ways: dict[str, dict[str, PlainValue]] = {}
     versions: dict[str, Text] = {}
     code: Text = ""
     git: dict[str, PlainValue] = {}

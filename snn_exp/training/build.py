@@ -15,7 +15,7 @@ from snn_exp.errors import UserError
 from snn_exp.nn.activation_checkpointing import checkpoint_activations
 from snn_exp.nn.encodings import ENCODINGS
 from snn_exp.nn.init import INITS
-from snn_exp.nn.kernels import Choice, choose, fuse
+from snn_exp.nn.kernels import Choice, add_where_spikes_are, choose, fuse
 from snn_exp.nn.layers import PartFactories, lay_channels_last, make_part_factories
 from snn_exp.nn.networks import build_network
 from snn_exp.nn.neurons import Neuron
@@ -64,7 +64,7 @@ def kernels_of(config: ExperimentConfig) -> Choice:
     """Choose the kernels of a run's norms and neurons, and build them if needed.
 
     Raises:
-        UserError: trainer.kernels=fused, which cannot be used.
+        UserError: trainer.kernels=fused or events, which cannot be used.
     """
     parts = _parts(config)
     return choose_kernels(config.trainer, parts.neuron((1, 1, 1)), parts.make_synapse())
@@ -121,10 +121,13 @@ def assemble(config: ExperimentConfig, seen: Seen, kernels: Choice | None = None
         config.network, _parts(config), in_shape=seen.in_shape, num_classes=seen.num_classes,
         num_layers=config.depth.num_layers, residual=config.residual,
     )  # fmt: skip
-    if config.trainer.channels_last:
+    used = "reference" if kernels is None else kernels.used
+    if config.trainer.channels_last or used == "events":
         lay_channels_last(network)
-    if kernels is not None and kernels.used == "fused":
+    if used != "reference":
         fuse(network)
+    if used == "events":
+        add_where_spikes_are(network)
     if config.trainer.checkpoint_activations:
         checkpoint_activations(network.segments())
     return Classification(network, encoding, OPTIMS.make(config.optim), seen.num_classes, config.seed)

@@ -29,7 +29,7 @@ def require(config: ExperimentConfig) -> None:
     trainer = config.trainer
     if _asks_for_something(trainer):
         _require_devices(trainer)
-    if trainer.kernels == "fused":
+    if trainer.kernels in ("fused", "events"):
         from snn_exp.training.build import kernels_of
 
         kernels_of(config)

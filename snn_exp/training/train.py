@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Callback
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
+from snn_exp.nn.kernels import ways_of
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Ownership, owning, removed
 from snn_exp.runs.provenance import now
@@ -122,6 +123,8 @@ def _train(
             diverged = _fit(trainer, task, data, folder, kept.last, say)
         if not is_first:
             return
+        if ways := {name: dataclasses.asdict(way) for name, way in ways_of(task.network).items() if way.num_batches}:
+            folder.keep_ways(ways)
 
         status, best_epoch, found = "done", None, Evaluation({}, {}, {})
         if diverged:

@@ -73,21 +73,22 @@ def verify(folder: RunFolder, config: ExperimentConfig) -> Reproduction:
 
 
 def _as_it_was_done(stored: Row, config: ExperimentConfig) -> ExperimentConfig:
-    """Return the config with the kernels of the stored run, the fused ones if they are available, and no logger."""
+    """Return the config with the kernels of the stored run, if they are available, and no logger."""
     used = stored.execution.get("trainer", {}).get("kernels", "reference")  # there were no others before
 
-    def with_kernels(kernels: Literal["auto", "reference", "fused"]) -> ExperimentConfig:
+    def with_kernels(kernels: Literal["auto", "reference", "fused", "events"]) -> ExperimentConfig:
         trainer = dataclasses.replace(config.trainer, kernels=kernels, vectorized_seeds=False)
         return dataclasses.replace(config, trainer=trainer, logger=LoggerConfig(name="none"))
 
     if used == "reference":
         return with_kernels("reference")
-    fused = with_kernels("fused")  # auto differs: it leaves out kernels that are not known to be faster
+    # auto differs: it leaves out kernels that are not known to be faster
+    same = with_kernels("events" if used == "events" else "fused")
     try:
-        kernels_of(fused)
+        kernels_of(same)
     except UserError:
         return with_kernels("auto")
-    return fused
+    return same
 
 
 def _differing_weights(a: RunFolder, b: RunFolder) -> str:

@@ -1,4 +1,6 @@
-"""Norm, neuron and surrogate in one pass over the data, synapse and PSP norm in another; plain torch is the reference.
+"""Norm, neuron and surrogate in one pass, synapse and PSP norm in another, convolutions that add where a spike is.
+
+Plain torch is the reference.
 
 Modules:
 
@@ -15,6 +17,10 @@ Modules:
     filtered.py   that of synapse and PSP norm
     choice.py     whether a run uses them, and why
 
+    events.cpp        convolutions that add where a spike is
+    events.py         calls them, as operators of torch
+    event_layers.py   which layers of a network compute so, and when
+
 In the forward a fused neuron is bitwise equal to the plain one. A norm that it takes in (in training only) and the
 gradients differ by rounding: sums are formed in another order. In bfloat16 only stored values are rounded to it.
 
@@ -23,6 +29,7 @@ trainer.kernels=fused takes them. Why C++ and not torch.compile on a CPU: benchm
 """
 
 from snn_exp.nn.kernels.choice import Choice, choose, fuse, is_on_a_gpu
+from snn_exp.nn.kernels.event_layers import Ways, add_where_spikes_are, ways_of
 from snn_exp.nn.kernels.forms import Form, form_of
 
-__all__ = ["Choice", "Form", "choose", "form_of", "fuse", "is_on_a_gpu"]
+__all__ = ["Choice", "Form", "Ways", "add_where_spikes_are", "choose", "form_of", "fuse", "is_on_a_gpu", "ways_of"]

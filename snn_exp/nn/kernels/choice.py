@@ -1,4 +1,4 @@
-"""Choice of the kernels, fused or reference, with its reason; and their insertion into a network."""
+"""Choice of the kernels, reference, fused or events, with its reason; and their insertion into a network."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from snn_exp.errors import UserError
 from snn_exp.nn.graph import data_flow, part_at
 from snn_exp.nn.kernels.build import Unavailable, library, toolchain
+from snn_exp.nn.kernels.events import DTYPES
 from snn_exp.nn.kernels.filtered import filtered
 from snn_exp.nn.kernels.forms import NORMS_WITH_A_FORM, Form, Trace, form_of, has_a_moment_per_channel, trace_of
 from snn_exp.nn.kernels.fused import fire, fire_over
@@ -31,14 +32,14 @@ _DTYPES = {"32-true": torch.float32, "64-true": torch.float64, "bf16-mixed": tor
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """The kernels with which a run computes its norms and neurons.
+    """The kernels with which a run computes its norms and neurons, and its convolutions of spikes.
 
     Args:
-        used: fused or reference.
+        used: reference; fused, one pass for norm and neuron; events, these and convolutions by events.
         why: the reason, in words.
     """
 
-    used: Literal["fused", "reference"]
+    used: Literal["events", "fused", "reference"]
     why: str
 
 
@@ -46,7 +47,7 @@ def choose(
     neuron: Neuron,
     synapse: Synapse | None,
     *,
-    kernels: Literal["auto", "reference", "fused"],
+    kernels: Literal["auto", "reference", "fused", "events"],
     accelerator: str,
     precision: str,
     devices: int,
@@ -64,7 +65,7 @@ def choose(
         compiled: whether torch.compile runs the training batches.
 
     Raises:
-        UserError: kernels="fused", and the fused kernels cannot be used.
+        UserError: kernels="fused" or "events", and these kernels cannot be used.
 
     Example:
         >>> from snn_exp.nn.neurons import LIF
@@ -76,6 +77,11 @@ def choose(
     if compiled:
         return Choice("reference", "trainer.compile=true compiles the plain path")
     gpu = is_on_a_gpu(accelerator)
+    if kernels == "events":
+        reason = _why_no_events(neuron, gpu=gpu, precision=precision, devices=devices)
+        if reason is None:
+            return Choice("events", f"trainer.kernels=events; built by {Path(toolchain()[0]).name}")
+        raise UserError(f"cannot use trainer.kernels=events: {reason}; leave it out, or type trainer.kernels=reference")
     if kernels == "auto" and gpu:
         return Choice("reference", "the fused kernels were not measured on a GPU yet; trainer.kernels=fused takes them")
     if kernels == "auto" and neuron.emits == "signs":
@@ -110,6 +116,23 @@ def _why_not(neuron: Neuron, synapse: Synapse | None, *, gpu: bool, precision: s
             library("fused.cpp", form.defines, *numbers)
             if synapse is not None and (trace := trace_of(synapse)):
                 library("filter.cpp", trace.defines, *numbers)
+    except Unavailable as reason:
+        return str(reason)
+    return None
+
+
+def _why_no_events(neuron: Neuron, *, gpu: bool, precision: str, devices: int) -> str | None:
+    real = DTYPES.get(_DTYPES.get(precision, torch.bfloat16))
+    if gpu:
+        return "convolutions by events are for a CPU"
+    if real is None:
+        return f"convolutions by events are for trainer.precision=32-true, 64-true, not {precision}"
+    if devices > 1:
+        return f"the fused kernels see one share of a batch, and trainer.devices is {devices}"
+    if neuron.emits != "spikes":
+        return f"convolutions by events read spikes, 0 and 1, and this neuron emits {neuron.emits}"
+    try:
+        library("events.cpp", (), real, real)
     except Unavailable as reason:
         return str(reason)
     return None
