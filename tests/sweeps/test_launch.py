@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -70,6 +71,18 @@ def test_when_the_launcher_gives_up_it_is_said_with_every_run_that_is_left(monke
     assert failures[1] == f"failed {configs[1].label}: it was stopped before it finished (log: {trace})"
     assert failures[2] == f"failed {configs[2].label}: it was not started (log: {trace})" and len(failures) == 3
     assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def test_a_sweep_is_not_composed_a_second_time_before_its_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed: list[object] = []
+    compose_job = ConfigLoaderImpl.load_sweep_config
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "load_sweep_config", lambda *args, **kw: composed.append(0) or compose_job(*args, **kw)
+    )
+    counts: list[int] = []
+    monkeypatch.setattr(launch, "finish", lambda config: counts.append(len(composed)))
+    launch.train_all([compose.compose([*TINY, f"seed={seed}"]) for seed in range(4)], Console())
+    assert counts == [1, 2, 3, 4], "each by its job alone"
 
 
 CRASHING = ("train", "-m", "logger=none", "residual=none,pre", "optim.batch_size=32,128", "optim.lr=0.001,0.002")
