@@ -26,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.config import compose
+    from snn_exp.runs.folder import RunFolder
     from snn_exp.runs.store import stored_results
     from snn_exp.studies.spec import names
     from snn_exp.sweeps import cells, plan
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     allowed = [cell.config for cell in sweep.cells if cell.config]
     configs = cells.once_each(allowed)
     num_same = len(allowed) - len(configs)
-    stopped = {config.run_id: why for config in configs if (why := preflight.refusal(config))}
+    coming = {config.run_id: config for config in configs if not RunFolder.of(config).is_complete(config)}
+    stopped = {config.run_id: why for config in configs if (why := preflight.refusal(config, coming))}
     for run_id, name in cells.names(configs).items():
         if run_id in stopped:
             say(f"snn-exp: refused {name}: {stopped[run_id]}", file=sys.stderr)

@@ -87,8 +87,9 @@ def _train(sweep: Sweep, configs: list[ExperimentConfig], options: argparse.Name
             if note := folders[config.run_id].check_stored(config):
                 say(note)
             at_hand.require(folders[config.run_id], config)
+    coming = {config.run_id: config for config in todo}
     for config in todo:
-        preflight.require(config)
+        preflight.require(config, coming)
     for sentence in preflight.warnings(todo):
         say(f"snn-exp: warning: {sentence}", file=sys.stderr)
     require_data(todo)
@@ -130,8 +131,9 @@ def _train_many(
     note = cells.note_on_same(len(sweep.cells) - num_refused - len(configs))
     note = f" ({note})" if note else ""
     say(f"{len(configs)} runs{note}: {len(configs) - len(todo)} done before, {len(todo)} to train")
-    together = launch.in_group(todo, launch.sweep_name(configs))
-    failures = launch.train_all(together, console, sweep.hydra_overrides, search)
+    names, failures = cells.names(todo), []
+    for stage in cells.in_stages(launch.in_group(todo, launch.sweep_name(configs))):
+        failures += launch.train_all(stage, console, sweep.hydra_overrides, search, names=names)
     _show_sweep(configs)
     say(f"results: {output_root() / 'runs'}")
     if num_refused:

@@ -36,6 +36,8 @@ from snn_exp.config.overrides import (
 )
 from snn_exp.errors import UserError
 
+SAME = "same"  # before the overrides of a named run: the rest is that of the run that names it
+
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
@@ -140,7 +142,12 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
         cells = composer.cells([tuple(cell) for cell in expanded])
     return Sweep(
         cells=_with_named_runs(cells, search),
-        hydra_overrides=tuple(text_of(o) for o in overrides if is_hydras(o)),
+        # of several experiments none sets Hydra, which has one launcher for all runs
+        hydra_overrides=tuple(
+            text_of(o)
+            for o in overrides
+            if is_hydras(o) and not (o.key_or_group == "experiment" and o.is_sweep_override())
+        ),
         multirun=multirun,
         axes=tuple(o.key_or_group for o in overrides if o.is_sweep_override()),
     )
@@ -241,7 +248,10 @@ def _with_named_runs(cells: Sequence[Cell], search: Sequence[str]) -> tuple[Cell
 
 
 def _with_run_ids(cells: Sequence[Cell], key: str, search: Sequence[str]) -> list[Cell]:
-    """Replace a run's overrides by its id: data and seed are those of the cell, unless they say something else."""
+    """Replace a run's overrides by its id: data and seed are those of the cell, unless they say something else.
+
+    After the word `same`, everything is.
+    """
     commands: dict[int, tuple[str, ...]] = {}
     answered = list(cells)
     for number, cell in enumerate(cells):
@@ -255,7 +265,8 @@ def _with_run_ids(cells: Sequence[Cell], key: str, search: Sequence[str]) -> lis
             answered[number] = Cell(cell.overrides, None, f"{fault}, such as \"{key}='method=relu_bn depth=d20'\"")
             continue
         alone = dataclasses.replace(cell.config, teacher=None, init_from=None)
-        commands[number] = overrides_of(alone, ["dataset", "augment"], words)
+        same = words[0] == SAME
+        commands[number] = overrides_of(alone, GROUPS if same else ["dataset", "augment"], words[same:])
     if commands:
         for number, named in zip(commands, compose_cells([*commands.values()], search), strict=True):
             answered[number] = _with_run_id(cells[number], key, named)

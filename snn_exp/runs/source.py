@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from snn_exp.config import schemas
@@ -9,7 +10,7 @@ from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.registry import shown
 from snn_exp.runs.folder import RunFolder
-from snn_exp.runs.teacher import named_run
+from snn_exp.runs.teacher import NONE_COMING, named_run
 
 SPLITS = (
     "split_seed",
@@ -18,8 +19,12 @@ SPLITS = (
 )  # parameters of a data set that decide which samples are held out
 
 
-def source_of(config: ExperimentConfig) -> RunFolder | None:
+def source_of(config: ExperimentConfig, coming: Mapping[str, ExperimentConfig] = NONE_COMING) -> RunFolder | None:
     """Return the finished run that this one starts from; None if it starts from random weights.
+
+    Args:
+        config: of the run.
+        coming: run id -> config of those that will have been trained by then, which need not be finished yet.
 
     Raises:
         UserError: there is no such run, it has no weights, or those of another network; it, or a run that it started
@@ -27,13 +32,12 @@ def source_of(config: ExperimentConfig) -> RunFolder | None:
     """
     if config.init_from is None:
         return None
-    folder = named_run("init_from", config.init_from)
-    theirs = folder.trained_config()
+    folder, theirs = named_run("init_from", config.init_from, coming)
     _require_the_network(config, theirs)
     earlier: ExperimentConfig | None = theirs
     while earlier is not None:
         _require_held_out(config, earlier)
-        earlier = named_run("init_from", earlier.init_from).trained_config() if earlier.init_from else None
+        earlier = named_run("init_from", earlier.init_from, coming)[1] if earlier.init_from else None
     return folder
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from snn_exp.config import schemas
 from snn_exp.config.constraints import RUN_ID
 from snn_exp.config.experiment import ExperimentConfig
@@ -10,9 +12,15 @@ from snn_exp.runs.find import is_there
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import output_root
 
+NONE_COMING: Mapping[str, ExperimentConfig] = {}
 
-def teacher_of(config: ExperimentConfig) -> RunFolder | None:
+
+def teacher_of(config: ExperimentConfig, coming: Mapping[str, ExperimentConfig] = NONE_COMING) -> RunFolder | None:
     """Return the finished run that teaches this one; None if it has no teacher.
+
+    Args:
+        config: of the run that is taught.
+        coming: run id -> config of those that will have been trained by then, which need not be finished yet.
 
     Raises:
         UserError: there is no such run, it has no weights, or it has learned on other data, another split or seed, or
@@ -20,8 +28,7 @@ def teacher_of(config: ExperimentConfig) -> RunFolder | None:
     """
     if config.teacher is None:
         return None
-    folder = named_run("teacher", config.teacher)
-    theirs = folder.trained_config()
+    folder, theirs = named_run("teacher", config.teacher, coming)
     for key, value in config.dataset.items():
         if theirs.dataset.get(key) != value:
             raise UserError(
@@ -42,13 +49,22 @@ def teacher_of(config: ExperimentConfig) -> RunFolder | None:
     return folder
 
 
-def named_run(key: str, run_id: str) -> RunFolder:
-    """Return the run that a config names under a key, teacher or init_from.
+def named_run(
+    key: str, run_id: str, coming: Mapping[str, ExperimentConfig] = NONE_COMING
+) -> tuple[RunFolder, ExperimentConfig]:
+    """Return the run that a config names under a key, teacher or init_from, and its config.
+
+    Args:
+        key: the key.
+        run_id: what stands there.
+        coming: as in `teacher_of`.
 
     Raises:
         UserError: there is no such run.
     """
     folder = RunFolder(output_root() / "runs" / run_id)
+    if run_id in coming:
+        return folder, coming[run_id]
     if not RUN_ID.fullmatch(run_id) or not is_there(folder.path / "manifest.json"):
         raise UserError(f"{key}={run_id} is not a run in {folder.path.parent}; train it first")
-    return folder
+    return folder, folder.trained_config()

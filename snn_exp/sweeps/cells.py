@@ -26,6 +26,26 @@ def once_each(configs: Iterable[ExperimentConfig]) -> list[ExperimentConfig]:
     return list(found.values())
 
 
+def in_stages(configs: Sequence[ExperimentConfig]) -> list[list[ExperimentConfig]]:
+    """Return the runs in stages, of which each has what those before it train: a teacher, or weights to start from.
+
+    Runs that need none of the others are the first stage.
+
+    Example:
+        >>> from snn_exp.config.compose import compose
+        >>> first = compose(["encoding.num_steps=4"])
+        >>> second = compose(["encoding.num_steps=2", f"init_from={first.run_id}"])
+        >>> [[config.num_steps for config in stage] for stage in in_stages([second, first])]
+        [[4], [2]]
+    """
+    left, stages = {config.run_id: config for config in configs}, list[list[ExperimentConfig]]()
+    while left:
+        ready = {i: config for i, config in left.items() if config.teacher not in left and config.init_from not in left}
+        stages.append(list(ready.values()))
+        left = {run_id: config for run_id, config in left.items() if run_id not in ready}
+    return stages
+
+
 def note_on_same(num: int) -> str:
     """Return a note on duplicate cells; empty if there are none.
 

@@ -6,26 +6,30 @@ Both `plan` and `train` make them. torch is imported only for a check that needs
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from snn_exp.config import footprint, sizes
 from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.source import source_of
-from snn_exp.runs.teacher import teacher_of
+from snn_exp.runs.teacher import NONE_COMING, teacher_of
 
 
-def require(config: ExperimentConfig) -> None:
+def require(config: ExperimentConfig, coming: Mapping[str, ExperimentConfig] = NONE_COMING) -> None:
     """Check the requirements of a run besides its config.
+
+    Args:
+        config: of the run.
+        coming: run id -> config of those that will have been trained by then: it may start from one, or learn from it.
 
     Raises:
         UserError: its teacher cannot teach it; it cannot start from the run that it names; this machine lacks the
             devices, the precision, the compiler or the kernels that it asks for; its network cannot be vectorized over
             seeds.
     """
-    teacher_of(config)
-    source_of(config)
+    teacher_of(config, coming)
+    source_of(config, coming)
     trainer = config.trainer
     if _asks_for_something(trainer):
         _require_devices(trainer)
@@ -55,15 +59,15 @@ def _require_devices(trainer: TrainerConfig) -> None:
     require_devices(trainer)
 
 
-def refusal(config: ExperimentConfig) -> str:
-    """Return why a run cannot start here; "" if it can, or if nothing is left to do."""
+def refusal(config: ExperimentConfig, coming: Mapping[str, ExperimentConfig] = NONE_COMING) -> str:
+    """Return why a run cannot start here; "" if it can, or if nothing is left to do. `coming` as in `require`."""
     folder = RunFolder.of(config)
     if damage := folder.damage():
         return damage
     if folder.is_complete(config):
         return ""
     try:
-        require(config)
+        require(config, coming)
     except UserError as error:
         return str(error)
     return ""

@@ -17,6 +17,7 @@ from snn_exp.runs.choices import choices
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.source import source_of
 from snn_exp.runs.store import stored_runs
+from snn_exp.sweeps.cells import in_stages
 from snn_exp.training import checkpoints, train
 from snn_exp.training.build import build_data, build_task
 from snn_exp.training.start import start_from
@@ -164,3 +165,69 @@ def test_runs_are_told_apart_and_found_by_their_source(start: str, source: tuple
     assert choices(config.to_plain())["init_from"] == "lif bn pre d8 digits_200 T=4"
     assert begun.path.name in [run.name for run in stored_runs(["init_from='neuron=lif encoding.num_steps=4'"])]
     assert "init_from" not in choices(tiny().to_plain())
+
+
+# --- chains -----------------------------------------------------------------------------------------
+
+CHAIN = ("steps_4", "steps_4_2", "steps_4_2_1")
+
+
+def test_same_names_the_run_that_differs_in_what_follows_alone(output: Path) -> None:
+    words = [word for word in TINY if not word.startswith("neuron")]
+    links = [compose([*words, f"experiment={name}", "depth=d14", "seed=3"]) for name in CHAIN]
+    assert [link.num_steps for link in links] == [4, 2, 1]
+    assert [link.init_from for link in links] == [None, links[0].run_id, links[1].run_id]
+    assert links[0].run_id == compose([*words, "method=lif_bn", "encoding.num_steps=4", "depth=d14", "seed=3"]).run_id
+    other = tiny("init_from='same optim.lr=0.1 seed=5'").init_from
+    assert other == tiny("optim.lr=0.1", "seed=5").run_id
+    with pytest.raises(UserError, match=r"There is no neuron 'lfi'; .* did you mean lif"):
+        tiny("init_from='same neuron=lfi'")
+    with pytest.raises(UserError, match=r"init_from=same is neither a run id, .* nor overrides"):
+        tiny("init_from=same")
+
+
+def test_a_sweep_trains_first_what_the_others_start_from(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["-m", *(word for word in TINY if not word.startswith("neuron")), f"experiment={','.join(reversed(CHAIN))}"]
+    assert main.main(["plan", *line]) == 0
+    assert main.main(["train", *line, "trainer.test=false"]) == 0, capsys.readouterr().err
+    runs = {run.config["encoding"]["num_steps"]: run for run in stored_runs([])}
+    for T, source in ((1, 2), (2, 4)):
+        log = (runs[T].folder.path / "train.log").read_text()
+        assert f"starts from run {runs[source].folder.path.name}: 44 of 44 tensors taken" in log
+    assert main.main(["train", *line, "trainer.test=false"]) == 0
+    assert "3 done before, 0 to train" in capsys.readouterr().out
+    assert main.main(["train", *line[1:-1], "experiment=steps_4_2", "seed=9"]) == 2, (
+        "alone it has nothing to start from"
+    )
+    assert "is not a run in" in capsys.readouterr().err
+
+
+def test_a_chain_whose_networks_differ_is_refused_before_its_first_run(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = tiny("encoding.num_steps=4", "depth=d14")
+    second = tiny("encoding.num_steps=2", "init_from='same encoding.num_steps=4 depth=d14'")
+    assert second.init_from == first.run_id
+    with pytest.raises(UserError, match=r"depth\.num_layers is 14 there and 8 here; type depth.num_layers=14"):
+        source_of(second, {first.run_id: first})
+    stages = in_stages([second, first])
+    assert stages == [[first], [second]]
+    line = ["train", "-m", *TINY, "depth=d14,d8", "init_from='same depth=d14 init_from=null',null"]
+    assert main.main(line) == 2
+    assert "depth.num_layers is 14 there and 8 here" in capsys.readouterr().err
+    assert not stored_runs([])
+
+
+def test_a_source_that_failed_fails_what_starts_from_it_with_a_reason(
+    output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = train.run
+
+    def failing(config: ExperimentConfig, **given: object) -> object:
+        return 1 / 0 if config.num_steps == 4 else fit(config, echo=False)
+
+    monkeypatch.setattr(train, "run", failing)
+    words = [word for word in TINY if not word.startswith("neuron")]
+    assert main.main(["train", "-m", *words, "experiment=steps_4,steps_4_2", "trainer.test=false"]) == 1
+    said = capsys.readouterr().err
+    assert "failed encoding.num_steps=4" in said and "failed encoding.num_steps=2" in said and "init_from=" in said
