@@ -61,7 +61,7 @@ killed: dev  ## 60 runs by joblib killed five times, one run killed twenty times
 fuzz: dev  ## COUNT generated command lines and COUNT tampered calls (SEED of them, CASE=runs-17 for one again); .ci/run too
 	$(BIN)/python -m tests.fuzz --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
 
-search: dev .search/installed  ## searches with Optuna, one of which is killed and goes on; .ci/run too
+search: dev .search/installed  ## searches with Optuna: every sampler, two processes of which one is killed three times; .ci/run too
 	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/sweeps/test_search.py
 
 wandb: dev .dashboard/installed  ## copies and a dashboard in a server that stands in for W&B, and a lost connection; .ci/run too

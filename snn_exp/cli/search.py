@@ -9,30 +9,53 @@ from snn_exp.cli.parsing import command_parser, require_data, wide_console
 from snn_exp.escaping import say
 from snn_exp.runs import interrupts
 
+SEVERAL = "several processes may work on one search: a launcher's, or the same command typed elsewhere"
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run `snn-exp search`."""
     parser = command_parser("search", "Let Optuna choose among what the overrides leave open.", overrides=True)
+    parser.epilog = SEVERAL
     parser.add_argument("--objective", default="val/acc", metavar="METRICS", help="val/acc, or val/acc,val/energy_pj")
+    parser.add_argument("--sampler", default="tpe", metavar="NAME", help="tpe, random, grid, qmc or nsgaii")
+    parser.add_argument("--sampler-seed", default=0, type=int, metavar="N", help="of the sampler's random numbers")
+    parser.add_argument(
+        "--budget", default="20", metavar="AMOUNT", help="trials in all, core hours, wall time: 40, 8core-h, 2h, 40,2h"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes of a launcher; joblib's n_jobs if left out")
+    parser.add_argument("--name", default="", metavar="NAME", help="of its folder in outputs/searches")
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.files import require_writable
     from snn_exp.runs.paths import output_root
-    from snn_exp.sweeps import search, trials
+    from snn_exp.sweeps import search
+    from snn_exp.sweeps.budget import Budget
     from snn_exp.training import preflight
 
-    asked, corners = search.read(given.overrides, given.objective, given.config_dir)
+    budget = Budget.read(given.budget)
+    flags = search.Asked(given.objective, given.sampler, given.sampler_seed, given.name)
+    asked, corners = search.read(given.overrides, flags, given.config_dir)
+
+    from snn_exp.sweeps import trials, winners
+
+    workers = trials.num_workers(asked, given.workers)
     for config in corners:
         preflight.require(config)
     require_data(corners)
     require_writable(output_root())
+    if (asked.folder / "study.db").exists():
+        say(
+            f"snn-exp: {asked.folder / 'study.db'} is of the sweeper that searched before, and is not read: this "
+            f"search begins anew beside it, and runs that it proposes again and that outputs/runs has cost nothing",
+            file=sys.stderr,
+        )
     with interrupts.saying(lambda: trials.interrupted(asked)):
-        failures = trials.advance(asked)
-    found = trials.best(asked)
+        failures = trials.advance(asked, budget, workers)
+    found = winners.best(asked)
     if found:
-        wide_console(160).print(trials.table(asked, found))
-    say("\n".join(trials.answer(asked, found)))
-    say(f"study: {asked.folder / 'study.db'}")
+        wide_console(160).print(winners.table(asked, found))
+    say("\n".join(winners.answer(asked, found)))
+    say(f"study: {asked.folder / 'journal.log'}")
     for failure in failures:
         say(f"snn-exp: {failure}", file=sys.stderr)
     return 1 if failures else 0

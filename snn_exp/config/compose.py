@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from snn_exp.config import hydra_settings
@@ -169,16 +170,17 @@ def read_space(arguments: Sequence[str], search: Sequence[str] = ()) -> Space:
     """
     with hydra_on(search) as loader:
         overrides = read_overrides(arguments, loader)
-        base = [o for o in overrides if not o.is_sweep_override() and not is_sweepers(o)]
+        _refuse_settings_of_a_sweeper(overrides)
+        base = [o for o in overrides if not o.is_sweep_override()]
         hydra = compose_plain(base, with_hydra=True)["hydra"]
         if (sweeper := hydra["runtime"]["choices"]["hydra/sweeper"]) != "basic":
             raise UserError(
                 f"the experiment chooses hydra/sweeper={sweeper}; leave that out of its file, which may hold "
-                f"hydra.sweeper.params: snn-exp search brings the sweeper"
+                f"hydra.sweeper.params: snn-exp search proposes by itself"
             )
         overrides = with_params(overrides, hydra, loader)
     ours = [o for o in overrides if not o.key_or_group.startswith("hydra")]
-    axes = tuple(text_of(o) for o in ours if o.is_sweep_override())
+    axes = tuple(_axis(o) for o in ours if o.is_sweep_override())
     if not axes:
         raise UserError(
             "a search needs something to choose from; give values or a range, such as neuron=lif,plif or "
@@ -189,6 +191,46 @@ def read_space(arguments: Sequence[str], search: Sequence[str] = ()) -> Space:
         axes=axes,
         hydra_overrides=tuple(text_of(o) for o in overrides if is_hydras(o)),
     )
+
+
+def _axis(override: Override) -> str:
+    """Return the text of an override that leaves a choice; options that a pattern stands for are named."""
+    if not isinstance(override.value(), Glob):
+        return text_of(override)
+    return f"{override.key_or_group}={','.join(override.sweep_string_iterator())}"
+
+
+def _refuse_settings_of_a_sweeper(overrides: Sequence[Override]) -> None:
+    """Refuse what set hydra-optuna-sweeper, which proposed the runs before, with what says it now."""
+    for o in overrides:
+        key, line, value = o.key_or_group, text_of(o), str(o.value())
+        if not is_sweepers(o) or key.startswith("hydra.sweeper.params"):
+            continue
+        now = {
+            "hydra/sweeper": "leave it out",
+            "hydra/sweeper/sampler": f"type --sampler {'tpe' if value == 'motpe' else value}",
+            "hydra.sweeper.sampler.seed": f"type --sampler-seed {value}",
+            "hydra.sweeper.n_trials": f"type --budget {value}",
+            "hydra.sweeper.n_jobs": f"type hydra/launcher=joblib hydra.launcher.n_jobs={value} for as many at once",
+        }.get(key, "leave it out")
+        raise UserError(f"{line} was for hydra-optuna-sweeper, and snn-exp search proposes by itself now; {now}")
+
+
+def options_of(overrides: Sequence[str], search: Sequence[str] = ()) -> dict[str, str]:
+    """Return group -> option that overrides choose, whatever the rules say of them together.
+
+    Example:
+        >>> options_of(["method=s2nn_bn"])["neuron"]
+        's2nn'
+    """
+    with hydra_on(search) as loader:
+        read = last_of_each([normalized(o, loader) for o in parse_overrides(overrides, loader)])
+        plain = compose_plain(read, with_hydra=False)
+    return {
+        group: str(plain[group]["name"])
+        for group in GROUPS
+        if isinstance(plain[group], Mapping) and "name" in plain[group]
+    }
 
 
 def compose_cells(commands: Sequence[Sequence[str]], search: Sequence[str] = ()) -> tuple[Cell, ...]:

@@ -48,7 +48,6 @@ GUESTS = {  # from packages of their own, each with our extra that brings it
     "hydra/launcher=submitit_slurm": ("hydra-submitit-launcher", "slurm"),
     "hydra/launcher=submitit_local": ("hydra-submitit-launcher", "slurm"),
     "hydra/launcher=ray": ("hydra-ray-launcher", "ray"),
-    "hydra/sweeper=optuna": ("hydra-optuna-sweeper", "search"),
 }
 
 # Raised by Hydra and OmegaConf for a config that they cannot read, besides their own errors.
@@ -278,6 +277,11 @@ _KINDS = {"ListConfig": "a list", "DictConfig": "a mapping", "NoneType": "null",
 def _missing(error: MissingConfigException) -> UserError:
     """Return the error for a missing config file."""
     group, _, name = str(error.missing_cfg_file).rpartition("/")
+    if (group, name) == ("hydra/sweeper", "optuna"):
+        return UserError(
+            "hydra/sweeper=optuna is not there any more; type snn-exp search with the same overrides, which proposes "
+            "runs by itself"
+        )
     if f"{group}={name}" in GUESTS:
         package, extra = GUESTS[f"{group}={name}"]
         return UserError(

@@ -52,17 +52,14 @@ FROM_FILES = (
     "launcher.ray.remote.num_cpus",
     "launcher.ray.remote.num_gpus",
     "launcher.ray.remote.max_retries",
-    "sweeper.n_trials",
-    "sweeper.n_jobs",
 )
-FROM_FILES_BELOW = ("sweeper.sampler.",)
 PARAMS = "sweeper.params"  # overrides, checked as what is typed
 
 # Settings that the command line may make as well: whatever the launcher and the sweeper take that does not name code.
 TYPED_BELOW = ("launcher.", "sweeper.")
 NAMES_CODE = ("custom_search_space",)
 
-MOST = {"launcher.n_jobs": 1_000, "sweeper.n_jobs": 1_000, "sweeper.n_trials": 100_000}
+MOST = {"launcher.n_jobs": 1_000}
 
 # Keys that Hydra itself fills in anew in each composition.
 NOTED = ("runtime.version", "runtime.version_base", "runtime.cwd", "runtime.config_sources", "runtime.choices")
@@ -221,7 +218,12 @@ def _require_sendable(path: str, value: Any, default: Leaves) -> None:
         return
     if value is _ABSENT:
         raise UserError(f"a config file takes out hydra.{path}, which Hydra needs; leave it in")
-    if path not in FROM_FILES and not path.startswith(FROM_FILES_BELOW):
+    if path.startswith("sweeper."):
+        raise UserError(
+            f"a config file sets hydra.{path}{_shown(value)}, which nothing reads any more; take it out of the file: "
+            f"snn-exp search has --budget, --sampler and --sampler-seed"
+        )
+    if path not in FROM_FILES:
         raise UserError(
             f"a config file sets hydra.{path}{_shown(value)}, and only the command line may, since it can run commands "
             f"or write elsewhere; take it out of the file, and type hydra.{path}=... if you want it"

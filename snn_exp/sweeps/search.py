@@ -1,40 +1,43 @@
-"""A search: Hydra's Optuna sweeper proposes runs, our rules check them, validation data alone judge them. No torch.
+"""What a search is: its space, objectives and sampler; our rules check its proposals. No torch, no Optuna.
 
-outputs/searches/<search id>/
-    search.json   what is searched: read by every job
-    study.db      Optuna's study in sqlite, from which a killed search resumes
+outputs/searches/<search id, or its name>/
+    search.json   what is searched: read by every process that works on it
+    journal.log   Optuna's study, one line per event; journal.log.lock and claim.lock keep writers apart
+    workers/      a folder per process that works on it now: see trials.py
     search.log    why the launcher gave up, if it did
 
-The search id is a hash of what decides the result, as a run's is. The sweeper's proposals reach Hydra under
-keys of our own (+value.optim.lr, +choice.neuron), so that a combination that does not fit together meets our rules and
-their sentence, and cannot end the search.
+The search id is a hash of what decides the result, as a run's is.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
-import os
+import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 from snn_exp.config import compose
+from snn_exp.config.composer import Cell
 from snn_exp.config.experiment import EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError, unknown
+from snn_exp.files import read_json, write_json
 from snn_exp.metrics.energy import total_pj
 from snn_exp.runs.paths import output_root
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.source import source_of
 from snn_exp.runs.teacher import teacher_of
 from snn_exp.sweeps import launch
-
-OURS_TO_CHOOSE = ("n_trials", "n_jobs", "sampler")  # of hydra.sweeper; the others follow from the command
+from snn_exp.sweeps.space import OpenSpace
 
 # What a search over a key would find instead of the best network.
 UNFIT = {"seed": "the luckiest seed", "dataset": "the easiest data", "energy": "the lowest prices"}
+
+SAMPLERS = ("tpe", "random", "grid", "qmc", "nsgaii")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,47 +62,44 @@ OBJECTIVES = {
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """A search: its space and objectives.
+    """A search: its space, objectives and sampler.
 
     Args:
-        id: 10 hex digits that name it.
+        id: 10 hex digits of what decides it.
+        name: of its folder: the id, unless it was given one.
         fixed: the overrides that all its runs have.
         axes: the overrides that leave a choice.
         objectives: names among OBJECTIVES.
+        sampler: among SAMPLERS.
+        sampler_seed: of its random numbers.
         hydra_overrides: Hydra's own, such as hydra/launcher=joblib.
         folders: further folders of configs.
     """
 
     id: str
+    name: str
     fixed: Sequence[str]
     axes: Sequence[str]
     objectives: Sequence[str]
+    sampler: str
+    sampler_seed: int
     hydra_overrides: Sequence[str]
     folders: Sequence[str]
 
     @property
     def folder(self) -> Path:
         """Folder of the search."""
-        return output_root() / "searches" / self.id
-
-    @property
-    def storage(self) -> str:
-        """Optuna's storage as a URI: SQLAlchemy interprets ? in a path, and Optuna braces."""
-        return f"sqlite:///file:{quote(str((self.folder / 'study.db').resolve()))}?uri=true"
+        return output_root() / "searches" / self.name
 
     @property
     def worst(self) -> tuple[float, ...]:
         """Values given to a run that has none of its own."""
         return tuple(OBJECTIVES[name].worst for name in self.objectives)
 
-    def study(self) -> Any:
-        """Open Optuna's study, or create it."""
-        return import_optuna().create_study(
-            study_name=self.id,
-            storage=self.storage,
-            directions=[OBJECTIVES[name].direction for name in self.objectives],
-            load_if_exists=True,
-        )
+    @functools.cached_property
+    def space(self) -> OpenSpace:
+        """The space."""
+        return OpenSpace.of(self.fixed, self.axes, self.folders)
 
     def config_of(self, proposed: Sequence[str]) -> ExperimentConfig:
         """Compose the run that is proposed.
@@ -107,42 +107,126 @@ class Search:
         Raises:
             UserError: the rules refuse it, or it has no teacher that can teach it, or none to start from.
         """
-        config = compose.compose(_untested(self.fixed, proposed), self.folders)
+        config = compose.compose(_untested(self.space.fixed_with(proposed), proposed), self.folders)
         teacher_of(config)
         source_of(config)
         return config
 
+    def keep(self) -> None:
+        """Write search.json, or check that it is of this search.
+
+        Raises:
+            UserError: the folder holds another search.
+        """
+        file = self.folder / "search.json"
+        if file.exists():
+            stored = read_json(file)
+            if stored.get("id") != self.id:
+                differs = [
+                    f"{key} {_words(stored.get(key))} there and {_words(given)} here"
+                    for key, given in json.loads(json.dumps(dataclasses.asdict(self))).items()
+                    if key in _DECISIVE and stored.get(key) != given
+                ]
+                raise UserError(
+                    f"{self.folder} holds another search ({'; '.join(differs) or 'of other data or code'}); type "
+                    f"another --name, or leave it out"
+                )
+        write_json(file, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Search:
+        """Read the search of a folder."""
+        return cls(**read_json(folder / "search.json"))
+
+
+_DECISIVE = ("fixed", "axes", "objectives", "sampler", "sampler_seed")
+
+
+def _words(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What the flags of `snn-exp search` say of a search.
+
+    Args:
+        objectives: val/acc, or val/acc,val/energy_pj.
+        sampler: among SAMPLERS.
+        sampler_seed: of its random numbers.
+        name: of its folder, "" for its id.
+    """
+
+    objectives: str = "val/acc"
+    sampler: str = "tpe"
+    sampler_seed: int = 0
+    name: str = ""
+
 
 def read(
-    arguments: Sequence[str], objectives: str = "val/acc", folders: Sequence[str] = ()
+    arguments: Sequence[str], asked: Asked | None = None, folders: Sequence[str] = ()
 ) -> tuple[Search, list[ExperimentConfig]]:
-    """Read a search, and compose the runs at the corners of its space.
+    """Read a search, and compose runs of its space.
 
     Args:
         arguments: Hydra overrides; those with several values or a range are searched.
-        objectives: val/acc, or val/acc,val/energy_pj.
+        asked: what the flags say.
         folders: further folders of configs.
 
     Raises:
-        UserError: an override or objective that a search cannot have; the package is missing; nothing that could be
-            proposed can be trained.
+        UserError: an override, objective or sampler that a search cannot have; the package is missing; nothing that
+            could be proposed can be trained.
     """
-    names = _read_objectives(objectives)
-    space = compose.read_space(arguments, folders)
-    _refuse_unfit(space)
-    hydra_overrides = tuple(dict.fromkeys(["hydra/sweeper=optuna", *space.hydra_overrides]))
-    launch.ready_launcher(hydra_overrides, folders)
-    corners = _corners(space.axes)
-    cells = compose.compose_cells([_untested(space.fixed, corner) for corner in corners], folders)
+    asked = asked or Asked()
+    names = _read_objectives(asked.objectives)
+    if asked.sampler not in SAMPLERS:
+        raise unknown("sampler", asked.sampler, SAMPLERS, "--sampler {}")
+    if asked.name and not _NAME.fullmatch(asked.name):
+        raise UserError(
+            f"--name {asked.name} is no name of a search; it has letters, digits, - and _, such as --name my-search"
+        )
+    found = compose.read_space(arguments, folders)
+    _refuse_unfit(found)
+    absolute = tuple(str(Path(folder).resolve()) for folder in folders)
+    space = OpenSpace.of(found.fixed, found.axes, absolute)
+    if asked.sampler == "grid" and space.endless:
+        raise UserError(
+            f"{space.endless.line} has no end of values, and a grid tries each; give values, such as "
+            f"{space.endless.key}=0.001,0.01, or type --sampler qmc"
+        )
+    if find_spec("optuna") is None:
+        raise UserError(
+            "snn-exp search needs the package optuna, which is not installed; type pip install 'snn-exp[search]'"
+        )
+    launch.ready_launcher(found.hydra_overrides, folders)
+    space.require_each_parameter_somewhere()
+    corners = space.corners()
+    cells = _composed(space, corners)
+    if not any(cell.config for cell in cells):
+        cells = (cells[0], *_composed(space, space.samples()))
     configs = [cell.config for cell in cells if cell.config]
     if not configs:
         raise UserError(f"no proposal of this search can be trained; {' '.join(corners[0])}: {cells[0].refusal}")
-    decisive = [sorted({config.run_id for config in configs}), sorted(space.axes), names]
+    decisive: list[object] = [sorted({config.run_id for config in configs}), sorted(space_lines(found)), names]
     if "val/energy_pj" in names:
         decisive.append(sorted({str(config.energy) for config in configs}))
-    name = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:10]
-    absolute = tuple(str(Path(folder).resolve()) for folder in folders)
-    return Search(name, space.fixed, space.axes, names, hydra_overrides, absolute), configs
+    if (asked.sampler, asked.sampler_seed) != ("tpe", 0):
+        decisive.append([asked.sampler, asked.sampler_seed])
+    digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:10]
+    search = Search(
+        digest, asked.name or digest, found.fixed, found.axes, names, asked.sampler, asked.sampler_seed,
+        found.hydra_overrides, absolute,
+    )  # fmt: skip
+    return search, configs
+
+
+def _composed(space: OpenSpace, proposals: Sequence[Sequence[str]]) -> tuple[Cell, ...]:
+    return compose.compose_cells([_untested(space.fixed_with(lines), lines) for lines in proposals], space.folders)
+
+
+def space_lines(space: compose.Space) -> list[str]:
+    """Return what a space leaves open, and what it fixes of one option alone."""
+    return [*space.axes, *(line for line in space.fixed if key_of(line).count(".") > 1)]
 
 
 def _read_objectives(given: str) -> tuple[str, ...]:
@@ -176,16 +260,6 @@ def _refuse_unfit(space: compose.Space) -> None:
     for line in (*space.fixed, *space.axes):
         if key_of(line) == "trainer.test":
             raise UserError(f"{line}: no run of a search reads the test set; leave it out")
-    for line in space.hydra_overrides:
-        if line.startswith("hydra.sweeper.") and line.split(".")[2].partition("=")[0] not in OURS_TO_CHOOSE:
-            raise UserError(
-                f"{line} follows from the rest of snn-exp search; leave it out: of hydra.sweeper, n_trials, n_jobs and "
-                f"sampler can be set"
-            )
-        if line == "hydra/sweeper/sampler=grid":
-            raise UserError(
-                f"{line} would try every combination, as snn-exp train -m does; choose tpe, random or nsgaii"
-            )
 
 
 def key_of(line: str) -> str:
@@ -195,32 +269,6 @@ def key_of(line: str) -> str:
 
 def _untested(fixed: Sequence[str], proposed: Sequence[str]) -> tuple[str, ...]:
     return (*fixed, *proposed, "trainer.test=false")
-
-
-def import_optuna() -> Any:
-    """Import Optuna, without its note that a newer version exists."""
-    os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
-
-
-def _corners(axes: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return corners: all axes at their first value, all at their last, and each at its last with the others first."""
-    import_optuna()
-    from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
-
-    try:
-        distributions, _ = create_params_from_overrides(list(axes))
-    except (AssertionError, NotImplementedError, ValueError) as error:
-        raise UserError(f"{' '.join(axes)} cannot be searched by Optuna: {error}") from None
-    ends = {
-        key: (of.choices[0], of.choices[-1]) if hasattr(of, "choices") else (of.low, of.high)
-        for key, of in distributions.items()
-    }
-    ats = [dict.fromkeys(ends, 0), dict.fromkeys(ends, 1), *({**dict.fromkeys(ends, 0), key: 1} for key in ends)]
-    return [tuple(f"{key}={ends[key][end]}" for key, end in at.items()) for at in ats]
 
 
 def objectives_of(result: Result, names: Sequence[str], profile: EnergyConfig) -> tuple[float, ...]:
