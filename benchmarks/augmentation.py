@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from snn_exp.config.compose import compose
 from snn_exp.data.augment import AUGMENTS
-from snn_exp.training.build import Seen, assemble, kernels_of
+from snn_exp.training.build import DataSpec, assemble, kernels_of
 
 BATCH, ROUNDS = 64, 30
 METHODS = ("s2nn_bn", "lif_bn")
@@ -30,7 +30,7 @@ def milliseconds(step: Callable[[int], object], rounds: int) -> float:
 def training_step(method: str, x: torch.Tensor) -> Callable[[int], None]:
     """Return a training step of a method on a batch of images."""
     config = compose([f"method={method}"])
-    task = assemble(config, Seen(tuple(x.shape[1:]), 10, 0.3, 0.3), kernels_of(config))
+    task = assemble(config, DataSpec(tuple(x.shape[1:]), 10, 0.3, 0.3), kernels_of(config))
     optimizer, _ = task.optim.build(task.network, 100)
     y = torch.arange(len(x)) % 10
 

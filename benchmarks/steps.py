@@ -11,7 +11,7 @@ from torch.nn import functional
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.nn.layers import Conv2d
-from snn_exp.training.build import Seen, assemble, kernels_of
+from snn_exp.training.build import DataSpec, assemble, kernels_of
 
 
 def composed(*overrides: str) -> ExperimentConfig:
@@ -34,7 +34,7 @@ def training_step(
         through: what the training batches go through, such as torch.compile.
     """
     torch.manual_seed(0)
-    seen = Seen(in_shape=tuple(in_shape), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
+    seen = DataSpec(in_shape=tuple(in_shape), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
     task = assemble(config, seen, kernels_of(config)).train()
     x, y_B = torch.rand(batch_size, *in_shape), torch.arange(batch_size) % 10
     network = through(task.network)

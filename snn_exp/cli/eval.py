@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from snn_exp.cli.parsing import RUN, command_parser, require_data
+from snn_exp.cli.parsing import RUN, command_parser
 from snn_exp.errors import UserError
 from snn_exp.escaping import say
 
@@ -20,6 +20,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from snn_exp.config import compose
     from snn_exp.runs.find import find_run
+    from snn_exp.training import preflight
 
     folder = find_run(given.run)
     trained = folder.trained_config()
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         elsewhere = any(override.startswith("dataset.path=") for override in given.overrides)
         instead = ["dataset.content=null"] if elsewhere else []  # what is there counts, and not what was trained on
         config = compose.compose(compose.overrides_of(trained, instead=[*instead, *given.overrides]))
-    require_data([config])
+    preflight.require_data([config])
 
     from snn_exp.reporting.summary import evaluation
     from snn_exp.training.load import evaluate

@@ -1,23 +1,17 @@
-"""Parts that the commands share: the parser, the width of tables, the check that data are there."""
+"""Parts that the commands share: the parser, and the width of tables."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from rich.console import Console
 
 from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import PlainConsole
 from snn_exp.files import printable
-
-if TYPE_CHECKING:
-    from snn_exp.config.experiment import ExperimentConfig
-
 
 RUN = "a run id, the beginning of one, or a run's folder"  # the help of an argument
 
@@ -63,20 +57,3 @@ def command_parser(command: str, text: str, overrides: bool = False) -> argparse
 def wide_console(width: int) -> Console:
     """Return a console for tables, as wide as the terminal, or as given where there is none."""
     return PlainConsole(width=None if sys.stdout.isatty() else width)
-
-
-def require_data(configs: Sequence[ExperimentConfig]) -> None:
-    """Check that every data set is there, or fetch it, before anything is trained."""
-    from snn_exp.config import schemas
-    from snn_exp.runs.paths import data_root
-
-    for config in {json.dumps(_without_seed(config), sort_keys=True): config for config in configs}.values():
-        name = str(config.dataset["name"])
-        if not schemas.load()["dataset"][name].traits["embedded"]:
-            schemas.registry_of("dataset")[name].prepare_for(config.dataset, data_root(), config.seed)
-
-
-def _without_seed(config: ExperimentConfig) -> object:
-    """Return what tells data sets apart that are brought one by one: the files, or their name."""
-    is_own = "path" in config.dataset
-    return dict(config.dataset) if is_own else config.dataset["name"]

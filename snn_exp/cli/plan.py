@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from snn_exp.cli import study
-from snn_exp.cli.parsing import command_parser, require_data, wide_console
+from snn_exp.cli.parsing import command_parser, wide_console
 from snn_exp.config.command_line import command_line
 from snn_exp.escaping import say
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     estimates = {config.run_id: plan.seconds(config, stored) for config in configs}
     if given.calibrate:
         unknown = [config for config in configs if estimates[config.run_id] is None]
-        require_data(unknown)
+        preflight.require_data(unknown)
         estimates |= _calibrated(unknown)
     wide_console(160).print(plan.table(configs, estimates))
     say(plan.total(configs, estimates, num_same))

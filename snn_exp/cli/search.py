@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from snn_exp.cli.parsing import command_parser, require_data, wide_console
+from snn_exp.cli.parsing import command_parser, wide_console
 from snn_exp.escaping import say
 from snn_exp.runs import interrupts
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     workers = trials.num_workers(asked, given.workers)
     for config in corners:
         preflight.require(config)
-    require_data(corners)
+    preflight.require_data(corners)
     require_writable(output_root())
     if (asked.folder / "study.db").exists():
         say(

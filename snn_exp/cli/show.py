@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from snn_exp.cli.parsing import command_parser, require_data, wide_console
+from snn_exp.cli.parsing import command_parser, wide_console
 from snn_exp.errors import UserError
 from snn_exp.escaping import say
 
@@ -22,12 +22,13 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.config import compose
+    from snn_exp.training import preflight
 
     picture_file = Path(given.picture) if given.picture else None
     if picture_file and picture_file.suffix not in PICTURES:
         raise UserError(f"--picture {picture_file} has no image extension; type one of {', '.join(PICTURES)}")
     config = compose.compose(given.overrides, given.config_dir)
-    require_data([config])
+    preflight.require_data([config])
 
     from snn_exp.cli import network_tables
     from snn_exp.reporting import figures

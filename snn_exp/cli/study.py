@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from snn_exp.cli.parsing import command_parser, require_data, wide_console
+from snn_exp.cli.parsing import command_parser, wide_console
 from snn_exp.errors import UserError, say_once
 from snn_exp.escaping import PlainConsole, one_line, say
 from snn_exp.runs import interrupts
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     from snn_exp.studies.spec import load, names
     from snn_exp.sweeps import launch
     from snn_exp.sweeps.progress import interrupted_sweep
+    from snn_exp.training import preflight
 
     if given.name is None:
         found = names()
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     progress.require_budget(given.only)
     if given.plan:
         return 0
-    require_data([run.config for run in progress.todo(given.only)])
+    preflight.require_data([run.config for run in progress.todo(given.only)])
     require_writable(output_root())
     again = []
     if given.verify:

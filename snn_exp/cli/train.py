@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from snn_exp.cli.parsing import command_parser, require_data, wide_console
+from snn_exp.cli.parsing import command_parser, wide_console
 from snn_exp.config.command_line import command_line
 from snn_exp.errors import UserError
 from snn_exp.escaping import PlainConsole, say
@@ -92,7 +92,7 @@ def _train(sweep: Sweep, configs: list[ExperimentConfig], options: argparse.Name
         preflight.require(config, coming)
     for sentence in preflight.warnings(todo):
         say(f"snn-exp: warning: {sentence}", file=sys.stderr)
-    require_data(todo)
+    preflight.require_data(todo)
     require_writable(output_root())
     if options.rerun:
         for folder in folders.values():

@@ -26,7 +26,7 @@ from snn_exp.files import whole_file, write_json
 from snn_exp.nn.networks import Network
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.provenance import now
-from snn_exp.training.build import Seen, build_data, load_task
+from snn_exp.training.build import DataSpec, build_data, load_task
 from snn_exp.training.task import Classification
 
 FORMATS: Mapping[str, tuple[str, ...]] = {  # and the packages that each needs in addition to snn_exp
@@ -114,7 +114,7 @@ def export_run(folder: RunFolder, config: ExperimentConfig, export_format: str, 
     network = (load_folded(folder) if folded else task.network).eval()
     said = {
         "run_id": trained.run_id, "folded": json.dumps(folded), "config": json.dumps(config.to_plain()),
-        "seen": json.dumps(dataclasses.asdict(Seen.of(data))),
+        "seen": json.dumps(dataclasses.asdict(DataSpec.of(data))),
     }  # fmt: skip
     path = folder.exports / f"{'folded' if folded else 'network'}.{export_format}"
     split = "test" if "test/acc" in trained.metrics else "val"  # a run that has not read the test set does not here

@@ -19,7 +19,7 @@ from snn_exp.export.metadata import ExportMetadata, export_metadata
 from snn_exp.export.reading import Reader, name_with_version
 from snn_exp.files import Unreadable, printable, require_file
 from snn_exp.nn.networks import Network
-from snn_exp.training.build import Seen, assemble
+from snn_exp.training.build import DataSpec, assemble
 from snn_exp.training.task import Classification
 
 KEYS = ("run_id", "folded", "config", "seen")
@@ -53,7 +53,7 @@ def load_exported(path: str | Path) -> Classification:
             f"{path} is of run {said.run_id}, which was trained with an older, incompatible version of a component: "
             f"the same config is run {config.run_id} now; train it again and export that"
         )
-    task = assemble(config, Seen(**{**said.seen.model_dump(), "in_shape": tuple(said.seen.in_shape)}))
+    task = assemble(config, DataSpec(**{**said.seen.model_dump(), "in_shape": tuple(said.seen.in_shape)}))
     if said.folded:
         task.network = fold(task.network)  # the same parts as the exported one, with other values
     weights, expected = load_file(path), task.network.state_dict()

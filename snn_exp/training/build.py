@@ -46,10 +46,22 @@ def prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Clas
     return data, task
 
 
-def initialise(task: Classification, config: ExperimentConfig, data: DataModule) -> None:
-    """Set the weights of an untrained network as the config's group init says."""
+def initialise(task: Classification, config: ExperimentConfig, data: DataModule | None = None) -> None:
+    """Set the weights of an untrained network as the config's group init says.
+
+    Raises:
+        UserError: they are set by a batch of the data, and there are no data.
+    """
     init = INITS.make(config.init)
-    init.initialise(task.network, task.encoded(data.first_batch()[0], 0) if init.reads_a_batch else None)
+    if not init.reads_a_batch:
+        init.initialise(task.network, None)
+    elif data is None:
+        raise UserError(
+            f"init={config.init['name']} sets the weights by a batch of the data, and only the shape of the data is "
+            f"given; leave data_spec out, or choose init=kaiming"
+        )
+    else:
+        init.initialise(task.network, task.encoded(data.first_batch()[0], 0))
 
 
 def build_data(config: ExperimentConfig) -> DataModule:
@@ -88,33 +100,33 @@ def _parts(config: ExperimentConfig) -> PartFactories:
 
 def build_task(config: ExperimentConfig, data: DataModule, kernels: Choice | None = None) -> Classification:
     """Build the untrained network and its task, with the reference kernels unless others are given."""
-    return assemble(config, Seen.of(data), kernels)
+    return assemble(config, DataSpec.of(data), kernels)
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class DataSpec:
     """The properties of a data set that a network is built for.
 
     Args:
         in_shape: (C, H, W) of one sample at one time step.
         num_classes: K.
-        pixel_mean: mean of the training pixels.
-        pixel_std: standard deviation of the training pixels.
+        pixel_mean: mean of the training pixels, which the network subtracts.
+        pixel_std: standard deviation of the training pixels, by which it divides.
     """
 
     in_shape: tuple[int, ...]
     num_classes: int
-    pixel_mean: float
-    pixel_std: float
+    pixel_mean: float = 0.0
+    pixel_std: float = 1.0
 
     @classmethod
-    def of(cls, data: DataModule) -> Seen:
+    def of(cls, data: DataModule) -> DataSpec:
         """Read them from a data set that is split by a seed."""
         d = data.dataset
         return cls(tuple(d.in_shape), d.num_classes, float(d.pixel_mean), float(d.pixel_std))
 
 
-def assemble(config: ExperimentConfig, seen: Seen, kernels: Choice | None = None) -> Classification:
+def assemble(config: ExperimentConfig, seen: DataSpec, kernels: Choice | None = None) -> Classification:
     """Build the task as `build_task` does, without the data."""
     encoding = ENCODINGS.make(config.encoding, seen.pixel_mean, seen.pixel_std)
     network = build_network(

@@ -19,7 +19,7 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Operations, Result
 from snn_exp.runs.same_data import DataAtHand, Fingerprints, keep, require_split
 from snn_exp.training import log
-from snn_exp.training.build import Seen, how_to_train_again, kernels_of, prepare
+from snn_exp.training.build import DataSpec, how_to_train_again, kernels_of, prepare
 from snn_exp.training.callbacks import KeepSigterm
 from snn_exp.training.predictions import Confusion, Predictions
 from snn_exp.training.saved_weights import load_weights
@@ -164,7 +164,7 @@ def _counts(split: str, operations: SynapticOperations, kept: Predictions) -> Ev
 
 def facts_of(data: DataModule) -> dict[str, Any]:
     """Return what must be known of the data to use the network without them: see `run_files.DataFacts`."""
-    seen, names = Seen.of(data), data.dataset.class_names
+    seen, names = DataSpec.of(data), data.dataset.class_names
     return {
         **dataclasses.asdict(seen),
         "in_shape": list(seen.in_shape),

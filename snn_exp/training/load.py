@@ -18,7 +18,7 @@ from snn_exp.runs.find import find_run
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.same_data import require_split, require_test
 from snn_exp.training import evaluation
-from snn_exp.training.build import Seen, assemble, build_data, build_task, how_to_train_again, load_task
+from snn_exp.training.build import DataSpec, assemble, build_data, build_task, how_to_train_again, load_task
 from snn_exp.training.samples import SampleCheck
 from snn_exp.training.saved_weights import first_difference, load_weights, read_weights
 from snn_exp.training.task import Classification
@@ -49,7 +49,7 @@ def load_checked(folder: RunFolder) -> tuple[Classification, SampleCheck]:
         data = build_data(config)
         task, facts = load_task(folder, config, data), evaluation.facts_of(data)
     else:
-        seen = Seen(tuple(facts["in_shape"]), facts["num_classes"], facts["pixel_mean"], facts["pixel_std"])
+        seen = DataSpec(tuple(facts["in_shape"]), facts["num_classes"], facts["pixel_mean"], facts["pixel_std"])
         task = assemble(config, seen)
         load_weights(task.network, folder.weights, how_to_train_again(folder))
     traits = schemas.load()["dataset"][str(config.dataset["name"])].traits
@@ -79,7 +79,7 @@ def evaluate(folder: RunFolder, config: ExperimentConfig) -> dict[str, float]:
     again = how_to_train_again(folder)
     weights = read_weights(folder.weights, again)
     if first_difference(task.network.state_dict(), weights) is not None:
-        _say_why_it_does_not_fit(folder, config, trained, Seen.of(data), weights)
+        _say_why_it_does_not_fit(folder, config, trained, DataSpec.of(data), weights)
     load_weights(task.network, folder.weights, again)
     return evaluation.evaluate(task, data)
 
@@ -88,7 +88,7 @@ def _say_why_it_does_not_fit(
     folder: RunFolder,
     config: ExperimentConfig,
     trained: ExperimentConfig,
-    seen: Seen,
+    seen: DataSpec,
     weights: Mapping[str, Tensor],
 ) -> None:
     """Raise a UserError if the number of steps or the data of the config is the cause, and not the weights."""

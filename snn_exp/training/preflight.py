@@ -6,12 +6,14 @@ Both `plan` and `train` make them. torch is imported only for a check that needs
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 
-from snn_exp.config import footprint, sizes
+from snn_exp.config import footprint, schemas, sizes
 from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import data_root
 from snn_exp.runs.source import source_of
 from snn_exp.runs.teacher import NONE_COMING, teacher_of
 
@@ -96,3 +98,21 @@ def warnings(configs: Iterable[ExperimentConfig]) -> list[str]:
                 f"dataset={config.dataset['name']}, so an epoch is one step"
             ] = None
     return list(found)
+
+
+def require_data(configs: Sequence[ExperimentConfig]) -> None:
+    """Check that every data set is there, or fetch it, before anything is trained.
+
+    Raises:
+        UserError: a data set is missing and cannot be fetched, or its files are not what they should be.
+    """
+    for config in {json.dumps(_without_seed(config), sort_keys=True): config for config in configs}.values():
+        name = str(config.dataset["name"])
+        if not schemas.load()["dataset"][name].traits["embedded"]:
+            schemas.registry_of("dataset")[name].prepare_for(config.dataset, data_root(), config.seed)
+
+
+def _without_seed(config: ExperimentConfig) -> object:
+    """Return what tells data sets apart that are brought one by one: the files, or their name."""
+    is_own = "path" in config.dataset
+    return dict(config.dataset) if is_own else config.dataset["name"]

@@ -9,7 +9,7 @@ from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import callbacks, checkpoints
-from snn_exp.training.build import Seen, assemble, build_data, build_task
+from snn_exp.training.build import DataSpec, assemble, build_data, build_task
 from snn_exp.training.job import run_or_store_failure
 from snn_exp.training.stacking import what_cannot_be_stacked
 from snn_exp.training.task import Classification
@@ -57,7 +57,7 @@ def require_stackable(config: ExperimentConfig) -> None:
     Raises:
         UserError: a part of the network mixes channels, or has a tensor without one value per channel.
     """
-    small = Seen(in_shape=(1, 8, 8), num_classes=2, pixel_mean=0.0, pixel_std=1.0)
+    small = DataSpec(in_shape=(1, 8, 8), num_classes=2, pixel_mean=0.0, pixel_std=1.0)
     if part := what_cannot_be_stacked(assemble(config, small).network):
         raise UserError(
             f"trainer.vectorized_seeds=true trains the networks of several seeds as one, channels beside channels, but "

@@ -111,8 +111,8 @@ class Stack:
 
     Example:
         >>> from snn_exp.config.compose import compose
-        >>> from snn_exp.training.build import Seen, assemble
-        >>> seen = Seen((1, 8, 8), 10, 0.0, 1.0)
+        >>> from snn_exp.training.build import DataSpec, assemble
+        >>> seen = DataSpec((1, 8, 8), 10, 0.0, 1.0)
         >>> networks = [assemble(compose(["method=s2nn_bn", f"seed={k}"]), seen).network for k in range(3)]
         >>> [tuple(logits.shape) for logits in Stack(networks)([torch.rand(1, 4, 1, 8, 8)] * 3)]
         [(4, 10), (4, 10), (4, 10)]

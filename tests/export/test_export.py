@@ -110,7 +110,7 @@ def test_the_file_alone_makes_the_network_again(
 )
 def test_every_structure_comes_back_folded(overrides: str, tmp_path: Path) -> None:
     config = tiny("neuron=lif", *overrides.split())
-    seen = build.Seen((1, 8, 8), 10, 0.3, 0.4)
+    seen = build.DataSpec((1, 8, 8), 10, 0.3, 0.4)
     folded = fold(as_if_trained(build.assemble(config, seen).network)).float()
     said = {"run_id": config.run_id, "folded": "true", "config": json.dumps(config.to_plain())}
     write_weights(folded, tmp_path / "file", {**said, "seen": json.dumps(dataclasses.asdict(seen))})

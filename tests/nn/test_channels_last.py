@@ -13,11 +13,11 @@ from torch.nn import functional
 from snn_exp.config.compose import compose
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
-from snn_exp.training.build import Seen, assemble, build_data, kernels_of, load_task
+from snn_exp.training.build import DataSpec, assemble, build_data, kernels_of, load_task
 from snn_exp.training.evaluation import evaluate
 from snn_exp.training.task import Classification
 
-SEEN = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
+SEEN = DataSpec(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
 
 
 def step(task: Classification, num_steps: int) -> Tensor:

@@ -24,7 +24,7 @@ from snn_exp.nn.networks import Network
 from snn_exp.nn.neurons import LIF, Neuron, Sign
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
-from snn_exp.training.build import Seen, assemble, choose_kernels
+from snn_exp.training.build import DataSpec, assemble, choose_kernels
 from tests.judge import learned, network
 from tests.nn.test_activation_checkpointing import trains_the_same
 
@@ -44,7 +44,7 @@ def by_events(plain: Network, *, fused: bool = True, in_eval: bool = False) -> N
 
 
 def built(*overrides: str) -> Network:
-    return assemble(compose([*overrides, "trainer.kernels=reference"]), Seen((1, 9, 9), 10, 0.3, 0.3)).network
+    return assemble(compose([*overrides, "trainer.kernels=reference"]), DataSpec((1, 9, 9), 10, 0.3, 0.3)).network
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from snn_exp.errors import UserError
 from snn_exp.nn.init import LSUVInit
 from snn_exp.nn.layers import Conv2d, TimeFolded
 from snn_exp.nn.weights import BNNWeights, CentredWeights, FewBitWeights, StandardizedWeights, XNORWeights
-from snn_exp.training.build import Seen, assemble
+from snn_exp.training.build import DataSpec, assemble
 
 SHAPES = [(6, 50), (6, 4, 3, 3)]
 
@@ -149,7 +149,7 @@ def test_weights_that_are_all_zero_stay_so() -> None:
 
 
 def layers_of(*overrides: str) -> dict[str, FewBitWeights | None]:
-    seen = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
+    seen = DataSpec(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
     network = assemble(compose(["network.width=4", *overrides]), seen).network
     layers = {n: m for n, m in network.named_modules() if isinstance(m, TimeFolded)}
     return {n: m.weight_quant if isinstance(m.weight_quant, FewBitWeights) else None for n, m in layers.items()}
@@ -169,7 +169,7 @@ def test_an_initialisation_starts_the_scales_again() -> None:
     layer = Conv2d(2, 3, make_weight_quant=FewBitWeights)
     before = layer.weight_quant.scale.detach().clone()
     torch.testing.assert_close(before, 2 * layer.weight.detach().abs().mean((1, 2, 3)) / math.sqrt(7))
-    seen = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
+    seen = DataSpec(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
     network = assemble(compose(["weight_quant=int", "neuron=relu", "norm=none", "network.width=4"]), seen).network
     LSUVInit().initialise(network, torch.randn(1, 8, 1, 8, 8))
     for conv in [m for m in network.modules() if isinstance(m, Conv2d)][1:]:

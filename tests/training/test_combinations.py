@@ -11,7 +11,7 @@ from torch.nn import functional
 from snn_exp.config import schemas
 from snn_exp.config.compose import compose_cells
 from snn_exp.nn.init import INITS
-from snn_exp.training.build import Seen, assemble
+from snn_exp.training.build import DataSpec, assemble
 
 GROUPS = ("neuron", "norm", "residual", "init", "weight_quant")
 NUM_CELLS = 130  # of 32,256; another draw of 700 held as well
@@ -32,7 +32,7 @@ def test_what_composes_takes_two_steps_with_finite_gradients_at_all_weights() ->
         if cell.config is None:
             continue
         torch.manual_seed(0)
-        task = assemble(cell.config, Seen((1, 8, 8), 10, 0.0, 1.0))
+        task = assemble(cell.config, DataSpec((1, 8, 8), 10, 0.0, 1.0))
         init = INITS.make(cell.config.init)
         init.initialise(task.network, task.encoded(x, 0) if init.reads_a_batch else None)
         optimizer, _ = task.optim.build(task.network, 10)

@@ -19,9 +19,9 @@ from snn_exp.errors import UserError
 from snn_exp.reporting.summary import summary
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
-from snn_exp.training.build import Seen, assemble, kernels_of
+from snn_exp.training.build import DataSpec, assemble, kernels_of
 
-SEEN = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
+SEEN = DataSpec(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
 
 
 def tiny(*overrides: str) -> ExperimentConfig:

@@ -10,12 +10,12 @@ from torch import nn
 
 from snn_exp.config.compose import compose
 from snn_exp.errors import UserError
-from snn_exp.training.build import Seen, assemble
+from snn_exp.training.build import DataSpec, assemble
 from snn_exp.training.losses import logits_by_step, temporal_efficient_training
 from snn_exp.training.task import Classification
 from snn_exp.training.train import run
 
-SEEN = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
+SEEN = DataSpec(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
 TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch_size=128", "trainer.max_epochs=1")
 
 

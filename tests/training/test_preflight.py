@@ -22,7 +22,7 @@ from snn_exp.data.split import Split
 from snn_exp.errors import UserError
 from snn_exp.registry import Parameter, Scalar
 from snn_exp.training import preflight
-from snn_exp.training.build import Seen, assemble
+from snn_exp.training.build import DataSpec, assemble
 
 # of the generated combinations; by hand: SNN_EXP_COMBINATIONS=5000 pytest tests/training/test_preflight.py
 COUNT = int(os.environ.get("SNN_EXP_COMBINATIONS", "100"))
@@ -127,7 +127,7 @@ def train_one_step(config: ExperimentConfig) -> None:
     assert shape is not None
     torch.manual_seed(0)  # whichever tests ran before in this process
     shape = (shape[0], min(shape[1], 10), min(shape[2], 10))  # 10 for speed: halved twice it is odd
-    task = assemble(config, Seen(shape, traits["num_classes"], 0.3, 0.3)).train()
+    task = assemble(config, DataSpec(shape, traits["num_classes"], 0.3, 0.3)).train()
     batch_size = min(2, int(config.optim["batch_size"] or 1))  # a last batch of one is left out otherwise
     x = torch.rand(batch_size, *((config.num_steps,) if traits["has_time"] else ()), *shape)
     if config.trainer.precision == "64-true":
@@ -292,7 +292,7 @@ def test_the_memory_of_a_step_is_never_put_too_high() -> None:
     config = compose(["network.width=8", "depth=d20", "trainer.kernels=reference"])
     needed = sizes.least_memory(config.to_plain())
     assert needed is not None
-    task = assemble(config, Seen((1, 8, 8), 10, 0.0, 1.0)).train()
+    task = assemble(config, DataSpec((1, 8, 8), 10, 0.0, 1.0)).train()
     kept: dict[int, int] = {}
 
     def keep(x: torch.Tensor) -> torch.Tensor:

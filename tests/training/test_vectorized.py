@@ -26,7 +26,7 @@ from snn_exp.nn.weights import WeightQuant
 from snn_exp.runs.folder import RunFolder
 from snn_exp.sweeps import launch
 from snn_exp.training import checkpoints
-from snn_exp.training.build import Seen, assemble, kernels_of
+from snn_exp.training.build import DataSpec, assemble, kernels_of
 from snn_exp.training.checkpoints import Resumption
 from snn_exp.training.seeds import _at_the_same_batch, require_stackable, run_in_step
 from snn_exp.training.stacking import Stack, what_cannot_be_stacked
@@ -35,7 +35,7 @@ from snn_exp.training.train import run
 from snn_exp.training.vectorized import Failed, Lockstep, Seat
 from snn_exp.training.verify import verify
 
-SEEN = Seen(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
+SEEN = DataSpec(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
 NETWORKS = [
     ("method=s2nn_bn", "residual=bireal"),
     ("method=lif_bn", "depth=d20"),

@@ -93,8 +93,8 @@ def add_where_spikes_are(network: Network, *, in_eval: bool = False) -> None:
 
     Example:
         >>> from snn_exp.config.compose import compose
-        >>> from snn_exp.training.build import Seen, assemble
-        >>> network = assemble(compose(["method=lif_bn"]), Seen((1, 8, 8), 10, 0.0, 1.0)).network.eval()
+        >>> from snn_exp.training.build import DataSpec, assemble
+        >>> network = assemble(compose(["method=lif_bn"]), DataSpec((1, 8, 8), 10, 0.0, 1.0)).network.eval()
         >>> x = torch.rand(4, 2, 1, 8, 8)
         >>> dense = network(x)
         >>> add_where_spikes_are(network, in_eval=True)
