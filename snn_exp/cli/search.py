@@ -19,6 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--objective", default="val/acc", metavar="METRICS", help="val/acc, or val/acc,val/energy_pj")
     parser.add_argument("--sampler", default="tpe", metavar="NAME", help="tpe, random, grid, qmc or nsgaii")
     parser.add_argument("--sampler-seed", default=0, type=int, metavar="N", help="of the sampler's random numbers")
+    parser.add_argument("--pruner", default="none", metavar="NAME", help="none, median or hyperband")
     parser.add_argument(
         "--budget", default="20", metavar="AMOUNT", help="trials in all, core hours, wall time: 40, 8core-h, 2h, 40,2h"
     )
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     from snn_exp.training import preflight
 
     budget = Budget.read(given.budget)
-    flags = search.Asked(given.objective, given.sampler, given.sampler_seed, given.name)
+    flags = search.Asked(given.objective, given.sampler, given.sampler_seed, given.name, given.pruner)
     asked, corners = search.read(given.overrides, flags, given.config_dir)
 
     from snn_exp.sweeps import trials, winners

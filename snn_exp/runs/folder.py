@@ -11,6 +11,7 @@ outputs/runs/<run_id>/
     export/               the network in other formats, each with what a reader of it found, beside it in JSON:
                           see `snn-exp export`
     failure.json          instead, when the run crashed; the same command tries again
+    pruned.json           instead, when a search stopped it early; its snn-exp train command resumes it
     checkpoints/          while it is not done
 """
 
@@ -84,12 +85,14 @@ class Contents:
         manifest: empty if there is none yet.
         failure: the last line of the error that crashed it, if any.
         epochs: the rows of metrics.csv.
+        pruned: where a search stopped it, if one did.
     """
 
     result: Result | None
     manifest: Mapping[str, Any]
     failure: str | None
     epochs: list[dict[str, str]]
+    pruned: run_files.Pruned | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +207,7 @@ class RunFolder:
             self.manifest() if "manifest.json" in found else {},
             failure,
             self.epochs() if "metrics.csv" in found else [],
+            self.pruned() if "pruned.json" in found else None,
         )
 
     def damage(self) -> str | None:
@@ -248,7 +252,9 @@ class RunFolder:
         """
         result = self.contents().result
         if result is None:
-            reason = f"crashed ({failure})" if (failure := self.failure()) else "is not finished"
+            crashed, pruned = self.failure(), self.pruned()
+            early = f"was stopped by a search after epoch {pruned.num_epochs}" if pruned else "is not finished"
+            reason = f"crashed ({crashed})" if crashed else early
             raise UserError(f"run {self.path.name} {reason}; type its snn-exp train command again to finish it first")
         if result.status == "diverged":
             raise UserError(f"run {self.path.name} diverged, so it has no trained weights; choose another run")
@@ -367,6 +373,7 @@ class RunFolder:
         done_by["trainer"] |= {"kernels": kernels["used"], "vectorized_seeds": in_step}
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "failure.json").unlink(missing_ok=True)
+        (self.path / "pruned.json").unlink(missing_ok=True)
         if self.last_checkpoint is None:
             self.metrics_csv.unlink(missing_ok=True)
         write_json(
@@ -394,9 +401,35 @@ class RunFolder:
     def fail(self, error: str, trace: str) -> None:
         """Store why the run crashed, and write the trace into its log."""
         self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "pruned.json").unlink(missing_ok=True)
         write_json(self.path / "failure.json", {"error": error, "traceback": trace, "failed_at": now()})
         with (self.path / "train.log").open("a") as log:
             log.write(trace.rstrip() + "\n")
+
+    def prune(self, num_epochs: int, metrics: Mapping[str, float], duration_s: float, cpu_s: float) -> None:
+        """Store that a search stopped the run; its checkpoint stays.
+
+        Args:
+            num_epochs: after how many epochs.
+            metrics: of the last of them.
+            duration_s: wall time of training.
+            cpu_s: process CPU time of training.
+        """
+        pruned = run_files.Pruned(
+            num_epochs=num_epochs, metrics=dict(metrics), duration_s=duration_s, cpu_s=cpu_s, pruned_at=now()
+        )
+        write_json(self.path / "pruned.json", pruned.model_dump())
+
+    def pruned(self) -> run_files.Pruned | None:
+        """Return where a search stopped the run; None if none did, or it has been trained on since.
+
+        Raises:
+            DamagedRun: pruned.json cannot be read.
+        """
+        try:
+            return self._read("pruned.json", run_files.read_pruned)
+        except FileNotFoundError:
+            return None
 
     def set_aside(self) -> None:
         """Rename the folder, so that the run is trained again and the old one kept.

@@ -1,6 +1,7 @@
 """The files of a run: each is validated when read, or refused in a sentence. No torch.
 
-result.json, manifest.json, failure.json, metrics.csv and owner.json, and the config that the first two hold.
+result.json, manifest.json, failure.json, pruned.json, metrics.csv and owner.json, and the config that the first two
+hold.
 """
 
 from __future__ import annotations
@@ -265,6 +266,16 @@ class Failure(StoredModel):
     failed_at: Date = ""
 
 
+class Pruned(StoredModel):
+    """Where a search stopped a run: a result of its own kind, which is neither tested nor compared with whole ones."""
+
+    num_epochs: PositiveInt
+    metrics: dict[str, AnyFloat] = {}
+    duration_s: Cost
+    cpu_s: Cost
+    pruned_at: Date
+
+
 class Owner(StoredModel):
     """The process that trains a run."""
 
@@ -311,6 +322,11 @@ def read_manifest(path: Path, within: Path | None = None) -> dict[str, Any]:
 def read_failure(path: Path, within: Path | None = None) -> Failure:
     """Read a failure.json, as `read_result`."""
     return read_validated(path, within, Failure.model_validate_json, "a failure")
+
+
+def read_pruned(path: Path, within: Path | None = None) -> Pruned:
+    """Read a pruned.json, as `read_result`."""
+    return read_validated(path, within, Pruned.model_validate_json, "a run that was stopped early")
 
 
 def read_owner(path: Path, within: Path | None = None) -> Owner:

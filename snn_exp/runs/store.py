@@ -25,7 +25,7 @@ from snn_exp.runs.lock import Taken, refuse_if_taken
 from snn_exp.runs.paths import output_root
 from snn_exp.runs.run_files import Result
 
-STATES = ("done", "diverged", "failed", "unfinished", "training", "kept", "damaged", "newer")
+STATES = ("done", "diverged", "pruned", "failed", "unfinished", "training", "kept", "damaged", "newer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,9 @@ class StoredRun:
 
     Args:
         folder: the folder.
-        state: one of STATES; kept is what --rerun has put aside, damaged holds something that cannot be read, newer is
-            of a later version of snn_exp; "not run" where there is no folder, see `runs_of`.
+        state: one of STATES; pruned is what a search has stopped early, kept what --rerun has put aside, damaged holds
+            something that cannot be read, newer is of a later version of snn_exp; "not run" where there is no folder,
+            see `runs_of`.
         config: the plain config; empty if it was not written yet.
         result: the result, if it is done or diverged.
         manifest: how it was done; its curves over the epochs are many, and are read where they are needed.
@@ -127,7 +128,7 @@ def runs_of(configs: Sequence[ExperimentConfig]) -> list[StoredRun]:
         folder = RunFolder.of(config)
         if folder.path.exists() or folder.path.is_symlink():
             run = _stored(folder)
-            has_none = run.state in ("unfinished", "failed", "training") and not run.config
+            has_none = run.state in ("unfinished", "failed", "training", "pruned") and not run.config
             found.append(dataclasses.replace(run, config=config.to_plain()) if has_none else run)
         else:
             found.append(StoredRun(folder, "not run", config.to_plain(), None))
@@ -161,7 +162,9 @@ def _state(folder: RunFolder, contents: Contents) -> str:
         refuse_if_taken(folder.path, patient=False)
     except Taken:
         return "training"
-    return "unfinished" if contents.failure is None else "failed"
+    if contents.failure is not None:
+        return "failed"
+    return "unfinished" if contents.pruned is None else "pruned"
 
 
 def table(runs: Sequence[StoredRun]) -> Table:

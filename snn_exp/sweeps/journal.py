@@ -1,6 +1,6 @@
 """Optuna's study of a search, kept in a journal that many processes write to and any may be killed at. No torch.
 
-The one file of a search, with trials.py, that imports Optuna.
+With trials.py and pruning.py the files that import Optuna.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, QMCSampler, RandomSample
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from snn_exp.sweeps.pruning import pruner_of
 from snn_exp.sweeps.search import OBJECTIVES, Search
 from snn_exp.sweeps.space import Axis, Params
 
@@ -83,6 +84,7 @@ def open_study(search: Search) -> Study:
             study_name=search.id,
             storage=storage,
             sampler=sampler_of(search, 0),
+            pruner=pruner_of(search),
             directions=[OBJECTIVES[name].direction for name in search.objectives],
             load_if_exists=True,
         )

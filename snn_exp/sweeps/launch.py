@@ -363,8 +363,15 @@ def _end_after(sweep: int | None) -> None:
         os._exit(0)
 
 
-def finish(config: ExperimentConfig) -> Result | None:
-    """Train a run if it is not done yet; return None if it did not finish. Never ends the process."""
+def finish(
+    config: ExperimentConfig, on_epoch: Callable[[int, Mapping[str, float]], bool] | None = None
+) -> Result | None:
+    """Train a run if it is not done yet; return None if it did not finish. Never ends the process.
+
+    Args:
+        config: of the run.
+        on_epoch: asked after every epoch whether to stop the run, which then stores that it was pruned.
+    """
     folder = RunFolder.of(config)
     if damage := folder.damage():
         say(damage)
@@ -372,7 +379,7 @@ def finish(config: ExperimentConfig) -> Result | None:
     if not folder.is_complete(config):
         from snn_exp.training.job import run_or_store_failure
 
-        run_or_store_failure(config)
+        run_or_store_failure(config, on_epoch=on_epoch)
     return folder.result()
 
 

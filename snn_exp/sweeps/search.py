@@ -36,6 +36,7 @@ from snn_exp.sweeps.space import OpenSpace
 # What a search over a key would find instead of the best network.
 UNFIT = {"seed": "the luckiest seed", "dataset": "the easiest data", "energy": "the lowest prices"}
 
+PRUNERS = ("none", "median", "hyperband")
 SAMPLERS = ("tpe", "random", "grid", "qmc", "nsgaii")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -72,6 +73,8 @@ class Search:
         objectives: names among OBJECTIVES.
         sampler: among SAMPLERS.
         sampler_seed: of its random numbers.
+        pruner: among PRUNERS.
+        max_epochs: most epochs of a run, for the pruner.
         hydra_overrides: Hydra's own, such as hydra/launcher=joblib.
         folders: further folders of configs.
     """
@@ -83,6 +86,8 @@ class Search:
     objectives: Sequence[str]
     sampler: str
     sampler_seed: int
+    pruner: str
+    max_epochs: int
     hydra_overrides: Sequence[str]
     folders: Sequence[str]
 
@@ -139,7 +144,7 @@ class Search:
         return cls(**read_json(folder / "search.json"))
 
 
-_DECISIVE = ("fixed", "axes", "objectives", "sampler", "sampler_seed")
+_DECISIVE = ("fixed", "axes", "objectives", "sampler", "sampler_seed", "pruner")
 
 
 def _words(value: object) -> str:
@@ -155,12 +160,14 @@ class Asked:
         sampler: among SAMPLERS.
         sampler_seed: of its random numbers.
         name: of its folder, "" for its id.
+        pruner: among PRUNERS.
     """
 
     objectives: str = "val/acc"
     sampler: str = "tpe"
     sampler_seed: int = 0
     name: str = ""
+    pruner: str = "none"
 
 
 def read(
@@ -181,6 +188,13 @@ def read(
     names = _read_objectives(asked.objectives)
     if asked.sampler not in SAMPLERS:
         raise unknown("sampler", asked.sampler, SAMPLERS, "--sampler {}")
+    if asked.pruner not in PRUNERS:
+        raise unknown("pruner", asked.pruner, PRUNERS, "--pruner {}")
+    if asked.pruner != "none" and len(names) > 1:
+        raise UserError(
+            f"--pruner {asked.pruner} stops a run by the curve of one objective, and --objective {asked.objectives} "
+            f"has {len(names)}; type --pruner none, or --objective val/acc"
+        )
     if asked.name and not _NAME.fullmatch(asked.name):
         raise UserError(
             f"--name {asked.name} is no name of a search; it has letters, digits, - and _, such as --name my-search"
@@ -207,17 +221,36 @@ def read(
     configs = [cell.config for cell in cells if cell.config]
     if not configs:
         raise UserError(f"no proposal of this search can be trained; {' '.join(corners[0])}: {cells[0].refusal}")
+    if asked.pruner != "none":
+        _require_prunable(asked.pruner, configs)
     decisive: list[object] = [sorted({config.run_id for config in configs}), sorted(space_lines(found)), names]
     if "val/energy_pj" in names:
         decisive.append(sorted({str(config.energy) for config in configs}))
     if (asked.sampler, asked.sampler_seed) != ("tpe", 0):
         decisive.append([asked.sampler, asked.sampler_seed])
+    if asked.pruner != "none":
+        decisive.append(asked.pruner)
+    max_epochs = max(config.trainer.max_epochs for config in configs)
     digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:10]
     search = Search(
-        digest, asked.name or digest, found.fixed, found.axes, names, asked.sampler, asked.sampler_seed,
-        found.hydra_overrides, absolute,
+        digest, asked.name or digest, found.fixed, found.axes, names, asked.sampler, asked.sampler_seed, asked.pruner,
+        max_epochs, found.hydra_overrides, absolute,
     )  # fmt: skip
     return search, configs
+
+
+def _require_prunable(pruner: str, configs: Sequence[ExperimentConfig]) -> None:
+    """Refuse a pruner that could not stop a run."""
+    if (least := min(config.trainer.max_epochs for config in configs)) < 2:
+        raise UserError(
+            f"--pruner {pruner} stops a run after some of its epochs, and trainer.max_epochs={least} has no more than "
+            f"one; type trainer.max_epochs=12, say, or --pruner none"
+        )
+    if (devices := max(config.trainer.devices for config in configs)) > 1:
+        raise UserError(
+            f"--pruner {pruner} stops runs of one process, and trainer.devices={devices} starts several; type "
+            f"--pruner none, or trainer.devices=1"
+        )
 
 
 def _composed(space: OpenSpace, proposals: Sequence[Sequence[str]]) -> tuple[Cell, ...]:

@@ -26,12 +26,13 @@ from snn_exp.config.hydra_settings import quoted
 from snn_exp.errors import UserError
 from snn_exp.escaping import say
 from snn_exp.reporting.formatting import shown
-from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.folder import DamagedRun, RunFolder
 from snn_exp.runs.lock import Taken, owning, refuse_if_taken
-from snn_exp.runs.run_files import Result
+from snn_exp.runs.run_files import Pruned, Result
 from snn_exp.sweeps import journal, launch
 from snn_exp.sweeps.budget import Budget
 from snn_exp.sweeps.journal import Frozen, State, Study
+from snn_exp.sweeps.pruning import Curve
 from snn_exp.sweeps.search import Search, objectives_of
 
 if TYPE_CHECKING:
@@ -245,6 +246,7 @@ def _last_checkpoint(search: Search, lines: Sequence[str]) -> int:
 def _train(search: Search, study: Study, trial: optuna.Trial) -> None:
     """Train what a trial proposes, and tell Optuna what came of it."""
     values: Sequence[float] | None = search.worst
+    pruned: Pruned | None = None
     try:
         lines = journal.propose(search, trial)
         try:
@@ -252,28 +254,55 @@ def _train(search: Search, study: Study, trial: optuna.Trial) -> None:
         except UserError as refusal:
             words = f"refused, so it ranks last: {refusal}"
         else:
-            was_done = RunFolder.of(config).sound_result() is not None
-            result = _trained(config)
+            folder = RunFolder.of(config)
+            was_done, before = folder.sound_result() is not None, _cpu_s(folder)
+            pruned = curve.stopped_before() if (curve := _curve(search, study, trial, folder)) else None
+            result = None if pruned else _trained(config, curve)
             values = objectives_of(result, search.objectives, config.energy) if result else None
-            trial.set_user_attr(CPU_S, 0.0 if was_done or result is None else result.cpu_s)
-            words = f"run {config.run_id}: {_words(search, values)}{', stored before' if was_done else ''}"
+            pruned = None if result else _pruned(folder)
+            trial.set_user_attr(CPU_S, max(0.0, _cpu_s(folder) - before))
+            words = f"run {config.run_id}: {_words(search, values, pruned)}{', stored before' if was_done else ''}"
     except BaseException:
         trial.set_user_attr(OWNER, "")  # it was stopped, and not killed: who goes on with it counts nothing
         raise
-    if values is None:
+    if pruned is not None:
+        study.tell(trial.number, state=State.PRUNED)
+    elif values is None:
         study.tell(trial.number, state=State.FAIL)
     else:
         study.tell(trial.number, list(values))
     say(f"{time.strftime('%H:%M:%S')}  {trial.number}  {' '.join(lines)}  {words}")
 
 
-def _trained(config: ExperimentConfig) -> Result | None:
+def _curve(search: Search, study: Study, trial: optuna.Trial, folder: RunFolder) -> Curve | None:
+    """Return what judges a trial after each epoch; None if nothing does, or its run cannot be read."""
+    if search.pruner == "none" or folder.damage():
+        return None
+    return Curve(trial, set(study.get_trials(deepcopy=False)[trial.number].intermediate_values), folder)
+
+
+def _pruned(folder: RunFolder) -> Pruned | None:
+    """Return where a run was pruned, if it was and that can be read."""
+    with suppress(DamagedRun):
+        return folder.pruned()
+    return None
+
+
+def _cpu_s(folder: RunFolder) -> float:
+    """Return the CPU time that is stored of a run, whole or pruned."""
+    with suppress(DamagedRun):
+        ended = folder.result() or folder.pruned()
+        return ended.cpu_s if ended else 0.0
+    return 0.0
+
+
+def _trained(config: ExperimentConfig, curve: Curve | None) -> Result | None:
     """Train a run; where another process does, wait for that one and take what it stores."""
     folder = RunFolder.of(config)
     while True:
         with launch.at_work():
-            result = launch.finish(config)
-        if result is not None or not _is_taken(folder):
+            result = launch.finish(config, curve)
+        if result is not None or _pruned(folder) is not None or not _is_taken(folder):
             return result
         time.sleep(POLL_S)
 
@@ -286,7 +315,10 @@ def _is_taken(folder: RunFolder) -> bool:
     return False
 
 
-def _words(search: Search, values: Sequence[float] | None) -> str:
+def _words(search: Search, values: Sequence[float] | None, pruned: Pruned | None) -> str:
+    if pruned is not None:
+        accuracy = shown(pruned.metrics["val/acc"], "val/acc")
+        return f"pruned after epoch {pruned.num_epochs} of {search.max_epochs}, val/acc {accuracy} there"
     if values is None:
         return "it did not finish"
     if tuple(values) == search.worst:
@@ -303,7 +335,7 @@ def _in_words(study: Study) -> str:
     return ", ".join(words)
 
 
-_STATES = {State.PRUNED: "stopped early", State.RUNNING: "under way", State.FAIL: "failed"}
+_STATES = {State.PRUNED: "pruned", State.RUNNING: "under way", State.FAIL: "failed"}
 
 
 def interrupted(search: Search) -> str:

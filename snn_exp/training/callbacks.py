@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 import signal
 import threading
@@ -33,6 +34,10 @@ def say_nothing(line: str) -> None:
 
 class Diverged(Exception):
     """The loss or a weight is no longer finite; the run ends, and that is its result."""
+
+
+class Pruned(Exception):
+    """A search has stopped the run before its end; pruned.json says after which epoch."""
 
 
 class StopWhenLost(pl.Callback):
@@ -222,6 +227,45 @@ class StopWithoutProgress(EarlyStopping):
                 f"stopped after epoch {self.last_epoch + 1} of {trainer.max_epochs}: {self.patience} "
                 f"{'epochs' if self.patience > 1 else 'epoch'} without a better validation score"
             )
+
+
+OnEpoch = Callable[[int, Mapping[str, float]], bool]  # number of epochs done, their last metrics -> whether to stop
+
+
+@dataclasses.dataclass(frozen=True)
+class Stopped:
+    """Where a run was stopped from outside.
+
+    Args:
+        num_epochs: how many it had done.
+        metrics: of the last of them.
+    """
+
+    num_epochs: int
+    metrics: Mapping[str, float]
+
+
+class StopFromOutside(pl.Callback):
+    """Asks after every epoch whether to stop; a run that has ended by then, at its last epoch or by patience, is whole.
+
+    The checkpoint of that epoch is written, so that the run can be trained to its end later.
+
+    Args:
+        on_epoch: the question.
+    """
+
+    def __init__(self, on_epoch: OnEpoch) -> None:
+        self._on_epoch = on_epoch
+        self.stopped: Stopped | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ask."""
+        num_epochs = trainer.current_epoch + 1
+        metrics = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
+        is_whole = trainer.should_stop or num_epochs == trainer.max_epochs
+        if self._on_epoch(num_epochs, metrics) and not is_whole:
+            self.stopped = Stopped(num_epochs, metrics)
+            trainer.should_stop = True
 
 
 class FiringWarnings(pl.Callback):

@@ -7,6 +7,7 @@ import errno
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -45,6 +46,7 @@ def run(
     live: bool = False,
     folder: RunFolder | None = None,
     seat: Seat | None = None,
+    on_epoch: callbacks.OnEpoch | None = None,
 ) -> Result:
     """Train what the config describes, or return the stored result if that was done before.
 
@@ -54,8 +56,10 @@ def run(
         live: show a live bar instead of one line per epoch.
         folder: where the run is kept, if not under the output root.
         seat: its place among runs that train in step, if it is one of them.
+        on_epoch: asked after every epoch whether to stop it; of one process.
 
     Raises:
+        Pruned: it was stopped by `on_epoch`.
         UserError: the stored run of this identity is damaged, of another config or of other data, or this machine lacks
             the devices or kernels that it asks for.
         Taken: another process trains it.
@@ -76,7 +80,7 @@ def run(
             together(config.trainer.devices, run_rank, config, folder, ownership.token, say, live,
                      num_threads=config.trainer.num_threads)  # fmt: skip
         else:
-            _train(config, folder, ownership, say, live, seat)
+            _train(config, folder, ownership, say, live, seat, 0, on_epoch)
         result = folder.result()
         assert result is not None
         return result
@@ -96,6 +100,7 @@ def _train(
     live: bool,
     seat: Seat | None = None,
     rank: int = 0,
+    on_epoch: callbacks.OnEpoch | None = None,
 ) -> None:
     """Train a run, evaluate its best weights and store the result; ranks other than 0 only train their shares."""
     is_first = rank == 0
@@ -117,12 +122,16 @@ def _train(
             layers["init"] = probe_validation(task, data)
 
         kept = Kept.of(config, folder, ownership, seat, say)
-        trainer = _make_trainer(config, folder, [*_watchers(folder, ownership, data, say, live, kept), mirror], live)
+        asked = [callbacks.StopFromOutside(on_epoch)] if on_epoch else []
+        watchers = [*_watchers(folder, ownership, data, say, live, kept), *asked, mirror]
+        trainer = _make_trainer(config, folder, watchers, live)
         compiled = Compiled(task.network, say) if config.trainer.compile else None
         with task.training_through(seat=seat, compiled=compiled):
             diverged = _fit(trainer, task, data, folder, kept.last, say)
         if not is_first:
             return
+        if not diverged and asked and (stopped := asked[0].stopped) is not None:
+            _store_pruned(config, folder, ownership, stopped, kept.clock, say)
         if ways := {name: dataclasses.asdict(way) for name, way in ways_of(task.network).items() if way.num_batches}:
             folder.keep_ways(ways)
 
@@ -146,6 +155,21 @@ def _train(
         ownership.check()
         mirror.finish(result)
         folder.finish(result)
+
+
+def _store_pruned(
+    config: ExperimentConfig, folder: RunFolder, ownership: Ownership, stopped: callbacks.Stopped,
+    clock: callbacks.Clock, say: Say,
+) -> NoReturn:  # fmt: skip
+    """Store that the run was stopped before its end.
+
+    Raises:
+        Pruned: always.
+    """
+    ownership.check()
+    folder.prune(stopped.num_epochs, stopped.metrics, clock.wall_s, clock.cpu_s)
+    say(f"pruned after epoch {stopped.num_epochs} of {config.trainer.max_epochs}")
+    raise callbacks.Pruned(f"pruned after epoch {stopped.num_epochs}")
 
 
 @contextmanager

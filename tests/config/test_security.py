@@ -43,7 +43,7 @@ def sent(tmp_path: Path) -> Path:
 def nothing_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever comes as far as a run has been let through."""
 
-    def trained(config: ExperimentConfig) -> None:
+    def trained(config: ExperimentConfig, **_: object) -> None:
         return None
 
     monkeypatch.setattr(job, "run_or_store_failure", trained)

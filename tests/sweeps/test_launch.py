@@ -153,7 +153,7 @@ def test_a_run_that_is_trained_but_could_not_be_tested_has_failed(
 def test_a_job_writes_where_its_command_was_given(monkeypatch: pytest.MonkeyPatch, output: Path) -> None:
     found: list[str] = []
 
-    def look(config: ExperimentConfig) -> None:
+    def look(config: ExperimentConfig, **_: object) -> None:
         found.append(os.environ["SNN_EXP_OUTPUT"])
 
     monkeypatch.chdir(output.parent)

@@ -34,6 +34,7 @@ from tests.test_readme import COMMANDS
 
 SMALL = ("logger=none", "residual=bireal", "optim.batch_size=128")
 TINY = (*SMALL, "network.width=4", "neuron=s2nn", "trainer.max_epochs=1")
+LONGER = (*TINY[:-1], "trainer.max_epochs=4")
 RATES = "optim.lr=tag(log,interval(0.001,0.03))"
 
 
@@ -105,6 +106,15 @@ def in_process(arguments: list[str], **flags: Any) -> Search:
             ["optim.lr=interval(0.001,0.03)", "--sampler", "grid"],
             "optim.lr=interval(0.001,0.03) has no end of values, and a grid tries each; give values, such as "
             "optim.lr=0.001,0.01, or type --sampler qmc",
+        ),
+        (
+            ["--pruner", "medain"],
+            "There is no pruner 'medain'; allowed: hyperband, median, none; did you mean median? Type --pruner median",
+        ),
+        (
+            ["--pruner", "median", "--objective", "val/acc,val/energy_pj"],
+            "--pruner median stops a run by the curve of one objective, and --objective val/acc,val/energy_pj has 2; type "
+            "--pruner none, or --objective val/acc",
         ),
         (
             ["--budget", "5 days"],
@@ -212,6 +222,7 @@ def test_a_search_is_found_again_by_what_decides_it() -> None:
         search.read([*TINY, RATES, "norm=bn,none"], Asked(sampler_seed=1)),
     ]
     assert len({ours.id, *(other.id for other, _ in others)}) == 7
+    assert len({search.read([*LONGER, RATES], Asked(pruner=name))[0].id for name in search.PRUNERS}) == 3
 
 
 @pytest.mark.search
@@ -292,9 +303,9 @@ def test_refused_diverged_and_crashed_trials_end_no_search(
         study.enqueue_trial({"norm": norm, "optim.lr": rate})
     finish = launch.finish
 
-    def crash(config: Any) -> Result | None:
+    def crash(config: Any, on_epoch: Any) -> Result | None:
         if config.norm["name"] != "none":
-            return finish(config)
+            return finish(config, on_epoch)
         RunFolder.of(config).fail("OSError: no space left", "")
         return None
 
@@ -373,6 +384,111 @@ def test_a_journal_whose_last_line_is_torn_is_read_and_written(output: Path) -> 
         file.write(b'{"op_code": 4, "wor')
     journal.propose(asked, study.ask())
     assert states(asked) == ["RUNNING", "RUNNING"]
+
+
+@pytest.mark.search
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "trainer.max_epochs=1,4",
+            "--pruner median stops a run after some of its epochs, and trainer.max_epochs=1 has no more than one; type "
+            "trainer.max_epochs=12, say, or --pruner none",
+        ),
+        (
+            "trainer.devices=2",
+            "--pruner median stops runs of one process, and trainer.devices=2 starts several; type --pruner none, or "
+            "trainer.devices=1",
+        ),
+    ],
+)
+def test_a_pruner_that_could_stop_no_run_is_refused(line: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        search.read(["trainer.accelerator=cpu", RATES, line], Asked(pruner="median"))
+
+
+@pytest.mark.search
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_pruned_trial_is_no_whole_one_is_not_tested_and_is_no_best(
+    pruner: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from snn_exp.sweeps import journal, trials, winners
+
+    num_epochs, rates = 4, [0.011, 0.012, 0.013, 0.014, 0.015, *(0.001 * step for step in range(1, 6))]
+    asked, _ = search.read([*LONGER, RATES], Asked(pruner=pruner))
+    study = journal.open_study(asked)
+    for rate in rates:
+        study.enqueue_trial({"optim.lr": rate})
+    asked_for: list[int] = []
+
+    def train(config: Any, on_epoch: Any) -> Result | None:
+        """As `launch.finish`, with the learning rate for validation accuracy."""
+        folder = RunFolder.of(config)
+        folder.begin(config, {})
+        for epoch in range(1, num_epochs + 1):
+            asked_for.append(epoch)
+            curve = {"val/acc": config.optim["lr"] * epoch, "val/loss": 1.0}
+            if on_epoch(epoch, curve) and epoch < num_epochs:
+                folder.prune(epoch, curve, 1.0, 2.0)
+                return None
+        done = Result(config.run_id, "done", config.to_plain(), curve, 1.0, 8.0, now(), 0, "split")
+        folder.finish(done)
+        return done
+
+    monkeypatch.setattr(launch, "finish", train)
+    assert trials.advance(asked, Budget(trials=len(rates)), 1) == []
+    said = capfd.readouterr().out
+    count = {state: states(asked).count(state) for state in ("COMPLETE", "PRUNED")}
+    assert count["PRUNED"] >= 1 and count["COMPLETE"] >= 1 and sum(count.values()) == len(rates)
+    assert len(asked_for) < num_epochs * len(rates), "epochs were saved"
+    assert said.count("pruned after epoch") == count["PRUNED"]
+    for trial in trials_of(asked):
+        run = RunFolder.of(asked.config_of(journal.proposed(asked, trial)))
+        is_pruned = trial.state.name == "PRUNED"
+        assert (run.result() is None) == (run.pruned() is not None) == is_pruned
+        assert trial.user_attrs["cpu_s"] == (2.0 if is_pruned else 8.0)
+    whole = [trial.number for trial in trials_of(asked) if trial.state.name == "COMPLETE"]
+    assert {trial.number for trial in winners.best(asked)} <= set(whole)
+    if pruner == "median":
+        assert states(asked) == ["COMPLETE"] * 5 + ["PRUNED"] * 5
+        said = f"{count['COMPLETE']} done, {count['PRUNED']} pruned"
+        assert said in trials.interrupted(asked)
+
+
+@pytest.mark.search
+def test_a_trial_that_was_killed_between_its_pruning_and_the_journal_is_not_trained_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from snn_exp.sweeps import pruning, trials
+
+    asked, configs = search.read([*LONGER, "optim.lr=0.01,0.02"], Asked(pruner="median"))
+    folder = RunFolder.of(configs[0])
+    folder.begin(configs[0], {})
+    folder.metrics_csv.write_text("epoch,val/acc\n0,0.1\n1,0.2\n")
+    folder.prune(2, {"val/acc": 0.2}, 1.0, 2.0)
+
+    class Stops:
+        def report(self, value: float, step: int) -> None:
+            told.append((step, value))
+
+        def should_prune(self) -> bool:
+            return True
+
+    told: list[tuple[int, float]] = []
+    stops: Any = Stops()
+    curve = pruning.Curve(stops, {1}, folder)
+    assert told == [(2, 0.2)], "each epoch once"
+    stopped = curve.stopped_before()
+    assert stopped is not None and stopped.num_epochs == 2
+
+    monkeypatch.setattr(trials, "_curve", lambda *given: curve)
+    monkeypatch.setattr(trials, "_trained", lambda *given: pytest.fail("it was trained on"))
+    from snn_exp.sweeps import journal
+
+    study = journal.open_study(asked)
+    study.enqueue_trial({"optim.lr": "0.01"})
+    trials._train(asked, study, study.ask())
+    assert states(asked) == ["PRUNED"]
 
 
 NUM_TRIALS, NUM_EPOCHS, NUM_KILLS = 7, 25, 3

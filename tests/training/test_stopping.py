@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Result
+from snn_exp.runs.store import state_of
 from snn_exp.training import checkpoints, seeds, train
+from snn_exp.training.callbacks import Pruned
 from snn_exp.training.task import Classification
 from tests.disturbing import came_out
 from tests.training.test_checkpoints import NUM_BATCHES, TWELVE, Steps, stop_rising
 
+TINY = ("logger=none", "residual=bireal", "optim.batch_size=128", "network.width=4", "neuron=s2nn")
 PATIENT = (*TWELVE, "trainer.patience=2")  # validation is best in the second epoch, so it stops after the fourth
 
 
@@ -92,3 +99,36 @@ def test_a_patience_is_part_of_a_run_where_it_can_end_it() -> None:
     assert ids == {compose(TWELVE).run_id}
     assert compose(PATIENT).run_id not in ids
     assert compose([*TWELVE, "trainer.patience=10"]).trainer.patience == 10
+
+
+def test_a_run_that_is_stopped_from_outside_has_no_result_and_its_command_trains_it_to_the_same_end(
+    tmp_path: Path, output: Path
+) -> None:
+    config = compose([*TINY, "trainer.max_epochs=3"])
+    asked: list[int] = []
+
+    def after_two(num_epochs: int, metrics: Mapping[str, float]) -> bool:
+        asked.append(num_epochs)
+        assert "val/acc" in metrics
+        return num_epochs == 2
+
+    with pytest.raises(Pruned):
+        train.run(config, echo=False, on_epoch=after_two)
+    folder = RunFolder.of(config)
+    pruned = folder.pruned()
+    assert asked == [1, 2] and pruned is not None and pruned.num_epochs == 2
+    assert folder.result() is None and not folder.weights.exists() and state_of(folder) == "pruned"
+    assert pruned.metrics["val/acc"] == float(folder.epochs()[-1]["val/acc"])
+    with pytest.raises(UserError, match="was stopped by a search after epoch 2; type its snn-exp train command"):
+        folder.trained()
+
+    resumed = train.run(config, echo=False)
+    assert state_of(folder) == "done" and folder.pruned() is None
+    whole = train.run(config, echo=False, folder=RunFolder(tmp_path / "whole"))
+    assert resumed.metrics == whole.metrics and "test/acc" in resumed.metrics
+
+
+def test_a_run_that_is_to_stop_after_its_last_epoch_is_whole(output: Path) -> None:
+    config = compose([*TINY, "trainer.max_epochs=1", "trainer.test=false"])
+    result = train.run(config, echo=False, on_epoch=lambda num_epochs, metrics: True)
+    assert result.status == "done" and RunFolder.of(config).pruned() is None
