@@ -110,9 +110,9 @@ def _train_one(config: ExperimentConfig, again: str, *, cached: bool) -> int:
     folder = RunFolder.of(config)
     result = folder.result() if cached else None
     if result is None:
+        say(f"run {config.run_id}: {config.label}, {config.num_steps} steps")  # before the seconds of importing torch
         from snn_exp.training.train import run
 
-        say(f"run {config.run_id}: {config.label}, {config.num_steps} steps")
         result = run(config, live=config.trainer.progress and sys.stdout.isatty())
     else:
         say("done before; nothing to train")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback
 
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.datamodule import DataModule
@@ -22,6 +22,7 @@ from snn_exp.training import log
 from snn_exp.training.build import DataSpec, how_to_train_again, kernels_of, prepare
 from snn_exp.training.callbacks import KeepSigterm
 from snn_exp.training.predictions import Confusion, Predictions
+from snn_exp.training.progress import PassingBar
 from snn_exp.training.saved_weights import load_weights
 from snn_exp.training.task import Classification
 from snn_exp.training.wandb_logger import make_mirror
@@ -115,7 +116,7 @@ def add_test_metrics(
 
 def _make_trainer(config: ExperimentConfig, folder: RunFolder, live: bool) -> pl.Trainer:
     """Make the trainer that evaluates a run: one process, however many trained it."""
-    bar: list[Callback] = [TQDMProgressBar(leave=False)] if live else []
+    bar: list[Callback] = [PassingBar()] if live else []
     return pl.Trainer(
         precision=config.trainer.precision, accelerator=config.trainer.accelerator, devices=1,
         callbacks=[KeepSigterm(), *bar], logger=False, enable_progress_bar=live, enable_model_summary=False,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
 from snn_exp.training.log import Say
 
@@ -121,16 +122,51 @@ def pace_text(pace: Pace, trainer: pl.Trainer) -> str:
     return f"{pace.samples_per_s(epochs):.0f} samples/s  {duration(left)} left"
 
 
-class LiveBar(TQDMProgressBar):
-    """A bar over the steps of an epoch, with samples per second and the time left over all epochs.
+class PassingBar(TQDMProgressBar):
+    """Lightning's bars, each of which is wiped when it ends; by themselves they stay unless they are nested."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=False)
+
+    def init_train_tqdm(self) -> Tqdm:
+        """Return the bar of training."""
+        return _passing(super().init_train_tqdm())
+
+    def init_predict_tqdm(self) -> Tqdm:
+        """Return the bar of predictions."""
+        return _passing(super().init_predict_tqdm())
+
+    def init_test_tqdm(self) -> Tqdm:
+        """Return the bar of a test."""
+        return _passing(super().init_test_tqdm())
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """Return the bar of validation."""
+        return _passing(super().init_validation_tqdm())
+
+
+def _passing(bar: Tqdm) -> Tqdm:
+    bar.leave = False
+    return bar
+
+
+class LiveBar(PassingBar):
+    """One line in a terminal, drawn again as training goes on: all that a line of `EpochLine` says, and a bar.
+
+    Accuracy and firing rate are those of the last validation. It fits into 80 columns; the bar takes what is left.
 
     Args:
         num_samples: training samples per epoch.
+        every_s: seconds between two drawings, at least.
     """
 
-    def __init__(self, num_samples: int) -> None:
-        super().__init__(leave=False)
+    BAR_FORMAT = "{desc} {bar}"
+
+    def __init__(self, num_samples: int, every_s: float = 0.1) -> None:
+        super().__init__()
+        self.every_s = every_s
         self._pace = Pace(num_samples)
+        self._drawn_at = 0.0
 
     def on_train_start(self, *args: Any) -> None:
         """Start the clock."""
@@ -138,13 +174,34 @@ class LiveBar(TQDMProgressBar):
         self._pace.start(epochs_done(self.trainer))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Begin the bar again, with the epoch counted from 1, as in the lines; Lightning counts from 0."""
-        name = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.train_progress_bar.set_description(name, refresh=False)
+        """Begin the bar again."""
         self.train_progress_bar.reset(total=self.total_train_batches)
 
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw the line again, unless that was a moment ago."""
+        if time.monotonic() - self._drawn_at < self.every_s and not trainer.is_last_batch:
+            return
+        self._drawn_at = time.monotonic()
+        self.train_progress_bar.n = batch_idx + 1
+        self.train_progress_bar.set_description_str(self._line(trainer, float(outputs["loss"]), batch_idx + 1))
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """Return none: a second line would come and go at every epoch."""
+        return Tqdm(disable=True)
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Return what stands behind the bar."""
-        epochs = epochs_done(trainer)
-        left = duration(self._pace.seconds_left(epochs, trainer.max_epochs or 0))
-        return {"samples/s": f"{self._pace.samples_per_s(epochs):.0f}", "left": left}
+        """Return nothing: all stands in the line."""
+        return {}
+
+    def _line(self, trainer: pl.Trainer, loss: float, step: int) -> str:
+        share = f"{100 * step / max(1, trainer.num_training_batches):3.0f} %"
+        known = trainer.callback_metrics
+        validated = (
+            f"acc {100 * known['val/acc']:.1f} %  rate {known['val/firing_rate']:.3f}  " if "val/acc" in known else ""
+        )
+        return (
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs} {share}  loss {loss:.3f}  {validated}"
+            f"{pace_text(self._pace, trainer)}"
+        )

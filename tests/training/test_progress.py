@@ -42,12 +42,27 @@ def test_without_a_long_epoch_there_is_one_line_each() -> None:
     assert len([line for line in lines if line.startswith("epoch ")]) == 2
 
 
-def test_the_bar_counts_epochs_from_one_and_says_pace_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_live_line_says_what_a_line_of_the_log_says_within_80_columns(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     train.run(compose(TINY), echo=False, live=True)
     shown = capsys.readouterr()
     both = shown.out + shown.err
-    assert "epoch 1/2" in both and "epoch 2/2" in both and "Epoch 0" not in both
-    assert re.search(r"samples/s=\d+, left=\d+ s", both)
+    assert re.search(r"epoch 1/2 +\d+ %  loss \d\.\d{3}  \d+ samples/s  (\d+ s|\d+ min) left", both)
+    second = r"epoch 2/2 +\d+ %  loss \d\.\d{3}  acc \d+\.\d %  rate 0\.\d{3}  \d+ samples/s  (\d+ s|\d+ min) left"
+    found = re.search(second, both)
+    assert found and len(found[0]) < 80, "the bar takes what is left"
+
+
+def test_nothing_of_the_bars_is_left_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    train.run(compose(TINY), echo=False, live=True)
+    lines: list[str] = []  # of a terminal that has read all
+    for line in capsys.readouterr().out.split("\n"):
+        screen = ""
+        for text in line.removesuffix("\r").split("\r"):
+            screen = text + screen[len(text) :]
+        lines.append(screen.strip())
+    assert not [line for line in lines if line], lines
 
 
 def test_a_run_that_resumes_within_an_epoch_counts_from_there() -> None:
