@@ -258,6 +258,7 @@ STRUCTURES: list[dict[str, Any]] = [
     {"residual": {"name": "post"}},
     {"residual": {"name": "sew_add"}},
     {"residual": {"name": "none"}, "weight_quant": "xnor"},
+    {"residual": {"name": "pre"}, "weight_quant": "int"},
     {"network": {"name": "vgg"}},
     {"network": {"name": "mlp"}, "synapse": "exponential"},
 ]
@@ -395,6 +396,11 @@ CANNOT = {
     "s2nn; type --format onnx, which can",
     "relu": "stages.0.0.activation1.neuron is a ReLU, which NIR cannot represent: of our neurons it has if, lif, plif, cuba_lif "
     "and s2nn; type --format onnx, which can",
+    **{
+        name: f"stages.0.0.activation1.neuron is a {kind}, which NIR cannot represent: of our neurons it has if, lif, plif, "
+        "cuba_lif and s2nn; type --format onnx, which can"
+        for name, kind in (("qrelu", "QuantizedReLU"), ("mtn", "MultiThreshold"), ("ilif", "IntegerLIF"), ("ternary", "Ternary"))
+    },
     "infinite": "stages.0.0.activation1.neuron has neuron.voltage_decay=1, an infinite time constant, which NIR lacks; type "
     "--format onnx, which can",
     "product": "SpikeElementWiseAnd has an operation (mul) that NIR cannot represent: between parts it has sums and constant "
@@ -409,10 +415,14 @@ CANNOT = {
 }  # fmt: skip
 
 
+def steps_where(why: str) -> int:
+    return 1 if why in ("relu", "qrelu", "mtn") else 4
+
+
 def network_that_nir_cannot_say(why: str) -> Network:
     neuron: Any = {
-        "soft": {"name": "lif", "reset": "soft"}, "srm": {"name": "srm"}, "relu": {"name": "relu"},
-        "infinite": {"name": "cuba_lif", "voltage_decay": 1.0},
+        "soft": {"name": "lif", "reset": "soft"}, "infinite": {"name": "cuba_lif", "voltage_decay": 1.0},
+        **{name: {"name": name} for name in ("srm", "relu", "qrelu", "mtn", "ilif", "ternary")},
     }.get(why, {"name": "lif"})  # fmt: skip
     residual = {
         "product": {"name": "sew_and"}, "largest": {"name": "sew_add", "shortcut": "maxpool_dup"},
@@ -420,7 +430,7 @@ def network_that_nir_cannot_say(why: str) -> Network:
     }.get(why, {"name": "pre"})  # fmt: skip
     norm = {"norm": "bn", "membrane norm": "mpbn"}.get(why, "none")
     network = make_network(neuron, norm, residual=residual, size=6 if why == "edge" else 8,
-                           synapse="alpha" if why == "slayer" else "identity", num_steps=1 if why == "relu" else 4)  # fmt: skip
+                           synapse="alpha" if why == "slayer" else "identity", num_steps=steps_where(why))  # fmt: skip
     if why == "membrane norm":  # that norm stands behind the weights as well
         for name, _ in list(network.named_modules()):
             if name.endswith("norm") and "membrane" not in name:
@@ -436,9 +446,7 @@ def network_that_nir_cannot_say(why: str) -> Network:
 def test_what_nir_cannot_say_is_said_in_a_sentence(why: str, tmp_path: Path) -> None:
     network = network_that_nir_cannot_say(why)
     with pytest.raises(UserError) as error:
-        write_nir(
-            network, (2, *([6, 6] if why == "edge" else [8, 8])), 1 if why == "relu" else 4, tmp_path / "file", {}
-        )
+        write_nir(network, (2, *([6, 6] if why == "edge" else [8, 8])), steps_where(why), tmp_path / "file", {})
     assert str(error.value) == CANNOT[why]
     assert not (tmp_path / "file").exists()
 
@@ -473,6 +481,7 @@ def test_an_onnx_graph_of_any_neuron_gives_the_same_logits_in_float64(neuron: st
     [
         ("lif hard", "tebn", {"residual": {"name": "sew_iand"}}),
         ("s2nn", "bn", {"residual": {"name": "bireal", "activation": "rprelu"}, "weight_quant": "xnor"}),
+        ("qrelu", "bn", {"residual": {"name": "pre"}, "weight_quant": "int"}),
         ("cuba_lif", "psp", {"network": {"name": "vgg"}, "synapse": "exponential", "weight_norm": "standardized"}),
     ],
 )
@@ -483,8 +492,8 @@ def test_an_onnx_graph_of_convolutions_gives_the_same_logits(
     from onnx import load
     from onnx.reference import ReferenceEvaluator
 
-    num_steps = 1 if neuron == "s2nn" else 2
-    network = make_network(neuron, norm, **structure, num_steps=num_steps)
+    num_steps = 1 if neuron in ("s2nn", "qrelu") else 2
+    network = make_network(NEURONS.get(neuron, {"name": neuron}), norm, **structure, num_steps=num_steps)
     encoding = Direct(0.25, 0.5, num_steps=num_steps)
     x = 2 * torch.randn(5, 2, 6, 6, dtype=torch.float64)
     expected = network(encoding(x)).detach()

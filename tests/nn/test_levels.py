@@ -213,6 +213,8 @@ def test_a_flip_from_one_level_to_the_next_is_seen() -> None:
 
 @pytest.mark.parametrize(("neuron", "sentence"), [
     ("mtn", "is a MultiThreshold, which emits levels, and int8 has thresholds for one level alone; choose a run with"),
+    ("qrelu", "is a QuantizedReLU, which emits levels, and int8 has thresholds for one level alone"),
+    ("ilif", "is a IntegerLIF, which has a state over several steps"),
     ("ternary", "is a Ternary, which has a state over several steps"),
 ])  # fmt: skip
 def test_what_int8_cannot_hold_is_refused_in_a_sentence(neuron: str, sentence: str) -> None:
