@@ -188,13 +188,17 @@ def rounds_what_it_stores_to_bfloat16(neuron: str, norm: str, shape: tuple[int, 
     again, norm_again = copy.deepcopy(part), copy.deepcopy(normed)
     plain = everything(lambda x: part(x if normed is None else normed(x)), (part, normed), x.float())
     fused = everything(lambda x: fire(again, form, norm_again, x), (again, norm_again), by_position(x))
-    flipped = (plain["s"] != fused["s"]).double().mean().item()
+    # a level times its unit is rounded, by Triton's interpreter towards 0; a level more or less is further away
+    flipped = ((plain["s"] - fused["s"]).abs() > 2**-7 * plain["s"].abs()).double().mean().item()
     assert flipped <= (1e-4 if norm == "bn" else 0)
     assert fused["grad x"].dtype == torch.bfloat16
-    off = (plain["grad x"] - fused["grad x"].float()).abs() > 2**-7 * plain["grad x"].abs().max()
+    exact = torch.equal(plain["s"], plain["s"].bfloat16().float())  # else the loss is that of rounded outputs
+    near = 1 if exact else 4
+    off = (plain["grad x"] - fused["grad x"].float()).abs() > near * 2**-7 * plain["grad x"].abs().max()
     assert off.double().mean().item() <= 1e-3
     for name in plain.keys() - {"s", "grad x"}:
-        torch.testing.assert_close(fused[name], plain[name], rtol=1e-2, atol=1e-2 * float(plain[name].abs().max()))
+        atol = near * 1e-2 * float(plain[name].abs().max())
+        torch.testing.assert_close(fused[name], plain[name], rtol=1e-2, atol=atol)
 
 
 def follows_the_width() -> None:

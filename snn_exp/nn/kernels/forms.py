@@ -13,13 +13,31 @@ from typing import TypeGuard
 
 from torch import nn
 
-from snn_exp.nn.neurons import IF, LIF, NEURONS, PLIF, S2NN, SRM, IntegratingNeuron, Neuron, RSign, Sign
+from snn_exp.nn.neurons import (
+    IF,
+    LIF,
+    NEURONS,
+    PLIF,
+    S2NN,
+    SRM,
+    IntegerLIF,
+    IntegratingNeuron,
+    LevelNeuron,
+    MultiThreshold,
+    Neuron,
+    QuantizedReLU,
+    RSign,
+    Sign,
+    Ternary,
+)
 from snn_exp.nn.norms import BatchNorm, PSPNorm, PSPStreamNorm, ThresholdDependentBatchNorm
 from snn_exp.nn.surrogates import SURROGATES
 from snn_exp.nn.synapses import AlphaSynapse, ExponentialSynapse, IdentitySynapse
 from snn_exp.registry import Registry
 
-NEURONS_WITH_A_FORM = (IF, LIF, PLIF, SRM, S2NN, Sign, RSign)
+NEURONS_WITH_A_FORM = (IF, LIF, PLIF, SRM, S2NN, Sign, RSign, Ternary, MultiThreshold, IntegerLIF, QuantizedReLU)
+LEVELS: dict[type[Neuron], str] = {MultiThreshold: "Passed", IntegerLIF: "Rounded", QuantizedReLU: "Quantized"}
+STRAIGHT_THROUGH = (IntegerLIF, QuantizedReLU)  # they use no surrogate
 NORMS_WITH_A_FORM = (BatchNorm, ThresholdDependentBatchNorm)
 
 # k(y), by the surrogate's name: one text, C++ in fused.cpp, Python in passes.py, and the same in both. So its numbers
@@ -48,6 +66,7 @@ class Form:
         dynamics: how v and x become h.
         reset: how h and s become v.
         emits: how h and the threshold become s.
+        levels: the highest level.
         surrogate: k(y).
         detached: no gradient through the reset.
         learns_threshold: the threshold's gradient is asked for.
@@ -57,6 +76,7 @@ class Form:
     dynamics: str
     reset: str
     emits: str
+    levels: int
     surrogate: str
     detached: bool
     learns_threshold: bool
@@ -86,11 +106,11 @@ def form_of(neuron: Neuron) -> Form | str:
     name, surrogate = _name(NEURONS, neuron), _name(SURROGATES, neuron.surrogate)
     if type(neuron) not in NEURONS_WITH_A_FORM:
         return f"neuron={name} has no fused form"
-    if surrogate not in KERNELS:
+    if surrogate not in KERNELS and not isinstance(neuron, STRAIGHT_THROUGH):
         return f"surrogate={surrogate} has no fused form"
     if neuron.membrane_norm is not None:
         return "a norm on the membrane has no fused form"
-    if neuron.folded_threshold is not None:
+    if neuron.folded_threshold is not None or (isinstance(neuron, LevelNeuron) and neuron.folded_levels is not None):
         return "a norm folded into a threshold has no fused form"
     if isinstance(neuron, SRM) and neuron.refractory != "exponential":
         return f"neuron={name} with neuron.refractory={neuron.refractory} has no fused form"
@@ -98,10 +118,11 @@ def form_of(neuron: Neuron) -> Form | str:
     return Form(
         dynamics=dynamics,
         reset=reset,
-        emits=neuron.emits.capitalize(),
-        surrogate=KERNELS[surrogate],
-        detached=neuron.single_step or (isinstance(neuron, IntegratingNeuron) and neuron.detach_reset),
-        learns_threshold=isinstance(neuron.v_threshold, nn.Parameter),
+        emits=LEVELS.get(type(neuron), neuron.emits.capitalize()),
+        levels=neuron.num_levels,
+        surrogate="1" if isinstance(neuron, STRAIGHT_THROUGH) else KERNELS[surrogate],
+        detached=neuron.single_step or (isinstance(neuron, IntegratingNeuron | IntegerLIF) and neuron.detach_reset),
+        learns_threshold=isinstance(neuron, QuantizedReLU) or isinstance(neuron.v_threshold, nn.Parameter),
         learns_leak=isinstance(neuron, PLIF),
     )
 
@@ -110,6 +131,8 @@ def _course(neuron: Neuron) -> tuple[str, str]:
     """Return dynamics and reset; a neuron without dynamics has no reset either, and any reset does."""
     if isinstance(neuron, SRM):
         return "Integrate", "Refractory"
+    if isinstance(neuron, IntegerLIF):
+        return "Decay", "Soft"
     if not isinstance(neuron, IntegratingNeuron):
         return "Memoryless", "Hard"
     reset = neuron.reset.capitalize()

@@ -2,10 +2,11 @@
 //
 // The compiler is given a single case (forms.py):
 //
-//     DYNAMICS  Memoryless, Integrate, Leak, LeakOfMembrane     h of v and x
-//     RESET     Hard, Soft, Refractory                          v of h and s
-//     EMITS     Spikes, Signs                                   s of h - threshold
-//     SURROGATE an expression in y, alpha and beta              ds/dh = peak k(y), y = (h - threshold) / width
+//     DYNAMICS  Memoryless, Integrate, Leak, LeakOfMembrane, Decay          h of v and x
+//     RESET     Hard, Soft, Refractory                                      v of h and the level
+//     EMITS     Spikes, Signs, Ternary, Passed, Rounded, Quantized          the level of h, and s of it
+//     LEVELS    the highest level
+//     SURROGATE an expression in y, alpha and beta                          peak k(y), y = (h - threshold) / width
 //     DETACHED, LEARNS_THRESHOLD, LEARNS_LEAK                   true or false
 //     REAL, STORED                                              see stretches.h
 //
@@ -116,17 +117,27 @@ struct LeakOfMembrane {
     static F at_leak(F grad, F v, F, F v_reset) { return -grad * (v - v_reset); }
 };
 
-// The gradient of the new v, propagated back to s, h, the old v and the threshold.
+struct Decay {  // leak is the time constant here: dividing rounds as torch does
+    static F charge(F v, F x, F, F leak) { return v - v / leak + x; }
+    static F at_v(F grad, F leak) { return grad - grad / leak; }
+    static F at_x(F grad, F) { return grad; }
+    static F at_leak(F, F, F, F) { return 0; }
+};
+
+// The gradient of the new v, propagated back to s, h, the old v and the threshold. A reset is odd where a level of -1
+// moves v the other way.
 
 struct Hard {
-    static F next(F, F h, F s, F, F v_reset, F) { return s > 0 ? v_reset : h; }
+    static constexpr bool odd = false;
+    static F next(F, F h, F s, F, F v_reset, F) { return s != 0 ? v_reset : h; }
     static F at_s(F grad, F h, F, F v_reset) { return grad * (v_reset - h); }
-    static F at_h(F grad, F s) { return grad * (1 - s); }
+    static F at_h(F grad, F s) { return grad * (1 - absolute(s)); }
     static F at_v(F, F) { return 0; }
     static F at_threshold(F, F) { return 0; }
 };
 
 struct Soft {
+    static constexpr bool odd = true;
     static F next(F, F h, F s, F threshold, F, F) { return h - s * threshold; }
     static F at_s(F grad, F, F threshold, F) { return -grad * threshold; }
     static F at_h(F grad, F) { return grad; }
@@ -135,6 +146,7 @@ struct Soft {
 };
 
 struct Refractory {
+    static constexpr bool odd = true;
     static F next(F v, F, F s, F threshold, F, F decay) { return decay * v - threshold * s; }
     static F at_s(F grad, F, F threshold, F) { return -grad * threshold; }
     static F at_h(F, F) { return 0; }
@@ -142,12 +154,79 @@ struct Refractory {
     static F at_threshold(F grad, F s) { return -grad * s; }
 };
 
-struct Spikes {
-    static F of(F excess) { return excess >= 0 ? F(1) : F(0); }
+// The gradients of h and of the threshold.
+struct Gradients {
+    F at_h, at_threshold;
 };
 
-struct Signs {
-    static F of(F excess) { return excess >= 0 ? F(1) : F(-1); }
+// The level of h, s of a level, and from the gradients of s and of the reset's level those of h and the threshold.
+
+struct Spikes {
+    static F level(F h, F threshold) { return h - threshold >= 0 ? F(1) : F(0); }
+    static F of(F level, F) { return level; }
+    static Gradients back(F grad, F reset, F h, F threshold, const Call &call) {
+        const F at_h = (grad + reset) * surrogate(h - threshold, call);
+        return {at_h, -at_h};
+    }
+};
+
+struct Signs : Spikes {
+    static F of(F level, F) { return 2 * level - 1; }
+};
+
+struct Ternary {  // above - below
+    static F level(F h, F threshold) {
+        return (h - threshold >= 0 ? F(1) : F(0)) - (-h - threshold >= 0 ? F(1) : F(0));
+    }
+    static F of(F level, F) { return level; }
+    static Gradients back(F grad, F reset, F h, F threshold, const Call &call) {
+        const F above = (grad + reset) * surrogate(h - threshold, call);
+        const F below = ((RESET::odd ? -reset : reset) - grad) * surrogate(-h - threshold, call);
+        return {above - below, -above - below};
+    }
+};
+
+struct Passed {  // how many multiples of the threshold
+    static F level(F h, F threshold) {
+        F level = 0;
+#pragma GCC unroll 16
+        for (int k = 1; k <= LEVELS; ++k) level += h - F(k) * threshold >= 0 ? F(1) : F(0);
+        return level;
+    }
+    static F of(F level, F threshold) { return threshold * level; }
+    static Gradients back(F grad, F, F h, F threshold, const Call &call) {
+        F each = 0, times_k = 0;
+#pragma GCC unroll 16
+        for (int k = 1; k <= LEVELS; ++k) {
+            const F of_k = surrogate(h - F(k) * threshold, call);
+            each += of_k;
+            times_k += F(k) * of_k;
+        }
+        return {grad * threshold * each, grad * (level(h, threshold) - threshold * times_k)};
+    }
+};
+
+struct Rounded {  // the nearest multiple of the threshold, and straight through
+    static F level(F h, F threshold) {
+        F y = h / threshold;
+        y = y < 0 ? F(0) : y;
+        y = y > F(LEVELS) ? F(LEVELS) : y;
+        return std::floor(y + F(0.5));
+    }
+    static F of(F level, F) { return level; }
+    static F inside(F y) { return y >= 0 && y <= F(LEVELS) ? F(1) : F(0); }
+    static Gradients back(F grad, F reset, F h, F threshold, const Call &) {
+        const F y = h / threshold, at_y = (grad + reset) * inside(y) / threshold;
+        return {at_y, -at_y * y};
+    }
+};
+
+struct Quantized : Rounded {  // in units of the threshold
+    static F of(F level, F threshold) { return threshold * level; }
+    static Gradients back(F grad, F, F h, F threshold, const Call &) {
+        const F y = h / threshold, within = inside(y);
+        return {grad * within, grad * (level(h, threshold) - within * y)};
+    }
 };
 
 std::vector<F> thresholds(const Call &call, const Channels &channels) {
@@ -170,7 +249,7 @@ void charge(
     for (Count k = 0; k < width; ++k) {
         const F input = normed ? F(x[k]) * scale[k] + shift[k] : F(x[k]);
         h[k] = DYNAMICS::charge(v[k], input, v_reset, leak);
-        v[k] = RESET::next(v[k], h[k], Spikes::of(h[k] - threshold[k]), threshold[k], v_reset, decay);
+        v[k] = RESET::next(v[k], h[k], EMITS::level(h[k], threshold[k]), threshold[k], v_reset, decay);
     }
 }
 
@@ -191,7 +270,7 @@ void fire(const Call &call) {
                 const Count offset = (t * call.batch + b) * N + start;
                 charge<normed>(call, width, threshold, scale, shift, call.x + offset, v, h);
                 Stored *s = past_caches ? row : call.s + offset;
-                for (Count k = 0; k < width; ++k) s[k] = Stored(EMITS::of(h[k] - threshold[k]));
+                for (Count k = 0; k < width; ++k) s[k] = Stored(EMITS::of(EMITS::level(h[k], threshold[k]), threshold[k]));
                 if (past_caches) put_past_the_caches(call.s + offset, row, width);
             }
         }
@@ -230,12 +309,12 @@ void back(const Call &call) {
                 const F *h = &h_T[t * width], *v_before = &v_T[t * width];
                 Stored *grad_x = past_caches ? row : call.grad_x + offset;
                 for (Count k = 0; k < width; ++k) {
-                    const F excess = h[k] - threshold[k], s = Spikes::of(excess);
+                    const F s = EMITS::level(h[k], threshold[k]);
                     const F reset = DETACHED ? F(0) : RESET::at_s(grad_v[k], h[k], threshold[k], v_reset);
-                    const F grad_excess = (F(grad_s[k]) + reset) * surrogate(excess, call);
-                    const F grad_h = grad_excess + RESET::at_h(grad_v[k], s);
+                    const Gradients fired = EMITS::back(F(grad_s[k]), reset, h[k], threshold[k], call);
+                    const F grad_h = fired.at_h + RESET::at_h(grad_v[k], s);
                     const F grad_input = DYNAMICS::at_x(grad_h, leak);
-                    if (LEARNS_THRESHOLD) at_threshold[k] += RESET::at_threshold(grad_v[k], s) - grad_excess;
+                    if (LEARNS_THRESHOLD) at_threshold[k] += RESET::at_threshold(grad_v[k], s) + fired.at_threshold;
                     if (LEARNS_LEAK) {
                         const F input = normed ? F(x[k]) * scale[k] + shift[k] : F(x[k]);
                         at_leak[k] += DYNAMICS::at_leak(grad_h, v_before[k], input, v_reset);

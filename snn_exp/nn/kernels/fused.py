@@ -19,7 +19,7 @@ from snn_exp.nn.kernels.forms import Form
 from snn_exp.nn.kernels.layout import channels_last, computed_in
 from snn_exp.nn.kernels.on_cpu import pass_on_cpu
 from snn_exp.nn.kernels.on_gpu import pass_on_gpu
-from snn_exp.nn.neurons import LIF, SRM, IntegratingNeuron, Neuron
+from snn_exp.nn.neurons import LIF, SRM, IntegerLIF, IntegratingNeuron, LevelNeuron, Neuron
 from snn_exp.nn.norms import BatchNorm
 
 
@@ -52,10 +52,14 @@ def fire_over(neuron: Neuron, form: Form, x_TBN: Tensor) -> Tensor:
 
 
 def _leak(neuron: Neuron) -> Tensor | float:
+    if isinstance(neuron, IntegerLIF):
+        return neuron.tau
     return neuron.leak() if isinstance(neuron, LIF) else 0.0
 
 
 def _threshold(neuron: Neuron, x_TBN: Tensor) -> Tensor:
+    if isinstance(neuron, LevelNeuron):
+        return neuron.theta().to(computed_in(x_TBN))
     return neuron.threshold_as(x_TBN.new_empty((), dtype=computed_in(x_TBN)))
 
 

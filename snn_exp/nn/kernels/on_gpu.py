@@ -1,7 +1,8 @@
 """The passes on a GPU: launches of passes.py.
 
 Products and sums are not contracted and a neuron's forward does not divide, so that in float32 and float64 it should
-fire bitwise as the plain one on the same device. Checked in Triton's interpreter; never run on a GPU.
+fire bitwise as the plain one on the same device; ilif and qrelu divide, and may round a level otherwise there.
+Checked in Triton's interpreter; never run on a GPU.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def pass_on_gpu(
         "decay": numbers["decay"], "leak": 0.0 if form.learns_leak else leak,
         "learned_leak": leak if form.learns_leak else None, "statistics": others["statistics"],
         "NORMED": others["statistics"] is not None, "LEARNS_LEAK": form.learns_leak, "DYNAMICS": form.dynamics,
-        "RESET": form.reset,
+        "RESET": form.reset, "EMITS": form.emits, "LEVELS": form.levels,
     }  # fmt: skip
     with torch.cuda.device_of(x):  # Triton launches on the current one
         if direction == "forward":
@@ -126,7 +127,7 @@ def _forward(
     tiles = _Tiles.of(x)
     if statistics is not None:
         _take_statistics(tiles, x, statistics, numbers, **norm)
-    kernels().fire[tiles.grid](x, s, **tiles.place, **neuron, SIGNS=form.emits == "Signs", **tiles.shape, **OPTIONS)
+    kernels().fire[tiles.grid](x, s, **tiles.place, **neuron, **tiles.shape, **OPTIONS)
 
 
 def _take_statistics(tiles: _Tiles, x: Tensor, statistics: Tensor, numbers: dict[str, float], **norm: Any) -> None:

@@ -72,9 +72,9 @@ def tile(channels, size, rows, stride_c, stride_s, ROWS: tl.constexpr, COLS: tl.
 
 
 @triton.jit
-def of_channel(values, c, channels, F: tl.constexpr):
-    """Load one number per channel."""
-    return tl.load(values + c, mask=c < channels, other=0.0).to(F)
+def of_channel(values, c, channels, F: tl.constexpr, other: tl.constexpr = 0.0):
+    """Load one number per channel, and another where there is no channel."""
+    return tl.load(values + c, mask=c < channels, other=other).to(F)
 
 
 @triton.jit
@@ -99,6 +99,8 @@ def charge(v, x, v_reset, leak, DYNAMICS: tl.constexpr):
         return v + x
     elif DYNAMICS == "Leak":
         return v + (x - (v - v_reset)) * leak
+    elif DYNAMICS == "Decay":
+        return v - v / leak + x
     else:
         return v - (v - v_reset) * leak + x
 
@@ -112,6 +114,8 @@ def charge_back(grad, v, x, v_reset, leak, DYNAMICS: tl.constexpr):
         return grad, grad, nothing(grad)
     elif DYNAMICS == "Leak":
         return grad - grad * leak, grad * leak, grad * (x - (v - v_reset))
+    elif DYNAMICS == "Decay":
+        return grad - grad / leak, grad, nothing(grad)
     else:
         return grad - grad * leak, grad, -grad * (v - v_reset)
 
@@ -120,7 +124,7 @@ def charge_back(grad, v, x, v_reset, leak, DYNAMICS: tl.constexpr):
 def reset(v, h, s, threshold, v_reset, decay, RESET: tl.constexpr):
     """Compute the new v."""
     if RESET == "Hard":
-        return tl.where(s > 0, v_reset, h)
+        return tl.where(s != 0, v_reset, h)
     elif RESET == "Soft":
         return h - s * threshold
     else:
@@ -131,11 +135,78 @@ def reset(v, h, s, threshold, v_reset, decay, RESET: tl.constexpr):
 def reset_back(grad, h, s, threshold, v_reset, decay, RESET: tl.constexpr):
     """Propagate a gradient of the new v back to s, h, the old v and the threshold."""
     if RESET == "Hard":
-        return grad * (v_reset - h), grad * (1 - s), nothing(grad), nothing(grad)
+        return grad * (v_reset - h), grad * (1 - tl.abs(s)), nothing(grad), nothing(grad)
     elif RESET == "Soft":
         return -grad * threshold, grad, nothing(grad), -grad * s
     else:
         return -grad * threshold, nothing(grad), decay * grad, -grad * s
+
+
+@triton.jit
+def step(excess):
+    """Compute 1 where a membrane is at its threshold or above, else 0."""
+    return tl.where(excess >= 0, 1.0, 0.0).to(excess.dtype)
+
+
+@triton.jit
+def level(h, theta, EMITS: tl.constexpr, LEVELS: tl.constexpr):
+    """Compute the level of a membrane."""
+    if EMITS == "Ternary":
+        return step(h - theta) - step(-h - theta)
+    elif EMITS == "Passed":
+        found = step(h - theta)
+        for k in range(2, LEVELS + 1):
+            found += step(h - k * theta)
+        return found
+    elif EMITS == "Rounded" or EMITS == "Quantized":
+        return tl.floor(tl.minimum(tl.maximum(h / theta, 0.0), LEVELS * 1.0) + 0.5)
+    else:
+        return step(h - theta)
+
+
+@triton.jit
+def emitted(found, theta, EMITS: tl.constexpr):
+    """Compute the output of a level."""
+    if EMITS == "Signs":
+        return 2 * found - 1
+    elif EMITS == "Passed" or EMITS == "Quantized":
+        return theta * found
+    else:
+        return found
+
+
+@triton.jit
+def level_back(
+    grad, at_reset, h, theta, peak, width, alpha, beta,
+    SURROGATE: tl.constexpr, RESET: tl.constexpr, EMITS: tl.constexpr, LEVELS: tl.constexpr,
+):  # fmt: skip
+    """Propagate the gradients of the output and of the reset's level back to h and the threshold."""
+    if EMITS == "Ternary":
+        above = (grad + at_reset) * (peak * SURROGATE((h - theta) / width, alpha, beta))
+        from_reset = at_reset
+        if RESET != "Hard":
+            from_reset = -at_reset
+        below = (from_reset - grad) * (peak * SURROGATE((-h - theta) / width, alpha, beta))
+        return above - below, -above - below
+    elif EMITS == "Passed":
+        each = peak * SURROGATE((h - theta) / width, alpha, beta)
+        times_k = each
+        for k in range(2, LEVELS + 1):
+            of_k = peak * SURROGATE((h - k * theta) / width, alpha, beta)
+            each += of_k
+            times_k += k * of_k
+        return grad * theta * each, grad * (level(h, theta, EMITS, LEVELS) - theta * times_k)
+    elif EMITS == "Rounded":
+        y = h / theta
+        at_y = (grad + at_reset) * tl.where((y >= 0) & (y <= LEVELS), 1.0, 0.0).to(grad.dtype) / theta
+        return at_y, -at_y * y
+    elif EMITS == "Quantized":
+        y = h / theta
+        within = tl.where((y >= 0) & (y <= LEVELS), 1.0, 0.0).to(grad.dtype)
+        return grad * within, grad * (level(h, theta, EMITS, LEVELS) - within * y)
+    else:
+        grad_excess = (grad + at_reset) * (peak * SURROGATE((h - theta) / width, alpha, beta))
+        return grad_excess, -grad_excess
 
 
 @triton.jit
@@ -152,13 +223,13 @@ def fire(
     x, s, threshold, learned_leak, statistics,
     num_steps, step, channels, size, rows, stride_c, stride_s, threshold_stride,
     v_reset: tl.float64, leak: tl.float64, decay: tl.float64,
-    DYNAMICS: tl.constexpr, RESET: tl.constexpr, SIGNS: tl.constexpr, LEARNS_LEAK: tl.constexpr, NORMED: tl.constexpr,
-    F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
+    DYNAMICS: tl.constexpr, RESET: tl.constexpr, EMITS: tl.constexpr, LEVELS: tl.constexpr, LEARNS_LEAK: tl.constexpr,
+    NORMED: tl.constexpr, F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """Compute the spikes s of x."""
     v_reset, leak, decay = tl.full((), v_reset, F), tl.full((), leak, F), tl.full((), decay, F)
     c, there, at = tile(channels, size, rows, stride_c, stride_s, ROWS, COLS)
-    theta = of_channel(threshold, c * threshold_stride, channels, F)
+    theta = of_channel(threshold, c * threshold_stride, channels, F, 1.0)  # by which levels are divided
     scale, shift = theta, theta
     if NORMED:
         scale = of_channel(statistics, c, channels, F)
@@ -168,11 +239,9 @@ def fire(
     v = tl.full([ROWS, COLS], v_reset, F)
     for _ in range(num_steps):
         h = charge(v, read(x, at, there, scale, shift, NORMED, F), v_reset, leak, DYNAMICS)
-        fired = tl.where(h - theta >= 0, 1.0, 0.0).to(F)
+        fired = level(h, theta, EMITS, LEVELS)
         v = reset(v, h, fired, theta, v_reset, decay, RESET)
-        if SIGNS:
-            fired = 2 * fired - 1
-        tl.store(s + at, fired, mask=there)
+        tl.store(s + at, emitted(fired, theta, EMITS), mask=there)
         at += step
 
 
@@ -182,8 +251,8 @@ def back(
     num_steps, step, channels, size, rows, stride_c, stride_s, threshold_stride,
     v_reset: tl.float64, leak: tl.float64, decay: tl.float64,
     peak: tl.float64, width: tl.float64, alpha: tl.float64, beta: tl.float64,
-    SURROGATE: tl.constexpr, DYNAMICS: tl.constexpr, RESET: tl.constexpr, DETACHED: tl.constexpr,
-    LEARNS_THRESHOLD: tl.constexpr, LEARNS_LEAK: tl.constexpr, NORMED: tl.constexpr,
+    SURROGATE: tl.constexpr, DYNAMICS: tl.constexpr, RESET: tl.constexpr, EMITS: tl.constexpr, LEVELS: tl.constexpr,
+    DETACHED: tl.constexpr, LEARNS_THRESHOLD: tl.constexpr, LEARNS_LEAK: tl.constexpr, NORMED: tl.constexpr,
     F: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
     """Propagate the gradient at s to x or norm(x), and sum those at threshold, leak, bias and gain."""
@@ -191,7 +260,7 @@ def back(
     peak, width = tl.full((), peak, F), tl.full((), width, F)
     alpha, beta = tl.full((), alpha, F), tl.full((), beta, F)
     c, there, at = tile(channels, size, rows, stride_c, stride_s, ROWS, COLS)
-    theta = of_channel(threshold, c * threshold_stride, channels, F)
+    theta = of_channel(threshold, c * threshold_stride, channels, F, 1.0)  # by which levels are divided
     scale, shift, mean, inverse_sd = theta, theta, theta, theta
     if NORMED:
         scale = of_channel(statistics, c, channels, F)
@@ -205,7 +274,7 @@ def back(
     for _ in range(num_steps - 1):
         if DYNAMICS != "Memoryless":
             h = charge(v, read(x, at, there, scale, shift, NORMED, F), v_reset, leak, DYNAMICS)
-            fired = tl.where(h - theta >= 0, 1.0, 0.0).to(F)
+            fired = level(h, theta, EMITS, LEVELS)
             v = reset(v, h, fired, theta, v_reset, decay, RESET)
             tl.store(v_before + at + step, v, mask=there)
         at += step
@@ -218,16 +287,17 @@ def back(
             v = tl.where(later < num_steps - 1, tl.load(v_before + at, mask=there, other=0.0), v_reset)
         value = read(x, at, there, scale, shift, NORMED, F)
         h = charge(v, value, v_reset, leak, DYNAMICS)
-        excess = h - theta
-        fired = tl.where(excess >= 0, 1.0, 0.0).to(F)
+        fired = level(h, theta, EMITS, LEVELS)
         at_s, at_h, at_v, at_threshold = reset_back(grad_v, h, fired, theta, v_reset, decay, RESET)
         grad_fired = tl.load(grad_s + at, mask=there, other=0.0).to(F)
-        if not DETACHED:
-            grad_fired += at_s
-        grad_excess = grad_fired * (peak * SURROGATE(excess / width, alpha, beta))
-        from_h, grad_value, at_leak = charge_back(grad_excess + at_h, v, value, v_reset, leak, DYNAMICS)
+        if DETACHED:
+            at_s = nothing(at_s)
+        of_h, of_threshold = level_back(
+            grad_fired, at_s, h, theta, peak, width, alpha, beta, SURROGATE, RESET, EMITS, LEVELS
+        )
+        from_h, grad_value, at_leak = charge_back(of_h + at_h, v, value, v_reset, leak, DYNAMICS)
         if LEARNS_THRESHOLD:
-            by_threshold += at_threshold - grad_excess
+            by_threshold += at_threshold + of_threshold
         if LEARNS_LEAK:
             by_leak += at_leak
         if NORMED:
