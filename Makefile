@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run data series real test equivalence browser slurm ray killed fuzz search wandb export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
+.PHONY: help setup dev run data series real test equivalence browser slurm ray killed fuzz search wandb trackers notebooks export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -66,6 +66,12 @@ search: dev .search/installed  ## searches with Optuna: every sampler, two proce
 
 wandb: dev .dashboard/installed  ## copies and a dashboard in a server that stands in for W&B, and a lost connection; .ci/run too
 	PYTHONPATH=$(CURDIR)/.dashboard $(BIN)/python -m pytest -m wandb tests/training/test_wandb_logger.py tests/reporting/test_wandb_dashboard.py
+
+trackers: dev .trackers/installed  ## copies of runs in TensorBoard, MLflow and Trackio, read back with the libraries; .ci/run too
+	PYTHONPATH=$(CURDIR):$(CURDIR)/.trackers $(BIN)/python -m pytest -m trackers tests/training/test_trackers.py
+
+notebooks: dev .notebooks/installed  ## the notebooks of examples/, executed in Jupyter (WRITE=1 stores what they print); .ci/run too
+	PYTHONPATH=$(CURDIR):$(CURDIR)/.notebooks $(BIN)/python -m pytest -m notebooks tests/test_notebooks.py
 
 export: dev .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
 	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/export/test_export.py
@@ -151,9 +157,11 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --extra ray --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/ray.lock
 	$(COMPILE) --extra search --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/search.lock
 	$(COMPILE) --extra dashboard --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/dashboard.lock
+	$(COMPILE) --extra tensorboard --extra mlflow --extra trackio --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/trackers.lock
+	$(COMPILE) --group notebooks --constraint requirements/base.lock $(LOCKED) -o requirements/notebooks.lock
 	$(COMPILE) --group docs --constraint requirements/base.lock $(subst sed -n ',sed -n '/^colorama=/d;,$(LOCKED)) -o requirements/docs.lock
 	$(COMPILE) --extra export --group readers --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/export.lock
 
 clean:  ## remove the environment and caches; results in outputs/ stay
-	rm -rf .venv .lowest .peers .series .browser .slurm .ray .search .dashboard .export .docs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .lowest .peers .series .browser .slurm .ray .search .dashboard .export .docs .trackers .notebooks site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

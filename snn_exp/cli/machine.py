@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 import psutil
 import torch
@@ -89,6 +90,8 @@ def _write_access() -> MachineCheck:
 
 
 def _wandb() -> MachineCheck:
+    if find_spec("wandb") is None:
+        return MachineCheck("W&B", "not installed, and no run needs it; pip install 'snn-exp[wandb]' for logger=wandb")
     if wandb_is_offline():
         return MachineCheck(
             "W&B", "offline: not logged in, or WANDB_MODE says so; runs can be sent later with wandb sync"

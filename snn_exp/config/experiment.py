@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Unit
 
-from snn_exp.config import constraints, resolving, schemas
+from snn_exp.config import constraints, loggers, resolving, schemas
 from snn_exp.errors import UserError, unknown
 from snn_exp.registry import (
     MAX_SEED,
@@ -97,12 +97,13 @@ class LoggerConfig:
     """The logger of a run, in addition to metrics.csv.
 
     Args:
-        name: wandb or none.
-        project: the W&B project.
-        group: the group that W&B lists it under; the experiment, the study or the sweep if left out.
+        name: csv, wandb, tensorboard, mlflow or trackio; several as logger=[tensorboard,wandb], which is stored as
+            tensorboard+wandb. csv adds nothing: every run writes metrics.csv; none is another word for it.
+        project: the project, or experiment, that trackers keep it in.
+        group: the group that trackers list it under; the experiment, the study or the sweep if left out.
     """
 
-    name: Literal["wandb", "none"] = "wandb"
+    name: str = "csv"
     project: str = "snn_exp"
     group: str | None = None
 
@@ -347,6 +348,7 @@ def resolve(composed: Mapping[str, Any]) -> ExperimentConfig:
             resolving.answer_auto_augment(c)
         c[group] = _checked_group(group, c[group])
     c["seed"] = _SEED.checked(c["seed"])
+    loggers.trackers_of(c["logger"]["name"])
     for rule in constraints.RULES:
         rule(c)
     settings = {group: cls(**c[group]) for group, cls in SETTINGS.items()}

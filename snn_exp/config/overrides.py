@@ -20,7 +20,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeS
 from hydra.errors import HydraException
 from hydra.types import RunMode
 
-from snn_exp.config import interpolations, override_faults, schemas
+from snn_exp.config import interpolations, loggers, override_faults, schemas
 from snn_exp.config.constraints import RUN_ID
 from snn_exp.config.experiment import GROUPS, KEYS, RUN_KEYS
 from snn_exp.errors import UserError, unknown
@@ -245,6 +245,8 @@ def normalized(override: Override, loader: ConfigLoader) -> Override:
         instead = f"type {key}=none" if has_none else f"leave it out for {key}={choice}"
         raise UserError(f"{line} would leave a run without its {key}; {instead}")
     plain = line.lstrip("+")
+    if key == "logger" and isinstance(several := override.value(), list):
+        return parse_overrides([f"logger.name={loggers.joined([str(each) for each in several])}"], loader)[0]
     if key in CHOICES and isinstance(given := override.value(), list | dict):
         each = ",".join(map(str, given))
         raise UserError(f"{line} is a list, and {key} is one of its options; to run each, type -m {key}={each}")

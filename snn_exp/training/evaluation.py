@@ -25,7 +25,7 @@ from snn_exp.training.predictions import Confusion, Predictions
 from snn_exp.training.progress import PassingBar
 from snn_exp.training.saved_weights import load_weights
 from snn_exp.training.task import Classification
-from snn_exp.training.wandb_logger import make_mirror
+from snn_exp.training.trackers import make_mirror
 
 SplitName = Literal["val", "test"]
 

@@ -9,7 +9,7 @@ import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from snn_exp.config import footprint, schemas, sizes
+from snn_exp.config import footprint, loggers, schemas, sizes
 from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
@@ -27,9 +27,10 @@ def require(config: ExperimentConfig, coming: Mapping[str, ExperimentConfig] = N
 
     Raises:
         UserError: its teacher cannot teach it; it cannot start from the run that it names; this machine lacks the
-            devices, the precision, the compiler or the kernels that it asks for; its network cannot be vectorized over
-            seeds.
+            devices, the precision, the compiler, the kernels or the logger that it asks for; its network cannot be
+            vectorized over seeds.
     """
+    loggers.require_installed(config.logger.name)
     teacher_of(config, coming)
     source_of(config, coming)
     trainer = config.trainer

@@ -32,11 +32,12 @@ from snn_exp.training.evaluation import Evaluation, add_test_metrics, evaluate_t
 from snn_exp.training.layer_statistics import Layers, probe_validation
 from snn_exp.training.loading import LoadingWarning
 from snn_exp.training.log import RunLog, Say
+from snn_exp.training.mirror import Mirror
 from snn_exp.training.progress import EpochLine, LiveBar
 from snn_exp.training.start import start_from
 from snn_exp.training.task import Classification
+from snn_exp.training.trackers import make_mirror
 from snn_exp.training.vectorized import Seat
-from snn_exp.training.wandb_logger import Mirror, make_mirror
 
 
 def run(

@@ -19,27 +19,13 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.wandb_record import LAYER, layer_rows, quiet_wandb, summary_of, wandb_is_offline
 from snn_exp.training.log import Say
+from snn_exp.training.mirror import Mirror
 
 if TYPE_CHECKING:
     import wandb
 
 
 PATIENCE_S = 20.0  # timeout for W&B to answer, when a copy starts and when it ends
-
-
-class Mirror(pl.Callback):
-    """A logger that copies nothing, for logger=none."""
-
-    def finish(self, result: Result) -> None:
-        """Finish the copy with the result of the run."""
-
-    def close(self) -> None:
-        """Close the copy, whether the run has ended or crashed."""
-
-
-def make_mirror(config: ExperimentConfig, folder: RunFolder, say: Say) -> Mirror:
-    """Make the callback that copies a run; it must come after the callback that writes metrics.csv."""
-    return Mirror() if config.logger.name == "none" else WandbMirror(config, folder, say)
 
 
 class WandbMirror(Mirror):

@@ -181,7 +181,7 @@ def test_of_a_sweep_whose_folder_is_removed_one_run_is_lost_and_named(
 def test_without_a_server_of_wandb_every_run_ends_and_says_how_to_send_it_later(tmp_path: Path) -> None:
     words = tuple(word for word in SWEEP if word != "logger=none" and not word.startswith("trainer.max_epochs"))
     environment = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": "online"}
-    with started((*words, "trainer.max_epochs=2"), tmp_path / "said", **environment) as sweep:
+    with started((*words, "trainer.max_epochs=2", "logger=wandb"), tmp_path / "said", **environment) as sweep:
         assert sweep.wait(400) == 0, (tmp_path / "said").read_text()
     for log in (tmp_path / "out" / "runs").glob("*/train.log"):
         assert "warning: W&B failed (" in log.read_text() and "the run is kept for `wandb sync " in log.read_text()

@@ -26,7 +26,14 @@ from tests import wandb_files
 from tests.wandb_files import WandbRun
 from tests.wandb_server import Server
 
-TINY = ("neuron=s2nn", "residual=bireal", "network.width=4", "optim.batch_size=128", "trainer.max_epochs=3")
+TINY = (
+    "neuron=s2nn",
+    "residual=bireal",
+    "network.width=4",
+    "optim.batch_size=128",
+    "trainer.max_epochs=3",
+    "logger=wandb",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -170,7 +177,7 @@ def test_a_run_goes_on_without_a_copy_where_w_and_b_cannot_be_had(
     monkeypatch.setattr(wandb, "init", broken)
     said: list[str] = []
     folder = RunFolder(tmp_path)
-    copy = wandb_logger.make_mirror(config_of(), folder, said.append)
+    copy = wandb_logger.WandbMirror(config_of(), folder, said.append)
     copy.finish(Result("a", "done", {}, {}, 1.0, 1.0, "", None, ""))
     copy.close()
     assert said[1:] == ["warning: W&B failed (no space left); the run continues without a copy"]
