@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from snn_exp.cli.parsing import command_parser, wide_console
+from snn_exp.config.command_line import command_line
 from snn_exp.escaping import say
 from snn_exp.runs import interrupts
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     flags = search.Asked(given.objective, given.sampler, given.sampler_seed, given.name, given.pruner)
     asked, corners = search.read(given.overrides, flags, given.config_dir)
 
-    from snn_exp.sweeps import trials, winners
+    from snn_exp.sweeps import shown, trials, winners
 
     workers = trials.num_workers(asked, given.workers)
     for config in corners:
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str]) -> int:
         wide_console(160).print(winners.table(asked, found))
     say("\n".join(winners.answer(asked, found)))
     say(f"study: {asked.folder / 'journal.log'}")
+    say(f"written: {shown.write_page(asked, found, command_line('search', arguments))}")
     for failure in failures:
         say(f"snn-exp: {failure}", file=sys.stderr)
     return 1 if failures else 0

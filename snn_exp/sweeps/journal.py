@@ -1,6 +1,6 @@
 """Optuna's study of a search, kept in a journal that many processes write to and any may be killed at. No torch.
 
-With trials.py and pruning.py the files that import Optuna.
+With trials.py, pruning.py and shown.py the files that import Optuna.
 """
 
 from __future__ import annotations

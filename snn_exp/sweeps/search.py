@@ -5,6 +5,7 @@ outputs/searches/<search id, or its name>/
     journal.log   Optuna's study, one line per event; journal.log.lock and claim.lock keep writers apart
     workers/      a folder per process that works on it now: see trials.py
     search.log    why the launcher gave up, if it did
+    search.html   its page, once a command has ended; figures/ has the numbers of each figure
 
 The search id is a hash of what decides the result, as a run's is.
 """

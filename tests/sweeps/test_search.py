@@ -449,6 +449,11 @@ def test_a_pruned_trial_is_no_whole_one_is_not_tested_and_is_no_best(
         assert trial.user_attrs["cpu_s"] == (2.0 if is_pruned else 8.0)
     whole = [trial.number for trial in trials_of(asked) if trial.state.name == "COMPLETE"]
     assert {trial.number for trial in winners.best(asked)} <= set(whole)
+    from snn_exp.sweeps import shown
+
+    page = shown.write_page(asked, winners.best(asked), "snn-exp search").read_text()
+    assert f"{count['COMPLETE']} whole, {count['PRUNED']} pruned, 0 refused, diverged or failed" in page
+    assert page.count("<svg") == 3, "history, importance, parallel coordinates; no front of one objective"
     if pruner == "median":
         assert states(asked) == ["COMPLETE"] * 5 + ["PRUNED"] * 5
         said = f"{count['COMPLETE']} done, {count['PRUNED']} pruned"
@@ -553,6 +558,8 @@ def test_accuracy_against_energy_gives_a_front_with_a_command_for_each_of_it(
     front = winners.best(asked)
     assert {trial.number for trial in front} == {trial.number for trial in journal.open_study(asked).best_trials}
     assert said.count("snn-exp train -m ") == len(front) and "the Pareto front" in said
+    page = asked.folder / "search.html"
+    assert f"written: {page}" in said and 'id="front"' in page.read_text()
     for trial in front:
         stored = RunFolder.of(trial.config).result()
         assert stored and trial.values == search.objectives_of(stored, asked.objectives, trial.config.energy)
