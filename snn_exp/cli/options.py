@@ -22,18 +22,30 @@ from snn_exp.registry import Parameter, parameters_of
 
 def main(arguments: Sequence[str]) -> int:
     """Run `snn-exp options`."""
-    parser = command_parser("options", "List the options, with parameters, defaults and units.")
-    parser.add_argument("group", nargs="?", help="one config group, such as neuron")
+    parser = command_parser(
+        "options", "List what can be chosen: all groups, one group, or one option with its parameters."
+    )
+    parser.add_argument("what", nargs="?", metavar="GROUP[=OPTION]", help="such as neuron, or neuron=lif")
     parser.add_argument("--json", action="store_true", help="group -> list of names")
     given = parser.parse_args(arguments)
 
-    groups = option_files(given.group)
+    group, _, name = (given.what or "").partition("=")
+    groups = option_files(group or None)
+    if name and name not in groups[group]:
+        raise unknown(group, name, groups[group], f"snn-exp options {group}={{}}")
     if given.json:
         say(json.dumps({group: list(names) for group, names in groups.items()}, indent=2))
+        return 0
+    console = wide_console(140)
+    if name:
+        say(f"{group}={name}: {comment(groups[group][name])}")
+        console.print(of_option(group, name))
+    elif group:
+        console.print(of_group(group, groups[group]))
+        say(f"one with all it takes: snn-exp options {group}={next(iter(groups[group]), 'NAME')}")
     else:
-        console = wide_console(140)
-        for group, files in groups.items():
-            console.print(table(group, files))
+        console.print(of_all(groups))
+        say("one of them: snn-exp options neuron; one option: snn-exp options neuron=lif")
     return 0
 
 
@@ -54,13 +66,30 @@ def _natural(file: Path) -> tuple[str, int]:
     return file.stem.rstrip("0123456789"), int(digits or 0)
 
 
-def table(group: str, files: dict[str, Path]) -> Table:
-    """Return a table with one row per option: what it is, and its parameters with defaults, ranges and units."""
+def of_all(groups: dict[str, dict[str, Path]]) -> Table:
+    """Return a table with one row per group: the names of its options."""
+    drawn = Table("group", "options")
+    for group, files in groups.items():
+        add_row(drawn, group, ", ".join(files))
+    return drawn
+
+
+def of_group(group: str, files: dict[str, Path]) -> Table:
+    """Return a table with one row per option: what it is, and its parameters with their defaults."""
     drawn = Table(title=rich(group), title_justify="left", show_lines=True)
     for heading in ("option", "what it is", "parameters"):
         drawn.add_column(heading, overflow="fold")
     for name, file in files.items():
-        add_row(drawn, name, comment(file), "\n".join(_describe(p) for p in parameters(group, name)) or "-")
+        shown = ", ".join(f"{p.name}={_default(p)}" for p in parameters(group, name))
+        add_row(drawn, name, comment(file), shown or "-")
+    return drawn
+
+
+def of_option(group: str, name: str) -> Table:
+    """Return a table with one row per parameter of an option: default, what is allowed with its unit, and meaning."""
+    drawn = Table("parameter", "default", "allowed", "what it is")
+    for p in parameters(group, name):
+        add_row(drawn, f"{group}.{p.name}", _default(p), p.allowed, p.doc)
     return drawn
 
 
@@ -78,6 +107,9 @@ def parameters(group: str, name: str) -> tuple[Parameter, ...]:
     return tuple(dataclasses.replace(p, default=sets.get(p.name, p.default)) for p in found)
 
 
-def _describe(p: Parameter) -> str:
-    default = "null" if p.default is None else f"{p.default:g}" if isinstance(p.default, float) else p.default
-    return f"{p.name}={default}  ({p.allowed})  {p.doc}".rstrip()
+def _default(p: Parameter) -> str:
+    if p.default is None:
+        return "null"
+    if isinstance(p.default, bool):
+        return str(p.default).lower()
+    return f"{p.default:g}" if isinstance(p.default, float) else str(p.default)

@@ -301,23 +301,38 @@ def test_options_json_lists_what_lies_in_the_folders(capsys: pytest.CaptureFixtu
     assert all(set(names) == {f.stem for f in (config_dir() / g).glob("*.yaml")} for g, names in groups.items())
 
 
-def test_options_prints_parameters_with_defaults_and_units(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_one_option_prints_each_parameter_with_its_default_range_and_unit(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main.main(["options", "neuron=lif"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert text.startswith("neuron=lif: ")
+    assert "neuron.tau 2 a float > 1 [steps] membrane time constant." in text
+    assert main.main(["options", "energy=h45_int8"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "energy.mac_pj 0.23 a float > 0 [pJ]" in text
+
+
+def test_options_of_a_group_has_one_row_per_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["options", "neuron"]) == 0
-    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "tau=2 (a float > 1 [steps]) membrane time constant." in text
-
-
-def test_options_prints_the_constants_of_each_energy_profile(capsys: pytest.CaptureFixture[str]) -> None:
+    text = capsys.readouterr().out
+    assert "tau=2" in text and "snn-exp options neuron=" in text
+    assert len(text.splitlines()) < 100
     assert main.main(["options", "energy"]) == 0
-    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    int8 = text[text.index("name=h45_int8") :]
-    assert "mac_pj=0.23 (a float > 0 [pJ])" in int8 and "weight_pj=0 " in int8
-    assert "weight_pj=50 (a float >= 0 [pJ])" in text[text.index("name=h45_fp32_memory") :]
+    assert "weight_pj=50" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_options_alone_lists_the_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["options"]) == 0
+    text = capsys.readouterr().out
+    assert "surrogate" in text and "lif" in text and len(text.splitlines()) < 80
 
 
 def test_options_of_an_unknown_group_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["options", "neurons"]) == 2
     assert "did you mean neuron?" in capsys.readouterr().err
+    assert main.main(["options", "neuron=lfi"]) == 2
+    assert "did you mean lif? Type snn-exp options neuron=lif" in capsys.readouterr().err
 
 
 def test_show_prints_config_shapes_parameters_and_macs(capsys: pytest.CaptureFixture[str], output: Path) -> None:
