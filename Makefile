@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run data series real test equivalence browser slurm ray killed fuzz search wandb trackers notebooks export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
+.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz search wandb trackers notebooks export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -75,6 +75,9 @@ notebooks: dev .notebooks/installed  ## the notebooks of examples/, executed in 
 
 export: dev .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
 	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/export/test_export.py
+
+pages: dev  ## the committed pages of all studies, and those of snn-exp evidence, are what the commands write; .ci/run too
+	$(BIN)/python -m pytest -m pages tests/studies/test_pages.py
 
 docs: dev .docs/installed  ## the documentation as pages in site/, which need no network; .ci/run too
 	PYTHONPATH=$(CURDIR):$(CURDIR)/.docs NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -51,6 +51,7 @@ COMMANDS = {
                 "tune and compare methods as studies/NAME/study.yaml says; --plan only lists the runs"),
         Command("report", "NAME|key=value",
                 "what a study, or the stored runs that agree, say: tables, figures, one page"),
+        Command("evidence", "", "what all studies say of the two abstracts, as pages of the repository"),
         Command("dashboard", "NAME|key=value", "the same runs as a dashboard in W&B"),
         Command("options", "[group]", "what can be chosen: each option, its parameters, defaults and units"),
         Command("show", "[overrides]", "the resolved config, the built network, and its layers before training"),

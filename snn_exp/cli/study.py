@@ -25,7 +25,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--plan", action="store_true", help="list what would run, and how long; run nothing")
     parser.add_argument("--only", default="*", metavar="SETTING/METHOD", help="a pattern, such as 'd20/*'")
     parser.add_argument("--verify", type=int, metavar="N", help="repeat N stored runs (of --only) and compare")
+    parser.add_argument("--best", action="store_true", help="train the best finished run (of --only) for its weights")
     given = parser.parse_intermixed_args(arguments)
+    if given.best and (given.plan or given.verify is not None):
+        other = "--plan" if given.plan else "--verify"
+        raise UserError(f"--best and {other} are two errands; type one of them, such as snn-exp study NAME --best")
     if given.verify is not None and given.verify < 1:
         raise UserError(f"--verify {given.verify} repeats no run; type --verify 1 or a larger number")
 
@@ -57,6 +61,17 @@ def main(arguments: Sequence[str]) -> int:
     runner.require_cells(asked, given.only)
     progress = runner.survey(asked, overrides)
     say(readme.plan(progress, given.only))
+    if given.best:
+        best = repeats.best_finished(progress, given.only)
+        preflight.require_data([best.config])
+        require_writable(output_root())
+        failures = launch.train_all([best.config], console, hydra, names={best.config.run_id: best.name})
+        differing = repeats.contradictions(progress, [best])
+        for line in [] if failures else [*repeats.confirmations(progress, [best]), *repeats.rebuilt(progress, best)]:
+            say(line)
+        for sentence in (*(f"warning: {text}" for text in differing), *failures):
+            say(f"snn-exp: {sentence}", file=sys.stderr)
+        return 1 if failures or differing else 0
     progress.require_budget(given.only)
     if given.plan:
         return 0

@@ -26,6 +26,27 @@ Finding = Literal["holds", "not shown", "the opposite holds", "no test", "not de
 
 
 @dataclasses.dataclass(frozen=True)
+class Measured:
+    """The number that a test is about, as a table prints it and a forest plot draws it.
+
+    Args:
+        quantity: a mean paired difference, a mean, or a geometric mean of paired ratios.
+        mean: in the metric's unit.
+        low: lower end of its 95 % interval; None where there is none.
+        high: its upper end.
+        n: number of pairs, or of runs.
+        bounds: the values that it is held against: 0, a margin up and down, a limit.
+    """
+
+    quantity: Literal["difference", "mean", "ratio"]
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    bounds: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Outcome:
     """The outcome of a test.
 
@@ -33,11 +54,18 @@ class Outcome:
         finding: the answer.
         figures: the statistics it rests on, in words.
         p: of the paired t-test, uncorrected; None where there is none.
+        measured: the same statistics as numbers; None where nothing was measured.
+        tested_p: the p value that a page prints: Holm-corrected once the claims of a study are judged together, or that
+            of the two one-sided tests of an equivalence, which is not corrected.
+        remark: what a table says besides, such as how many runs diverged.
     """
 
     finding: Finding
     figures: str
     p: float | None = None
+    measured: Measured | None = None
+    tested_p: float | None = None
+    remark: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +98,8 @@ class Claim(ABC):
         of: the methods it is said of.
         settings: where.
         metric: such as test/acc.
+        states: the sentence of an abstract that it states, of `snn_exp.studies.sentences`; "" for none.
+        beside: the sentence that it must be read beside, such as a control of it; "" for none.
     """
 
     holds_where: ClassVar[str]  # in Markdown, to stand behind "where"
@@ -78,6 +108,8 @@ class Claim(ABC):
     of: Sequence[str]
     settings: Sequence[str]
     metric: str
+    states: str
+    beside: str
 
     @property
     def test(self) -> str:
@@ -162,9 +194,16 @@ class DifferenceClaim(PairedClaim):
         if difference is None or difference.n < 2:
             return Outcome("not decided", "fewer than two pairs")
         figures = shown_difference(difference, self.metric)
+        d = difference
+        measured = Measured("difference", d.mean, d.low, d.high, d.n, self.bounds)
         if difference.all_equal and self.needs_a_spread:
-            return Outcome("no test", figures)
-        return self.decided(difference, figures, rows, others)
+            return Outcome("no test", figures, measured=measured)
+        return dataclasses.replace(self.decided(difference, figures, rows, others), measured=measured)
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """Return the differences that it is held against."""
+        return (0.0,)
 
     @abstractmethod
     def decided(self, difference: PairedDifference, figures: str, rows: Rows, others: Rows) -> Outcome:
@@ -215,6 +254,11 @@ class Within(DifferenceClaim):
 
     margin: Margin
 
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """Return the margin, down and up."""
+        return (-self.margin, self.margin)
+
     def decided(self, difference: PairedDifference, figures: str, rows: Rows, others: Rows) -> Outcome:
         """Compare the mean with the margin."""
         return Outcome("holds" if abs(difference.mean) <= self.margin else "not shown", figures)
@@ -233,11 +277,17 @@ class Equivalent(DifferenceClaim):
 
     margin: Margin
 
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """Return the margin, down and up."""
+        return (-self.margin, self.margin)
+
     def decided(self, difference: PairedDifference, figures: str, rows: Rows, others: Rows) -> Outcome:
         """Test both sides."""
         p = equivalence_p(values(rows, self.metric), values(others, self.metric), self.margin)
         at = f"two one-sided tests at {shown(self.margin, self.metric)}: p {shown_p(1.0 if p is None else p)}"
-        return Outcome("holds" if p is not None and p < ALPHA else "not shown", f"{figures}; {at}")
+        finding: Finding = "holds" if p is not None and p < ALPHA else "not shown"
+        return Outcome(finding, f"{figures}; {at}", tested_p=1.0 if p is None else p)
 
 
 # --- of means -------------------------------------------------------------------------------------
@@ -263,9 +313,13 @@ class MeanAtLeast(Claim):
             return Outcome("not decided", "no finished run")
         mean = fmean(found.values())
         figures = f"{shown(mean, self.metric)} against {shown(self.value, self.metric)}, n = {len(found)}"
+        of_mean = paired_difference(found, dict.fromkeys(found, 0.0))
+        low, high = (of_mean.low, of_mean.high) if of_mean else (None, None)
+        measured = Measured("mean", mean, low, high, len(found), (self.value,))
         if diverged := sum(not row.done for row in rows.values()):
-            return Outcome("not shown", f"{figures}, and {diverged} of {len(rows)} diverged")
-        return Outcome("holds" if self.allows(mean) else "not shown", figures)
+            lost = f"{diverged} of {len(rows)} diverged"
+            return Outcome("not shown", f"{figures}, and {lost}", measured=measured, remark=lost)
+        return Outcome("holds" if self.allows(mean) else "not shown", figures, measured=measured)
 
     def allows(self, mean: float) -> bool:
         """Return whether a mean lies on the claimed side of the value."""
@@ -318,10 +372,11 @@ class Ratio(PairedClaim):
         if ratio is None or ratio.n < 2:
             return Outcome("not decided", "fewer than two pairs")
         against = f"against {self.value:.3g}"
+        measured = Measured("ratio", ratio.mean, ratio.low, ratio.high, ratio.n, (self.value,))
         if ratio.low is None or ratio.high is None:
             equal = f"{all_of(ratio.n)} ratios are equal ({ratio.mean:#.3g} {against}): no spread, no test"
-            return Outcome("no test", equal)
+            return Outcome("no test", equal, measured=measured)
         figures = f"ratio {shown_ratio(ratio)} {against}, n = {ratio.n}"
         if ratio.high <= self.value:
-            return Outcome("holds", figures)
-        return Outcome("the opposite holds" if ratio.low > self.value else "not shown", figures)
+            return Outcome("holds", figures, measured=measured)
+        return Outcome("the opposite holds" if ratio.low > self.value else "not shown", figures, measured=measured)

@@ -70,6 +70,41 @@ def shown_ratio(ratio: PairedRatio) -> str:
     return f"{ratio.mean:#.3g}{interval}"
 
 
+def in_unit(metric: str, quantity: str) -> tuple[float, str]:
+    """Return the factor to the unit in which a claim's number is printed, and that unit; "" where there is none.
+
+    Args:
+        metric: such as test/acc.
+        quantity: difference, mean or ratio.
+
+    Example:
+        >>> in_unit("test/acc", "difference"), in_unit("test/energy_pj", "mean"), in_unit("test/energy_pj", "ratio")
+        ((100.0, 'points'), (0.001, 'nJ'), (1.0, ''))
+    """
+    if quantity == "ratio":
+        return 1.0, ""
+    factor, _, unit = scale(metric)
+    return factor, "points" if quantity == "difference" and unit == " %" else unit.strip()
+
+
+def shown_interval(mean: float, low: float | None, high: float | None, metric: str, quantity: str) -> str:
+    """Format a claim's number with its interval and unit, for the cell of a table.
+
+    Example:
+        >>> shown_interval(0.0031, -0.001, 0.0072, "test/acc", "difference")
+        '+0.31 [-0.10, +0.72] points'
+        >>> shown_interval(0.0731, None, None, "test/energy_pj", "ratio")
+        '0.0731'
+    """
+    factor, unit = in_unit(metric, quantity)
+    digits = "#.3g" if quantity == "ratio" else f".{scale(metric)[1]}f"
+    sign = "+" if quantity == "difference" else ""
+    interval = (
+        "" if low is None or high is None else f" [{factor * low:{sign}{digits}}, {factor * high:{sign}{digits}}]"
+    )
+    return f"{factor * mean:{sign}{digits}}{interval}{' ' + unit if unit else ''}"
+
+
 def shown_difference(d: PairedDifference, metric: str) -> str:
     """Format a mean paired difference with its interval and number of pairs, or why there is no interval.
 

@@ -231,7 +231,12 @@ def markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
         | bn | 5 |
     """
     first, *rest = [[escaping.markdown(text, begins=False) for text in line] for line in (headings, *cells)]
-    lines = [first, ["---"] * len(headings), *rest]
+    return of_markdown(first, rest)
+
+
+def of_markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown whose cells are Markdown already, such as links."""
+    lines = [headings, ["---"] * len(headings), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

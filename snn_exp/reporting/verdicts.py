@@ -30,6 +30,11 @@ class Verdict:
         return self.outcome.finding
 
     @property
+    def compared(self) -> str:
+        """Return what is compared, in words: the method, and what it is compared with."""
+        return f"{self.of} against {self.than}" if self.than else self.of
+
+    @property
     def figures(self) -> str:
         """Return the statistics it rests on, in words."""
         return self.outcome.figures
@@ -56,17 +61,27 @@ class Answer:
         for finding in _FINDINGS:
             if len(found[finding]) == len(self.verdicts):
                 return {"not decided": "not decided yet"}.get(finding, finding)
-        so_far = " so far" if found["not decided"] else ""
-        if not found["holds"]:
-            return ("does not hold" if found["the opposite holds"] else "not shown") + so_far
-        where = ", ".join(_place(v) for v in found["holds"])
-        rest = [f"{f}: {', '.join(_place(v) for v in found[f])}" for f in _FINDINGS[1:4] if found[f]]
-        rest += [f"{len(found['not decided'])} not decided yet"] if found["not decided"] else []
-        return f"holds when: {where} ({'; '.join(rest)})"
+        first: Finding = (
+            "holds" if found["holds"] else "the opposite holds" if found["the opposite holds"] else "not shown"
+        )
+        rest = ", ".join(f"{_IN_REST.get(f, f)} in {len(found[f])}" for f in _FINDINGS if found[f] and f != first)
+        return f"{first} in {len(found[first])} of {len(self.verdicts)} {self.counted} ({rest})"
+
+    @property
+    def rank(self) -> int:
+        """Return its place where what does not show is printed first, and what is not decided last."""
+        found = {v.finding for v in self.verdicts}
+        if not found or found == {"not decided"}:
+            return 4
+        if "holds" not in found:
+            return 0 if "the opposite holds" in found else 1
+        return 3 if found == {"holds"} else 2
+
+    @property
+    def counted(self) -> str:
+        """Return what its verdicts are: settings, where each has one, or comparisons."""
+        return "settings" if len({v.setting for v in self.verdicts}) == len(self.verdicts) else "comparisons"
 
 
 _FINDINGS: tuple[Finding, ...] = ("holds", "not shown", "the opposite holds", "no test", "not decided")
-
-
-def _place(verdict: Verdict) -> str:
-    return f"{verdict.of}{' against ' + verdict.than if verdict.than else ''} in {verdict.setting}"
+_IN_REST = {"the opposite holds": "the opposite", "not decided": "still to be run"}

@@ -27,7 +27,8 @@ def judge(progress: Progress) -> list[Answer]:
         if id(outcome) not in corrected:
             return verdict
         figures = f"{outcome.figures}, Holm p {shown_p(corrected[id(outcome)])}"
-        return dataclasses.replace(verdict, outcome=dataclasses.replace(outcome, figures=figures))
+        p = corrected[id(outcome)]
+        return dataclasses.replace(verdict, outcome=dataclasses.replace(outcome, figures=figures, tested_p=p))
 
     return [Answer(answer.claim, [with_holm(v) for v in answer.verdicts]) for answer in answers]
 

@@ -13,15 +13,16 @@ from snn_exp.errors import UserError, unknown
 from snn_exp.files import require_within, write_text
 from snn_exp.metrics.energy import price_list
 from snn_exp.reporting import energies, figures, tables
-from snn_exp.reporting.claims import CLAIMS
 from snn_exp.reporting.comparison import Comparison, Line, Panel, require_metric, values
 from snn_exp.reporting.documents import Asked, Report
 from snn_exp.reporting.figures import Picture
+from snn_exp.reporting.verdicts import Answer
 from snn_exp.reporting.wandb_dashboard import Shown
-from snn_exp.studies import scope
+from snn_exp.studies import claims_section, scope
 from snn_exp.studies.judging import judge
 from snn_exp.studies.runner import Progress, StudyRun
 from snn_exp.studies.spec import Overrides, Setting, Study
+from snn_exp.studies.study_links import linked
 
 plain = escaping.markdown
 PICTURES = ("depth", "pareto_", "layers_")  # prefixes of the names of the plots that a README shows
@@ -65,34 +66,37 @@ def write(progress: Progress) -> Path:
     study = progress.study
     comparison = comparison_of(progress)
     shown = _pictures_of(comparison)
+    answers = judge(progress)
+    plots = claims_section.plots(answers)
     folder = require_within(study.folder / "figures", study.folder)
-    for picture in shown:
+    claims_section.remove_others(folder, plots.values())
+    for picture in (*shown, *plots.values()):
         picture.save(require_within(folder / f"{picture.name}.png", study.folder))
     path = study.folder / "README.md"
-    write_text(path, _page(progress, comparison, shown))
+    write_text(path, _page(progress, comparison, shown, answers))
     return path
 
 
 def page(progress: Progress) -> str:
     """Return README.md as `write` writes it."""
     comparison = comparison_of(progress)
-    return _page(progress, comparison, _pictures_of(comparison))
+    return _page(progress, comparison, _pictures_of(comparison), judge(progress))
 
 
 def _pictures_of(comparison: Comparison) -> list[Picture]:
     return [picture for picture in figures.pictures(comparison) if picture.name.startswith(PICTURES)]
 
 
-def _page(progress: Progress, comparison: Comparison, pictures: Sequence[Picture]) -> str:
+def _page(progress: Progress, comparison: Comparison, pictures: Sequence[Picture], answers: Sequence[Answer]) -> str:
     study = progress.study
     parts = [
         f"# {plain(study.name)}\n\n{plain(study.question)}",
-        f"**Note.** {plain(study.note)}" if study.note else "",
+        f"**Note.** {linked(study.note, '../', but=study.name)}" if study.note else "",
         _status(progress),
         f"Made by `snn-exp study {study.name}`, which trains what is missing, and by `snn-exp report {study.name}`, "
         "which only writes this page from `results.jsonl`. What is compared stands in `study.yaml`.",
         "## What was run\n\n" + _scope(progress) if progress.rows() else "",
-        "## Claims\n\n" + _claims(progress) if study.claims else "",
+        "## Claims\n\n" + claims_section.written(answers) if study.claims else "",
         "## Results\n\n" + _results(comparison) + _left_out(study),
         "## Pictures\n\n" + _pictures(progress, pictures) if pictures else "",
         "## Tuning\n\n" + _tuning(progress) if progress.trials else "",
@@ -141,29 +145,6 @@ def _scope(progress: Progress) -> str:
     lines = [f"- {plain(line)}" for line in scope.fixed(progress)]
     said = "Every statement on this page is about these values. With others it may be another one."
     return "\n".join([said, "", *lines, "", f"What was searched: {plain(scope.searched(progress.study))}"])
-
-
-def _claims(progress: Progress) -> str:
-    lines = []
-    for answer in judge(progress):
-        lines.append(f"- **{plain(answer.summary)}** — {plain(answer.claim.says)}")
-        decided = [v for v in answer.verdicts if v.finding != "not decided"]
-        for v in decided:
-            against = f" against {v.than}" if v.than else ""
-            lines.append(
-                f"  - {plain(f'{v.setting}, {v.of}{against}, {answer.claim.metrics}: {v.finding} ({v.figures})')}"
-            )
-        if waiting := len(answer.verdicts) - len(decided):
-            lines.append(f"  - still to be run: {waiting} of {len(answer.verdicts)} comparisons")
-    kinds = dict.fromkeys(type(claim) for claim in progress.study.claims)
-    holds = "; ".join(f"for `{CLAIMS.name_of(kind)}`, {kind.holds_where}" for kind in kinds)
-    note = (
-        f"*holds*: {holds}. *not shown*: it does not; that is no proof of the contrary. "
-        "*no test*: all differences are equal, so there is no spread to test them against. "
-        "p values are Holm-corrected over all paired tests of this study: what holds with a p above 0.05 holds as the "
-        "one thing asked, and not yet among so many."
-    )
-    return "\n".join(lines) + "\n\n" + note
 
 
 def _results(comparison: Comparison) -> str:

@@ -42,6 +42,42 @@ def sample_of_finished(progress: Progress, num_runs: int, only: str = "*") -> li
     return [_as_it_was_done(run, progress.ledger.rows[run.config.run_id]) for run in sample]
 
 
+def best_finished(progress: Progress, only: str = "*") -> StudyRun:
+    """Return the finished final run with the highest validation accuracy, to be trained again for its weights.
+
+    The test set has no part in it; ties go to the lower validation loss. A stored run that has its weights stays as it
+    is, and one without them is set aside.
+
+    Args:
+        progress: of the study.
+        only: a pattern SETTING/METHOD.
+
+    Raises:
+        UserError: none has finished.
+    """
+    rows = progress.ledger.rows
+    done = [
+        run
+        for run in progress.finals
+        if run.config.run_id in rows and rows[run.config.run_id].done and matches(run.key, only)
+    ]
+    if not done:
+        raise UserError(
+            f"study {progress.study.name} has no finished run of {only} to rebuild; type snn-exp study "
+            f"{progress.study.name} --plan to see what is done"
+        )
+
+    def merit(run: StudyRun) -> tuple[float, float]:
+        metrics = rows[run.config.run_id].result.metrics
+        return metrics["val/acc"], -metrics["val/loss"]
+
+    best = max(done, key=merit)
+    folder = RunFolder.of(best.config)
+    if stored_row(folder) is not None and not folder.weights.is_file():
+        folder.set_aside()
+    return _as_it_was_done(best, rows[best.config.run_id])
+
+
 def _as_it_was_done(run: StudyRun, row: Row) -> StudyRun:
     """Return the run with plain kernels if its row was computed with them; a row without a record is that old."""
     if row.execution.get("trainer", {}).get("kernels", "reference") != "reference":
@@ -74,10 +110,15 @@ def confirmations(progress: Progress, again: Sequence[StudyRun]) -> list[str]:
     return found
 
 
-def contradictions(progress: Progress) -> list[str]:
-    """Return a sentence for each run that was repeated and does not match its stored row."""
+def contradictions(progress: Progress, runs: Sequence[StudyRun] | None = None) -> list[str]:
+    """Return a sentence for each run that was repeated and does not match its stored row.
+
+    Args:
+        progress: of the study.
+        runs: those to look at; all of the study if left out.
+    """
     found = []
-    for run in (*progress.trials, *progress.finals):
+    for run in runs if runs is not None else (*progress.trials, *progress.finals):
         stored, row = progress.ledger.rows.get(run.config.run_id), _repeated(progress, run)
         if stored and row and (sentence := _disagreement(progress, run, stored, row)):
             found.append(f"{sentence}; {_in_step(stored, row)}")
@@ -92,6 +133,17 @@ def _in_step(stored: Row, again: Row) -> str:
         sum(itertools.takewhile(bool, (math.isclose(was, now, rel_tol=ALIKE) for was, now in curve))) for curve in pairs
     )
     return f"the first {min(agreed, default=0)} of {last} epochs agree within {ALIKE:.1%}"
+
+
+def rebuilt(progress: Progress, run: StudyRun) -> list[str]:
+    """Return what a person can do with a run that `best_finished` chose and that has been trained, in lines."""
+    run_id = run.config.run_id
+    metrics = progress.ledger.rows[run_id].result.metrics
+    first = f"best on validation data: {run.name}, run {run_id}, val/acc {metrics['val/acc']:.4f}"
+    if "test/acc" in metrics:
+        first += f", test/acc {metrics['test/acc']:.4f}"
+    next_ = (f"eval {run_id}", f"fold {run_id}", f"export {run_id} --format safetensors")
+    return [first, *(f"  snn-exp {command}" for command in next_)]
 
 
 def _repeated(progress: Progress, run: StudyRun) -> Row | None:

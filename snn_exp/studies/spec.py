@@ -24,6 +24,7 @@ from snn_exp.files import Unreadable, printable, read_yaml
 from snn_exp.reporting.claims import CLAIMS, Claim, keys_of
 from snn_exp.runs.fields import NAME
 from snn_exp.runs.validation import what_it_should_be
+from snn_exp.studies.sentences import SENTENCES
 from snn_exp.studies.study_file import ClaimFile, SettingFile, StudyFile, TuningFile, claim_keys, schemas
 
 Overrides = tuple[str, ...]
@@ -292,9 +293,18 @@ def _claim(
     for name in (*places, *(own[key] for key in named["setting"] if key in own)):
         if name not in settings:
             raise unknown(f"setting in {where}", printable(name), settings, "in: {}")
+    for key in ("states", "beside"):
+        if key in c and c[key] not in SENTENCES:
+            raise unknown(f"sentence in {where}", printable(str(c[key])), SENTENCES, key + ": {}")
+    if "states" in c and "beside" in c:
+        raise UserError(
+            f"{where}: a claim states a sentence or stands beside one, not both; leave out states: "
+            f"{c['states']} or beside: {c['beside']}"
+        )
     left_out: dict[str, Any] = {key: [] if takes[key].what == "methods" else None for key in takes}
     kind: Any = CLAIMS[test]
-    claim: Claim = kind(str(c["says"]), of, places, str(c.get("metric", metric)), **{**left_out, **own})
+    about = [str(c.get(key, "")) for key in ("states", "beside")]
+    claim: Claim = kind(str(c["says"]), of, places, str(c.get("metric", metric)), *about, **{**left_out, **own})
     return claim
 
 

@@ -62,6 +62,8 @@ class ClaimFile(_Written):
     of: NameOrNames
     places: NameOrNames | None = Field(default=None, alias="in")
     metric: Sentence | None = None
+    states: Sentence | None = None
+    beside: Sentence | None = None
 
 
 class StudyFile(_Written):

@@ -13,7 +13,7 @@ from tests.fuzz.calls import Call
 
 COMMANDS = {
     "plan": 30, "plan -m": 16, "show": 6, "train": 10, "train -m": 8, "runs": 8, "report": 7, "options": 3, "diff": 2, "eval": 4, "predict": 2, "verify": 0.3,
-    "fold": 2, "export": 2, "study": 3, "search": 4, "dashboard": 1, "data": 2, "doctor": 0.3, "other": 3, "flags": 5,
+    "fold": 2, "export": 2, "study": 3, "evidence": 0.5, "search": 4, "dashboard": 1, "data": 2, "doctor": 0.3, "other": 3, "flags": 5,
     "plan and show": 8, "plan and train": 3,
 }  # fmt: skip
 
@@ -464,11 +464,14 @@ def line(rng: random.Random, box: Box) -> Call:
                         [],
                         ["--only", rng.choice(("d8/*", "x", "", "[", "*/lif"))],
                         ["--verify", rng.choice(("0", "-1", "x"))],
+                        ["--best", *rng.choice(([], ["--plan"], ["--only", "*/lif"]))],
                     )
                 ),
             ]
             words += rng.choice(([], [], [override(rng)]))
             changes = ("out/*", "studies/tiny/*")
+        case "evidence":
+            words, changes = ["evidence", *rng.choice(([], [], ["x"], ["--x"]))], ("studies/README.md",)
         case "data":
             words = ["data", *rng.choice(([], ["check"], ["fetch"], ["check", "digits"], ["check", "mnist"], ["fetch", "digits"], ["check", "digits", override(rng)],
                                           ["x"], ["check", "x"], ["fetch", "digits", "x"], ["--json"], ["check", hostile.text(rng)]))]  # fmt: skip

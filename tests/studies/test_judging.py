@@ -33,7 +33,7 @@ def rows(
 
 def answer(cells: dict[tuple[str, str], dict[int, Row]], test: str, **claim: Any) -> Any:
     kind: Any = CLAIMS[test]
-    shared = {"says": "x", "of": ["a"], "settings": ["here"], "metric": "test/acc"}
+    shared = {"says": "x", "of": ["a"], "settings": ["here"], "metric": "test/acc", "states": "", "beside": ""}
     own = {"than": ["b"], "than_in": None, "than_metric": None}
     given = {key: value for key, value in {**shared, **own}.items() if key in shared or key in keys_of(kind)}
     study = SimpleNamespace(claims=[kind(**{**given, **claim})], pairs=lambda: list(cells))
@@ -80,7 +80,7 @@ def test_a_claim_is_answered_by_its_test(claim: dict[str, Any], a: Any, b: Any, 
     assert answer({("here", "a"): a, ("here", "b"): b}, **claim).summary == summary
 
 
-def test_a_claim_that_holds_somewhere_says_where() -> None:
+def test_a_claim_that_holds_somewhere_says_in_how_many() -> None:
     cells = {
         ("here", "a"): rows(0.97),
         ("here", "b"): rows(0.95, FLAT),
@@ -88,7 +88,7 @@ def test_a_claim_that_holds_somewhere_says_where() -> None:
         ("there", "b"): rows(0.97, FLAT),
     }
     found = answer(cells, test="higher", settings=["here", "there"])
-    assert found.summary == "holds when: a against b in here (the opposite holds: a against b in there)"
+    assert found.summary == "holds in 1 of 2 settings (the opposite in 1)"
     assert found.verdicts[0].figures.startswith("+2.00 [+1.80, +2.20] points, n = 5, Holm p < 0.001")
 
 
@@ -132,7 +132,7 @@ def test_what_decides_nothing_is_named_where_a_claim_holds_elsewhere() -> None:
         ("there", "b"): rows(0.95),
     }
     found = answer(cells, test="higher", settings=["here", "there"])
-    assert found.summary == "holds when: a against b in here (no test: a against b in there)"
+    assert found.summary == "holds in 1 of 2 settings (no test in 1)"
     assert found.verdicts[1].figures == "all 5 differences are equal (+2.00 points): no spread, no test"
 
 

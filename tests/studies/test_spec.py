@@ -125,7 +125,7 @@ def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -
         ({"claims": [{"says": "x", "test": "within", "of": "bn", "than": "none", "margin": -0.01}]},
          r"claims: margin must be above 0, not -0.01; type margin: 0.01"),
         ({"claims": [{"says": "x", "test": "higher", "of": "bn", "than": {"a": 1}}]}, r"tiny/study.yaml: claims.0.than must be a name or a list of names, not {'a': 1}; type claims: "),
-        ({"claims": [{"says": "x", "test": "higher", "of": "bn", "then": "none"}]}, r"There is no key of tiny/study.yaml: claims.0 'then'; allowed: in, margin, metric, of, says, test, than, than_in, than_metric, value; did you mean than"),
+        ({"claims": [{"says": "x", "test": "higher", "of": "bn", "then": "none"}]}, r"There is no key of tiny/study.yaml: claims.0 'then'; allowed: beside, in, margin, metric, of, says, states, test, than, than_in, than_metric, value; did you mean than"),
         ({"claims": [{"says": "x", "test": "at_most", "of": "bn", "value": "a twelfth"}]},
          r"claims: value must be a number such as 0.01 or 1/12, not 'a twelfth'"),
         ({"claims": [{"says": "x", "test": "within", "of": "bn", "than": "none", "margin": "1/0"}]},
@@ -226,7 +226,7 @@ def test_a_committed_page_is_what_the_command_writes(name: str, monkeypatch: pyt
     # but for the values of its runs, to which a parameter that is added later adds one that changed nothing
     committed, written = (re.sub(r"(?s)(## What was run\n).*?(\n## Claims)", r"\1\2", page) for page in pages)
     assert committed == written, f"type snn-exp report {name}, and for the other studies likewise"
-    assert "\n## Claims\n\n- **" in committed and "\n## Results\n" in committed
+    assert "\n## Claims\n\n| claim | verdict |" in committed and "\n## Results\n" in committed
 
 
 def test_an_unknown_study_names_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -388,8 +388,10 @@ def test_a_study_goes_on_where_it_was_stopped_and_its_rows_outlive_the_runs(
     assert caption[0].endswith("![pareto_net_d14](figures/pareto_net_d14.png)"), "under the pictures that it is of"
     assert "MAC 4.6 pJ, AC 0.9 pJ, XNOR 20 fJ; compute only, no memory traffic.\n\n![layers_net_d8]" in caption[2]
     assert "| T | firing rate | highest layer | energy nJ | energy / none |" in page
-    (ratio,) = [line for line in page.splitlines() if line.startswith("  - net_d8, bn against none, test/energy_pj / ")]
-    assert "test/energy_dense_pj: holds (ratio 0." in ratio and " against 0.5, n = 2)" in ratio
+    (ratio,) = re.findall(
+        r"\*\*holds\*\*: .* \(test/energy_pj / test/energy_dense_pj, ratio 0.5\)\.\n\n.*\n.*\n(.*)", page
+    )
+    assert re.fullmatch(r"\| net_d8 \| bn against none \| 0\.\d+( \[.*\])? \| 2 \| holds \|", ratio)
 
 
 def test_what_another_study_has_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,9 +459,31 @@ def test_verify_repeats_the_runs_of_one_cell_alone(tmp_path: Path) -> None:
     assert run.config.trainer.kernels == "reference" and run.config.run_id in progress.rows(), "as the row was computed"
 
 
+def test_the_best_run_is_rebuilt_from_its_row_where_there_is_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write(
+        tmp_path, settings=None, tuning=None, seeds=[0, 1], methods={"bn": ["norm=bn"]}, reference=None, claims=None
+    )
+    assert main.main(["study", "tiny"]) == 0
+    rows = Ledger(study.folder / "results.jsonl").rows
+    of = {run_id: row.result.metrics for run_id, row in rows.items()}
+    best = max(rows, key=lambda run_id: (of[run_id]["val/acc"], -of[run_id]["val/loss"]))
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "a clone"))
+    capsys.readouterr()
+    assert main.main(["study", "tiny", "--best", "--only", "main/bn"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(rf"^repeated main/bn seed=\d \(run {best}\): all \d+ metrics are equal$", said, re.MULTILINE)
+    assert f"  snn-exp export {best} --format safetensors" in said
+    assert [path.name for path in (tmp_path / "a clone" / "runs").iterdir()] == [best], "and nothing else is trained"
+    assert main.main(["eval", best]) == 0, "its weights are there"
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
+        (["--best", "--plan"], "--best and --plan are two errands; type one of them"),
+        (["--best"], "study tiny has no finished run of * to rebuild; type snn-exp study tiny --plan"),
         (["--verify", "-1"], "--verify -1 repeats no run; type --verify 1 or a larger number"),
         (["--verify", "0"], "--verify 0 repeats no run"),
         (["--only", "net_d9/*"], "--only net_d9/* matches no SETTING/METHOD of study tiny; type --only 'net_d8/bn'"),
@@ -510,8 +534,11 @@ def test_a_new_kind_of_claim_is_one_class(tmp_path: Path, monkeypatch: pytest.Mo
         write(tmp_path, claims=[{**claim, "test": "higher", "by": "1/100"}])
     study = write(tmp_path, claims=[{**claim, "by": "1/100"}])
     page = readme.write(finished(study)).read_text()
-    assert "- **holds** — BN is better by a point.\n  - net_d8, bn against none, test/acc: holds (+1.2" in page
-    assert "; by 0.01)\n" in page and "*holds*: for `higher_by`, the interval lies above `by`. *not shown*" in page
+    assert "**holds**: BN is better by a point (test/acc, higher by 1.00 %).\n" in page
+    assert (
+        "\n| net_d8 | bn against none | +1.2" in page
+        and "*holds*: for `higher_by`, the interval lies above `by`. *not shown*" in page
+    )
 
 
 def test_the_docs_list_each_kind_of_claim_with_its_keys() -> None:
