@@ -26,7 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", default="*", metavar="SETTING/METHOD", help="a pattern, such as 'd20/*'")
     parser.add_argument("--verify", type=int, metavar="N", help="repeat N stored runs (of --only) and compare")
     parser.add_argument("--best", action="store_true", help="train the best finished run (of --only) for its weights")
+    parser.add_argument("--method", metavar="NAME=OVERRIDES", help='run only a method of your own: mine="norm=my_norm"')
+    parser.add_argument("--config-dir", "-cd", action="append", default=[], help="a further folder of configs")
     given = parser.parse_intermixed_args(arguments)
+    if given.method and (given.best or given.verify is not None):
+        raise UserError("--method runs a method of your own and neither --best nor --verify; leave one of them out")
     if given.best and (given.plan or given.verify is not None):
         other = "--plan" if given.plan else "--verify"
         raise UserError(f"--best and {other} are two errands; type one of them, such as snn-exp study NAME --best")
@@ -36,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     from snn_exp.files import require_writable
     from snn_exp.reporting import terminal
     from snn_exp.runs.paths import output_root
-    from snn_exp.studies import readme, repeats, runner
+    from snn_exp.studies import joining, readme, repeats, runner
     from snn_exp.studies.readme import answers, comparison_of, write
     from snn_exp.studies.spec import load, names
     from snn_exp.sweeps import launch
@@ -58,6 +62,19 @@ def main(arguments: Sequence[str]) -> int:
     hydra = tuple(o for o in given.overrides if o.startswith("hydra"))
     overrides = tuple(o for o in given.overrides if o not in hydra)
     begun = time.time()
+    study = None
+    if given.method:
+        if overrides:
+            raise UserError(
+                f"{overrides[0]} would make {asked.name} another study, which no method of your own can join; put it "
+                f"inside --method, or leave it out"
+            )
+        name, of_method = joining.read_method(given.method, asked)
+        study = runner.survey(asked)
+        asked = joining.alone(asked, name, of_method, joining.own_folder(asked, name), given.config_dir)
+        joining.require_another_network(runner.survey(asked), study)
+    elif given.config_dir:
+        raise UserError('--config-dir is for a method of your own; type it with --method mine="norm=my_norm"')
     runner.require_cells(asked, given.only)
     progress = runner.survey(asked, overrides)
     say(readme.plan(progress, given.only))
@@ -88,10 +105,10 @@ def main(arguments: Sequence[str]) -> int:
         def train_all(configs: list[ExperimentConfig], keep: Callable[[Result], None]) -> list[str]:
             grouped = launch.in_group(configs, asked.name)
             with interrupts.saying(lambda: interrupted_sweep(configs, begun)):
-                return launch.train_all(grouped, console, hydra, on_finish=keep, names=called)
+                return launch.train_all(grouped, console, hydra, asked.search, on_finish=keep, names=called)
 
         progress, failures = runner.advance(asked, train_all, overrides, given.only, called)
-    compared = comparison_of(progress)
+    compared = readme.with_joined(study, [progress]) if study else comparison_of(progress)
     terminal.show(compared, wide_console(terminal.WIDTH))
     for line in answers(progress):
         say(one_line(line))
@@ -103,5 +120,9 @@ def main(arguments: Sequence[str]) -> int:
         say(f"snn-exp: warning: {sentence}", file=sys.stderr)
     for failure in failures:
         say(f"snn-exp: {failure}", file=sys.stderr)
+    if study:
+        joining.keep(asked)
+        say(f"written: {readme.write_joined(study, progress)}; docs/studies.md says how to send it in")
+        return 1 if failures else 0
     say(f"written: {write(progress)}" if progress.is_standard else f"rows: {progress.ledger.path}")
     return 1 if failures or (again and contradictions) else 0

@@ -18,7 +18,7 @@ from snn_exp.reporting.documents import Asked, Report
 from snn_exp.reporting.figures import Picture
 from snn_exp.reporting.verdicts import Answer
 from snn_exp.reporting.wandb_dashboard import Shown
-from snn_exp.studies import claims_section, scope
+from snn_exp.studies import claims_section, joining, scope
 from snn_exp.studies.judging import judge
 from snn_exp.studies.runner import Progress, StudyRun
 from snn_exp.studies.spec import Overrides, Setting, Study
@@ -83,6 +83,58 @@ def page(progress: Progress) -> str:
     return _page(progress, comparison, _pictures_of(comparison), judge(progress))
 
 
+JOINED = (
+    "Methods of others, with the same trials, seeds and one reading of the test set, which joined after the rows above "
+    "were seen. They are no part of the study's claims. Differences are to {reference}; p values are Holm-corrected "
+    "within each table, which has the study's methods and these."
+)
+
+
+def with_joined(progress: Progress, joined: Sequence[Progress]) -> Comparison:
+    """Return the comparison of a study in which methods that joined stand as lines of their own, marked.
+
+    Args:
+        progress: of the study.
+        joined: of each method that joined; see `snn_exp.studies.joining`.
+    """
+    comparison, study = comparison_of(progress), progress.study
+    panels = {panel.name: panel for panel in comparison.panels}
+    for other in joined:
+        for setting, method in other.study.pairs():
+            if setting in panels and other.rows_of((setting, method)):
+                panel, line = panels[setting], _line(other, setting, method)
+                line = dataclasses.replace(line, labels={"method": f"{method} (joined afterwards)"})
+                versus = {**panel.versus, **({line.name: study.reference} if panel.line(study.reference) else {})}
+                panels[setting] = dataclasses.replace(panel, lines=[*panel.lines, line], versus=versus)
+    return dataclasses.replace(comparison, panels=list(panels.values()))
+
+
+def _joined(progress: Progress, joined: Sequence[Progress]) -> str:
+    """Write what the methods that joined are, and their lines among those of the study."""
+    said = [
+        f"- {plain(name)}: {escaping.markdown_code(' '.join(overrides))}"
+        for other in joined
+        for name, overrides in other.study.methods.items()
+    ]
+    intro = JOINED.format(reference=progress.study.reference)
+    trials = [tuning for other in joined if other.trials and (tuning := _tuning(other))]
+    return "\n\n".join([plain(intro), "\n".join(said), _results(with_joined(progress, joined)), *trials])
+
+
+def write_joined(progress: Progress, joined: Progress) -> Path:
+    """Write README.md into the folder of a method that joined, and return its path.
+
+    Args:
+        progress: of the study.
+        joined: of the method alone.
+    """
+    name = next(iter(joined.study.methods))
+    head = f"# {plain(name)}, joined to {plain(progress.study.name)} afterwards\n\n{plain(progress.study.question)}"
+    path = joined.study.folder / "README.md"
+    write_text(path, f"{head}\n\n{_joined(progress, [joined])}\n")
+    return path
+
+
 def _pictures_of(comparison: Comparison) -> list[Picture]:
     return [picture for picture in figures.pictures(comparison) if picture.name.startswith(PICTURES)]
 
@@ -98,6 +150,7 @@ def _page(progress: Progress, comparison: Comparison, pictures: Sequence[Picture
         "## What was run\n\n" + _scope(progress) if progress.rows() else "",
         "## Claims\n\n" + claims_section.written(answers) if study.claims else "",
         "## Results\n\n" + _results(comparison) + _left_out(study),
+        "## Joined afterwards\n\n" + _joined(progress, joined) if (joined := joining.committed(study)) else "",
         "## Pictures\n\n" + _pictures(progress, pictures) if pictures else "",
         "## Tuning\n\n" + _tuning(progress) if progress.trials else "",
         "## Cost and origin\n\n" + _origin(progress),

@@ -96,7 +96,7 @@ def _composed(
         for s, m, point, seed in wanted
     ]
     runs = []
-    for (s, m, point, _), cell in zip(wanted, compose.compose_cells(commands), strict=True):
+    for (s, m, point, _), cell in zip(wanted, compose.compose_cells(commands, study.search), strict=True):
         if cell.config is None:
             raise UserError(f"study {study.name}, {s}/{m}: {cell.refusal} (or name {s}/{m} under exclude)")
         runs.append(StudyRun(s, m, point, cell.config, is_trial))

@@ -77,6 +77,7 @@ class Study:
         base: overrides of every run.
         claims: the statements that the results decide.
         note: a caveat to be read before the claims, printed at the top of the page.
+        search: further folders of configs, of a method that joins it.
     """
 
     folder: Path
@@ -93,6 +94,7 @@ class Study:
     exclude: Mapping[str, str]
     claims: Sequence[Claim]
     note: str = ""
+    search: Sequence[str] = ()
 
     @property
     def name(self) -> str:

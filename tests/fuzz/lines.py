@@ -464,6 +464,11 @@ def line(rng: random.Random, box: Box) -> Call:
                         [],
                         ["--only", rng.choice(("d8/*", "x", "", "[", "*/lif"))],
                         ["--verify", rng.choice(("0", "-1", "x"))],
+                        [
+                            "--plan",
+                            "--method",
+                            rng.choice(("mine=norm=bn", "mine=", "=", "lif=norm=bn", f"m={override(rng)}")),
+                        ],
                         ["--best", *rng.choice(([], ["--plan"], ["--only", "*/lif"]))],
                     )
                 ),
