@@ -242,6 +242,9 @@ def _tuning(progress: Progress) -> str:
         runs = [run for run in progress.trials if run.setting == setting.name]
         if not runs:
             continue
+        if setting.drawn:
+            parts.append(_drawn(progress, setting))
+            continue
         points = setting.points()
         cells = [
             [method, *(_trial_cell(progress, [r for r in runs if r.method == method and r.point == p]) for p in points),
@@ -258,6 +261,30 @@ def _tuning(progress: Progress) -> str:
     borrowed = [f"{s.name} uses the choice of {s.tuned_in}" for s in study.settings.values() if s.tuned_in != s.name]
     note = "Validation accuracy %, mean over trial seeds; no trial reads the test set; ties go to the lower loss."
     return "\n\n".join([*parts, note + (f" {plain('; '.join(borrowed))}." if borrowed else "")])
+
+
+def _drawn(progress: Progress, setting: Setting) -> str:
+    """Tabulate a tuning by a search: of each method its trials, the best of them, and the point it kept."""
+    cells = []
+    for method in progress.study.methods:
+        runs = [run for run in progress.trials if run.key == (setting.name, method)]
+        points = dict.fromkeys(run.point for run in runs)
+        ended = [p for p in points if all(r.config.run_id in progress.rows() for r in runs if r.point == p)]
+        best = max((found for p in ended if (found := _mean_accuracy(progress, [r for r in runs if r.point == p]))),
+                   default=None)  # fmt: skip
+        kept = _kept(setting, progress.chosen.get((setting.name, method)))
+        cells.append([method, str(len(ended)), "-" if best is None else f"{100 * best:.2f}", kept])
+    assert setting.drawn is not None
+    seeds = ", ".join(map(str, setting.trial_seeds))
+    return (
+        f"### {plain(setting.name)}: {plain(setting.drawn.words)}, for each method (seeds {seeds})\n\n"
+        + tables.markdown(["method", "trials", "best", "kept"], cells)
+    )
+
+
+def _mean_accuracy(progress: Progress, runs: Sequence[StudyRun]) -> float | None:
+    rows = [progress.rows()[run.config.run_id] for run in runs]
+    return fmean(row.result.metrics["val/acc"] for row in rows) if all(row.done for row in rows) else None
 
 
 def _kept(setting: Setting, point: Overrides | None) -> str:

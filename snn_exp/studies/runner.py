@@ -20,8 +20,9 @@ from snn_exp.runs.paths import output_root
 from snn_exp.runs.row import Row
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.same_data import DataAtHand
+from snn_exp.studies.proposals import Drawn
 from snn_exp.studies.results import Ledger
-from snn_exp.studies.spec import Key, Overrides, Study, matches
+from snn_exp.studies.spec import Key, Overrides, Setting, Study, matches
 from snn_exp.sweeps import plan
 from snn_exp.training import preflight
 
@@ -57,18 +58,58 @@ class StudyRun:
         return " ".join(["/".join(self.key), *self.point, f"seed={self.config.seed}"])
 
 
-def trials(study: Study, overrides: Overrides = ()) -> list[StudyRun]:
-    """List the runs that tune: every method, every point of the grid, every trial seed; none reads the test set."""
+def trials(study: Study, overrides: Overrides = (), rows: Mapping[str, Row] | None = None) -> list[StudyRun]:
+    """List the runs that tune: every method, every point of the grid, every trial seed; none reads the test set.
+
+    Where tuning is a search, those of its rounds so far.
+
+    Args:
+        study: the study.
+        overrides: of every run.
+        rows: of the trials that have ended, which a search needs beyond its first round.
+    """
+    by_search = [
+        run
+        for setting in study.settings.values()
+        if setting.tuned_in == setting.name and setting.drawn
+        for method in study.methods
+        if (setting.name, method) in study.pairs()
+        for run in _drawn(study, setting, setting.drawn, method, overrides, rows or {})
+    ]
     wanted = [
         (setting.name, method, point, seed)
         for setting in study.settings.values()
-        if setting.tuned_in == setting.name and len(setting.points()) > 1
+        if setting.tuned_in == setting.name and not setting.drawn and setting.num_points > 1
         for seed in setting.trial_seeds
         for point in setting.points()
         for method in study.methods
         if (setting.name, method) in study.pairs()
     ]
-    return _composed(study, wanted, overrides, is_trial=True)
+    return [*by_search, *(_composed(study, wanted, overrides, is_trial=True) if wanted else [])]
+
+
+def _drawn(
+    study: Study, setting: Setting, drawn: Drawn, method: str, overrides: Overrides, rows: Mapping[str, Row]
+) -> list[StudyRun]:
+    """List the trials of a method whose tuning is a search, as far as they are decided."""
+    found: list[StudyRun] = []
+
+    def merits_of(points: Sequence[Overrides]) -> list[float | None]:
+        wanted = [(setting.name, method, point, seed) for point in points for seed in setting.trial_seeds]
+        runs = _composed(study, wanted, overrides, is_trial=True)
+        found.extend(runs)
+        return [_accuracy([rows.get(run.config.run_id) for run in runs if run.point == point]) for point in points]
+
+    drawn.points(merits_of)
+    return found
+
+
+def _accuracy(rows: Sequence[Row | None]) -> float | None:
+    """Return mean validation accuracy over the seeds, 0 if a run diverged; None if one has not ended."""
+    ended = [row for row in rows if row is not None]
+    if len(ended) < len(rows):
+        return None
+    return fmean(row.result.metrics["val/acc"] for row in ended) if all(row.done for row in ended) else 0.0
 
 
 def finals(study: Study, chosen: Mapping[Key, Overrides], overrides: Overrides = ()) -> list[StudyRun]:
@@ -117,8 +158,11 @@ def choose(study: Study, tried: Sequence[StudyRun], rows: Mapping[str, Row]) -> 
     chosen: dict[Key, Overrides] = {}
     for setting, method in study.pairs():
         source = study.settings[setting].tuned_in
-        points = study.settings[source].points()
+        place = study.settings[source]
         runs = [run for run in tried if run.key == (source, method)]
+        points = list(dict.fromkeys(run.point for run in runs)) if place.drawn else place.points()
+        if place.drawn and len(runs) < place.num_points * len(place.trial_seeds):
+            continue  # later rounds are to come
         if not runs:
             if len(points) == 1:
                 chosen[setting, method] = points[0]
@@ -131,7 +175,8 @@ def choose(study: Study, tried: Sequence[StudyRun], rows: Mapping[str, Row]) -> 
 
 def first_points(study: Study, pairs: Sequence[Key]) -> dict[Key, Overrides]:
     """Return some point of the grid for each setting and method, for estimates of cost alone."""
-    return {(s, m): study.settings[study.settings[s].tuned_in].points()[0] for s, m in pairs}
+    tuned = {s: study.settings[study.settings[s].tuned_in] for s, _ in pairs}
+    return {(s, m): drawn.example if (drawn := tuned[s].drawn) else tuned[s].points()[0] for s, m in pairs}
 
 
 def _merit(rows: Sequence[Row]) -> tuple[int, float, float]:
@@ -208,6 +253,11 @@ class Progress:
         hours = dict.fromkeys(self.study.settings, 0.0)
         for run in (*self.todo(only), *self.waiting(only)):
             hours[run.setting] += self.seconds(run.config) / 3600
+        for place in self.study.settings.values():
+            for method in self.study.methods if place.drawn and place.tuned_in == place.name else ():
+                known = [run for run in self.trials if run.key == (place.name, method) and matches(run.key, only)]
+                later = place.num_points * len(place.trial_seeds) - len(known) if known else 0
+                hours[place.name] += later * self.seconds(known[0].config) / 3600 if later else 0.0
         return hours
 
     def require_budget(self, only: str = "*") -> None:
@@ -252,6 +302,12 @@ def survey(study: Study, overrides: Overrides = ()) -> Progress:
     ledger = Ledger(theirs if standard else output_root() / "studies" / study.name / "results.jsonl")
     others = _rows_of_other_studies(study)
     _take_in(tuning, ledger, others)
+    while any(setting.drawn for setting in study.settings.values()):
+        further = trials(study, overrides, ledger.rows)
+        if len(further) == len(tuning):
+            break
+        tuning = further
+        _take_in(tuning, ledger, others)
     chosen = choose(study, tuning, ledger.rows)
     answering = finals(study, chosen, overrides)
     _take_in(answering, ledger, others)
@@ -327,8 +383,30 @@ def advance(
     progress.require_budget(only)
     failures: list[str] = []
     for is_trial in (True, False):
+        progress, said = _stage(study, progress, train, overrides, only, names, is_trial=is_trial)
+        failures += said
+    return progress, failures
+
+
+def _stage(
+    study: Study,
+    progress: Progress,
+    train: Callable[[list[ExperimentConfig], Callable[[Result], None]], list[str]],
+    overrides: Overrides,
+    only: str,
+    names: dict[str, str] | None,
+    *,
+    is_trial: bool,
+) -> tuple[Progress, list[str]]:
+    """Train the trials, round by round where tuning is a search, or the final runs; see `advance`."""
+    failures: list[str] = []
+    before: list[str] = []
+    while True:
         progress.require_startable(only)
         runs = [run for run in progress.todo(only) if run.is_trial == is_trial]
+        if failures or (before and (not runs or _ids(runs) == before)):
+            return progress, failures
+        before = _ids(runs)
         configs = {run.config.run_id: run.config for run in runs}
         if names is not None:
             names.update({run.config.run_id: run.name for run in runs})
@@ -340,7 +418,8 @@ def advance(
         if configs:
             failures += train(list(configs.values()), _keeper(progress.ledger, configs))
         progress = survey(study, overrides)
-    return progress, failures
+        if not is_trial or not configs:
+            return progress, failures
 
 
 def _keeper(ledger: Ledger, configs: Mapping[str, ExperimentConfig]) -> Callable[[Result], None]:

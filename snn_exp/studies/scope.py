@@ -19,7 +19,7 @@ def varied(study: Study) -> set[str]:
     Args:
         study: the study.
     """
-    grids = [point for setting in study.settings.values() for point in setting.points()]
+    grids = [point for s in study.settings.values() for point in ([s.drawn.example] if s.drawn else s.points())]
     lists = [*study.methods.values(), *(setting.overrides for setting in study.settings.values()), *grids]
     return {key for overrides in lists for key in _keys(overrides)}
 
@@ -88,7 +88,7 @@ def searched(study: Study) -> str:
     """Return what each method could choose from on validation data, as a sentence."""
     grids: dict[str, list[str]] = {}
     for setting in study.settings.values():
-        if setting.tuned_in == setting.name and len(setting.points()) > 1:
+        if setting.tuned_in == setting.name and setting.num_points > 1:
             grids.setdefault(_grid(setting), []).append(setting.name)
     if not grids:
         return "nothing; every value was set beforehand."
@@ -97,4 +97,6 @@ def searched(study: Study) -> str:
 
 
 def _grid(setting: Setting) -> str:
+    if setting.drawn:
+        return setting.drawn.words
     return " x ".join(f"{key} of {', '.join(value_text(v) for v in of)}" for key, of in setting.grid.items())

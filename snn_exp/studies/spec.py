@@ -24,6 +24,7 @@ from snn_exp.files import Unreadable, printable, read_yaml
 from snn_exp.reporting.claims import CLAIMS, Claim, keys_of
 from snn_exp.runs.fields import NAME
 from snn_exp.runs.validation import what_it_should_be
+from snn_exp.studies.proposals import Drawn
 from snn_exp.studies.sentences import SENTENCES
 from snn_exp.studies.study_file import ClaimFile, SettingFile, StudyFile, TuningFile, claim_keys, schemas
 
@@ -42,6 +43,7 @@ class Setting:
         grid: key -> values that every method may tune over here.
         trial_seeds: each point of the grid is tried with each of them.
         tuned_in: the setting whose choice is used here instead of tuning.
+        drawn: the search by which every method tunes here, in place of a grid.
     """
 
     name: str
@@ -49,6 +51,12 @@ class Setting:
     grid: Mapping[str, Sequence[Any]]
     trial_seeds: Sequence[int]
     tuned_in: str
+    drawn: Drawn | None = None
+
+    @property
+    def num_points(self) -> int:
+        """Return how many points every method tries; 1 where nothing is tuned."""
+        return self.drawn.num_trials if self.drawn else math.prod(map(len, self.grid.values()))
 
     def points(self) -> list[Overrides]:
         """Return the points of the grid, as overrides."""
@@ -109,7 +117,7 @@ class Study:
     def num_runs(self) -> int:
         """Return an upper bound on the number of runs, trials and final ones."""
         points = {
-            setting.name: math.prod(map(len, setting.grid.values())) * len(setting.trial_seeds)
+            setting.name: setting.num_points * len(setting.trial_seeds)
             for setting in self.settings.values()
             if setting.tuned_in == setting.name
         }
@@ -164,16 +172,19 @@ def load(name: str) -> Study:
     where = f"{folder.name}/study.yaml"
     y = _written(folder / "study.yaml", where)
     tuning = y.tuning or TuningFile()
+    drawn = _drawn(tuning, where)
     methods = {method: tuple(overrides) for method, overrides in y.methods.items()}
     if not methods:
         raise UserError(f"{where} has no methods; type at least two, such as bn: [norm=bn]")
     settings: dict[str, Setting] = {}
     for setting, given in (y.settings or {"main": None}).items():
         s = given or SettingFile()
+        is_own = "grid" in s.model_fields_set
         settings[setting] = Setting(
             name=setting,
             overrides=tuple(s.overrides),
-            grid=(tuning.grid if s.grid is None and "grid" not in s.model_fields_set else s.grid) or {},
+            grid=(s.grid if is_own else tuning.grid) or {},
+            drawn=None if is_own else drawn,
             trial_seeds=tuning.seeds or (),
             tuned_in=setting if s.tuned_in is None else s.tuned_in,
         )
@@ -214,6 +225,20 @@ def load(name: str) -> Study:
             f"seeds, methods or settings"
         )
     return study
+
+
+def _drawn(tuning: TuningFile, where: str) -> Drawn | None:
+    """Return the search that a study tunes by, if it does."""
+    given = {"sampler": tuning.sampler, "trials": tuning.trials, "space": tuning.space}
+    if all(value is None for value in given.values()):
+        return None
+    example = "tuning: {seeds: [100], sampler: tpe, trials: 24, space: {optim.lr: 'interval(0.001,0.03)'}}"
+    if missing := [key for key, value in {**given, "seeds": tuning.seeds}.items() if not value]:
+        raise UserError(f"{where}: a tuning by a search lacks {', '.join(missing)}; type {example}")
+    if tuning.grid is not None:
+        raise UserError(f"{where}: tuning has a grid and a space; leave one of them out, such as {example}")
+    lines = [f"{key}={values}" for key, values in (tuning.space or {}).items()]
+    return Drawn.read(tuning.sampler or "", tuning.trials or 0, lines, where)
 
 
 def _on_one_line(text: str) -> str:

@@ -29,6 +29,11 @@ Grid = Annotated[
     dict[Annotated[str, Strict()], Annotated[list[PlainValue], Field(min_length=1), Says("must be a list of values")]],
     Says("must be a mapping of keys to lists of values"),
 ]
+Space = Annotated[
+    dict[Annotated[str, Strict()], Override],
+    Field(min_length=1),
+    Says("must be a mapping of keys to ranges, such as {optim.lr: 'interval(0.001,0.03)'}"),
+]
 Sentence = Annotated[str, Strict(), Says("must be a text")]
 NameOrNames = Annotated[str | list[str], Says("must be a name or a list of names")]
 
@@ -40,10 +45,13 @@ class _Written(BaseModel):
 
 
 class TuningFile(_Written):
-    """The grid that all methods tune over."""
+    """The grid that all methods tune over, or the space that as many trials of each are drawn from."""
 
     grid: Grid | None = None
     seeds: Seeds | None = None
+    sampler: Sentence | None = None
+    trials: Annotated[int, Strict(), Field(ge=2, le=10_000), Says("must be a number of trials from 2")] | None = None
+    space: Space | None = None
 
 
 class SettingFile(_Written):

@@ -91,23 +91,29 @@ def open_study(search: Search) -> Study:
 
 
 def sampler_of(search: Search, number: int) -> BaseSampler:
+    """Return the sampler that proposes a trial of a search."""
+    return sampler_by(search.sampler, search.sampler_seed, number)
+
+
+def sampler_by(name: str, sampler_seed: int, number: int) -> BaseSampler:
     """Return the sampler that proposes a trial.
 
     Its random numbers are those of the trial, so that a search that is killed and goes on proposes what it would have.
 
     Args:
-        search: the search.
+        name: of the sampler.
+        sampler_seed: of its random numbers.
         number: of the trial.
     """
-    seed = int(np.random.SeedSequence([search.sampler_seed, number]).generate_state(1)[0])
+    seed = int(np.random.SeedSequence([sampler_seed, number]).generate_state(1)[0])
     with warnings.catch_warnings(action="ignore"):  # some are called experimental, and have been for years
-        if search.sampler == "tpe":
+        if name == "tpe":
             return TPESampler(seed=seed)
-        if search.sampler == "nsgaii":
+        if name == "nsgaii":
             return NSGAIISampler(population_size=POPULATION, seed=seed)
-        if search.sampler == "qmc":  # one sequence for all processes: the journal says how far it is
+        if name == "qmc":  # one sequence for all processes: the journal says how far it is
             return QMCSampler(
-                scramble=True, seed=search.sampler_seed, independent_sampler=RandomSampler(seed=seed),
+                scramble=True, seed=sampler_seed, independent_sampler=RandomSampler(seed=seed),
                 warn_independent_sampling=False, warn_asynchronous_seeding=False,
             )  # fmt: skip
         return RandomSampler(seed=seed)  # a grid's trials are enqueued
