@@ -91,7 +91,8 @@ def _row(comparison: Comparison, of: _Sized, twin: _Sized | None) -> list[Entry]
 
     def rate(metric: str) -> Entry:
         mean = Mean.of(values(of.line.rows, f"{split}/{metric}"))
-        return Entry(mean.text(1, 3), mean.mean)
+        is_any = metric == "break_even_rate" and (mean.mean or 0) >= 1
+        return Entry("any" if is_any else mean.text(1, 3), mean.mean)
 
     quantized = (twin or of).line
     which = _OWN if twin is None else "itself" if twin is of else f"{quantized.name}, trained"

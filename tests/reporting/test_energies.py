@@ -21,13 +21,17 @@ PROFILE = compose(["energy=h45_fp32_onchip"]).energy
 QRELU = ("neuron=qrelu", "neuron.bits=3")  # four steps of a spike are 0 to 4, which are three bits
 
 
-def counted(*overrides: str, work: float = 1.0, inside: float = 1.0) -> dict[str, float]:
-    """Store a run with what data movement is of: `inside` times as many operations of inputs that are not 0."""
+def counted(*overrides: str, work: float = 1.0, inside: float = 1.0, dense: float = 1.0) -> dict[str, float]:
+    """Store a run with what data movement is of: `inside` times as many operations of inputs that are not 0.
+
+    `dense` times as many of all inputs.
+    """
     folder = store(*overrides, work=work)
     path = folder.path / "result.json"
     found = json.loads(path.read_text())
     more = {f"test/synops_{name}": count for name, count in COUNTED.items()}
     more["test/synops_effective_once"] = 100 + 1000 * inside
+    more["test/synops_dense_once"] = 200 + 4000 * dense
     found["metrics"] |= more
     path.write_text(json.dumps(found))
     metrics: dict[str, float] = found["metrics"]
@@ -65,6 +69,14 @@ def test_e3_is_that_of_the_trained_network_of_equal_bits() -> None:
     assert found["lif"]["E2 / E3, zeros skipped"] == f"{ratio:#.3g}"
     assert (found["lif"]["bits"], found["lif"]["bits of weights"]) == ("3", "32")
     assert found["lif"]["break-even rate"] == f"{of['lif'].break_even:.3f}"
+
+
+def test_where_any_rate_breaks_even_it_says_so() -> None:
+    counted("neuron=s2nn")
+    counted("neuron=lif", dense=10.0)
+    found = lines(compared())
+    assert found["lif"]["break-even rate"] == "any" and found["lif"]["firing rate"] == "0.100"
+    assert 0 < float(found["s2nn"]["break-even rate"]) < 1
 
 
 @pytest.mark.parametrize(
