@@ -142,7 +142,7 @@ def _without_depth(line: Line) -> str:
 
 def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
     groups, quantities = data["group"].unique(), data["quantity"].unique()
-    colours = _colours(data)
+    colours, strokes = _colours(data), _strokes(data)
     figure, grid = make_grid(len(quantities), len(groups), 3.8 if len(groups) > 1 else 5.0, 2.7, title, [*colours])
     for column, group in enumerate(groups):
         of_group = data[data["group"] == group]
@@ -151,7 +151,8 @@ def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
             axes, (factor, _, unit) = grid[row][column], scale(str(quantity))
             for line, points in of_group[of_group["quantity"] == quantity].groupby("line", sort=False):
                 axes.errorbar(points["layers"], factor * points["mean"], factor * points["sd"], marker="o",
-                              markersize=3, label=mathtext(line), color=colours[str(line)])  # fmt: skip
+                              markersize=3, label=mathtext(line), color=colours[str(line)],
+                              linestyle=strokes[str(line)])  # fmt: skip
             axes.set_xscale("log")
             axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
             axes.minorticks_off()
@@ -243,11 +244,12 @@ def curves(comparison: Comparison, panel: Panel) -> Picture | None:
 
 
 def _draw_curves(data: pd.DataFrame, title: str) -> Figure:
-    colours = _colours(data)
+    colours, strokes = _colours(data), _strokes(data)
     figure, grid = make_grid(1, len(CURVES), 3.6, 3.0, title, [*colours])
     for axes, (quantity, label) in zip(grid.flat, CURVES.items(), strict=True):
         for line, of in data[data["quantity"] == quantity].groupby("line", sort=False):
-            axes.plot(of["epoch"], of["mean"], label=mathtext(line), color=colours[str(line)])
+            stroke = {"color": colours[str(line)], "linestyle": strokes[str(line)]}
+            axes.plot(of["epoch"], of["mean"], label=mathtext(line), **stroke)
             axes.fill_between(of["epoch"], of["mean"] - of["sd"], of["mean"] + of["sd"], alpha=0.2, linewidth=0,
                               color=colours[str(line)])  # fmt: skip
         axes.set_title(label, fontsize=9)
@@ -351,7 +353,7 @@ def of_layers(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], 
 
 def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
     times = [when for when in WHEN if (data["when"] == when).any()]
-    colours = _colours(data)
+    colours, strokes = _colours(data), _strokes(data)
     title = f"{title}; dotted: the variance law of PSP normalization"
     figure, grid = make_grid(len(times), len(QUANTITIES), 3.4, 2.6, title, [*colours])
     for row, when in zip(grid, times, strict=True):
@@ -359,7 +361,8 @@ def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
             there = data[(data["when"] == when) & (data["quantity"] == quantity)]
             for line, of in there.groupby("line", sort=False):
                 shown = of["value"].clip(lower=SMALLEST) if logarithmic else of["value"]
-                axes.plot(of["depth"], shown, label=mathtext(line), color=colours[str(line)])
+                stroke = {"color": colours[str(line)], "linestyle": strokes[str(line)]}
+                axes.plot(of["depth"], shown, label=mathtext(line), **stroke)
             if quantity == "variance":
                 axes.axhline(1.0, color="black", linestyle=":", linewidth=0.8)
             axes.set_title(f"{label}, {WHEN[when]}", fontsize=9)
@@ -398,6 +401,12 @@ def _mean_curves(of_seeds: Sequence[Mapping[str, Sequence[float]]]) -> dict[str,
 def _colours(data: pd.DataFrame) -> dict[str, str]:
     """Assign each line a colour, the same in all axes of a figure."""
     return {str(line): f"C{number % 10}" for number, line in enumerate(dict.fromkeys(data["line"]))}
+
+
+def _strokes(data: pd.DataFrame) -> dict[str, str]:
+    """Assign each line a stroke, another one wherever the colours begin again."""
+    lines = dict.fromkeys(data["line"])
+    return {str(line): ("-", "--", "-.", ":")[number // 10 % 4] for number, line in enumerate(lines)}
 
 
 def _sd(sample: Sequence[float]) -> float:

@@ -59,6 +59,25 @@ def test_nothing_is_drawn_against_a_single_depth() -> None:
     assert depth(of(a=found)) is None
 
 
+def test_two_lines_of_a_figure_never_look_the_same() -> None:
+    def at(layers: int) -> dict[str, dict[int, Any]]:
+        found = {f"m{n}": rows(0.9) for n in range(25)}
+        for row in itertools.chain.from_iterable(of.values() for of in found.values()):
+            row.result.config["depth"] = {"num_layers": layers}  # type: ignore[index]
+        return found
+
+    panels = [
+        Panel(f"here_d{layers}", "", [Line({"method": name}, found) for name, found in at(layers).items()], {})
+        for layers in (8, 20)
+    ]
+    picture = depth(Comparison("tiny", "test/acc", panels, EnergyConfig()))
+    assert picture is not None
+    looks = [
+        (line.get_color(), line.get_linestyle()) for line in drawn(picture).axes[0].lines if len(line.get_xdata()) > 1
+    ]
+    assert len(set(looks)) == 25
+
+
 def test_names_axes_and_title_of_a_figure_lie_within_it_and_apart() -> None:
     found = {f"a method of a longer name {n}": rows(0.9, more={"test/energy_pj": 100.0 + n}) for n in range(20)}
     comparison = of(**found)
