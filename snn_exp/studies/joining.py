@@ -67,7 +67,7 @@ def _require_joinable(name: str, overrides: Overrides, study: Study) -> None:
     if name in study.methods:
         raise UserError(f"study {study.name} has a method {name} already; give yours another name, such as my_{name}")
     varied = {_key(o): s.name for s in study.settings.values() for o in s.overrides}
-    varied |= {key: s.name for s in study.settings.values() for key in s.grid}
+    varied |= {key: s.name for s in study.settings.values() for key in s.tuned_keys}
     for override in overrides:
         key = _key(override)
         if "=" not in override:

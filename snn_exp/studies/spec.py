@@ -58,6 +58,11 @@ class Setting:
         """Return how many points every method tries; 1 where nothing is tuned."""
         return self.drawn.num_trials if self.drawn else math.prod(map(len, self.grid.values()))
 
+    @property
+    def tuned_keys(self) -> tuple[str, ...]:
+        """Return the keys that every method may tune here."""
+        return tuple(axis.key for axis in self.drawn.axes) if self.drawn else tuple(self.grid)
+
     def points(self) -> list[Overrides]:
         """Return the points of the grid, as overrides."""
         return [

@@ -11,7 +11,7 @@ import pytest
 
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.studies import proposals, readme, runner, scope
+from snn_exp.studies import joining, proposals, readme, runner, scope
 from snn_exp.studies.proposals import ROUND, Drawn
 from snn_exp.studies.results import Ledger
 from snn_exp.studies.spec import Study
@@ -81,6 +81,13 @@ def test_a_setting_with_its_own_grid_does_not_search(tmp_path: Path) -> None:
     study = write(tmp_path, base=BASE, settings=settings, tuning=TUNING, claims=None)
     assert study.settings["a"].drawn is None and study.settings["a"].num_points == 2
     assert study.settings["b"].num_points == 8 and "8 trials by tpe over optim.lr=tag(log" in scope.searched(study)
+
+
+def test_what_every_method_tunes_no_method_of_ones_own_may_set(tmp_path: Path) -> None:
+    study = tuned(tmp_path)
+    with pytest.raises(UserError, match="method mine may not set optim.lr: in study tiny the methods are compared"):
+        joining.read_method("mine=optim.lr=0.5", study)
+    assert joining.read_method("mine=norm=layer", study) == ("mine", ("norm=layer",))
 
 
 @pytest.mark.search
