@@ -292,8 +292,8 @@ class Ternary(LevelNeuron, LIF):
     Source: Guo et al. 2024 (Ternary Spike, AAAI), without its learned amplitude; time constant, threshold and surrogate
         are our choice. The threshold trades accuracy for zeros: with batch norm a threshold of 1, 0.5 and 0.25 has
         97.9, 98.8 and 99.1 % on the validation set at a firing rate of .30, .67 and .82, for 591, 1,140 and 1,355 nJ
-        (`snn-exp train -m neuron=ternary norm=bn residual=bireal depth=d20 trainer.max_epochs=16 trainer.test=false
-        neuron.v_threshold=0.25,0.5,1 seed=100,101,102`).
+        (`snn-exp train -m neuron=ternary norm=bn residual=bireal depth=d20 optim.lr=0.01 trainer.max_epochs=16
+        trainer.test=false neuron.v_threshold=0.25,0.5,1 seed=100,101,102`).
 
     Example:
         >>> Ternary()(torch.tensor([[-1.5], [0.4], [0.9]])).flatten()
