@@ -249,6 +249,23 @@ def _refuse_predictions_without_a_test(c: dict[str, Any]) -> None:
         )
 
 
+def _refuse_peeking_where_it_cannot_be(c: dict[str, Any]) -> None:
+    trainer = c["trainer"]
+    if not trainer["peek"]:
+        return
+    if not trainer["test"]:
+        raise UserError(
+            "trainer.peek=true reads the test set after every epoch, and trainer.test=false never does; leave one of "
+            "them out"
+        )
+    for key, value in (("devices", trainer["devices"] > 1), ("vectorized_seeds", trainer["vectorized_seeds"])):
+        if value:
+            raise UserError(
+                f"trainer.peek=true is for a run that trains alone, and trainer.{key} says otherwise; leave one of "
+                f"them out"
+            )
+
+
 def _refuse_idle_devices(c: dict[str, Any]) -> None:
     devices, batch_size = c["trainer"]["devices"], c["optim"]["batch_size"]
     if c["trainer"]["strategy"] == "ddp" and devices == 1:
@@ -330,6 +347,7 @@ RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _refuse_what_the_schedule_overrides,
     _refuse_unreadable_teachers,
     _refuse_predictions_without_a_test,
+    _refuse_peeking_where_it_cannot_be,
     _refuse_idle_devices,
     _refuse_seeds_that_cannot_be_vectorized,
     _refuse_what_cannot_be_compiled,

@@ -56,6 +56,8 @@ class TrainerConfig:
         strategy: ddp (distributed data parallel), or auto, which is ddp for several devices.
         num_threads: CPU threads of torch per process; one is fastest for small networks and repeats exactly.
         test: read the test set once training is done.
+        peek: read the test set after every epoch as well, to learn what choosing the best epoch by it would be worth;
+            weights stay the same, and the run is another run, which no claim and no comparison with others takes.
         keep_predictions: store logits and labels of the test set in test_predictions.npz.
         progress: show a live bar, or one line per epoch.
         checkpoint_activations: keep only the input of each block or layer and recompute the rest in the
@@ -82,6 +84,7 @@ class TrainerConfig:
     strategy: Literal["auto", "ddp"] = "auto"
     num_threads: Annotated[Count, Limit(1024, "OpenMP ends the process; more threads than cores only wait")] = 1
     test: bool = True
+    peek: bool = False
     keep_predictions: bool = False
     progress: bool = True
     checkpoint_activations: bool = False
@@ -186,6 +189,7 @@ NEUTRAL_GROUPS: dict[str, dict[str, Scalar]] = {"init": {"name": "kaiming"}}
 NEUTRAL: dict[str, Scalar] = {
     "dataset.*.num_train": None,
     "trainer.*.patience": None,
+    "trainer.*.peek": False,
     "optim.*.loss": "ce",
     "optim.*.tet_weight": 0.05,
     "optim.*.tet_target": 1.0,

@@ -176,6 +176,18 @@ def of_runs(
         if run.state not in ("kept", "damaged") and not run.config
     ]
     readable = [run for run in runs if run.state not in ("kept", "damaged") and run.config]
+    peeked = [run for run in readable if run.config and run.config["trainer"].get("peek")]
+    if peeked and len(peeked) < len(readable):
+        readable = [run for run in readable if run not in peeked]
+        notes.append(
+            f"{len(peeked)} run{'s' if len(peeked) > 1 else ''} with trainer.peek=true left out: the test set was read "
+            f"after every epoch; the filter trainer.peek=true reports them alone"
+        )
+    elif peeked:
+        notes.append(
+            "trainer.peek=true: the test set was read after every epoch; test/acc is that of the epoch that validation "
+            "chose, and --metric peek/best_test_acc what choosing on the test set would have given"
+        )
     split = _split_of([run.result for run in readable if run.result])
     found = [_Found.of(run, profile, split) for run in readable]
     ended = [run.row for run in found if run.row]

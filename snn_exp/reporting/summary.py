@@ -26,6 +26,7 @@ def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFIL
         f"run {result.run_id}: {result.status}, {result.duration_s:.1f} s ({result.cpu_s:.1f} s CPU)",
         *(f"  {name:<12} {100 * m[key]:.2f} %" for name, key in _ACCURACIES if key in m),
         *(f"  {name:<12} {m[key]:.3f}" for name, key in _RATES if key in m),
+        *_peeked(m),
         f"  {'parameters':<12} {m['params']:,.0f}",
         f"  {'MACs dense':<12} {m['macs_dense']:,.0f} per sample",
     ]
@@ -40,6 +41,15 @@ def summary(result: Result, command: str, profile: EnergyConfig = DEFAULT_PROFIL
         lines.append(f"  {'over seeds':<12} test {over_seeds.text(100, 2)} %, n = {over_seeds.n}")
     folder = RunFolder(output_root() / "runs" / result.run_id)
     return "\n".join([*lines, f"  {'folder':<12} {folder.path}", f"  {'again':<12} {command}"])
+
+
+def _peeked(m: Mapping[str, float]) -> list[str]:
+    """Say what choosing the epoch on the test set would have given, where the run read it after every epoch."""
+    if "peek/price" not in m:
+        return []
+    best, chosen, price = (100 * m[f"peek/{key}"] for key in ("best_test_acc", "chosen_test_acc", "price"))
+    said = f"best epoch on the test set {best:.2f} %, chosen on validation {chosen:.2f} %: {price:+.2f} points"
+    return [f"  {'peeked':<12} {said}"]
 
 
 def evaluation(

@@ -140,6 +140,11 @@ def _composed(
     for (s, m, point, _), cell in zip(wanted, compose.compose_cells(commands, study.search), strict=True):
         if cell.config is None:
             raise UserError(f"study {study.name}, {s}/{m}: {cell.refusal} (or name {s}/{m} under exclude)")
+        if cell.config.trainer.peek:
+            raise UserError(
+                f"study {study.name}, {s}/{m}: trainer.peek=true reads the test set after every epoch, and no claim "
+                f"may rest on that; leave it out, and train such a run by snn-exp train"
+            )
         runs.append(StudyRun(s, m, point, cell.config, is_trial))
     if other := next((run for run in runs if run.config.energy != runs[0].config.energy), None):
         raise UserError(

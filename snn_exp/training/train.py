@@ -33,6 +33,7 @@ from snn_exp.training.layer_statistics import Layers, probe_validation
 from snn_exp.training.loading import LoadingWarning
 from snn_exp.training.log import RunLog, Say
 from snn_exp.training.mirror import Mirror
+from snn_exp.training.peeking import Peek
 from snn_exp.training.progress import EpochLine, LiveBar
 from snn_exp.training.start import start_from
 from snn_exp.training.task import Classification
@@ -122,7 +123,7 @@ def _train(
             )  # fmt: skip
             layers["init"] = probe_validation(task, data)
 
-        kept = Kept.of(config, folder, ownership, seat, say)
+        kept = Kept.of(config, data, folder, ownership, seat, say)
         asked = [callbacks.StopFromOutside(on_epoch)] if on_epoch else []
         watchers = [*_watchers(folder, ownership, data, say, live, kept), *asked, mirror]
         trainer = _make_trainer(config, folder, watchers, live)
@@ -144,8 +145,10 @@ def _train(
             best_epoch, metrics = checkpoints.keep_best(task, kept.best.best_model_path, folder)
             layers["trained"] = probe_validation(task, data, trained=True)
             found = Evaluation(metrics, {}, {}) | evaluate_trained(config, task, data, folder, live)
+        peeked = kept.peek.metrics(best_epoch) if kept.peek else {}
         result = Result(
-            run_id=config.run_id, status=status, config=config.to_plain(), metrics=found.metrics | size_of(task, data),
+            run_id=config.run_id, status=status, config=config.to_plain(),
+            metrics=found.metrics | size_of(task, data) | peeked,
             duration_s=kept.clock.wall_s, cpu_s=kept.clock.cpu_s, peak_memory_mib=kept.memory.peak_mib,
             finished_at=now(), best_epoch=best_epoch, compile_s=compiled.seconds if compiled else None,
             split_fingerprint=data.dataset.fingerprint, layers=layers, operations=found.operations,
@@ -198,9 +201,18 @@ class Kept:
     best: checkpoints.BestCheckpoint
     last: checkpoints.LastCheckpoint
     patience: callbacks.StopWithoutProgress | None
+    peek: Peek | None
 
     @classmethod
-    def of(cls, config: ExperimentConfig, folder: RunFolder, ownership: Ownership, seat: Seat | None, say: Say) -> Kept:
+    def of(
+        cls,
+        config: ExperimentConfig,
+        data: DataModule,
+        folder: RunFolder,
+        ownership: Ownership,
+        seat: Seat | None,
+        say: Say,
+    ) -> Kept:
         """Make those of a run."""
         every_s = 60 * config.trainer.checkpoint_every_minutes
         return cls(
@@ -209,6 +221,7 @@ class Kept:
             checkpoints.BestCheckpoint(folder.checkpoints),
             checkpoints.LastCheckpoint(folder.checkpoints, ownership, every_s, seat),
             callbacks.StopWithoutProgress(patience, say) if (patience := config.trainer.patience) else None,
+            Peek(data) if config.trainer.peek else None,
         )
 
 
@@ -224,6 +237,7 @@ def _watchers(
         kept.best,
         kept.last,
         *([kept.patience] if kept.patience else []),
+        *([kept.peek] if kept.peek else []),
         callbacks.StopOnDivergence(folder.path),
         callbacks.EpochTable(folder.metrics_csv),
         callbacks.FiringWarnings(say),
