@@ -85,7 +85,7 @@ def test_a_setting_with_its_own_grid_does_not_search(tmp_path: Path) -> None:
 
 def test_what_every_method_tunes_no_method_of_ones_own_may_set(tmp_path: Path) -> None:
     study = tuned(tmp_path)
-    with pytest.raises(UserError, match="method mine may not set optim.lr: in study tiny the methods are compared"):
+    with pytest.raises(UserError, match=r"method mine may not set optim\.lr: in study tiny the methods are compared"):
         joining.read_method("mine=optim.lr=0.5", study)
     assert joining.read_method("mine=norm=layer", study) == ("mine", ("norm=layer",))
 
