@@ -85,7 +85,9 @@ def pruned(num_trials: int, sampler_seed: int, pruner: str, epochs: int) -> None
         assert not failures, failures
         found = journal.open_study(asked).trials
         best = winners.best(asked)[0]
-        cpu.append(sum(trial.user_attrs["cpu_s"] for trial in found))
+        folders = [RunFolder.of(asked.config_of(journal.proposed(asked, trial))) for trial in found]
+        ended = [folder.result() or folder.pruned() for folder in folders]
+        cpu.append(sum(one.cpu_s for one in ended if one))  # both begin with the same ten points, which count in both
         whole = sum(trial.state.name == "COMPLETE" for trial in found)
         print(f"{flags.sampler}, pruner {flags.pruner}: {whole} of {len(found)} whole, {cpu[-1]:.0f} CPU s, best "
               f"val/acc {best.values[0]:.4f} by {' '.join(best.proposed)}", flush=True)  # fmt: skip
