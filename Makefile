@@ -16,14 +16,14 @@ setup: .venv/installed  ## the virtual environment with what a run needs, from i
 
 .venv/installed: requirements/run.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements/run.lock
+	scripts/install run
 	$(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 dev: .venv/dev-installed  ## the same environment with what tests, checks and event data need besides
 
 .venv/dev-installed: requirements/base.lock .venv/installed
-	$(BIN)/$(PIP_INSTALL) --require-hashes -r requirements/base.lock
+	scripts/install base
 	@touch $@
 
 run: setup  ## five methods, three seeds, on real digits; then the table
@@ -150,6 +150,7 @@ COMPILE := uv pip compile --quiet --generate-hashes --no-header --no-annotate --
 LOCKED = $$(sed -n 's/^\([a-z0-9_.-]*\)==.*/--no-emit-package \1/p' requirements/base.lock)
 
 lock:  ## resolve all locks anew (needs uv)
+	$(COMPILE) --group fast -o requirements/setup.lock
 	$(COMPILE) --group setup --extra dev --extra events pyproject.toml -o requirements/base.lock
 	$(COMPILE) --group setup --constraint requirements/base.lock pyproject.toml -o requirements/run.lock
 	$(COMPILE) --resolution lowest-direct --group setup --extra dev --extra events pyproject.toml -o requirements/lowest.lock
