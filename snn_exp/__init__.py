@@ -23,6 +23,7 @@ Example:
 from __future__ import annotations
 
 import importlib
+import logging
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from snn_exp.runs.run_files import Result
     from snn_exp.training.build import DataSpec
     from snn_exp.training.predict import Prediction
+
+# it warns, when Lightning imports it, that it cannot count what Triton computes where there is no Triton
+logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
 
 try:
     __version__ = version("snn-exp")

@@ -65,6 +65,8 @@ COMMANDS = {
                 "a trained network without its norms: into weights and thresholds, checked; in int8 too"),
         Command("export", "RUN --format F",
                 "a trained network as onnx, nir or safetensors (--folded: without norms), read back, compared"),
+        Command("pack", "RUN|STUDY", "one file to send: config, weights, result and model card"),
+        Command("unpack", "FILE", "check such a file, and put its runs and its study in their places"),
         Command("data", "[check|fetch NAME]",
                 "the data sets: where they are, what brings them; one read as a run would; one fetched"),
         Command("doctor", "", "versions, devices, data, write access, W&B"),

@@ -174,6 +174,16 @@ def load(name: str) -> Study:
             f"{folder} is a link that leads out of {studies_root()}, where its page would be written; place the folder "
             f"itself there, or point SNN_EXP_STUDIES at the folder that holds it"
         )
+    return read(folder)
+
+
+def read(folder: Path) -> Study:
+    """Read the study.yaml of a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: as `load`.
+    """
     where = f"{folder.name}/study.yaml"
     y = _written(folder / "study.yaml", where)
     tuning = y.tuning or TuningFile()

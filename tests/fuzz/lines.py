@@ -13,7 +13,7 @@ from tests.fuzz.calls import Call
 
 COMMANDS = {
     "plan": 30, "plan -m": 16, "show": 6, "train": 10, "train -m": 8, "runs": 8, "report": 7, "options": 3, "diff": 2, "eval": 4, "predict": 2, "verify": 0.3,
-    "fold": 2, "export": 2, "study": 3, "evidence": 0.5, "search": 4, "dashboard": 1, "data": 2, "doctor": 0.3, "other": 3, "flags": 5,
+    "fold": 2, "export": 2, "pack": 2, "unpack": 2, "study": 3, "evidence": 0.5, "search": 4, "dashboard": 1, "data": 2, "doctor": 0.3, "other": 3, "flags": 5,
     "plan and show": 8, "plan and train": 3,
 }  # fmt: skip
 
@@ -443,6 +443,15 @@ def line(rng: random.Random, box: Box) -> Call:
             words = ["predict", _run(rng, box), *[rng.choice(paths) for _ in range(rng.choice((0, 1, 1, 2)))], *flags]
         case "verify" | "fold":
             words, changes = [command, _run(rng, box), *rng.choice(([], ["--int8"], ["-x"]))], ("out/*",)
+        case "pack":
+            flags = rng.choice(([], [], ["--licence", hostile.text(rng)], ["--to", "out/packed/x.zip"], ["-x"]))
+            words, changes = ["pack", rng.choice((_run(rng, box), "psp_depth", "")), *flags], ("out/packed/*",)
+        case "unpack":
+            words = [
+                "unpack",
+                rng.choice(("out/packed/x.zip", "a.npz", "a.png", ".", "/dev/null", "", hostile.text(rng))),
+            ]
+            changes = ("out/runs/*",)
         case "export":
             words = [
                 "export",

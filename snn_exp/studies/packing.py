@@ -1,0 +1,246 @@
+"""One file with a run, or with a study and its runs, to send; and reading such a file, whoever sent it. No torch.
+
+    README.md                        the model card of a run, or the page of a study
+    runs/<run_id>/                   manifest.json, metrics.csv, result.json, weights.safetensors, README.md: the card
+    studies/<name>/                  study.yaml, results.jsonl, README.md, figures/*.png
+
+A file that was sent is read by the list above: a zip archive whose every entry is a plain file of one of these names,
+within its limit. So there is nothing that may be a link, lie outside, or be unpickled. What is in the files is
+checked as that of one's own runs, before anything is put in its place.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+import uuid
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from snn_exp.errors import UserError
+from snn_exp.files import MAX_JSON, MAX_YAML, MIB, Unreadable, printable, require_file, require_writable, whole_file
+from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.paths import output_root
+from snn_exp.runs.row import MAX_ROWS, read_rows
+from snn_exp.runs.run_files import MAX_CSV
+from snn_exp.studies import runner, spec
+from snn_exp.studies.model_card import model_card
+
+OF_RUN = ("manifest.json", "metrics.csv", "result.json", "weights.safetensors")
+MAX_WEIGHTS = 2048 * MIB
+MAX_IN_ALL = 8192 * MIB
+MAX_ENTRIES = 10_000
+_RUN, _STUDY = r"runs/[0-9a-f]{10}", r"studies/[a-z0-9][a-z0-9_.-]{0,99}"
+LIMITS = (  # what an archive may hold, and how large it may be
+    (re.compile(r"README\.md"), MIB),
+    (re.compile(rf"{_RUN}/(manifest|result)\.json"), MAX_JSON),
+    (re.compile(rf"{_RUN}/metrics\.csv"), MAX_CSV),
+    (re.compile(rf"{_RUN}/weights\.safetensors"), MAX_WEIGHTS),
+    (re.compile(rf"({_RUN}|{_STUDY})/README\.md"), MIB),
+    (re.compile(rf"{_STUDY}/study\.yaml"), MAX_YAML),
+    (re.compile(rf"{_STUDY}/results\.jsonl"), MAX_ROWS),
+    (re.compile(rf"{_STUDY}/figures/[A-Za-z0-9_][A-Za-z0-9_.-]{{0,99}}\.png"), 16 * MIB),
+)
+_DATE = (1980, 1, 1, 0, 0, 0)  # the same content is the same file
+CHUNK = MIB
+
+
+def pack_run(folder: RunFolder, path: Path, licence: str) -> Path:
+    """Write a run into one file.
+
+    Args:
+        folder: of a run that has weights.
+        path: the file.
+        licence: of the weights, for the model card.
+
+    Raises:
+        UserError: the run is not finished, diverged, or is damaged.
+    """
+    card = _card(folder, licence)
+    with _archive(path) as archive:
+        _add(archive, "README.md", card.encode())
+        _add_run(archive, folder, card)
+    return path
+
+
+def pack_study(name: str, path: Path, licence: str) -> tuple[Path, int, int]:
+    """Write a study and its final runs into one file; return it, the runs in it, and how many have no weights here.
+
+    Raises:
+        UserError: there is no such study; one of its runs is damaged.
+    """
+    study = spec.load(name)
+    progress = runner.survey(study)
+    folders = [RunFolder.of(run.config) for run in progress.finals]
+    here = [folder for folder in folders if folder.weights.exists() and folder.result() is not None]
+    with _archive(path) as archive:
+        for file in ("study.yaml", "results.jsonl", "README.md"):
+            if (study.folder / file).exists():
+                content = _content(study.folder / file, MAX_ROWS)
+                _add(archive, f"studies/{study.name}/{file}", content)
+                if file == "README.md":
+                    _add(archive, file, content)
+        for picture in sorted((study.folder / "figures").glob("*.png")):
+            _add(archive, f"studies/{study.name}/figures/{picture.name}", _content(picture, 16 * MIB))
+        for folder in here:
+            _add_run(archive, folder, _card(folder, licence))
+    return path, len(here), len(folders) - len(here)
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as scratch, zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive:
+        yield archive
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    entry = zipfile.ZipInfo(name, _DATE)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+    archive.writestr(entry, content)
+
+
+def _add_run(archive: zipfile.ZipFile, folder: RunFolder, card: str) -> None:
+    for name in OF_RUN:
+        _add(archive, f"runs/{folder.path.name}/{name}", _content(folder.path / name, MAX_WEIGHTS))
+    _add(archive, f"runs/{folder.path.name}/README.md", card.encode())
+
+
+def _content(path: Path, limit: int) -> bytes:
+    require_file(path)
+    content = path.read_bytes()
+    if len(content) > limit:
+        raise Unreadable(path, f"is larger than {limit / MIB:g} MiB, and is not packed")
+    return content
+
+
+def _card(folder: RunFolder, licence: str) -> str:
+    return model_card(folder.trained_config(), folder.trained(), folder.manifest(), licence)
+
+
+def unpack(path: Path, check_weights: Callable[[RunFolder], object]) -> list[str]:
+    """Read a packed file, check it, and put its runs and its study in their places; return what was done, in lines.
+
+    Args:
+        path: the file.
+        check_weights: builds the network of a run and gives it its weights, or raises a UserError.
+
+    Raises:
+        UserError: it is no such file, holds anything else, or what it holds is damaged; then nothing is put anywhere.
+    """
+    require_writable(output_root())
+    scratch = output_root() / f".unpacking_{uuid.uuid4().hex}"
+    scratch.mkdir()
+    try:
+        _extract(path, scratch)
+        runs = [RunFolder(folder) for folder in sorted(scratch.glob("runs/*"))]
+        studies = sorted(scratch.glob("studies/*"))
+        if not runs and not studies:
+            raise Unreadable(path, "holds no run and no study; write one with snn-exp pack RUN")
+        for run in runs:
+            _require_run(path, run, check_weights)
+        for study in studies:
+            _require_study(path, study)
+        moves = [(run.path, output_root() / "runs" / run.path.name, "run") for run in runs]
+        moves += [(study, spec.studies_root() / study.name, "study") for study in studies]
+        return [_put(*move) for move in moves]
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _put(source: Path, target: Path, what: str) -> str:
+    if target.exists() or target.is_symlink():
+        return f"{what} {source.name} is here already and stays as it is: {target}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(source, target)
+    return f"{what} {source.name}: {target}"
+
+
+def _extract(path: Path, scratch: Path) -> None:
+    """Write the entries of an archive, each of which is on the list and within its limit."""
+    try:
+        require_file(path)
+    except FileNotFoundError:
+        raise UserError(
+            f"{printable(str(path), 200)} is not there; type snn-exp unpack and a file that snn-exp pack wrote"
+        ) from None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _require_entries(path, entries)
+            for entry in entries:
+                target = scratch / entry.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _copy(path, archive, entry, target)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        reason = printable(str(error), 120) or type(error).__name__
+        raise Unreadable(path, f"is not a file that snn-exp pack wrote, or is damaged ({reason})") from None
+
+
+def _require_entries(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_IN_ALL:
+        raise Unreadable(
+            path, f"is refused: more than {MAX_ENTRIES:,} files, or more than {MAX_IN_ALL // MIB:,} MiB unpacked"
+        )
+    seen: set[str] = set()
+    for entry in entries:
+        name = printable(entry.filename, 200)
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG) or entry.flag_bits & 1:
+            what = "encrypted" if entry.flag_bits & 1 else "a link, or no plain file"
+            raise Unreadable(path, f"is refused: {name} in it is {what}")
+        if (limit := _limit(entry.filename)) is None:
+            raise Unreadable(path, f"is refused: {name} is no file of a run or a study that snn-exp pack writes")
+        if entry.file_size > limit:
+            raise Unreadable(path, f"is refused: {name} in it has more than {limit // MIB:,} MiB")
+        if entry.filename in seen:
+            raise Unreadable(path, f"is refused: {name} is in it twice")
+        seen.add(entry.filename)
+
+
+def _limit(name: str) -> int | None:
+    return next((limit for pattern, limit in LIMITS if pattern.fullmatch(name)), None)
+
+
+def _copy(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
+    """Write an entry, and stop where it is longer than it says."""
+    left = entry.file_size
+    with archive.open(entry) as source, target.open("xb") as file:
+        while chunk := source.read(CHUNK):
+            left -= len(chunk)
+            if left < 0:
+                raise Unreadable(path, f"is refused: {printable(entry.filename, 200)} is longer than it says")
+            file.write(chunk)
+
+
+def _require_run(path: Path, run: RunFolder, check_weights: Callable[[RunFolder], object]) -> None:
+    name = run.path.name
+    try:
+        if missing := [each for each in OF_RUN if not (run.path / each).exists()]:
+            raise UserError(f"{missing[0]} is missing")
+        config = run.trained_config()
+        if config.run_id != name:
+            raise UserError(f"its config is that of run {config.run_id}")
+        check_weights(run)
+    except UserError as error:
+        raise UserError(
+            f"{printable(str(path), 200)} is refused: run {name} in it cannot be read: {error}; ask for the file again"
+        ) from None
+
+
+def _require_study(path: Path, folder: Path) -> None:
+    try:
+        spec.read(folder)
+        if (folder / "results.jsonl").exists():
+            _, damaged = read_rows(folder / "results.jsonl", folder)
+            if damaged:
+                raise UserError(damaged[0])
+    except FileNotFoundError:
+        raise Unreadable(path, f"is refused: study {folder.name} in it has no study.yaml") from None
+    except UserError as error:
+        raise UserError(f"{printable(str(path), 200)} is refused: study {folder.name} in it: {error}") from None
