@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz search wandb trackers notebooks export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
+.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz search wandb trackers notebooks plugins export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -72,6 +72,9 @@ trackers: dev .trackers/installed  ## copies of runs in TensorBoard, MLflow and 
 
 notebooks: dev .notebooks/installed  ## the notebooks of examples/, executed in Jupyter (WRITE=1 stores what they print); .ci/run too
 	PYTHONPATH=$(CURDIR):$(CURDIR)/.notebooks $(BIN)/python -m pytest -m notebooks tests/test_notebooks.py
+
+plugins: dev  ## packages written by snn-exp new, installed, tested and trained, by the page on adding a part; .ci/run too
+	$(BIN)/python -m pytest -m plugins tests/test_plugins.py
 
 export: dev .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
 	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/export/test_export.py

@@ -28,6 +28,7 @@ import docstring_parser
 from annotated_types import Ge, Gt, Interval, Le, Lt, Unit
 
 from snn_exp.errors import UserError, unknown
+from snn_exp.plugins import load_plugins
 
 Scalar = bool | int | float | str | None
 
@@ -328,6 +329,8 @@ class Registry(Generic[P]):
         return decorate
 
     def __getitem__(self, name: str) -> type[P]:
+        if name not in self._classes:
+            load_plugins()
         if name not in self._classes:
             raise unknown(self.kind, name, self._classes, f"{self.kind}={{}}")
         return self._classes[name]

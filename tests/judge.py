@@ -22,7 +22,7 @@ from snn_exp.nn.neurons import NEURONS, Neuron
 from snn_exp.nn.norms import NORMS, BatchNorm, PSPNorm, Site
 from snn_exp.nn.surrogates import SURROGATES
 from snn_exp.nn.synapses import SYNAPSES
-from tests import contracts
+from snn_exp.testing import contracts
 from tests.nn.test_activation_checkpointing import defaults
 
 FILTERS = ("identity", "exponential", "alpha", "alpha-slayer")

@@ -20,6 +20,7 @@ TORCH_FREE = (
     "errors",
     "escaping",
     "files",
+    "plugins",
     "registry",
     "config",
     "metrics.data_movement",

@@ -12,60 +12,18 @@ from torch import Tensor, nn
 
 from snn_exp.nn.init import INITS
 from snn_exp.nn.neurons import IF, NEURONS, MultiThreshold
-from snn_exp.nn.norms import NORMS, BatchNorm, LayerNorm, Norm, RMSNorm, Site, TemporalAccumulatedBatchNorm
+from snn_exp.nn.norms import NORMS, BatchNorm, LayerNorm, RMSNorm, Site, TemporalAccumulatedBatchNorm
 from snn_exp.nn.stepwise import State, Stepwise
 from snn_exp.nn.surrogates import SURROGATES, ATan
 from snn_exp.nn.synapses import SYNAPSES, ExponentialSynapse, IdentitySynapse
 from snn_exp.nn.weights import WEIGHT_NORMS, WEIGHT_QUANTS
 from snn_exp.registry import Option, Positive, Registry
-from tests import contracts
+from snn_exp.testing import contracts
+from snn_exp.testing.whole import IN_TIME, MODULES, C, H, StepByStep, T, W, build, input_for, supplied
 
-T, B, C, H, W = 4, 3, 16, 2, 2
 REGISTRIES: dict[str, Registry[Any]] = {
     r.kind: r for r in (NEURONS, SYNAPSES, NORMS, SURROGATES, WEIGHT_NORMS, WEIGHT_QUANTS, INITS)
 }
-IN_TIME = ("neuron", "synapse", "norm")
-MODULES = (*IN_TIME, "weight_norm", "weight_quant")
-
-
-def supplied(kind: str, num_steps: int = T) -> tuple[Any, ...]:
-    """What the framework gives a part of that kind."""
-    return {
-        "neuron": ((C, H, W), None, num_steps),
-        "norm": (Site((C, H, W), num_steps),),
-        "weight_norm": (5, 0.8),
-        "weight_quant": (0.8,),
-    }.get(kind, ())
-
-
-class StepByStep(nn.Module):
-    """A norm on the membrane, put where the contracts can see it: over time, as a neuron calls it."""
-
-    def __init__(self, norm: Norm) -> None:
-        super().__init__()
-        self.norm = norm
-        self.statistics_over, self.placements = norm.statistics_over, norm.placements
-
-    def forward(self, x_TBN: Tensor) -> Tensor:
-        return torch.stack([self.norm(x_BN) for x_BN in x_TBN])
-
-    def affine_C(self) -> tuple[Tensor, Tensor] | None:
-        return self.norm.affine_C()
-
-
-def build(kind: str, config: dict[str, Any], num_steps: int = T) -> Any:
-    if config.get("placement") == "membrane":
-        plain = {key: value for key, value in config.items() if key != "placement"}
-        return StepByStep(NORMS.make(plain, Site((C, H, W), num_steps, "membrane")))
-    return REGISTRIES[kind].make(config, *supplied(kind, num_steps))
-
-
-def input_for(kind: str) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    if kind.startswith("weight"):
-        return torch.randn(5, 4, 3, 3, generator=generator) * 0.4
-    x = torch.randn(T, B, C, H, W, generator=generator)
-    return x * 1.5 + 0.5 if kind != "synapse" else (x > 0.5).float()
 
 
 def names(*kinds: str) -> list[Any]:

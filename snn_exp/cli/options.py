@@ -13,7 +13,7 @@ from rich.table import Table
 from snn_exp.cli.parsing import command_parser, wide_console
 from snn_exp.config import schemas
 from snn_exp.config.experiment import SETTINGS
-from snn_exp.config.hydra_setup import config_dir
+from snn_exp.config.hydra_setup import options_of
 from snn_exp.config.overrides import CHOICES
 from snn_exp.errors import unknown
 from snn_exp.escaping import add_row, rich, say
@@ -30,58 +30,68 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
 
     group, _, name = (given.what or "").partition("=")
-    groups = option_files(group or None)
+    groups = option_names(group or None)
     if name and name not in groups[group]:
         raise unknown(group, name, groups[group], f"snn-exp options {group}={{}}")
     if given.json:
-        say(json.dumps({group: list(names) for group, names in groups.items()}, indent=2))
+        say(json.dumps(groups, indent=2))
         return 0
     console = wide_console(140)
     if name:
-        say(f"{group}={name}: {comment(groups[group][name])}")
+        say(f"{group}={name}: {summary(group, name)}")
         console.print(of_option(group, name))
     elif group:
         console.print(of_group(group, groups[group]))
-        say(f"one with all it takes: snn-exp options {group}={next(iter(groups[group]), 'NAME')}")
+        say(f"one with all it takes: snn-exp options {group}={groups[group][0]}")
     else:
         console.print(of_all(groups))
         say("one of them: snn-exp options neuron; one option: snn-exp options neuron=lif")
     return 0
 
 
-def option_files(group: str | None = None) -> dict[str, dict[str, Path]]:
-    """Return group -> option -> its YAML file, for one group or all.
+def option_names(group: str | None = None) -> dict[str, list[str]]:
+    """Return group -> its options, those of plugins among them, for one group or all.
 
     Raises:
         UserError: no such group.
     """
     if group is not None and group not in CHOICES:
         raise unknown("group", group, CHOICES, "snn-exp options {}")
-    groups = (group,) if group else CHOICES
-    return {g: {file.stem: file for file in sorted((config_dir() / g).glob("*.yaml"), key=_natural)} for g in groups}
+    return {g: sorted(options_of(g), key=_natural) for g in ((group,) if group else CHOICES)}
 
 
-def _natural(file: Path) -> tuple[str, int]:
-    digits = "".join(filter(str.isdigit, file.stem))
-    return file.stem.rstrip("0123456789"), int(digits or 0)
+def option_files(group: str | None = None) -> dict[str, dict[str, Path]]:
+    """Return group -> option -> its YAML file, for one group or all; parts of plugins have none.
+
+    Raises:
+        UserError: no such group.
+    """
+    return {
+        g: {name: file for name in names if (file := options_of(g)[name])} for g, names in option_names(group).items()
+    }
 
 
-def of_all(groups: dict[str, dict[str, Path]]) -> Table:
+def _natural(name: str) -> tuple[str, int]:
+    digits = "".join(filter(str.isdigit, name))
+    return name.rstrip("0123456789"), int(digits or 0)
+
+
+def of_all(groups: dict[str, list[str]]) -> Table:
     """Return a table with one row per group: the names of its options."""
     drawn = Table("group", "options")
-    for group, files in groups.items():
-        add_row(drawn, group, ", ".join(files))
+    for group, names in groups.items():
+        add_row(drawn, group, ", ".join(names))
     return drawn
 
 
-def of_group(group: str, files: dict[str, Path]) -> Table:
+def of_group(group: str, names: Sequence[str]) -> Table:
     """Return a table with one row per option: what it is, and its parameters with their defaults."""
     drawn = Table(title=rich(group), title_justify="left", show_lines=True)
     for heading in ("option", "what it is", "parameters"):
         drawn.add_column(heading, overflow="fold")
-    for name, file in files.items():
+    for name in names:
         shown = ", ".join(f"{p.name}={_default(p)}" for p in parameters(group, name))
-        add_row(drawn, name, comment(file), shown or "-")
+        add_row(drawn, name, summary(group, name), shown or "-")
     return drawn
 
 
@@ -91,6 +101,12 @@ def of_option(group: str, name: str) -> Table:
     for p in parameters(group, name):
         add_row(drawn, f"{group}.{p.name}", _default(p), p.allowed, p.doc)
     return drawn
+
+
+def summary(group: str, name: str) -> str:
+    """Return an option in one line: the comment of its YAML file, or of a plugin's part its docstring's first."""
+    file = options_of(group)[name]
+    return comment(file) if file else schemas.load()[group][name].summary
 
 
 def comment(file: Path) -> str:
@@ -103,7 +119,8 @@ def parameters(group: str, name: str) -> tuple[Parameter, ...]:
     """Return the parameters of an option, with its file's values as defaults; none for a bundle of choices."""
     option = schemas.load().get(group, {}).get(name)
     found = parameters_of(SETTINGS[group]) if group in SETTINGS else option.parameters if option else ()
-    sets = yaml.safe_load((config_dir() / group / f"{name}.yaml").read_text())
+    file = options_of(group)[name]
+    sets = yaml.safe_load(file.read_text()) if file else {}
     return tuple(dataclasses.replace(p, default=sets.get(p.name, p.default)) for p in found)
 
 

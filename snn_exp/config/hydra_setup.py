@@ -30,26 +30,39 @@ def config_dir() -> Path:
     return beside if (beside / f"{CONFIG_NAME}.yaml").exists() else package / "configs"
 
 
+def options_of(group: str) -> dict[str, Path | None]:
+    """Return option -> its YAML file, of a config group; None where a part of a plugin has no file of its own."""
+    found: dict[str, Path | None] = {file.stem: file for file in (config_dir() / group).glob("*.yaml")}
+    return dict.fromkeys(schemas.load().get(group, {})) | found
+
+
 @functools.cache
 def _store_schemas() -> None:
-    """Store a schema of every part in Hydra's ConfigStore, as schema/<group>/<name>."""
+    """Store a schema of every part in Hydra's ConfigStore, as schema/<group>/<name>.
+
+    A part of a plugin needs no YAML file: its schema is the option as well.
+    """
     store = ConfigStore.instance()
     for group, options in schemas.load().items():
+        files = options_of(group)
         for name, option in options.items():
-            _store_schema(store, group, name, option.parameters)
+            _store_schema(store, f"schema/{group}", name, option.parameters)
+            if files[name] is None:
+                _store_schema(store, group, name, option.parameters)
     for group, cls in SETTINGS.items():
         if group == "energy":
             continue  # a profile says all its constants, so there is nothing to take them from
-        _store_schema(store, group, "default", parameters_of(cls))
+        _store_schema(store, f"schema/{group}", "default", parameters_of(cls))
 
 
-def _store_schema(store: ConfigStore, group: str, name: str, parameters: Sequence[Parameter]) -> None:
+def _store_schema(store: ConfigStore, folder: str, name: str, parameters: Sequence[Parameter]) -> None:
+    group = folder.removeprefix("schema/")
     fields: list[tuple[str, Any, Any]] = [("name", str, name)] if group not in SETTINGS else []
     for p in parameters:
         kind, default = _hydra_type(p)
         fields.append((p.name, kind | None if p.optional else kind, default))
     node = dataclasses.make_dataclass(f"{group}_{name}", [(n, t, dataclasses.field(default=d)) for n, t, d in fields])
-    store.store(group=f"schema/{group}", name=name, node=node)
+    store.store(group=folder, name=name, node=node)
 
 
 def _hydra_type(p: Parameter) -> tuple[Any, Any]:

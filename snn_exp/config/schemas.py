@@ -1,8 +1,7 @@
 """The menu: every registered part's schema, traits and one line, readable without torch.
 
 It is read off the registries once and kept beside the byte code (`__pycache__/menu.json`) until a
-source file changes. Guests (entry points of the group `snn_exp.plugins`, each a module that registers
-parts when imported) are read by importing them, and only where one is installed.
+source file changes, of this package or of an installed plugin (`snn_exp.plugins`).
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import importlib
 import json
 import os
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from snn_exp.plugins import installed, load_plugins, plugins_hash
 from snn_exp.registry import Below, Option, Parameter, Registry, Scalar
 
 # kind -> (module, name of its registry), in the order in which people read a config
@@ -43,12 +42,9 @@ Menu = Mapping[str, Mapping[str, Option]]  # kind -> name -> option
 @functools.cache
 def load() -> Menu:
     """Return the menu, from the cache if no source file has changed since it was written."""
-    guests = entry_points(group="snn_exp.plugins")
-    if guests:
-        for guest in guests:
-            guest.load()
-        return _read_registries()
     source = _source_hash()
+    if source is None:
+        return _read_registries()
     cache = Path(__file__).parents[1] / "__pycache__" / "menu.json"
     try:
         stored = json.loads(cache.read_text())
@@ -84,12 +80,17 @@ def defaults_of(group: str, name: str) -> dict[str, Scalar]:
 
 
 def _read_registries() -> Menu:
+    load_plugins()
     return {kind: registry_of(kind).options() for kind in REGISTRIES}
 
 
-def _source_hash() -> str:
+def _source_hash() -> str | None:
+    """Return the hash that the cache is good for; None if a plugin cannot be hashed."""
+    plugins = plugins_hash() if installed() else ""
+    if plugins is None:
+        return None
     files = sorted(Path(__file__).parents[1].rglob("*.py"))
-    return hashlib.sha256(b"".join(f.name.encode() + f.read_bytes() for f in files)).hexdigest()
+    return hashlib.sha256(b"".join(f.name.encode() + f.read_bytes() for f in files) + plugins.encode()).hexdigest()
 
 
 def _write_quietly(path: Path, content: object) -> None:

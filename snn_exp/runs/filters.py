@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from snn_exp.config import schemas
 from snn_exp.config.constraints import RUN_ID
 from snn_exp.config.experiment import GROUPS, NEUTRAL, NEUTRAL_GROUPS, RUN_KEYS, SETTINGS, resolve
-from snn_exp.config.hydra_setup import config_dir
+from snn_exp.config.hydra_setup import config_dir, options_of
 from snn_exp.config.overrides import CHOICES, parse_overrides, parsed_override
 from snn_exp.config.resolving import own_augment
 from snn_exp.errors import UserError, nearest, unknown
@@ -279,9 +279,9 @@ def _demands(group: str, name: str) -> dict[str, Scalar]:
     if group in schemas.REGISTRIES and name in schemas.load()[group]:
         return {group: name}
     file = config_dir() / group / f"{name}.yaml"
-    options = {path.stem for path in (config_dir() / group).glob("*.yaml")}
+    options = options_of(group)
     if name not in options:
-        raise unknown(group, name, options | set(schemas.load().get(group, ())), f"{group}={{}}")
+        raise unknown(group, name, options, f"{group}={{}}")
     content = yaml.safe_load(file.read_text()) or {}
     if group == "method":
         return _bundle(content)

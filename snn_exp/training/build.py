@@ -18,7 +18,8 @@ from snn_exp.nn.init import INITS
 from snn_exp.nn.kernels import Choice, add_where_spikes_are, choose, fuse
 from snn_exp.nn.layers import PartFactories, lay_channels_last, make_part_factories
 from snn_exp.nn.networks import build_network
-from snn_exp.nn.neurons import Neuron
+from snn_exp.nn.neurons import NEURONS, Neuron
+from snn_exp.nn.surrogates import SURROGATES
 from snn_exp.nn.synapses import Synapse
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import data_root
@@ -80,6 +81,16 @@ def kernels_of(config: ExperimentConfig) -> Choice:
     """
     parts = _parts(config)
     return choose_kernels(config.trainer, parts.neuron((1, 1, 1)), parts.make_synapse())
+
+
+def cost_of_own_parts(config: ExperimentConfig, kernels: Choice) -> str | None:
+    """Return a line where a part of a plugin keeps a run off the fused kernels, or None."""
+    for group, registry in (("neuron", NEURONS), ("surrogate", SURROGATES)):
+        part = f"{group}={config.to_plain()[group]['name']}"
+        own = registry[part.partition("=")[2]].__module__.partition(".")[0]
+        if own != "snn_exp" and kernels.used == "reference" and kernels.why == f"{part} has no fused form":
+            return f"{part} (of {own}) has no fused form, so this run takes the plain path, which is slower per step"
+    return None
 
 
 def choose_kernels(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = None) -> Choice:

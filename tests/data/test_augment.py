@@ -16,7 +16,7 @@ from snn_exp.data.datamodule import BatchedSplit, BatchIndex
 from snn_exp.data.digits import Digits
 from snn_exp.data.split import Split
 from snn_exp.errors import UserError
-from tests.contracts import is_documented, refuses_bad_values
+from snn_exp.testing.contracts import is_documented, refuses_bad_values
 
 
 @functools.cache

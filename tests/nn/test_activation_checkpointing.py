@@ -21,8 +21,8 @@ from snn_exp.nn.networks import NETWORKS, Network, build_network
 from snn_exp.nn.norms import NORMS
 from snn_exp.reporting.summary import summary
 from snn_exp.runs.folder import RunFolder
+from snn_exp.testing import contracts
 from snn_exp.training import callbacks, train
-from tests import contracts
 
 T, B, C, SIDE, K, STEPS = 2, 3, 1, 4, 3, 3
 

@@ -1,6 +1,7 @@
 """What a part of each kind promises, as checks that raise AssertionError when it does not hold.
 
-`tests/test_contracts.py` runs them over every registry, and each of them over one broken part.
+`whole.py` puts them together for one part; `tests/test_contracts.py` runs them over every registry,
+and each of them over one broken part.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Build = Callable[..., Any]  # parameters of a config -> a new part
 
 
 def variants(option: Option) -> Iterator[dict[str, Scalar]]:
-    """The parameters of a config: the defaults, then every other choice and switch, one at a time."""
+    """Return the parameters of configs: the defaults, then every other choice and switch, one at a time."""
     defaults = {p.name: p.default for p in option.parameters}
     yield defaults
     for p in option.parameters:
@@ -34,6 +35,7 @@ def variants(option: Option) -> Iterator[dict[str, Scalar]]:
 
 
 def keeps_shape_dtype_and_device(part: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    """Require the shape, dtype and device of x, and finite values."""
     y = part(x)
     assert y.shape == x.shape, f"{tuple(x.shape)} became {tuple(y.shape)}"
     assert y.dtype == x.dtype, f"{x.dtype} became {y.dtype}"
@@ -77,12 +79,13 @@ class Constant(nn.Module):
 
 
 def forward_twice_is_the_same(part: nn.Module, x: Tensor) -> None:
+    """Require of a second call what the first gave."""
     first = part(x).detach().clone()
     assert torch.equal(first, part(x)), "a second forward differs from the first"
 
 
 def items_are_independent(part: Callable[[Tensor], Tensor], x: Tensor, axis: int) -> None:
-    """Changing the first item along an axis changes no other item (batch in eval, units of a weight)."""
+    """Require that changing the first item along an axis changes no other (batch in eval, units of a weight)."""
     changed = x.clone()
     changed.select(axis, 0).neg_().add_(0.7)
     others = range(1, x.shape[axis])
@@ -92,7 +95,7 @@ def items_are_independent(part: Callable[[Tensor], Tensor], x: Tensor, axis: int
 
 
 def is_causal(part: nn.Module, x_TBN: Tensor) -> None:
-    """The future does not change the past."""
+    """Require that the future does not change the past."""
     for t in range(1, len(x_TBN)):
         changed = x_TBN.clone()
         changed[t:] = 3 - changed[t:]
@@ -124,7 +127,7 @@ def gradients_arrive(part: nn.Module, x: Tensor) -> None:
 
 
 def copies_agree(part: nn.Module, fresh: nn.Module, x: Tensor) -> None:
-    """A deepcopy, and a fresh part with the state_dict, do what the part with moved parameters does."""
+    """Require of a deepcopy, and of a fresh part with the state_dict, what the part with moved parameters does."""
     with torch.no_grad():
         for parameter in part.parameters():
             parameter.add_(0.3)
@@ -138,6 +141,7 @@ def copies_agree(part: nn.Module, fresh: nn.Module, x: Tensor) -> None:
 
 
 def works_in(dtype: torch.dtype, part: nn.Module, x: Tensor) -> None:
+    """Require that it computes in a dtype, forward and backward."""
     part = part.to(dtype)
     keeps_shape_dtype_and_device(part, x.to(dtype))
     gradients_arrive(part, x.to(dtype))
@@ -154,7 +158,7 @@ def bad_values(p: Parameter) -> list[Any]:
 
 
 def refuses_bad_values(build: Build, option: Option) -> None:
-    """A UserError that names the parameter."""
+    """Require a UserError that names the parameter."""
     for p in option.parameters:
         for value in bad_values(p):
             try:
@@ -168,7 +172,7 @@ def refuses_bad_values(build: Build, option: Option) -> None:
 
 
 def is_documented(cls: type, option: Option) -> None:
-    """A summary of one line, the sections, and a text for every parameter."""
+    """Require a summary of one line, the sections, and a text for every parameter."""
     text = inspect.cleandoc(vars(cls).get("__doc__") or "")
     first, _, rest = text.partition("\n")
     assert re.fullmatch(r".+\.", first) and (rest.startswith("\n")), f"{cls.__name__}: one summary line"
@@ -217,7 +221,7 @@ def is_affine_where_it_says_so(norm: Any, x_TBN: Tensor) -> None:
 
 
 def folds_what_stands_in_front(neuron: Any, x_TBCHW: Tensor) -> None:
-    """A scale, and a norm of the membrane, of either sign, go into the neuron where it says that they do."""
+    """Require that a scale, and a membrane norm, of either sign, go into the neuron where it says that they do."""
     if neuron.emits == "real":
         return
     _move_parameters(neuron)
