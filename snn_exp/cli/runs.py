@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 
@@ -15,20 +16,33 @@ def main(arguments: Sequence[str]) -> int:
     parser = command_parser("runs", "List or remove stored runs. Nothing is removed without --yes.")
     parser.add_argument("words", nargs="*", metavar="[list|clean] key=value", help="such as clean state=failed")
     parser.add_argument("--yes", action="store_true", help="remove what clean names")
+    parser.add_argument("--sort", metavar="COLUMN", help="such as ended or test/acc; --sort=-test/acc: largest first")
+    parser.add_argument("--columns", metavar="A,B", help="such as run,neuron,optim.lr,test/acc,ended")
+    parser.add_argument("--json", action="store_true", help="one object per run, with all its choices and metrics")
     given = parser.parse_intermixed_args(arguments)
 
     from snn_exp.files import printable
-    from snn_exp.runs import store
+    from snn_exp.runs import listing, store
     from snn_exp.runs.find import foreign_names
     from snn_exp.runs.paths import output_root
 
     cleaning = given.words[:1] == ["clean"]
     filters = given.words[1:] if cleaning or given.words[:1] == ["list"] else given.words
+    if cleaning and given.json:
+        raise UserError("--json lists runs and removes none; type snn-exp runs --json, or leave --json out")
     if cleaning and not filters:
         raise UserError("snn-exp runs clean needs a filter, so that it does not remove every run; type state=failed")
     selection = store.selected(filters)
     found = selection.runs
-    wide_console(140).print(store.table(found))
+    if given.sort is not None:
+        listing.require_columns([given.sort.removeprefix("-")], found, "--sort")
+        found = listing.in_order(found, given.sort)
+    columns = [column.strip() for column in given.columns.split(",")] if given.columns is not None else []
+    listing.require_columns(columns, found, "--columns")
+    if given.json:
+        say(json.dumps(listing.as_plain(found, columns), indent=2))
+        return 0
+    wide_console(140).print(listing.table(found, columns) if columns else store.table(found))
     for note in selection.notes:
         say(note)
     if others := foreign_names():

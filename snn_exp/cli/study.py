@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snn_exp.cli.parsing import command_parser, wide_console
@@ -28,7 +30,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--best", action="store_true", help="train the best finished run (of --only) for its weights")
     parser.add_argument("--method", metavar="NAME=OVERRIDES", help='run only a method of your own: mine="norm=my_norm"')
     parser.add_argument("--config-dir", "-cd", action="append", default=[], help="a further folder of configs")
+    parser.add_argument("--studies", metavar="DIR", help="a folder of studies of your own, instead of studies/")
     given = parser.parse_intermixed_args(arguments)
+    if given.studies is not None:
+        if not Path(given.studies).is_dir():
+            raise UserError(f"--studies {given.studies} is not a folder; it must hold folders such as NAME/study.yaml")
+        os.environ["SNN_EXP_STUDIES"] = str(Path(given.studies).resolve())  # workers and other studies look there too
     if given.method and (given.best or given.verify is not None):
         raise UserError("--method runs a method of your own and neither --best nor --verify; leave one of them out")
     if given.best and (given.plan or given.verify is not None):
@@ -42,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     from snn_exp.runs.paths import output_root
     from snn_exp.studies import joining, readme, repeats, runner
     from snn_exp.studies.readme import answers, comparison_of, write
-    from snn_exp.studies.spec import load, names
+    from snn_exp.studies.spec import load, names, studies_root
     from snn_exp.sweeps import launch
     from snn_exp.sweeps.progress import interrupted_sweep
     from snn_exp.training import preflight
@@ -55,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
             except UserError as error:
                 say_once(f"left out: {error}")
         if not found:
-            say("there is no study yet")
+            say(f"there is no study in {studies_root()}; --studies DIR, or SNN_EXP_STUDIES, says where else they are")
         return 0
     asked = load(given.name)
     console = PlainConsole(soft_wrap=True)

@@ -171,7 +171,7 @@ def table(runs: Sequence[StoredRun]) -> Table:
     """Return a table with one line per run, which names what else differs between the runs."""
     title = f"{len(runs)} run{'' if len(runs) == 1 else 's'} in {output_root() / 'runs'}"
     drawn = Table(title=rich(title), title_justify="left")
-    for heading in ("run", "state", "what", "test acc %", "CPU s"):
+    for heading in ("run", "state", "what", "test acc %", "CPU s", "ended"):
         drawn.add_column(heading, justify="right" if heading.endswith(("%", "s")) else "left")
     named = ("neuron", "norm", "residual", "dataset")
     configs = [run.config for run in runs if run.config]
@@ -187,6 +187,7 @@ def table(runs: Sequence[StoredRun]) -> Table:
         add_row(
             drawn, run.name, run.state, f"{what} {depth} {rest}".rstrip(), shown,
             "-" if run.result is None else f"{run.result.cpu_s:.0f}",
+            "-" if run.result is None else str(run.result.finished_at)[:16].replace("T", " "),
         )  # fmt: skip
     return drawn
 
