@@ -244,7 +244,7 @@ def test_a_sweep_with_a_refused_cell_trains_nothing_and_names_it(
 
 def test_skip_refused_hands_over_the_rest(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     launched = []
-    monkeypatch.setattr(launch, "train_all", lambda configs, *_: launched.append(configs) or [])
+    monkeypatch.setattr(launch, "train_all", lambda configs, *_, **__: launched.append(configs) or [])
     main.main(["train", "-m", "neuron=lif,sign", "norm=psp,bn", "--skip-refused"])
     assert len(launched) == 1
     assert len(launched[0]) == 3
