@@ -41,7 +41,12 @@ def main(arguments: Sequence[str]) -> int:
     allowed = [cell.config for cell in sweep.cells if cell.config]
     configs = cells.once_each(allowed)
     num_same = len(allowed) - len(configs)
-    coming = {config.run_id: config for config in configs if not RunFolder.of(config).is_complete(config)}
+    folders = {config.run_id: RunFolder.of(config) for config in configs}
+    coming = {
+        config.run_id: config
+        for config in configs
+        if folders[config.run_id].damage() or not folders[config.run_id].is_complete(config)
+    }
     stopped = {config.run_id: why for config in configs if (why := preflight.refusal(config, coming))}
     for run_id, name in cells.names(configs).items():
         if run_id in stopped:

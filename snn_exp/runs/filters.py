@@ -70,7 +70,7 @@ def younger(config: Mapping[str, Any]) -> dict[str, Scalar]:
 
     Example:
         >>> younger({"trainer": {"max_epochs": 12}})
-        {'trainer.patience': None}
+        {'trainer.patience': None, 'trainer.peek': False}
     """
     groups = {group: of for group in GROUPS if isinstance(of := config.get(group), Mapping)}
     keys = [(key.split("."), value) for key, value in NEUTRAL.items()]

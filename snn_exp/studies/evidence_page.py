@@ -102,7 +102,9 @@ def _full(evidence: Evidence, to: str) -> str:
         "does not show is printed first. *Holds when*: in some of the comparisons. *Not shown* is no proof of the "
         "contrary; *the opposite*: at least one comparison is decided the other way, and none holds. Which claim bears "
         "on which sentence was written into the studies after some of their rows were seen; the claims themselves are "
-        "as they were. p is Holm-corrected within the study, where there is a paired test."
+        "as they were. p is Holm-corrected within the study, where there is a paired test: the "
+        "verdict is that of the single comparison, so what holds with a p above 0.05 holds as the one thing asked, and "
+        "not among so many."
     )
     sections = [_sentence(evidence, name, to) for name in SENTENCES]
     listed = "### All studies\n\n" + _list(evidence, to)

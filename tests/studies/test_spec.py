@@ -563,7 +563,7 @@ def test_the_page_says_what_its_statements_are_about(tmp_path: Path) -> None:
     page = readme.write(runner.survey(study)).read_text()
     assert "- norm=bn (eps=1e-05, momentum=0.1); norm=none\n" in page
     assert re.search(r"- surrogate=s2nn \(.*peak=.*\) with neuron=s2nn; surrogate=atan \(.*\) with neuron=lif\n", page)
-    assert "- trainer.max_epochs=1, trainer.precision=32-true\n" in page
+    assert "- trainer.max_epochs=1, trainer.precision=32-true, trainer.peek=false\n" in page
     assert "optim=adamw" in page and " lr=" not in page.partition("## What was run")[2].partition("##")[0]
     assert (
         "What was searched: optim.lr of 0.01, 0.001, in net_d8; the same for every method, on validation data." in page

@@ -284,7 +284,7 @@ def test_the_largest_values_that_make_sense_are_taken() -> None:
 
 
 def test_options_print_the_limits(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["options", "trainer"]) == 0
+    assert main.main(["options", "trainer=default"]) == 0
     assert ">= 1 and <= 1024" in " ".join(capsys.readouterr().out.split())
 
 
