@@ -46,23 +46,22 @@ def _store_schemas() -> None:
     for group, options in schemas.load().items():
         files = options_of(group)
         for name, option in options.items():
-            _store_schema(store, f"schema/{group}", name, option.parameters)
-            if files[name] is None:
-                _store_schema(store, group, name, option.parameters)
+            node = _schema(group, name, option.parameters)
+            store.store(group=f"schema/{group}", name=name, node=node)
+            if files[name] is None:  # the same class: a YAML file of --config-dir that extends it is merged with both
+                store.store(group=group, name=name, node=node)
     for group, cls in SETTINGS.items():
         if group == "energy":
             continue  # a profile says all its constants, so there is nothing to take them from
-        _store_schema(store, f"schema/{group}", "default", parameters_of(cls))
+        store.store(group=f"schema/{group}", name="default", node=_schema(group, "default", parameters_of(cls)))
 
 
-def _store_schema(store: ConfigStore, folder: str, name: str, parameters: Sequence[Parameter]) -> None:
-    group = folder.removeprefix("schema/")
+def _schema(group: str, name: str, parameters: Sequence[Parameter]) -> type:
     fields: list[tuple[str, Any, Any]] = [("name", str, name)] if group not in SETTINGS else []
     for p in parameters:
         kind, default = _hydra_type(p)
         fields.append((p.name, kind | None if p.optional else kind, default))
-    node = dataclasses.make_dataclass(f"{group}_{name}", [(n, t, dataclasses.field(default=d)) for n, t, d in fields])
-    store.store(group=folder, name=name, node=node)
+    return dataclasses.make_dataclass(f"{group}_{name}", [(n, t, dataclasses.field(default=d)) for n, t, d in fields])
 
 
 def _hydra_type(p: Parameter) -> tuple[Any, Any]:
