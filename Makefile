@@ -73,8 +73,8 @@ trackers: dev .trackers/installed  ## copies of runs in TensorBoard, MLflow and 
 notebooks: dev .notebooks/installed  ## the notebooks of examples/, executed in Jupyter (WRITE=1 stores what they print); .ci/run too
 	PYTHONPATH=$(CURDIR):$(CURDIR)/.notebooks $(BIN)/python -m pytest -m notebooks tests/test_notebooks.py
 
-plugins: dev  ## packages written by snn-exp new, installed, tested and trained, by the page on adding a part; .ci/run too
-	$(BIN)/python -m pytest -m plugins tests/test_plugins.py
+plugins: dev  ## packages written by snn-exp new, and a wheel of this one, installed, tested and trained with; .ci/run too
+	$(BIN)/python -m pytest -m plugins tests/test_plugins.py tests/test_wheel.py
 
 export: dev .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
 	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/export/test_export.py

@@ -21,6 +21,8 @@ from snn_exp.runs.provenance import RECORDED_PACKAGES
 from snn_exp.runs.wandb_record import wandb_is_offline
 from snn_exp.training.build import choose_kernels
 
+EXTRAS = ("wandb",)  # of the packages that a run records: no run needs it, and `_wandb` says whether it is there
+
 
 @dataclasses.dataclass(frozen=True)
 class MachineCheck:
@@ -48,7 +50,8 @@ def _versions() -> list[MachineCheck]:
         try:
             checks.append(MachineCheck(package, version(package)))
         except PackageNotFoundError:
-            checks.append(MachineCheck(package, "is not installed; type make setup", ok=False))
+            if package not in EXTRAS:
+                checks.append(MachineCheck(package, f"is not installed; type pip install {package}", ok=False))
     return checks
 
 

@@ -62,7 +62,8 @@ def main(arguments: Sequence[str]) -> int:
             except UserError as error:
                 say_once(f"left out: {error}")
         if not found:
-            say(f"there is no study in {studies_root()}; --studies DIR, or SNN_EXP_STUDIES, says where else they are")
+            root = studies_root().absolute()
+            say(f"there is no study in {root}; --studies DIR, or SNN_EXP_STUDIES, says where else they are")
         return 0
     asked = load(given.name)
     console = PlainConsole(soft_wrap=True)

@@ -145,7 +145,10 @@ def studies_root() -> Path:
     if given := os.environ.get("SNN_EXP_STUDIES"):
         return Path(given)
     beside = config_dir().parent / "studies"
-    return beside if beside.is_dir() else Path("studies")
+    is_code = (
+        beside == Path(__file__).parent
+    )  # once installed, the configs are inside the package, as these modules are
+    return beside if beside.is_dir() and not is_code else Path("studies")
 
 
 def names() -> list[str]:
@@ -165,6 +168,11 @@ def load(name: str) -> Study:
         raise UserError(
             f"the folder {printable(name)} of {studies_root()} has a name that no study can have; rename it to a-z, "
             f"0-9, '_', '.' and '-', beginning with a letter or digit"
+        )
+    if not names():
+        raise UserError(
+            f"There is no study {printable(name)!r}, since {studies_root().absolute()} holds none; set SNN_EXP_STUDIES "
+            f"to a folder that holds such as NAME/study.yaml; snn-exp study takes --studies FOLDER as well"
         )
     if name not in names():
         raise unknown("study", name, names(), "snn-exp study {}")

@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 import urllib.error
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from snn_exp.cli import main
+from snn_exp.cli import machine, main
 from snn_exp.cli.commands import COMMANDS
 from snn_exp.config.hydra_setup import config_dir
 from snn_exp.sweeps import launch
@@ -362,8 +363,16 @@ def test_show_compares_initialisations_where_asked(capsys: pytest.CaptureFixture
     assert "init=spiking is for spikes" in table, "what is refused says why"
 
 
-def test_doctor_looks_at_versions_devices_data_output_and_wandb(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["doctor"]) == 0
+def test_doctor_looks_at_versions_devices_data_output_and_wandb(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_wandb(package: str) -> str:
+        if package == "wandb":
+            raise PackageNotFoundError
+        return version(package)
+
+    monkeypatch.setattr(machine, "version", without_wandb)
+    assert main.main(["doctor"]) == 0, "W&B is an extra"
     text = capsys.readouterr().out
     assert all(
         word in text for word in ("torch", "cpu", "gpu", "data digits", "data mnist", "outputs", "kernels", "W&B")
