@@ -27,7 +27,7 @@ from torch import Tensor, fx, nn
 
 from snn_exp.errors import UserError
 from snn_exp.nn.graph import data_flow, part_at
-from snn_exp.nn.layers import TimeFolded
+from snn_exp.nn.layers import ChannelBias, TimeFolded
 from snn_exp.nn.networks import MeanOverTimeAndSpace, Network
 from snn_exp.nn.neurons import Neuron
 from snn_exp.nn.norms import NoNorm, Norm
@@ -83,25 +83,6 @@ class Folded(Network):
                 "train the run that it was folded from, and fold that again"
             )
         return super().train(False)
-
-
-class ChannelBias(nn.Module):
-    """A constant per channel, which remains of a norm in front of a neuron with dynamics.
-
-    Example:
-        >>> ChannelBias(torch.tensor([1.0, 2.0]))(torch.zeros(1, 1, 2))
-        tensor([[[1., 2.]]])
-    """
-
-    bias: Tensor
-
-    def __init__(self, bias: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("bias", bias)
-
-    def forward(self, x_TBN: Tensor) -> Tensor:
-        """Add the constant."""
-        return x_TBN + self.bias
 
 
 @torch.no_grad()

@@ -36,10 +36,10 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from snn_exp.errors import UserError
-from snn_exp.export.fold import ChannelBias, Folded
+from snn_exp.export.fold import Folded
 from snn_exp.export.reading import require
 from snn_exp.nn.graph import data_flow, innermost_kind, part_at
-from snn_exp.nn.layers import TimeFolded
+from snn_exp.nn.layers import ChannelBias, TimeFolded
 from snn_exp.nn.networks import MaxPool, MeanOverTimeAndSpace, Network
 from snn_exp.nn.neurons import IF, LIF, PLIF, S2NN, CubaLIF, IntegratingNeuron, Neuron
 from snn_exp.nn.norms import NoNorm, Norm

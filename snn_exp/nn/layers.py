@@ -281,6 +281,25 @@ class Linear(TimeFolded, nn.Linear):
         return functional.linear(x_TBF, self.effective_weight(), self.bias)
 
 
+class ChannelBias(nn.Module):
+    """A constant per channel, which remains of a norm in front of a neuron with dynamics.
+
+    Example:
+        >>> ChannelBias(torch.tensor([1.0, 2.0]))(torch.zeros(1, 1, 2))
+        tensor([[[1., 2.]]])
+    """
+
+    bias: Tensor
+
+    def __init__(self, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("bias", bias)
+
+    def forward(self, x_TBN: Tensor) -> Tensor:
+        """Add the constant."""
+        return x_TBN + self.bias
+
+
 class Classifier(TimeFolded, nn.Linear):
     """torch's linear layer, bias included, with quantized weights.
 

@@ -52,7 +52,8 @@ class FireCall(Shape):
             (name, ctypes.c_void_p)
             for name in (
                 "x", "threshold", "gain", "bias", "running_mean", "running_var", "statistics", "s", "grad_s", "grad_x",
-                "grad_threshold", "grad_leak", "grad_gain", "grad_bias",
+                "grad_threshold", "grad_leak", "grad_gain", "grad_bias", "factor", "fires_at", "shift", "theta",
+                "resets_to", "constant",
             )
         ),
     ]  # fmt: skip

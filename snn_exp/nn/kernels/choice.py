@@ -16,11 +16,19 @@ from snn_exp.nn.graph import data_flow, part_at
 from snn_exp.nn.kernels.build import Unavailable, library, toolchain
 from snn_exp.nn.kernels.events import DTYPES
 from snn_exp.nn.kernels.filtered import filtered
-from snn_exp.nn.kernels.forms import NORMS_WITH_A_FORM, Form, Trace, form_of, has_a_moment_per_channel, trace_of
-from snn_exp.nn.kernels.fused import fire, fire_over
+from snn_exp.nn.kernels.forms import (
+    NORMS_WITH_A_FORM,
+    Form,
+    Trace,
+    folded_form_of,
+    form_of,
+    has_a_moment_per_channel,
+    trace_of,
+)
+from snn_exp.nn.kernels.fused import fire, fire_folded, fire_over
 from snn_exp.nn.kernels.on_cpu import NUMBERS
 from snn_exp.nn.kernels.on_gpu import triton_version
-from snn_exp.nn.layers import Conv2d, Linear
+from snn_exp.nn.layers import ChannelBias, Conv2d, Linear
 from snn_exp.nn.networks import Network
 from snn_exp.nn.neurons import Neuron
 from snn_exp.nn.norms import BatchNorm, NoNorm, PSPNorm
@@ -143,8 +151,8 @@ def fuse(network: Network, *, overwrite: bool = False) -> None:
     """Make neurons, synapses and PSP norms of a network use the fused passes from now on.
 
     A neuron takes in the batch norm that it alone reads, a PSP norm the synapse. They do so in training only: in eval
-    each computes by itself, so that the network is bitwise the plain one. Parts without a fused form, such as a neuron
-    with a norm folded in, stay as they are. Names in the state_dict do as well.
+    each computes by itself, so that the network is bitwise the plain one. A neuron with a norm folded in has a pass
+    where no gradients are asked for. Parts without a fused form stay as they are. Names in the state_dict do as well.
 
     Args:
         network: it may be moved to another device later.
@@ -153,7 +161,15 @@ def fuse(network: Network, *, overwrite: bool = False) -> None:
     """
     norm_of = dict(_norms_that_a_neuron_alone_reads(network))
     own = set(_neurons_with_a_current_of_their_own(network)) if overwrite else set()
+    constants = dict(_constants_that_a_folded_neuron_alone_reads(network))
     for neuron in [module for module in network.modules() if isinstance(module, Neuron)]:
+        if folded := folded_form_of(neuron):
+            constant = constants.get(neuron)
+            plain = neuron.forward
+            _replace_forward(neuron, functools.partial(_fire_folded, neuron, plain, folded, constant, neuron in own))
+            if constant is not None:
+                _replace_forward(constant, functools.partial(_leave_to_the_folded, constant.forward))
+            continue
         form = form_of(neuron)
         if isinstance(form, str):
             continue
@@ -205,10 +221,19 @@ def _neurons_with_a_current_of_their_own(network: Network) -> Iterator[Neuron]:
         neuron = part_at(network, node)
         if isinstance(neuron, Neuron):
             (read,) = node.all_input_nodes
-            while isinstance(part_at(network, read), nn.Identity | NoNorm) and len(read.users) == 1:
-                (read,) = read.all_input_nodes  # a folded norm returns its input
+            while isinstance(part_at(network, read), nn.Identity | NoNorm | ChannelBias) and len(read.users) == 1:
+                (read,) = read.all_input_nodes  # what is left of a folded norm returns its input
             if isinstance(part_at(network, read), Conv2d | Linear | BatchNorm) and len(read.users) == 1:
                 yield neuron
+
+
+def _constants_that_a_folded_neuron_alone_reads(network: Network) -> Iterator[tuple[Neuron, ChannelBias]]:
+    for node in data_flow(network).nodes:
+        constant = part_at(network, node)
+        readers = [part_at(network, reader) for reader in node.users]
+        neuron = readers[0] if len(readers) == 1 else None
+        if isinstance(constant, ChannelBias) and isinstance(neuron, Neuron) and folded_form_of(neuron):
+            yield neuron, constant
 
 
 def _replace_forward(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
@@ -220,6 +245,27 @@ def _fire(neuron: Neuron, form: Form, norm: BatchNorm | None, overwrite: bool, x
     if overwrite and taken_in is None and not torch.is_grad_enabled():
         return fire_over(neuron, form, x_TBN)
     return fire(neuron, form, taken_in, x_TBN)
+
+
+def _fire_folded(
+    neuron: Neuron,
+    forward: Callable[[Tensor], Tensor],
+    form: Form,
+    constant: ChannelBias | None,
+    overwrite: bool,
+    x_TBN: Tensor,
+) -> Tensor:
+    if not _takes_a_folded_pass(x_TBN):
+        return forward(x_TBN)
+    return fire_folded(neuron, form, None if constant is None else constant.bias, x_TBN, overwrite=overwrite)
+
+
+def _leave_to_the_folded(forward: Callable[[Tensor], Tensor], x_TBN: Tensor) -> Tensor:
+    return x_TBN if _takes_a_folded_pass(x_TBN) else forward(x_TBN)
+
+
+def _takes_a_folded_pass(x_TBN: Tensor) -> bool:
+    return not torch.is_grad_enabled() and x_TBN.device.type == "cpu" and x_TBN.dtype in DTYPES
 
 
 def _hand_on(norm: BatchNorm, forward: Callable[[Tensor], Tensor], x_TBN: Tensor) -> Tensor:

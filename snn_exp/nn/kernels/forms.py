@@ -71,6 +71,7 @@ class Form:
         detached: no gradient through the reset.
         learns_threshold: the threshold's gradient is asked for.
         learns_leak: the leak's gradient is asked for.
+        folded: a norm is folded into it, and there is no backward; only on a CPU.
     """
 
     dynamics: str
@@ -81,6 +82,7 @@ class Form:
     detached: bool
     learns_threshold: bool
     learns_leak: bool
+    folded: bool = False
 
     @functools.cached_property
     def defines(self) -> tuple[str, ...]:
@@ -110,8 +112,34 @@ def form_of(neuron: Neuron) -> Form | str:
         return f"surrogate={surrogate} has no fused form"
     if neuron.membrane_norm is not None:
         return "a norm on the membrane has no fused form"
-    if neuron.folded_threshold is not None or (isinstance(neuron, LevelNeuron) and neuron.folded_levels is not None):
-        return "a norm folded into a threshold has no fused form"
+    if is_folded(neuron):
+        return "a norm folded into a threshold has no fused backward"
+    return _form(neuron, name, KERNELS.get(surrogate, "1"))
+
+
+def is_folded(neuron: Neuron) -> bool:
+    """Return whether a norm is folded into the threshold, or the thresholds, of a neuron."""
+    return neuron.folded_threshold is not None or (isinstance(neuron, LevelNeuron) and neuron.folded_levels is not None)
+
+
+def folded_form_of(neuron: Neuron) -> Form | None:
+    """Return the form, forward only, of a neuron into which a norm is folded; None if there is none.
+
+    Example:
+        >>> neuron = LIF().firing_on(torch.tensor([2.0]), 0.0)
+        >>> form = folded_form_of(neuron)
+        >>> form is not None and form.folded
+        True
+    """
+    if not is_folded(neuron) or neuron.membrane_norm is not None or type(neuron) not in NEURONS_WITH_A_FORM:
+        return None
+    form = _form(neuron, _name(NEURONS, neuron), "1")  # without a backward any surrogate does
+    if isinstance(form, str):
+        return None
+    return dataclasses.replace(form, folded=True, learns_threshold=False, learns_leak=False, detached=True)
+
+
+def _form(neuron: Neuron, name: str, surrogate: str) -> Form | str:
     if isinstance(neuron, SRM) and neuron.refractory != "exponential":
         return f"neuron={name} with neuron.refractory={neuron.refractory} has no fused form"
     dynamics, reset = _course(neuron)
@@ -120,7 +148,7 @@ def form_of(neuron: Neuron) -> Form | str:
         reset=reset,
         emits=LEVELS.get(type(neuron), neuron.emits.capitalize()),
         levels=neuron.num_levels,
-        surrogate="1" if isinstance(neuron, STRAIGHT_THROUGH) else KERNELS[surrogate],
+        surrogate="1" if isinstance(neuron, STRAIGHT_THROUGH) else surrogate,
         detached=neuron.single_step or (isinstance(neuron, IntegratingNeuron | IntegerLIF) and neuron.detach_reset),
         learns_threshold=isinstance(neuron, QuantizedReLU) or isinstance(neuron.v_threshold, nn.Parameter),
         learns_leak=isinstance(neuron, PLIF),

@@ -8,6 +8,9 @@
 //     LEVELS    the highest level
 //     SURROGATE an expression in y, alpha and beta                          peak k(y), y = (h - threshold) / width
 //     DETACHED, LEARNS_THRESHOLD, LEARNS_LEAK                   true or false
+//     FOLDED    true or false: a norm is folded in, there is no backward, and the level is that of
+//               factor (h - fires_at) + shift, beside theta; these, its reset and a constant in front of it are per
+//               channel
 //     REAL, STORED                                              see stretches.h
 //
 // Shapes: x, s [T, B, C, S], S all positions of a channel. The neurons' forward equals torch's.
@@ -28,6 +31,7 @@ struct Call : Shape {
     const Stored *grad_s;
     Stored *grad_x;
     F *grad_threshold, *grad_leak, *grad_gain, *grad_bias;
+    const F *factor, *fires_at, *shift, *theta, *resets_to, *constant;  // of each channel, where a norm is folded in
 };
 
 F absolute(F y) {
@@ -229,6 +233,8 @@ struct Quantized : Rounded {  // in units of the threshold
     }
 };
 
+constexpr bool FIRES_ONCE = std::is_base_of<Spikes, EMITS>::value;  // then shift and theta are 0
+
 std::vector<F> thresholds(const Call &call, const Channels &channels) {
     const bool one = call.num_thresholds == 1;
     return one ? std::vector<F>(channels.of_N.size(), *call.threshold) : channels.spread(call.threshold);
@@ -240,16 +246,48 @@ std::vector<F> statistic(const Call &call, const Channels &channels, Count row) 
     return channels.spread(call.statistics + row * call.channels);
 }
 
+// What a norm that is folded in leaves, of a stretch.
+struct Folded {
+    const F *factor, *fires_at, *shift, *theta, *resets_to, *constant;
+
+    F level(F h, F threshold, Count k) const {
+        if (!FOLDED) return EMITS::level(h, threshold);
+        const F seen = factor[k] * (h - fires_at[k]);
+        return FIRES_ONCE ? EMITS::level(seen, 0) : EMITS::level(seen + shift[k], theta[k]);
+    }
+};
+
+// The same of all values of a sample.
+struct FoldedSample {
+    std::vector<F> factor, fires_at, shift, theta, resets_to, constant;
+
+    FoldedSample(const Call &call, const Channels &channels) {
+        if (!FOLDED) return;
+        factor = channels.spread(call.factor), fires_at = channels.spread(call.fires_at);
+        shift = channels.spread(call.shift), theta = channels.spread(call.theta);
+        resets_to = channels.spread(call.resets_to), constant = channels.spread(call.constant);
+    }
+
+    Folded from(Count start) const {
+        if (!FOLDED) return {};
+        return {&factor[start], &fires_at[start], &shift[start], &theta[start], &resets_to[start], &constant[start]};
+    }
+};
+
 // The membranes h of one step of a stretch from those before, and v behind them.
 template <bool normed>
 void charge(
-    const Call &call, Count width, const F *threshold, const F *scale, const F *shift, const Stored *x, F *v, F *h
+    const Call &call, Count width, const F *threshold, const F *scale, const F *shift, const Folded &folded,
+    const Stored *x, F *v, F *h
 ) {
-    const F v_reset = F(call.v_reset), leak = F(call.leak), decay = F(call.decay);
+    const F leak = F(call.leak), decay = F(call.decay);
     for (Count k = 0; k < width; ++k) {
-        const F input = normed ? F(x[k]) * scale[k] + shift[k] : F(x[k]);
+        const F v_reset = FOLDED ? folded.resets_to[k] : F(call.v_reset);
+        const F given = FOLDED ? F(x[k]) + folded.constant[k] : F(x[k]);
+        const F input = normed ? given * scale[k] + shift[k] : given;
         h[k] = DYNAMICS::charge(v[k], input, v_reset, leak);
-        v[k] = RESET::next(v[k], h[k], EMITS::level(h[k], threshold[k]), threshold[k], v_reset, decay);
+        const F level = folded.level(h[k], threshold[k], k);
+        v[k] = RESET::next(v[k], h[k], level, threshold[k], v_reset, decay);
     }
 }
 
@@ -258,19 +296,23 @@ void fire(const Call &call) {
     const Channels channels(call);
     const auto threshold_N = thresholds(call, channels);
     const auto scale_N = statistic(call, channels, 0), shift_N = statistic(call, channels, 1);
+    const FoldedSample folded_N(call, channels);
     const Count N = call.sample();
     const bool past_caches = goes_past_the_caches(call);
     in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
         const F *threshold = &threshold_N[start], *scale = &scale_N[start], *shift = &shift_N[start];
+        const Folded folded = folded_N.from(start);
         F v[WIDTH], h[WIDTH];
         alignas(64) Stored row[WIDTH];
         for (Count b = from; b < until; ++b) {
             std::fill_n(v, width, F(call.rest));
+            if (FOLDED) std::copy_n(folded.resets_to, width, v);
             for (Count t = 0; t < call.num_steps; ++t) {
                 const Count offset = (t * call.batch + b) * N + start;
-                charge<normed>(call, width, threshold, scale, shift, call.x + offset, v, h);
+                charge<normed>(call, width, threshold, scale, shift, folded, call.x + offset, v, h);
                 Stored *s = past_caches ? row : call.s + offset;
-                for (Count k = 0; k < width; ++k) s[k] = Stored(EMITS::of(EMITS::level(h[k], threshold[k]), threshold[k]));
+                for (Count k = 0; k < width; ++k)
+                    s[k] = Stored(EMITS::of(folded.level(h[k], threshold[k], k), threshold[k]));
                 if (past_caches) put_past_the_caches(call.s + offset, row, width);
             }
         }
@@ -301,7 +343,7 @@ void back(const Call &call) {
             for (Count t = 0; t < call.num_steps; ++t) {
                 if (LEARNS_LEAK) std::copy_n(v, width, &v_T[t * width]);
                 const Stored *x = call.x + (t * call.batch + b) * N + start;
-                charge<normed>(call, width, threshold, scale, shift, x, v, &h_T[t * width]);
+                charge<normed>(call, width, threshold, scale, shift, Folded{}, x, v, &h_T[t * width]);
             }
             for (Count t = call.num_steps - 1; t >= 0; --t) {
                 const Count offset = (t * call.batch + b) * N + start;

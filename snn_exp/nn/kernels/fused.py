@@ -51,6 +51,50 @@ def fire_over(neuron: Neuron, form: Form, x_TBN: Tensor) -> Tensor:
     return s_TBN
 
 
+def fire_folded(
+    neuron: Neuron, form: Form, constant: Tensor | None, x_TBN: Tensor, *, overwrite: bool = False
+) -> Tensor:
+    """Compute the output of a neuron into which a norm is folded, for x + constant, without gradients, on a CPU.
+
+    Args:
+        neuron: with a folded threshold.
+        form: as `folded_form_of` gives it.
+        constant: per channel, if there is one in front of the neuron.
+        x_TBN: its input.
+        overwrite: write the spikes over x, if a pass can read its memory layout.
+    """
+    x_TBN = x_TBN if channels_last(x_TBN) else x_TBN.contiguous()
+    s_TBN = x_TBN if overwrite else torch.empty_like(x_TBN)
+    like = x_TBN.new_empty(x_TBN.shape[2], dtype=computed_in(x_TBN))
+    pass_on_cpu(
+        "forward", form, _numbers(neuron), x=x_TBN,
+        leak=_leak(neuron), s=s_TBN, gain=None, bias=None, statistics=None,
+        **{name: _in_each_channel(value, like) for name, value in _folded_in(neuron, constant).items()},
+    )  # fmt: skip
+    return s_TBN
+
+
+def _folded_in(neuron: Neuron, constant: Tensor | None) -> dict[str, Tensor | float]:
+    """Return what fused.cpp reads of each channel where a norm is folded in: see there."""
+    shared = {
+        "threshold": neuron.theta() if isinstance(neuron, LevelNeuron) else neuron.v_threshold,
+        "resets_to": getattr(neuron, "v_reset", 0.0),
+        "constant": 0.0 if constant is None else constant,
+    }
+    if isinstance(neuron, LevelNeuron):
+        levels = neuron.folded_levels
+        assert levels is not None
+        return {**shared, "factor": levels.scale, "fires_at": 0.0, "shift": levels.shift, "theta": levels.theta}
+    at = neuron.folded_threshold
+    assert at is not None
+    return {**shared, "factor": at.sign, "fires_at": at.threshold, "shift": 0.0, "theta": 0.0}
+
+
+def _in_each_channel(value: Tensor | float, like_C: Tensor) -> Tensor:
+    given = torch.as_tensor(value, dtype=like_C.dtype).flatten()
+    return given.expand_as(like_C).contiguous()
+
+
 def _leak(neuron: Neuron) -> Tensor | float:
     if isinstance(neuron, IntegerLIF):
         return neuron.tau
@@ -66,7 +110,8 @@ def _threshold(neuron: Neuron, x_TBN: Tensor) -> Tensor:
 def _numbers(neuron: Neuron) -> dict[str, float]:
     """Return the current scalar parameters: a surrogate's width may change with the epoch."""
     surrogate = neuron.surrogate
-    at_rest = float(neuron.v_reset) if isinstance(neuron, IntegratingNeuron) else 0.0
+    at_rest = neuron.v_reset if isinstance(neuron, IntegratingNeuron) else 0.0
+    at_rest = 0.0 if isinstance(at_rest, Tensor) else float(at_rest)  # of a norm that is folded in: see there
     return {
         "rest": at_rest,
         "v_reset": at_rest,

@@ -52,7 +52,9 @@ def channels_last(x_TBN: Tensor) -> bool:
     if x_TBN.dim() != 5 or x_TBN.is_contiguous():
         return False
     _, B, C, H, W = x_TBN.shape
-    return x_TBN.stride() == (B * C * H * W, C * H * W, 1, W * C, C)
+    strides = (B * C * H * W, C * H * W, 1, W * C, C)
+    # an axis of one value has whatever stride it was given last
+    return all(n == 1 or is_ == is_to for n, is_, is_to in zip(x_TBN.shape, x_TBN.stride(), strides, strict=True))
 
 
 def computed_in(x: Tensor) -> torch.dtype:
