@@ -58,7 +58,7 @@ def pack_run(folder: RunFolder, path: Path, licence: str) -> Path:
         licence: of the weights, for the model card.
 
     Raises:
-        UserError: the run is not finished, diverged, or is damaged.
+        UserError: the run is not finished, diverged, is damaged, or lacks a file.
     """
     card = _card(folder, licence)
     with _archive(path) as archive:
@@ -77,6 +77,7 @@ def pack_study(name: str, path: Path, licence: str) -> tuple[Path, int, int]:
     progress = runner.survey(study)
     folders = [RunFolder.of(run.config) for run in progress.finals]
     here = [folder for folder in folders if folder.weights.exists() and folder.result() is not None]
+    cards = [_card(folder, licence) for folder in here]
     with _archive(path) as archive:
         for file in ("study.yaml", "results.jsonl", "README.md"):
             if (study.folder / file).exists():
@@ -86,8 +87,8 @@ def pack_study(name: str, path: Path, licence: str) -> tuple[Path, int, int]:
                     _add(archive, file, content)
         for picture in sorted((study.folder / "figures").glob("*.png")):
             _add(archive, f"studies/{study.name}/figures/{picture.name}", _content(picture, 16 * MIB))
-        for folder in here:
-            _add_run(archive, folder, _card(folder, licence))
+        for folder, card in zip(here, cards, strict=True):
+            _add_run(archive, folder, card)
     return path, len(here), len(folders) - len(here)
 
 
@@ -120,7 +121,15 @@ def _content(path: Path, limit: int) -> bytes:
 
 
 def _card(folder: RunFolder, licence: str) -> str:
-    return model_card(folder.trained_config(), folder.trained(), folder.manifest(), licence)
+    """Return the model card of a run, whose files must all be there: called before the archive is begun."""
+    result = folder.trained()
+    if missing := [name for name in OF_RUN if not (folder.path / name).exists()]:
+        raise UserError(
+            f"run {folder.path.name} cannot be packed: {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing in {folder.path}; put it back, or type the run's "
+            f"snn-exp train command again with --rerun"
+        )
+    return model_card(folder.trained_config(), result, folder.manifest(), licence)
 
 
 def unpack(path: Path, check_weights: Callable[[RunFolder], object]) -> list[str]:

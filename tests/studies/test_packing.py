@@ -182,6 +182,10 @@ def test_a_run_without_weights_and_a_bad_licence_are_refused(
     _, result = finished()
     assert main(["pack", result.run_id, "--licence", "my own\nkey: 1"]) == 2
     assert "is no identifier of a licence" in capsys.readouterr().err
+    (output_root() / "runs" / result.run_id / "weights.safetensors").unlink()
+    assert main(["pack", result.run_id]) == 2
+    assert f"run {result.run_id} cannot be packed: weights.safetensors is missing" in capsys.readouterr().err
+    assert not (output_root() / "packed").exists()
     (output_root() / "runs" / result.run_id / "result.json").unlink()
     assert main(["pack", result.run_id]) == 2
     assert "is not finished" in capsys.readouterr().err
