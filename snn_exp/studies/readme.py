@@ -259,6 +259,7 @@ def _tuning(progress: Progress) -> str:
             + tables.markdown(headings, cells)
         )
     borrowed = [f"{s.name} uses the choice of {s.tuned_in}" for s in study.settings.values() if s.tuned_in != s.name]
+    borrowed += [f"{method} uses the choice of {other}" for method, other in study.tuned_as.items()]
     note = "Validation accuracy %, mean over trial seeds; no trial reads the test set; ties go to the lower loss."
     return "\n\n".join([*parts, note + (f" {plain('; '.join(borrowed))}." if borrowed else "")])
 

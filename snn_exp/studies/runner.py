@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from snn_exp.config import compose
-from snn_exp.config.experiment import EnergyConfig, ExperimentConfig
+from snn_exp.config.experiment import RUN_KEYS, EnergyConfig, ExperimentConfig
 from snn_exp.errors import UserError, say_once
 from snn_exp.files import Unreadable
 from snn_exp.reporting.comparison import priced
@@ -164,7 +164,7 @@ def choose(study: Study, tried: Sequence[StudyRun], rows: Mapping[str, Row]) -> 
     for setting, method in study.pairs():
         source = study.settings[setting].tuned_in
         place = study.settings[source]
-        runs = [run for run in tried if run.key == (source, method)]
+        runs = [run for run in tried if run.key == (source, study.tuned_as.get(method, method))]
         points = list(dict.fromkeys(run.point for run in runs)) if place.drawn else place.points()
         if place.drawn and len(runs) < place.num_points * len(place.trial_seeds):
             continue  # later rounds are to come
@@ -230,12 +230,22 @@ class Progress:
         }
 
     def todo(self, only: str = "*") -> list[StudyRun]:
-        """List the runs that can be trained now: trials first, and finals whose trials are done."""
-        return [
-            run
-            for run in (*self.trials, *self.finals)
-            if run.config.run_id not in self.ledger.rows and matches(run.key, only)
-        ]
+        """List the runs that can be trained now: trials first, and finals whose trials are done.
+
+        With them those that they start from or learn from, where their weights are not here: rows are kept without.
+        """
+        known = {run.config.run_id: run for run in (*self.trials, *self.finals)}
+        left = {
+            run_id: run for run_id, run in known.items() if run_id not in self.ledger.rows and matches(run.key, only)
+        }
+        ahead = list(left.values())
+        while ahead:
+            config = ahead.pop().config
+            for source in filter(None, (getattr(config, key) for key in RUN_KEYS)):
+                if source in known and source not in left and not RunFolder.of(known[source].config).weights.exists():
+                    left[source] = known[source]
+                    ahead.append(known[source])
+        return [run for run_id, run in known.items() if run_id in left]
 
     def waiting(self, only: str = "*") -> list[StudyRun]:
         """List the final runs that wait for trials, each at a stand-in for the point to be chosen."""
@@ -287,9 +297,11 @@ class Progress:
         Raises:
             UserError: the first of them, and what is wrong with it; see `snn_exp.training.preflight.require`.
         """
-        for run in self.todo(only):
+        runs = self.todo(only)
+        coming = {run.config.run_id: run.config for run in runs}
+        for run in runs:
             try:
-                preflight.require(run.config)
+                preflight.require(run.config, coming)
             except UserError as refusal:
                 raise UserError(f"study {self.study.name}, {run.setting}/{run.method}: {refusal}") from None
 

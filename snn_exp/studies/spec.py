@@ -89,6 +89,8 @@ class Study:
         exclude: pattern SETTING/METHOD of what is not run -> why.
         base: overrides of every run.
         claims: the statements that the results decide.
+        tuned_as: method -> the method whose chosen point it takes: a run that another starts from, or learns from,
+            must have been trained as that one is.
         note: a caveat to be read before the claims, printed at the top of the page.
         search: further folders of configs, of a method that joins it.
     """
@@ -106,6 +108,7 @@ class Study:
     settings: Mapping[str, Setting]
     exclude: Mapping[str, str]
     claims: Sequence[Claim]
+    tuned_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
     note: str = ""
     search: Sequence[str] = ()
 
@@ -223,6 +226,15 @@ def read(folder: Path) -> Study:
             raise UserError(
                 f"{where}: {printable(pattern)} is not a SETTING/METHOD of this study; type '*/{next(iter(methods))}'"
             )
+    tuned_as = y.tuned_as or {}
+    for method in (*tuned_as, *tuned_as.values()):
+        if method not in methods:
+            raise unknown(f"method in {where}", printable(method), methods, "tuned_as: {{{}: ...}}")
+    if twice := next((method for method in tuned_as.values() if method in tuned_as), None):
+        raise UserError(
+            f"{where}: tuned_as: {printable(twice)} takes the point of {printable(tuned_as[twice])} and cannot give "
+            f"one of its own; name the method that chooses"
+        )
     reference = next(iter(methods)) if y.reference is None else y.reference
     if reference not in methods:
         raise unknown(f"method in {where}", reference, methods, "reference: {}")
@@ -239,6 +251,7 @@ def read(folder: Path) -> Study:
         methods=methods,
         settings=settings,
         exclude=exclude,
+        tuned_as=tuned_as,
         claims=[_claim(c, f"{where}: claims", methods, settings, y.metric) for c in y.claims or ()],
         note=_on_one_line(y.note or ""),
     )
@@ -277,6 +290,7 @@ _EXAMPLES = {
     "metric": "metric: test/acc",
     "reference": "reference: bn",
     "base": "base: [depth=d20, logger=none]",
+    "tuned_as": "tuned_as: {four_steps: one_step}",
     "settings": "settings: {d20: {overrides: [depth=d20]}}",
     "tuning": "tuning: {seeds: [100], grid: {optim.lr: [0.01, 0.02]}}",
     "more_seeds": "more_seeds: {'*/bn': [5, 6]}",

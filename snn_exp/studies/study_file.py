@@ -87,6 +87,7 @@ class StudyFile(_Written):
     metric: Sentence = "test/acc"
     reference: Sentence | None = None
     base: OverrideList = []
+    tuned_as: Annotated[dict[str, Sentence], Says("must be a mapping of methods to methods")] | None = None
     settings: dict[StudyName, SettingFile | None] | None = None
     tuning: TuningFile | None = None
     more_seeds: dict[str, Seeds] | None = None
