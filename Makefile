@@ -101,7 +101,7 @@ lowest: .lowest/installed  ## all tests of `make test` with the lowest versions 
 
 .%/installed: requirements/%.lock .venv/installed
 	rm -rf $(@D)
-	$(BIN)/$(PIP_INSTALL) --no-deps --require-hashes --target $(@D) -r $<
+	scripts/install $* --target $(@D)
 	@touch $@
 
 check: dev  ## lint, format, types, the order of the rooms, spelling
