@@ -120,7 +120,7 @@ def finals(study: Study, chosen: Mapping[Key, Overrides], overrides: Overrides =
     first_of: dict[str, StudyRun] = {}
     for run in runs:
         other = first_of.setdefault(run.config.run_id, run)
-        if other.method != run.method:
+        if other.method != run.method and not {other.method, run.method} & study.tuned_as.keys():
             raise UserError(
                 f"the methods {other.method} and {run.method} of study {study.name} are the same network in setting "
                 f"{run.setting} (run {run.config.run_id}); take one of them out, or exclude {run.setting}/{run.method}"

@@ -68,6 +68,13 @@ def test_what_others_start_from_is_trained_at_the_point_that_they_chose(tmp_path
     assert "steps_4 uses the choice of chain" in readme.page(progress).replace("\\_", "_").replace("`", "")
 
 
+def test_two_methods_may_have_the_same_source_and_each_has_its_rows(tmp_path: Path) -> None:
+    methods = {**METHODS, "again": METHODS["steps_4"]}
+    study = chained(tmp_path, methods=methods, tuned_as={"steps_4": "chain", "again": "chain"}, seeds=[0])
+    progress, _ = runner.advance(study, trainer(study, []))
+    assert progress.rows_of(("net_d8", "again")) == progress.rows_of(("net_d8", "steps_4")) != {}
+
+
 def test_a_source_whose_row_is_here_and_whose_weights_are_not_is_trained_again(tmp_path: Path) -> None:
     study = chained(tmp_path)
     runner.advance(study, trainer(study, []))
