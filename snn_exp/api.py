@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from snn_exp.config.experiment import ExperimentConfig
     from snn_exp.runs.run_files import Result
     from snn_exp.training.build import DataSpec
+    from snn_exp.training.classifier import Classifier
     from snn_exp.training.predict import Prediction
-    from snn_exp.training.task import Classification
 
 Overrides = str | Sequence[str]
 
 
-def build(overrides: Overrides = (), data_spec: DataSpec | None = None) -> Classification:
+def build(overrides: Overrides = (), data_spec: DataSpec | None = None) -> Classifier:
     """Build the untrained network of a config, with the weights that a run of that seed starts from.
 
     Call it on pixels [B, C, H, W] in [0, 1] for logits [B, K]; `.network` reads encoded steps [T, B, C, H, W]. It is a
@@ -103,7 +103,7 @@ def train(overrides: Overrides = (), *, echo: bool = False) -> Result:
     return run(config, echo=echo)
 
 
-def load(run: str | Path) -> Classification:
+def load(run: str | Path) -> Classifier:
     """Load the trained network of a run from its stored config and weights; nothing is unpickled.
 
     Call it on pixels in [0, 1], or uint8, for logits; `.network` reads encoded steps, `.class_names` are those of the
@@ -186,7 +186,7 @@ class Measurement:
         return sum(self.energy.values())
 
 
-def measure(network: Classification, x: Any, *, energy: str = "h45_fp32") -> Measurement:
+def measure(network: Classifier, x: Any, *, energy: str = "h45_fp32") -> Measurement:
     """Measure firing rates, operations and energy of a network on a batch, trained or not.
 
     The network is in evaluation mode meanwhile, and a random encoding draws the same each time.

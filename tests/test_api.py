@@ -14,6 +14,7 @@ import torch
 import snn_exp
 from snn_exp.training import build as parts
 from snn_exp.training.preflight import require_data
+from snn_exp.training.prepare import prepare
 from tests.finished import TINY, Finished
 
 FUNCTIONS = ("build", "list_runs", "load", "measure", "predict", "report", "train")
@@ -42,7 +43,7 @@ def test_a_name_that_is_not_there_is_no_attribute() -> None:
 
 def test_build_has_the_weights_that_a_run_starts_from() -> None:
     config = snn_exp.api._composed([*TINY, "seed=3"])
-    _, started = parts.prepare(config, parts.kernels_of(config))
+    _, started = prepare(config, parts.kernels_of(config))
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     built = snn_exp.build([*TINY, "seed=3"])

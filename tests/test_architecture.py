@@ -34,6 +34,12 @@ TORCH_FREE = (
 )
 HEAVY_COMMANDS = ("cli.network_tables", "cli.machine")  # `show` and `doctor` import them once they have parsed
 
+# `eval`, `fold`, `export`, `predict`, `show` and the Python API but for `train` do without these, and without Lightning
+TRAINS = (
+    "callbacks", "checkpoints", "ddp", "evaluation", "job", "loading", "mirror", "peeking", "prepare", "progress",
+    "seeds", "task", "trackers", "train", "verify", "wandb_logger",
+)  # fmt: skip
+
 
 def imports(source: str) -> list[tuple[str, int]]:
     """Modules imported when the file is loaded; those inside functions or for types only do not count."""
@@ -68,8 +74,11 @@ def sources() -> Iterator[tuple[str, str]]:
         yield name, file.read_text()
 
 
-def torch_imports(name: str, source: str) -> list[str]:
-    heavy = {"torch", "torchvision", "pytorch_lightning", "torchmetrics", "wandb"}
+LIGHTNING = frozenset({"pytorch_lightning", "lightning_fabric", "lightning", "torchmetrics"})
+HEAVY = LIGHTNING | {"torch", "torchvision", "wandb"}
+
+
+def heavy_imports(name: str, source: str, heavy: frozenset[str] = HEAVY) -> list[str]:
     return [f"{name} imports {m}, line {line}" for m, line in imports(source) if m.partition(".")[0] in heavy]
 
 
@@ -94,17 +103,29 @@ def test_the_reading_side_imports_no_torch_by_itself_or_through_others() -> None
         "studies",
     }
     for name, source in free:
-        assert torch_imports(name, source) == []
+        assert heavy_imports(name, source) == []
         ours = [m.removeprefix("snn_exp.") for m, _ in imports(source) if re.match(r"snn_exp\.[a-z]", m)]
         assert [module for module in ours if not is_torch_free(module)] == [], name
 
 
+def test_what_trains_nothing_imports_no_lightning_by_itself_or_through_others() -> None:
+    trains = tuple(f"snn_exp.training.{name}" for name in TRAINS)
+    light = [(name, source) for name, source in sources() if f"snn_exp.{name}" not in trains]
+    assert len(light) + len(trains) == len(list(sources()))
+    for name, source in light:
+        assert heavy_imports(name, source, LIGHTNING) == []
+        assert [m for m, _ in imports(source) if f"{m}.".startswith(tuple(f"{each}." for each in trains))] == [], name
+
+
 def test_a_wrong_import_is_found() -> None:
-    assert torch_imports("report", "import os\nimport torch.nn") == ["report imports torch.nn, line 2"]
+    assert heavy_imports("report", "import os\nimport torch.nn") == ["report imports torch.nn, line 2"]
     hidden = "try:\n    pass\nexcept OSError:\n    import torch\nif TYPE_CHECKING:\n    import torch\nelse:\n    import wandb"
-    assert torch_imports("report", hidden) == ["report imports wandb, line 8", "report imports torch, line 4"]
-    assert torch_imports("report", "if not TYPE_CHECKING:\n    import torch") == ["report imports torch, line 2"]
-    assert torch_imports("report", "def f():\n    import torch") == []
+    assert heavy_imports("report", hidden) == ["report imports wandb, line 8", "report imports torch, line 4"]
+    assert heavy_imports("report", "if not TYPE_CHECKING:\n    import torch") == ["report imports torch, line 2"]
+    assert heavy_imports("report", "def f():\n    import torch") == []
+    assert heavy_imports("eval", "import torch\nimport torchmetrics", LIGHTNING) == [
+        "eval imports torchmetrics, line 2"
+    ]
     assert imports("from snn_exp.nn import norms") == [("snn_exp.nn.norms", 1)]
     assert not is_torch_free("nn.norms") and not is_torch_free("metrics.operations.dense_macs")
     assert is_torch_free("metrics.energy.joules") and is_torch_free("runs.folder.RunFolder")

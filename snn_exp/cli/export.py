@@ -21,10 +21,13 @@ def main(arguments: Sequence[str]) -> int:
 
     require_format(given.format)
     folder, config = trained_run(given.run)
-    say(f"run {folder.path.name}: {config.label}")
-    if given.folded and not folder.folded.exists():
-        from snn_exp.export import folded_run
+    from snn_exp.training.threads import threads_of
 
-        say(folded_run.fold_run(folder, config).text())
-    say(export_run(folder, config, given.format, folded=given.folded).text())
+    say(f"run {folder.path.name}: {config.label}")
+    with threads_of(config.trainer):
+        if given.folded and not folder.folded.exists():
+            from snn_exp.export import folded_run
+
+            say(folded_run.fold_run(folder, config).text())
+        say(export_run(folder, config, given.format, folded=given.folded).text())
     return 0

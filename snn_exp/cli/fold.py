@@ -19,11 +19,13 @@ def main(arguments: Sequence[str]) -> int:
     folder, config = trained_run(given.run)
 
     from snn_exp.export import folded_run
+    from snn_exp.training.threads import threads_of
 
     say(f"run {folder.path.name}: {config.label}")
-    say(folded_run.fold_run(folder, config).text())
-    if given.int8:
-        from snn_exp.export import int8
+    with threads_of(config.trainer):
+        say(folded_run.fold_run(folder, config).text())
+        if given.int8:
+            from snn_exp.export import int8
 
-        say(int8.integer_run(folder, config).text())
+            say(int8.integer_run(folder, config).text())
     return 0

@@ -18,8 +18,8 @@ from snn_exp.errors import UserError
 from snn_exp.escaping import add_row
 from snn_exp.metrics.operations import dense_macs
 from snn_exp.training.build import build_data, build_task, initialise
+from snn_exp.training.classifier import Classifier
 from snn_exp.training.layer_statistics import NUM_SAMPLES, Layers, probe
-from snn_exp.training.task import Classification
 
 
 def config_text(config: ExperimentConfig) -> str:
@@ -35,7 +35,7 @@ def _in_full(config: ExperimentConfig) -> dict[str, Any]:
     return {"dataset": plain["dataset"], "augment": dict(config.augment), **unstored, **plain}
 
 
-def build(config: ExperimentConfig) -> tuple[Classification, DataModule]:
+def build(config: ExperimentConfig) -> tuple[Classifier, DataModule]:
     """Build the task as `train` would start it, and its data."""
     torch.set_num_threads(config.trainer.num_threads)
     torch.manual_seed(config.seed)
@@ -45,7 +45,7 @@ def build(config: ExperimentConfig) -> tuple[Classification, DataModule]:
     return task, data
 
 
-def untrained_layers(task: Classification, data: DataModule) -> Layers:
+def untrained_layers(task: Classifier, data: DataModule) -> Layers:
     """Return the statistics of every layer on one batch of validation samples."""
     return probe(task, *data.some_validation_samples(NUM_SAMPLES), trained=False)
 
@@ -82,7 +82,7 @@ def inits_table(config: ExperimentConfig) -> Table:
     return table
 
 
-def network_table(task: Classification, data: DataModule) -> Table:
+def network_table(task: Classifier, data: DataModule) -> Table:
     """Return a table with one row per layer: output [T, B, ...] for one sample, parameters, dense MACs, all steps."""
     task.eval()
     x_TBCHW = task.encoding(torch.zeros(1, *data.dataset.sample_shape))

@@ -37,11 +37,13 @@ def main(arguments: Sequence[str]) -> int:
     from snn_exp.metrics.energy import joules, price_list
     from snn_exp.training.load import load_checked
     from snn_exp.training.predict import predictions, spikes_are_spikes
+    from snn_exp.training.threads import threads_of
 
     task, check = load_checked(folder)
     resize = given.resize or (bool(config.dataset.get("size")) and config.dataset["name"] == "images")
     samples = GivenSamples(folder.path.name, check.in_shape, check.num_steps is not None, task.class_names, resize)
-    found = list(predictions(task, check, samples.read(given.paths), config.energy))
+    with threads_of(config.trainer):
+        found = list(predictions(task, check, samples.read(given.paths), config.energy))
     if given.json:
         say(json.dumps([dataclasses.asdict(each) for each in found], indent=1))
         return 0

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
@@ -124,7 +123,7 @@ class BatchedSplit(TorchDataset[tuple[Tensor, Tensor]]):
         return self._drawn[1]
 
 
-class DataModule(pl.LightningDataModule):
+class DataModule:
     """A data set's loaders; no Python work per sample.
 
     Args:
@@ -135,7 +134,6 @@ class DataModule(pl.LightningDataModule):
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int, augment: Augment | None = None) -> None:
-        super().__init__()
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed

@@ -27,7 +27,7 @@ from snn_exp.nn.networks import Network
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.provenance import now
 from snn_exp.training.build import DataSpec, build_data, load_task
-from snn_exp.training.task import Classification
+from snn_exp.training.classifier import Classifier
 
 FORMATS: Mapping[str, tuple[str, ...]] = {  # and the packages that each needs in addition to snn_exp
     "onnx": ONNX_PACKAGES,
@@ -137,7 +137,7 @@ def export_run(folder: RunFolder, config: ExperimentConfig, export_format: str, 
 
 
 def _written(
-    network: Network, task: Classification, data: DataModule, export_format: str, path: Path, said: Mapping[str, str]
+    network: Network, task: Classifier, data: DataModule, export_format: str, path: Path, said: Mapping[str, str]
 ) -> Reader:
     """Write a file, and return it with its reader."""
     dataset = data.dataset
@@ -152,7 +152,7 @@ def _written(
 
 
 def _exactly(
-    network: Network, task: Classification, data: DataModule, path: Path, said: Mapping[str, str]
+    network: Network, task: Classifier, data: DataModule, path: Path, said: Mapping[str, str]
 ) -> ReadBackCheck:
     """Make the same comparison in float64, in a file that is overwritten."""
     double = copy.deepcopy(network).double()
@@ -173,7 +173,7 @@ def _refuse_another(folder: RunFolder, export_format: str, exact: ReadBackCheck 
         )
 
 
-def _interface(task: Classification, data: DataModule, reader: Reader) -> str:
+def _interface(task: Classifier, data: DataModule, reader: Reader) -> str:
     """Describe the input and output of a file."""
     dataset, num_steps = data.dataset, task.encoding.num_steps
     if reader.begins == "samples":
@@ -184,7 +184,7 @@ def _interface(task: Classification, data: DataModule, reader: Reader) -> str:
     return f"reads {what} [{', '.join(map(str, shape))}], gives logits [B, {dataset.num_classes}]"
 
 
-def _samples(task: Classification, data: DataModule, split: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _samples(task: Classifier, data: DataModule, split: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Load batches of a set, random codes drawn as in the run's own evaluation."""
     loader = data.test_dataloader() if split == "test" else data.val_dataloader()
     for index, (x, y_B) in enumerate(loader):

@@ -25,8 +25,8 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.provenance import now
 from snn_exp.runs.same_data import require_split
 from snn_exp.training.build import build_data, build_task, load_task
+from snn_exp.training.classifier import Classifier
 from snn_exp.training.saved_weights import load_weights, write_weights
-from snn_exp.training.task import Classification
 
 TOLERANCE = 1e-10  # of logits in float64, relative to the largest where that is above 1
 CHUNK = 64  # samples whose spikes are kept at a time for comparison
@@ -182,7 +182,7 @@ def load_folded(folder: RunFolder) -> Folded:
     return folded
 
 
-def encoded(task: Classification, loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+def encoded(task: Classifier, loader: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
     """Encode a loader's batches, random codes drawn as in the run's own evaluation."""
     for index, (x_BCHW, y_B) in enumerate(loader):
         yield task.encoded(x_BCHW, index), y_B

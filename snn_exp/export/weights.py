@@ -20,7 +20,7 @@ from snn_exp.export.reading import Reader, name_with_version
 from snn_exp.files import Unreadable, printable, require_file
 from snn_exp.nn.networks import Network
 from snn_exp.training.build import DataSpec, assemble
-from snn_exp.training.task import Classification
+from snn_exp.training.classifier import Classifier
 
 KEYS = ("run_id", "folded", "config", "seen")
 
@@ -36,7 +36,7 @@ def write_weights(network: Network, path: Path, said: Mapping[str, str]) -> None
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, path, dict(said))
 
 
-def load_exported(path: str | Path) -> Classification:
+def load_exported(path: str | Path) -> Classifier:
     """Load the network of an exported file: call it on pixels in [0, 1] for logits; `.network` reads steps.
 
     Args:

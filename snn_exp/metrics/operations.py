@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-import torchmetrics
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -30,19 +29,24 @@ from snn_exp.nn.shortcuts import RPReLU
 from snn_exp.nn.synapses import Synapse
 
 
-class _NetworkMetric(torchmetrics.Metric, ABC):
+class _NetworkMetric(ABC):
     """A metric that listens to parts of a network.
+
+    No metric of torchmetrics, which takes two seconds to import; where several processes train, each counts all of an
+    evaluation, so there is nothing to synchronise.
 
     Args:
         parts: name -> part; the metric's layers. They stay the network's own.
     """
 
-    full_state_update = False
-
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
-        super().__init__(sync_on_compute=False)  # each process counts all of an evaluation
         self.layers = list(parts)
-        self.parts = list(parts.values())  # a plain list, and so none of the metric's submodules
+        self.parts = list(parts.values())
+        self.reset()
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget what was counted."""
 
     @abstractmethod
     def update(self, layer: int, x: Tensor, y: Tensor) -> None:
@@ -53,7 +57,11 @@ class _NetworkMetric(torchmetrics.Metric, ABC):
         """Count whatever the network computes inside the block."""
 
         def hook(layer: int) -> object:
-            return lambda module, inputs, y: self.update(layer, inputs[0], y)
+            def count(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> None:
+                with torch.no_grad():
+                    self.update(layer, inputs[0], y)
+
+            return count
 
         handles = [
             part.register_forward_hook(hook(layer))  # type: ignore[arg-type]
@@ -85,16 +93,16 @@ class FiringRate(_NetworkMetric):
         {'0': 0.5}
     """
 
-    spikes: Tensor
-    values: Tensor
-
     def __init__(self, network: nn.Module) -> None:
         super().__init__({name: module for name, module in network.named_modules() if isinstance(module, Neuron)})
-        zeros = torch.zeros(len(self.layers), dtype=torch.float64)
-        self.add_state("spikes", zeros, dist_reduce_fx="sum")
-        self.add_state("values", zeros.clone(), dist_reduce_fx="sum")
+
+    def reset(self) -> None:
+        self.spikes = torch.zeros(len(self.layers), dtype=torch.float64)
+        self.values = torch.zeros(len(self.layers), dtype=torch.float64)
 
     def update(self, layer: int, x: Tensor, s: Tensor) -> None:
+        if self.spikes.device != s.device:  # so that no layer waits for the device
+            self.spikes, self.values = self.spikes.to(s.device), self.values.to(s.device)
         self.spikes[layer] += torch.count_nonzero(s).to(self.spikes)
         self.values[layer] += s.numel()
 
@@ -106,6 +114,17 @@ class FiringRate(_NetworkMetric):
         """Return the firing rate of each layer."""
         rates = (self.spikes / self.values.clamp(min=1)).tolist()
         return dict(zip(self.layers, rates, strict=True))
+
+
+def firing_metrics(rate: FiringRate, split: str) -> dict[str, Tensor]:
+    """Return the firing rates as the metrics of a split: the mean, the largest of a layer, and of each layer."""
+    rates = rate.by_layer()
+    named = {"firing_rate_max": max(rates.values(), default=0.0)}
+    named |= {f"firing_rate/{layer}": value for layer, value in rates.items()}
+    return {
+        f"{split}/firing_rate": rate.compute().float(),
+        **{f"{split}/{name}": torch.tensor(value) for name, value in named.items()},
+    }
 
 
 BY_PART = (
@@ -171,15 +190,10 @@ class SynapticOperations(_NetworkMetric):
         {'ac': 9.0, 'mac': 0.0, 'ac_trained': 9.0, 'dense': 12.0}
     """
 
-    counts: Tensor
-    samples: Tensor
-
     def __init__(self, network: nn.Module) -> None:
         kinds = (Conv2d, nn.Linear, Synapse, Norm, RPReLU, Neuron, MaxPool, Block)
         # the network itself is the first: with it a pass ends
         super().__init__({n: m for n, m in network.named_modules() if not n or isinstance(m, kinds)})
-        self.add_state("counts", torch.zeros(len(self.layers), len(COUNTS), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
         weights = [layer for layer, part in enumerate(self.parts) if isinstance(part, Conv2d | nn.Linear)]
         self._ends = {weights[0], weights[-1]} if weights else set()
         blocks = [module for module in network.modules() if isinstance(module, Block)]
@@ -190,6 +204,10 @@ class SynapticOperations(_NetworkMetric):
         # what a neuron of several levels emits, also pooled -> that neuron
         self._emitted = WeakTensorKeyDictionary()
         self._start_pass()
+
+    def reset(self) -> None:
+        self.counts = torch.zeros(len(self.layers), len(COUNTS), dtype=torch.float64)
+        self.samples = 0
 
     def _start_pass(self) -> None:
         self._pass = [dict.fromkeys(COUNTS, 0.0) for _ in self.layers]
@@ -238,7 +256,7 @@ class SynapticOperations(_NetworkMetric):
         for synapse, cost in self._standing.items():
             self._pass[synapse]["filter_mac"] += cost
         counted = [list(counts.values()) for counts in self._pass]
-        self.counts += torch.tensor(counted, dtype=self.counts.dtype, device=self.counts.device)
+        self.counts += torch.tensor(counted, dtype=self.counts.dtype)
         self.samples += num_samples
         self._start_pass()
 
@@ -300,7 +318,7 @@ class SynapticOperations(_NetworkMetric):
         return found
 
     def _a_sample(self) -> Tensor:
-        return self.counts / self.samples.clamp(min=1)
+        return self.counts / max(1, self.samples)
 
 
 def _cost_a_value(norm: Norm) -> int:

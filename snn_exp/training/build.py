@@ -1,17 +1,16 @@
-"""Data, network and task of a config."""
+"""Data and network of a config. Nothing here trains, so none of it imports Lightning; `prepare.py` does."""
 
 from __future__ import annotations
 
 import dataclasses
-
-import pytorch_lightning as pl
-import torch
+from typing import Any
 
 from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
 from snn_exp.data.augment import AUGMENTS
 from snn_exp.data.base import make_dataset
 from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
+from snn_exp.files import printable
 from snn_exp.nn.activation_checkpointing import checkpoint_activations
 from snn_exp.nn.encodings import ENCODINGS
 from snn_exp.nn.init import INITS
@@ -24,30 +23,12 @@ from snn_exp.nn.synapses import Synapse
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import data_root
 from snn_exp.runs.same_data import require_split
-from snn_exp.runs.teacher import teacher_of
-from snn_exp.training.log import quiet_libraries
+from snn_exp.training.classifier import Classifier
 from snn_exp.training.optim import OPTIMS
 from snn_exp.training.saved_weights import load_weights
-from snn_exp.training.task import Classification
 
 
-def prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Classification]:
-    """Seed everything, then build the data and the untrained task of a run.
-
-    Raises:
-        UserError: the devices of the run cannot share every batch.
-    """
-    quiet_libraries()
-    torch.set_num_threads(config.trainer.num_threads)
-    pl.seed_everything(config.seed, verbose=False)
-    data = build_data(config)
-    data.require_shares(config.trainer.devices)
-    task = build_task(config, data, kernels)
-    initialise(task, config, data)
-    return data, task
-
-
-def initialise(task: Classification, config: ExperimentConfig, data: DataModule | None = None) -> None:
+def initialise(task: Classifier, config: ExperimentConfig, data: DataModule | None = None) -> None:
     """Set the weights of an untrained network as the config's group init says.
 
     Raises:
@@ -109,8 +90,8 @@ def _parts(config: ExperimentConfig) -> PartFactories:
     )  # fmt: skip
 
 
-def build_task(config: ExperimentConfig, data: DataModule, kernels: Choice | None = None) -> Classification:
-    """Build the untrained network and its task, with the reference kernels unless others are given."""
+def build_task(config: ExperimentConfig, data: DataModule, kernels: Choice | None = None) -> Classifier:
+    """Build the untrained network with its encoding, with the reference kernels unless others are given."""
     return assemble(config, DataSpec.of(data), kernels)
 
 
@@ -137,8 +118,8 @@ class DataSpec:
         return cls(tuple(d.in_shape), d.num_classes, float(d.pixel_mean), float(d.pixel_std))
 
 
-def assemble(config: ExperimentConfig, seen: DataSpec, kernels: Choice | None = None) -> Classification:
-    """Build the task as `build_task` does, without the data."""
+def assemble(config: ExperimentConfig, seen: DataSpec, kernels: Choice | None = None) -> Classifier:
+    """Build what `build_task` does, without the data."""
     encoding = ENCODINGS.make(config.encoding, seen.pixel_mean, seen.pixel_std)
     network = build_network(
         config.network, _parts(config), in_shape=seen.in_shape, num_classes=seen.num_classes,
@@ -153,11 +134,11 @@ def assemble(config: ExperimentConfig, seen: DataSpec, kernels: Choice | None = 
         add_where_spikes_are(network)
     if config.trainer.checkpoint_activations:
         checkpoint_activations(network.segments())
-    return Classification(network, encoding, OPTIMS.make(config.optim), seen.num_classes, config.seed)
+    return Classifier(network, encoding, OPTIMS.make(config.optim), seen.num_classes, config.seed)
 
 
-def load_task(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> Classification:
-    """Build the network and the task of a finished run, with its best weights.
+def load_task(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> Classifier:
+    """Build the network of a finished run, with its encoding and its best weights.
 
     Raises:
         UserError: the data differ from those it was trained on; its weights are missing, damaged, or of another
@@ -174,18 +155,11 @@ def how_to_train_again(folder: RunFolder) -> str:
     return f"train run {folder.path.name} again with --rerun"
 
 
-def load_teacher(folder: RunFolder, data: DataModule) -> Classification:
-    """Load the task of a teacher run, after checking that it was trained on the same split."""
-    folder.trained()
-    if set(folder.split_fingerprints()) != {data.dataset.fingerprint}:
-        raise UserError(
-            f"teacher={folder.path.name} was trained on another split, although its config is the same: the data or "
-            f"the split have changed since, so it may have seen validation samples; train it again with --rerun"
-        )
-    return load_task(folder, folder.trained_config(), data)
-
-
-def teach(task: Classification, config: ExperimentConfig, data: DataModule) -> None:
-    """Give the task the teacher of the config, if there is one."""
-    if teacher := teacher_of(config):
-        task.learn_from(load_teacher(teacher, data))
+def facts_of(data: DataModule) -> dict[str, Any]:
+    """Return what must be known of the data to use the network without them: see `run_files.DataFacts`."""
+    seen, names = DataSpec.of(data), data.dataset.class_names
+    return {
+        **dataclasses.asdict(seen),
+        "in_shape": list(seen.in_shape),
+        "class_names": [printable(name, 200) for name in names],  # which may be of folders, and so hold anything
+    }

@@ -1,10 +1,12 @@
-"""Metrics and operations of a network on validation or test data."""
+"""Metrics and operations of a run's network on validation and test data, in its precision and on its device.
+
+`scoring.py` does the same on the CPU, without Lightning, of runs that nobody trains.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from contextlib import closing
-from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -13,21 +15,19 @@ from pytorch_lightning.callbacks import Callback
 
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.datamodule import DataModule
-from snn_exp.files import printable
 from snn_exp.metrics.operations import SynapticOperations, dense_macs
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Operations, Result
 from snn_exp.runs.same_data import DataAtHand, Fingerprints, keep, require_split
 from snn_exp.training import log
-from snn_exp.training.build import DataSpec, how_to_train_again, kernels_of, prepare
+from snn_exp.training.build import how_to_train_again, kernels_of
 from snn_exp.training.callbacks import KeepSigterm
 from snn_exp.training.predictions import Confusion, Predictions
+from snn_exp.training.prepare import prepare
 from snn_exp.training.progress import PassingBar
 from snn_exp.training.saved_weights import load_weights
 from snn_exp.training.task import Classification
 from snn_exp.training.trackers import make_mirror
-
-SplitName = Literal["val", "test"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +49,6 @@ class Evaluation:
         return Evaluation(
             self.metrics | other.metrics, self.operations | other.operations, self.confusion | other.confusion
         )
-
-
-def evaluate(task: Classification, data: DataModule, split: SplitName = "test") -> dict[str, float]:
-    """Return accuracy, loss, firing rates and operations of a task with its present weights."""
-    log.quiet_libraries()
-    trainer = pl.Trainer(
-        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-        plugins=LightningEnvironment(),
-    )  # fmt: skip
-    return _evaluated(trainer, task, data, split)[0].metrics
 
 
 def evaluate_trained(
@@ -138,22 +128,14 @@ def _tested(
 ) -> Evaluation:
     """Evaluate the stored best weights on the test set, and keep its fingerprint, and the predictions if asked for."""
     load_weights(task.network, folder.weights, how_to_train_again(folder))
-    evaluation, predictions = _evaluated(trainer, task, data, "test")
+    operations = SynapticOperations(task.network)
+    with operations.listening(), task.keeping_predictions() as predictions:
+        (metrics,) = trainer.test(task, data.test_dataloader(), verbose=False)
     if config.trainer.keep_predictions:
         predictions.write(folder.predictions)
     folder.keep_test_fingerprint(data.dataset.test_fingerprint)
-    return evaluation
-
-
-def _evaluated(
-    trainer: pl.Trainer, task: Classification, data: DataModule, split: SplitName
-) -> tuple[Evaluation, Predictions]:
-    """Evaluate a task with its present weights."""
-    operations = SynapticOperations(task.network)
-    with operations.listening(), task.keeping_predictions() as kept:
-        (metrics,) = {"val": trainer.validate, "test": trainer.test}[split](task, data, verbose=False)
-    counted = _counts(split, operations, kept)
-    return Evaluation({k: float(v) for k, v in metrics.items()}, {}, {}) | counted, kept
+    measured = Evaluation({k: float(v) for k, v in metrics.items()}, {}, {})
+    return measured | _counts("test", operations, predictions)
 
 
 def _counts(split: str, operations: SynapticOperations, kept: Predictions) -> Evaluation:
@@ -161,16 +143,6 @@ def _counts(split: str, operations: SynapticOperations, kept: Predictions) -> Ev
     totals = {f"{split}/synops_{count}": float(total) for count, total in operations.compute().items()}
     confusion = kept.confusion()
     return Evaluation(totals, {split: operations.by_layer()}, {} if confusion is None else {split: confusion})
-
-
-def facts_of(data: DataModule) -> dict[str, Any]:
-    """Return what must be known of the data to use the network without them: see `run_files.DataFacts`."""
-    seen, names = DataSpec.of(data), data.dataset.class_names
-    return {
-        **dataclasses.asdict(seen),
-        "in_shape": list(seen.in_shape),
-        "class_names": [printable(name, 200) for name in names],  # which may be of folders, and so hold anything
-    }
 
 
 def size_of(task: Classification, data: DataModule) -> dict[str, float]:

@@ -16,7 +16,7 @@ from snn_exp.data.datamodule import DataModule
 from snn_exp.nn.layers import Conv2d, Linear
 from snn_exp.nn.networks import outputs_of
 from snn_exp.nn.neurons import Neuron
-from snn_exp.training.task import Classification
+from snn_exp.training.classifier import Classifier
 
 NUM_SAMPLES = 32
 DIGITS = 4  # significant, of what is stored
@@ -24,13 +24,13 @@ DIGITS = 4  # significant, of what is stored
 Layers = dict[str, list[float]]
 
 
-def probe_validation(task: Classification, data: DataModule, *, trained: bool = False) -> Layers:
+def probe_validation(task: Classifier, data: DataModule, *, trained: bool = False) -> Layers:
     """Return what the first validation samples show of every layer; see `probe`."""
     x, y_B = data.some_validation_samples(NUM_SAMPLES)
-    return probe(task.cpu(), x.to(task.dtype), y_B, trained=trained)
+    return probe(task.cpu(), x.to(next(task.parameters()).dtype), y_B, trained=trained)
 
 
-def probe(task: Classification, x: Tensor, y_B: Tensor, *, trained: bool) -> Layers:
+def probe(task: Classifier, x: Tensor, y_B: Tensor, *, trained: bool) -> Layers:
     """Return a curve over the layers for each quantity; the task is left unchanged.
 
     Definition:

@@ -17,14 +17,15 @@ from snn_exp.nn.norms import Norm
 from snn_exp.runs.find import find_run
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.same_data import require_split, require_test
-from snn_exp.training import evaluation
-from snn_exp.training.build import DataSpec, assemble, build_data, build_task, how_to_train_again, load_task
+from snn_exp.training import scoring
+from snn_exp.training.build import DataSpec, assemble, build_data, build_task, facts_of, how_to_train_again, load_task
+from snn_exp.training.classifier import Classifier
 from snn_exp.training.samples import SampleCheck
 from snn_exp.training.saved_weights import first_difference, load_weights, read_weights
-from snn_exp.training.task import Classification
+from snn_exp.training.threads import threads_of
 
 
-def load(run: str | Path) -> Classification:
+def load(run: str | Path) -> Classifier:
     """Load the trained network of a run: call it on pixels in [0, 1] for logits; `.network` reads spikes.
 
     Built from the stored config, the stored facts on the data and the weights in safetensors form; nothing is
@@ -42,12 +43,12 @@ def load(run: str | Path) -> Classification:
     return task
 
 
-def load_checked(folder: RunFolder) -> tuple[Classification, SampleCheck]:
+def load_checked(folder: RunFolder) -> tuple[Classifier, SampleCheck]:
     """Load a trained network as `load` does, with the check that its samples pass."""
     config, facts = folder.trained_config(), folder.trained().data
     if facts is None:
         data = build_data(config)
-        task, facts = load_task(folder, config, data), evaluation.facts_of(data)
+        task, facts = load_task(folder, config, data), facts_of(data)
     else:
         seen = DataSpec(tuple(facts["in_shape"]), facts["num_classes"], facts["pixel_mean"], facts["pixel_std"])
         task = assemble(config, seen)
@@ -81,7 +82,8 @@ def evaluate(folder: RunFolder, config: ExperimentConfig) -> dict[str, float]:
     if first_difference(task.network.state_dict(), weights) is not None:
         _say_why_it_does_not_fit(folder, config, trained, DataSpec.of(data), weights)
     load_weights(task.network, folder.weights, again)
-    return evaluation.evaluate(task, data)
+    with threads_of(config.trainer):
+        return scoring.evaluate(task, data)
 
 
 def _say_why_it_does_not_fit(

@@ -12,8 +12,8 @@ from snn_exp.config.experiment import EnergyConfig
 from snn_exp.metrics.energy import energy_pj
 from snn_exp.metrics.operations import FiringRate, SynapticOperations
 from snn_exp.nn.neurons import Neuron
+from snn_exp.training.classifier import Classifier
 from snn_exp.training.samples import SampleCheck
-from snn_exp.training.task import Classification
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Prediction:
 
 
 def predictions(
-    task: Classification, check: SampleCheck, samples: Iterable[tuple[str, Any, int | None]], profile: EnergyConfig
+    task: Classifier, check: SampleCheck, samples: Iterable[tuple[str, Any, int | None]], profile: EnergyConfig
 ) -> Iterator[Prediction]:
     """Yield the prediction of each sample, one by one; where the encoding is random, it draws by the sample's number.
 
@@ -69,11 +69,11 @@ def predictions(
             rate.reset()
 
 
-def class_name(task: Classification, number: int) -> str:
+def class_name(task: Classifier, number: int) -> str:
     """Return the name of a class; its number where it has none."""
     return task.class_names[number] if 0 <= number < len(task.class_names) else str(number)
 
 
-def spikes_are_spikes(task: Classification) -> bool:
+def spikes_are_spikes(task: Classifier) -> bool:
     """Return whether all neurons emit spikes, so that non-zero outputs may be called so."""
     return all(module.emits == "spikes" for module in task.network.modules() if isinstance(module, Neuron))

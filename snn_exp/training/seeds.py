@@ -40,7 +40,7 @@ def _at_the_same_batch(configs: Sequence[ExperimentConfig]) -> list[list[Experim
     for config in configs:
         folder = RunFolder.of(config)
         if folder.last_checkpoint is not None and task is None:
-            task = build_task(config, build_data(config))  # the others' differ in their seed only
+            task = Classification.of(build_task(config, build_data(config)))  # the others' differ in their seed only
         where = task and checkpoints.where_to_resume(folder, task, callbacks.say_nothing)
         (groups.setdefault(where.batch, []) if where else begin).append(config)
     return [*groups.values(), *([begin] if begin else [])]

@@ -15,23 +15,22 @@ import torchmetrics
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snn_exp.metrics.operations import FiringRate
+from snn_exp.metrics.operations import FiringRate, firing_metrics
 from snn_exp.nn.distributed import gathered, num_processes, share_of
 from snn_exp.nn.encodings import Encoding
 from snn_exp.nn.networks import Network, outputs_of
 from snn_exp.nn.neurons import Neuron
+from snn_exp.training.classifier import Batch, Classifier, mixed, seed_all_draws
 from snn_exp.training.compiling import Compiled
 from snn_exp.training.losses import logits_by_step, temporal_efficient_training
 from snn_exp.training.optim import Optim
-from snn_exp.training.predictions import Predictions
 from snn_exp.training.vectorized import Seat
 
-Batch = tuple[Tensor, Tensor]
 TIE_BREAK = 1e-3  # small enough to decide between equal accuracies only, on some hundred validation samples
 
 
-class Classification(pl.LightningModule):
-    """A network that is trained to classify.
+class Classification(Classifier, pl.LightningModule):
+    """A classifier in training, as Lightning trains it.
 
     Randomness of a step (such as rate encoding) derives from (seed, global step), so that a resumed run
     repeats the undisturbed one.
@@ -49,14 +48,8 @@ class Classification(pl.LightningModule):
     """
 
     def __init__(self, network: Network, encoding: Encoding, optim: Optim, num_classes: int, seed: int) -> None:
-        super().__init__()
-        self.network = network
-        self.encoding = encoding
-        self.optim = optim
-        self.seed = seed
-        self.class_names: tuple[str, ...] = ()  # of a loaded run; empty where they are called 0 to K - 1
-        self._teachers: list[Classification] = []  # a plain list, and so none of our weights
-        self._kept: Predictions | None = None
+        super().__init__(network, encoding, optim, num_classes, seed)
+        self._teachers: list[Classifier] = []  # a plain list, and so none of our weights
         self._seat: Seat | None = None
         self._compiled: Compiled | None = None
         self.train_acc = _accuracy(num_classes)
@@ -70,15 +63,18 @@ class Classification(pl.LightningModule):
         self._penalized = neurons if optim.rate_penalty else []
         self._widths = {neuron.surrogate: neuron.surrogate.width for neuron in neurons}
 
+    @classmethod
+    def of(cls, made: Classifier) -> Classification:
+        """Put a classifier into training; it shares the network."""
+        return cls(made.network, made.encoding, made.optim, made.num_classes, made.seed)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [B, K] of pixels in [0, 1], or of frames; of this process's share of them."""
-        x_TBCHW = share_of(self.encoding(x), axis=1)
-        if self._seat is not None and self.training:
-            return self._seat.forward(self.network, x_TBCHW)
-        if self._compiled is not None and self.training:
-            return self._compiled(x_TBCHW)
-        logits: Tensor = self.network(x_TBCHW)
-        return logits
+        if self.training and self._seat is not None:
+            return self._seat.forward(self.network, share_of(self.encoding(x), axis=1))
+        if self.training and self._compiled is not None:
+            return self._compiled(share_of(self.encoding(x), axis=1))
+        return super().forward(x)
 
     @contextmanager
     def training_through(self, *, seat: Seat | None, compiled: Compiled | None) -> Iterator[None]:
@@ -95,7 +91,7 @@ class Classification(pl.LightningModule):
         if self._seat is not None:
             self._seat.backward()
 
-    def learn_from(self, teacher: Classification) -> None:
+    def learn_from(self, teacher: Classifier) -> None:
         """Add a teacher, with whose logits on the same batch the loss compares from here on."""
         self._teachers.append(teacher.eval())
 
@@ -103,7 +99,7 @@ class Classification(pl.LightningModule):
         """Put the network into training mode, which Lightning leaves as it is and a folded network refuses."""
         self.network.train()
         for teacher in self._teachers:
-            teacher.to(self.device, self.dtype)
+            teacher.to(self.device).to(next(self.parameters()).dtype)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the width of the surrogates, which depends on the epoch alone.
@@ -127,7 +123,7 @@ class Classification(pl.LightningModule):
         """Return the loss, mixed with the distance to a teacher, plus a penalty on the mean output."""
         x, whole_y_B = batch
         y_B = share_of(whole_y_B, axis=0)
-        _seed_all_draws(self.device, _mixed(self.seed, self.global_step))
+        seed_all_draws(self.device, mixed(self.seed, self.global_step))
         by_step: AbstractContextManager[list[Tensor]] = (
             logits_by_step(self.network) if self.optim.loss == "tet" else nullcontext([])
         )
@@ -188,28 +184,6 @@ class Classification(pl.LightningModule):
         assert isinstance(metric, torchmetrics.Metric)
         return metric
 
-    def encoded(self, x_BCHW: Tensor, batch_idx: int) -> Tensor:
-        """Encode a batch for evaluation, with the same result on every call."""
-        _seed_all_draws(self.device, _mixed(self.seed, batch_idx))
-        x_TBCHW: Tensor = self.encoding(x_BCHW)
-        return x_TBCHW
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the logits [B, K] of a batch, the same on every call."""
-        logits_BK: Tensor = self.network(self.encoded(batch[0], batch_idx))
-        if self._kept is not None:
-            self._kept.add(logits_BK, batch[1])
-        return logits_BK
-
-    @contextmanager
-    def keeping_predictions(self) -> Iterator[Predictions]:
-        """Keep the logits and labels of what is evaluated inside the block."""
-        self._kept = kept = Predictions()
-        try:
-            yield kept
-        finally:
-            self._kept = None
-
     def _eval_step(self, split: str, batch: Batch, batch_idx: int) -> None:
         y_B = batch[1]
         with self.firing_rate.listening():
@@ -239,19 +213,13 @@ class Classification(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the firing rates and the score that selects the best epoch: accuracy, ties by loss."""
-        self._log_firing("val")
+        self.log_dict(firing_metrics(self.firing_rate, "val"))
         score = self._eval_acc("val").compute() - TIE_BREAK * self.eval_loss.compute()
         self.log("val/score", score)
 
     def on_test_epoch_end(self) -> None:
         """Log the firing rates, mean and per layer."""
-        self._log_firing("test")
-
-    def _log_firing(self, split: str) -> None:
-        self.log(f"{split}/firing_rate", self.firing_rate.compute().float())
-        rates = self.firing_rate.by_layer()
-        self.log(f"{split}/firing_rate_max", max(rates.values(), default=0.0))
-        self.log_dict({f"{split}/firing_rate/{layer}": rate for layer, rate in rates.items()})
+        self.log_dict(firing_metrics(self.firing_rate, "test"))
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -319,16 +287,3 @@ def distance(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> Tens
 
 def _accuracy(num_classes: int, *, sync_on_compute: bool = True) -> torchmetrics.Metric:
     return torchmetrics.classification.MulticlassAccuracy(num_classes, average="micro", sync_on_compute=sync_on_compute)
-
-
-def _seed_all_draws(device: torch.device, seed: int) -> None:
-    """Seed as torch.manual_seed, which on a CPU would also format a stack trace per kind of device not in use."""
-    if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)
-    else:
-        torch.manual_seed(seed)
-
-
-def _mixed(seed: int, index: int) -> int:
-    """Mix two numbers into one seed, without the collisions of a sum."""
-    return (seed * 1_000_003 + index * 7_919 + 12_345) % (2**63)

@@ -24,16 +24,17 @@ from snn_exp.runs.provenance import now
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.same_data import DataAtHand, Fingerprints, keep, require_split
 from snn_exp.training import callbacks, checkpoints
-from snn_exp.training.build import cost_of_own_parts, kernels_of, prepare, teach
+from snn_exp.training.build import cost_of_own_parts, facts_of, kernels_of
 from snn_exp.training.compiling import Compiled
 from snn_exp.training.ddp import together
 from snn_exp.training.devices import hardware, require_devices
-from snn_exp.training.evaluation import Evaluation, add_test_metrics, evaluate_trained, facts_of, size_of
+from snn_exp.training.evaluation import Evaluation, add_test_metrics, evaluate_trained, size_of
 from snn_exp.training.layer_statistics import Layers, probe_validation
 from snn_exp.training.loading import LoadingWarning
 from snn_exp.training.log import RunLog, Say
 from snn_exp.training.mirror import Mirror
 from snn_exp.training.peeking import Peek
+from snn_exp.training.prepare import prepare, teach
 from snn_exp.training.progress import EpochLine, LiveBar
 from snn_exp.training.start import start_from
 from snn_exp.training.task import Classification
@@ -284,7 +285,13 @@ def _fit(
         say(resumption.sentence(int(trainer.max_epochs or 0), data.num_batches))
     try:
         with checkpoints.setting_aside(resumption, last):
-            trainer.fit(task, data, ckpt_path=resumption.path if resumption else None, weights_only=True)
+            trainer.fit(
+                task,
+                data.train_dataloader(),
+                data.val_dataloader(),
+                ckpt_path=resumption.path if resumption else None,
+                weights_only=True,
+            )
     except callbacks.Diverged as reason:
         diverged = str(reason)
     if trainer.world_size > 1:

@@ -19,8 +19,8 @@ from snn_exp.runs.same_data import require_test
 from snn_exp.runs.store import stored_results
 from snn_exp.training import train
 from snn_exp.training.build import build_data, how_to_train_again, kernels_of, load_task
-from snn_exp.training.evaluation import evaluate
 from snn_exp.training.saved_weights import read_weights
+from snn_exp.training.scoring import evaluate
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,12 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from snn_exp.cli import machine, main
 from snn_exp.cli.commands import COMMANDS
 from snn_exp.config.hydra_setup import config_dir
 from snn_exp.sweeps import launch
+from tests.finished import Finished
 
 GROUPS = (
     "augment, dataset, depth, encoding, energy, experiment, init, init_from, logger, method, network, neuron, norm, optim, "
@@ -258,6 +260,22 @@ def test_runs_that_did_not_end_are_named_and_the_exit_code_is_1(
     monkeypatch.setattr(launch, "run_hydra", lambda *_: None)
     assert main.main(["train", "-m", "seed=0,1"]) == 1
     assert capsys.readouterr().err.count("snn-exp: failed lif+bn pre d8 digits seed=") == 2
+
+
+def test_commands_that_train_nothing_import_no_lightning(finished: Finished, tmp_path: Path) -> None:
+    _, result = finished()
+    np.savez(tmp_path / "given.npz", x=np.zeros((2, 1, 8, 8)))
+    run = result.run_id
+    commands = [["eval", run], ["fold", run, "--int8"], ["export", run, "--format=safetensors"], ["show"],
+                ["predict", run, str(tmp_path / "given.npz")]]  # fmt: skip
+    code = (
+        "import sys; from snn_exp.cli.main import main\n"
+        f"assert [main(words) for words in {commands!r}] == [0] * {len(commands)}\n"
+        "print([name for name in ('pytorch_lightning', 'torchmetrics') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("[]\n")
 
 
 def test_help_needs_no_torch_and_composing_needs_none_either() -> None:

@@ -19,7 +19,7 @@ from snn_exp.export.fold import Folded, fold
 from snn_exp.export.folded_run import compare, load_folded
 from snn_exp.nn.networks import Network
 from snn_exp.runs.folder import RunFolder
-from snn_exp.training import build, train
+from snn_exp.training import build, prepare, train
 from tests.export.test_fold import batch, make_network
 from tests.finished import Finished
 
@@ -37,7 +37,7 @@ def test_a_folded_network_refuses_to_be_trained_further(monkeypatch: pytest.Monk
     config = tiny()
     task = build.build_task(config, build.build_data(config))
     task.network = folded
-    monkeypatch.setattr(build, "build_task", lambda *_: task)
+    monkeypatch.setattr(prepare, "build_task", lambda *_: task)
     with pytest.raises(UserError, match="train the run that it was folded from"):
         train.run(tiny(), echo=False)
 

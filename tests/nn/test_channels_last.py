@@ -14,13 +14,13 @@ from snn_exp.config.compose import compose
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
 from snn_exp.training.build import DataSpec, assemble, build_data, kernels_of, load_task
-from snn_exp.training.evaluation import evaluate
-from snn_exp.training.task import Classification
+from snn_exp.training.classifier import Classifier
+from snn_exp.training.scoring import evaluate
 
 SEEN = DataSpec(in_shape=(1, 8, 8), num_classes=10, pixel_mean=0.0, pixel_std=1.0)
 
 
-def step(task: Classification, num_steps: int) -> Tensor:
+def step(task: Classifier, num_steps: int) -> Tensor:
     x = torch.rand(num_steps, 6, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     logits: Tensor = task.network(x)
     functional.cross_entropy(logits, torch.arange(6)).backward()

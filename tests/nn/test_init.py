@@ -15,7 +15,8 @@ from snn_exp.nn.init import INITS, LSUVInit, PSPInit, SpikingInit, weight_layers
 from snn_exp.nn.layers import make_part_factories
 from snn_exp.nn.networks import Network, build_network, outputs_of
 from snn_exp.nn.norms import BatchNorm, PSPNorm
-from snn_exp.training.build import build_data, build_task, initialise, kernels_of, prepare
+from snn_exp.training.build import build_data, build_task, initialise, kernels_of
+from snn_exp.training.prepare import prepare
 
 STRUCTURES: dict[str, dict[str, Any]] = {
     "pre": {"residual": {"name": "pre", "shortcut": "conv"}},

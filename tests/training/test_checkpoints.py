@@ -22,6 +22,7 @@ from snn_exp.cli.main import main
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
+from snn_exp.metrics.operations import firing_metrics
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Lost
 from snn_exp.training import build, checkpoints, job, train
@@ -272,7 +273,7 @@ def test_a_whole_checkpoint_has_no_damage(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path))
     folder = cut_off_in_the_last_epoch(SHORT, monkeypatch)
     said: list[str] = []
-    task = build.build_task(SHORT, build.build_data(SHORT))
+    task = Classification.of(build.build_task(SHORT, build.build_data(SHORT)))
     last = folder.checkpoints / "last.ckpt"
     assert checkpoints.where_to_resume(folder, task, said.append) == checkpoints.Resumption(last, epoch=2, batch=0)
     assert said == []
@@ -330,7 +331,7 @@ def stop_rising(patch: pytest.MonkeyPatch) -> None:
     """The validation score is best in the second epoch."""
 
     def scored(task: Classification) -> None:
-        task._log_firing("val")
+        task.log_dict(firing_metrics(task.firing_rate, "val"))
         task.log("val/score", float(min(task.current_epoch, 1)))
 
     patch.setattr(Classification, "on_validation_epoch_end", scored)

@@ -21,7 +21,7 @@ TINY = ("network.width=4", "logger=none", "trainer.progress=false", "optim.batch
 
 def task_of(*overrides: str) -> Classification:
     torch.manual_seed(0)
-    return assemble(compose(["network.width=16", *overrides]), SEEN)
+    return Classification.of(assemble(compose(["network.width=16", *overrides]), SEEN))
 
 
 @pytest.mark.parametrize(

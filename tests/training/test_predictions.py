@@ -17,7 +17,7 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.row import Row
 from snn_exp.runs.run_files import DataFacts, read_result
 from snn_exp.training import build, train
-from snn_exp.training.evaluation import facts_of
+from snn_exp.training.build import facts_of
 from snn_exp.training.predictions import Predictions
 
 

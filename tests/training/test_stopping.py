@@ -10,6 +10,7 @@ import pytest
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
+from snn_exp.metrics.operations import firing_metrics
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.store import state_of
@@ -84,7 +85,7 @@ def test_a_run_killed_between_its_last_checkpoint_and_its_result_trains_no_furth
 
 def test_seeds_in_step_stop_each_at_its_own_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     def scored(task: Classification) -> None:
-        task._log_firing("val")
+        task.log_dict(firing_metrics(task.firing_rate, "val"))
         task.log("val/score", float(min(task.current_epoch, task.seed)))
 
     monkeypatch.setattr(Classification, "on_validation_epoch_end", scored)

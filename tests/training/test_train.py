@@ -21,7 +21,7 @@ from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.nn.neurons import Neuron
 from snn_exp.runs.folder import RunFolder
-from snn_exp.training import build, callbacks, job, train
+from snn_exp.training import build, callbacks, job, prepare, train
 from snn_exp.training.task import Classification
 from tests.finished import Finished
 
@@ -130,7 +130,7 @@ def test_a_diverged_run_is_a_result_and_is_not_tried_again(finished: Finished, m
 def test_a_crash_in_a_sweep_is_stored_and_the_same_command_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny()
     with monkeypatch.context() as broken:
-        broken.setattr(build, "build_task", lambda *_: (_ for _ in ()).throw(RuntimeError("no memory")))
+        broken.setattr(prepare, "build_task", lambda *_: (_ for _ in ()).throw(RuntimeError("no memory")))
         job.run_or_store_failure(config)
     assert RunFolder.of(config).failure() == "RuntimeError: no memory"
     assert RunFolder.of(config).result() is None

@@ -63,9 +63,8 @@ def test_an_evaluation_repeats_the_test_and_takes_other_data_and_more_steps(
     result = folder.result()
     assert result is not None
     again = evaluate(folder, config)
-    assert {k: v for k, v in again.items() if k in result.metrics} == pytest.approx(
-        {k: v for k, v in result.metrics.items() if k in again}
-    )
+    tested = {key: value for key, value in result.metrics.items() if key.startswith("test/")}
+    assert again == tested, "bitwise, although Lightning evaluated the run and nothing of it is used here"
     run = folder.path.name
     assert main.main(["eval", run]) == 0
     assert f"test acc     {100 * result.metrics['test/acc']:.2f} %" in capsys.readouterr().out
