@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz search wandb trackers notebooks plugins export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
+.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -75,6 +75,10 @@ notebooks: dev .notebooks/installed  ## the notebooks of examples/, executed in 
 
 plugins: dev  ## packages written by snn-exp new, and a wheel of this one, installed, tested and trained with; .ci/run too
 	$(BIN)/python -m pytest -m plugins tests/test_plugins.py tests/test_wheel.py
+
+shells: dev  ## completion typed at bash, zsh and fish in a terminal; .ci/run too
+	scripts/need bash bash zsh zsh fish fish
+	$(BIN)/python -m pytest -m shells tests/cli/test_completion.py
 
 export: dev .export/installed  ## trained networks as ONNX and NIR, read back by onnxruntime and step by step; .ci/run too
 	PYTHONPATH=$(CURDIR)/.export $(BIN)/python -m pytest -m export tests/export/test_export.py

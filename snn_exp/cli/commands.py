@@ -72,5 +72,6 @@ COMMANDS = {
         Command("data", "[check|fetch NAME]",
                 "the data sets: where they are, what brings them; one read as a run would; one fetched"),
         Command("doctor", "", "versions, devices, data, write access, W&B"),
+        Command("completion", "bash|zsh|fish", "what makes a shell complete all of this: commands, choices, runs"),
     )
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Answer Hydra's read-only flags: the composed config, information, shell completion. No torch.
+"""Answer Hydra's read-only flags: the composed config and information. No torch.
 
 Hydra has others, which name another root config or read a pickled one; they are not accepted.
 """
@@ -6,7 +6,6 @@ Hydra has others, which name another root config or read a pickled one; they are
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -35,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--resolve", action="store_true", help="with its interpolations resolved")
     made.add_argument("--info", "-i", nargs="?", const="all", choices=INFO, help="print what Hydra knows")
     made.add_argument("--hydra-help", action="store_true", help="Hydra's own help")
-    made.add_argument("--shell-completion", "-sc", action="store_true", help="install=bash, say")
+    made.add_argument("--shell-completion", "-sc", action="store_true", help=argparse.SUPPRESS)
     made.add_argument("--config-dir", "-cd", action="append", default=[], help="a further folder of configs")
     return made
 
@@ -47,6 +46,8 @@ def answer(arguments: Sequence[str]) -> int:
         UserError: the config cannot be composed, or sets a setting of Hydra's that it may not.
     """
     given = parser().parse_intermixed_args(arguments)
+    if given.shell_completion:  # Hydra's own knows overrides and no commands
+        raise UserError("--shell-completion is Hydra's, which completes no commands; type snn-exp completion bash")
     with hydra_on(given.config_dir):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
@@ -58,15 +59,6 @@ def answer(arguments: Sequence[str]) -> int:
 
 
 def _answer(hydra: Hydra, given: argparse.Namespace) -> None:
-    if given.shell_completion:
-        if "COMP_LINE" not in os.environ and any(line.startswith("query=") for line in given.overrides):
-            raise UserError("the shell asks query=...; type --shell-completion install=bash, so that it does")
-        try:
-            hydra.shell_completion(config_name=CONFIG_NAME, overrides=given.overrides)
-        except UserError:  # the line that is being typed is not whole yet
-            if not any(line.startswith("query=") for line in given.overrides):
-                raise
-        return
     composed = hydra.config_loader.load_configuration(CONFIG_NAME, given.overrides, RunMode.RUN)
     job = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(job, dict)

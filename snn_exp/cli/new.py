@@ -45,7 +45,7 @@ def write_package(kind: str, name: str, into: Path) -> Path:
         into: the folder in which the package's folder is made.
 
     Raises:
-        UserError: no such kind, a name that is taken or is none, a folder that is there already.
+        UserError: no such kind, a name that is taken or is none, a folder that is there already or cannot be written.
     """
     if kind not in KINDS:
         raise unknown("kind", kind, KINDS, f"snn-exp new {{}} {printable(name)}")
@@ -67,14 +67,17 @@ def write_package(kind: str, name: str, into: Path) -> Path:
         "train": _first_run(kind, name),
         "Class": "".join(word.capitalize() for word in name.split("_")),
     }
-    for template, file in (
-        (f"{kind}.py", f"snn_{name}.py"),
-        ("test.py", f"tests/test_{name}.py"),
-        ("pyproject.toml", "pyproject.toml"),
-        ("README.md", "README.md"),
-    ):
-        text = (TEMPLATES / f"{template}.txt").read_text(encoding="utf-8")
-        path = folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(re.sub("@([A-Za-z]+)@", lambda found: words[found[1]], text), encoding="utf-8")
+    try:
+        for template, file in (
+            (f"{kind}.py", f"snn_{name}.py"),
+            ("test.py", f"tests/test_{name}.py"),
+            ("pyproject.toml", "pyproject.toml"),
+            ("README.md", "README.md"),
+        ):
+            text = (TEMPLATES / f"{template}.txt").read_text(encoding="utf-8")
+            path = folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(re.sub("@([A-Za-z]+)@", lambda found: words[found[1]], text), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); type --into and a folder that can") from None
     return folder

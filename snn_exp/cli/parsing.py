@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
-from typing import NoReturn
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -16,8 +18,44 @@ from snn_exp.files import printable
 RUN = "a run id, the beginning of one, or a run's folder"  # the help of an argument
 
 
+class Described(Exception):
+    """Raised in place of parsing inside `describing`: the parser that a command has made.
+
+    Args:
+        parser: the parser.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        super().__init__(parser.prog)
+        self.parser = parser
+
+
+_is_describing = False
+
+
+@contextlib.contextmanager
+def describing() -> Iterator[None]:
+    """Let every parser raise `Described` where it would parse, so that a command only says what it takes."""
+    global _is_describing
+    before, _is_describing = _is_describing, True
+    try:
+        yield
+    finally:
+        _is_describing = before
+
+
 class Parser(argparse.ArgumentParser):
     """Reads the words of a command, and says in a sentence what it cannot read."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, as every way to parse does in the end.
+
+        Raises:
+            Described: only the parser is asked for.
+        """
+        if _is_describing:
+            raise Described(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line.

@@ -100,7 +100,7 @@ ERRORS = {
     "dataset=digit_dvs": "There is no dataset 'digit_dvs'; allowed: arrays, basic_motions, cifar10, cifar100, cifar10_dvs, digits, digits_200, digits_clutter, digits_dvs, dvs_gesture, fashion_dvs, fashion_mnist, gunpoint, images, italy_power_demand, japanese_vowels, mnist, nmnist, series, svhn; did you mean digits_dvs? Type dataset=digits_dvs",
     "neuron=lif,plif": "neuron=lif,plif is a sweep of several values; add -m to run each of them",
     "-m optim.lr=shuffle(0.1,0.2),0.3": "optim.lr=shuffle(0.1,0.2),0.3 is a sweep within a sweep; name all its values in one, such as seed=0,1,2",
-    "--shell-completion query=bash": "the shell asks query=...; type --shell-completion install=bash, so that it does",
+    "--shell-completion install=bash": "--shell-completion is Hydra's, which completes no commands; type snn-exp completion bash",
     "seed=" + "1," * 300 + "1": "seed="
     + "1," * 97
     + "1[...]"

@@ -13,7 +13,7 @@ from tests.fuzz.calls import Call
 
 COMMANDS = {
     "plan": 30, "plan -m": 16, "show": 6, "train": 10, "train -m": 8, "runs": 8, "report": 7, "options": 3, "diff": 2, "eval": 4, "predict": 2, "verify": 0.3,
-    "fold": 2, "export": 2, "pack": 2, "unpack": 2, "study": 3, "evidence": 0.5, "search": 4, "dashboard": 1, "data": 2, "doctor": 0.3, "other": 3, "flags": 5,
+    "fold": 2, "export": 2, "pack": 2, "unpack": 2, "study": 3, "evidence": 0.5, "search": 4, "dashboard": 1, "data": 2, "new": 2, "completion": 3, "doctor": 0.3, "other": 3, "flags": 5,
     "plan and show": 8, "plan and train": 3,
 }  # fmt: skip
 
@@ -490,6 +490,64 @@ def line(rng: random.Random, box: Box) -> Call:
             words = ["data", *rng.choice(([], ["check"], ["fetch"], ["check", "digits"], ["check", "mnist"], ["fetch", "digits"], ["check", "digits", override(rng)],
                                           ["x"], ["check", "x"], ["fetch", "digits", "x"], ["--json"], ["check", hostile.text(rng)]))]  # fmt: skip
             changes = ("out/*",)
+        case "new":
+            kinds = ("neuron", "norm", "surrogate", "dataset", "network", "nueron", "", hostile.text(rng))
+            called = (
+                "mine",
+                "mine",
+                "my_part",
+                "my_part",
+                "a1",
+                "lif",
+                "../x",
+                "class",
+                "None",
+                "x" * 300,
+                "Mine",
+                "",
+                hostile.text(rng),
+            )
+            places = ("../out", "../out", "../out", "../out/runs", "/dev/null", "/dev/null/x")
+            words = [
+                "new",
+                rng.choice(kinds),
+                rng.choice(called),
+                "--into",
+                rng.choice(places),
+                *rng.choice(([], ["-x"])),
+            ]
+            changes = ("out/*",)
+        case "completion":
+            asked = rng.choice(
+                (
+                    ["train"],
+                    ["plan", "-m"],
+                    ["fold"],
+                    ["runs"],
+                    ["report"],
+                    ["study", "tiny"],
+                    ["new"],
+                    [],
+                    [rng.choice(WORDS)],
+                )
+            )
+            typed = (
+                *overrides(rng, many=True),
+                rng.choice(WORDS),
+                hostile.text(rng),
+                f"{override(rng)},",
+                "--format",
+                "--only",
+                "--columns",
+                "",
+                "teacher=",
+            )
+            words = [
+                "completion",
+                rng.choice(("answer", "answer", "answer", "bash", "zsh", "fish", "x", "")),
+                *asked,
+                *[rng.choice(typed) for _ in range(rng.choice((0, 1, 1, 2, 3)))],
+            ]
         case "doctor":
             words, changes = ["doctor", *rng.choice(([], ["x"], ["--x"]))], ("out/*",)
         case "flags":
