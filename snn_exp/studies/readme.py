@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,7 +147,7 @@ def _page(progress: Progress, comparison: Comparison, pictures: Sequence[Picture
         f"**Note.** {linked(study.note, '../', but=study.name)}" if study.note else "",
         _status(progress),
         f"Made by `snn-exp study {study.name}`, which trains what is missing, and by `snn-exp report {study.name}`, "
-        "which only writes this page from `results.jsonl`. What is compared stands in `study.yaml`.",
+        f"which only writes this page from `results.jsonl`. What is compared stands in {_specification(study)}",
         "## What was run\n\n" + _scope(progress) if progress.rows() else "",
         "## Claims\n\n" + claims_section.written(answers) if study.claims else "",
         "## Results\n\n" + _results(comparison) + _left_out(study),
@@ -156,6 +157,13 @@ def _page(progress: Progress, comparison: Comparison, pictures: Sequence[Picture
         "## Cost and origin\n\n" + _origin(progress),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _specification(study: Study) -> str:
+    """Name study.yaml by its content, so that a reader can tell which was there before the rows."""
+    digest = hashlib.sha256((study.folder / "study.yaml").read_bytes()).hexdigest()
+    log = f"git log --format=%cI -- studies/{study.name}/study.yaml"
+    return f"`study.yaml`, whose SHA-256 begins with {digest[:16]}; `{log}` says when it was written and changed."
 
 
 def plan(progress: Progress, only: str = "*") -> str:
