@@ -43,7 +43,7 @@ def has_a_checkpoint_and_goes_on(folder: RunFolder) -> bool:
 
 def hold(folder: RunFolder) -> None:
     """Stops the run behind its first checkpoint, so that what is to disturb it is not too late on any machine."""
-    wait_for(lambda: has_a_checkpoint_and_goes_on(folder), 120)
+    wait_for(lambda: has_a_checkpoint_and_goes_on(folder), 600)
     send(signal.SIGSTOP, folder)
     assert folder.result() is None, "it ended before it could be held"
 
@@ -63,7 +63,7 @@ def hold_until_it_is_gone(folder: RunFolder) -> None:
             return True
         return False
 
-    wait_for(is_gone, 120)
+    wait_for(is_gone, 600)
 
 
 def send(number: signal.Signals, folder: RunFolder) -> None:

@@ -76,7 +76,7 @@ def test_a_single_run_goes_on_from_the_epoch_that_it_named(
 ) -> None:
     words = ("train", *TINY)
     with started(words, tmp_path / "said") as run:
-        wait_for(lambda: in_training(range(1)), 120)
+        wait_for(lambda: in_training(range(1)), 600)
         run.send_signal(number)
         assert run.wait(20) == 128 + number
     named = re.fullmatch(
@@ -96,7 +96,7 @@ def test_a_sweep_is_left_without_a_process_and_goes_on(
     words = (*SWEEP, *launcher)
     num_at_once = 2 if launcher else 1
     with started(words, tmp_path / "said") as sweep:
-        wait_for(lambda: len(in_training()) == num_at_once, 200)
+        wait_for(lambda: len(in_training()) == num_at_once, 600)
         children = psutil.Process(sweep.pid).children(recursive=True)
         os.killpg(sweep.pid, number)  # as a terminal does it
         assert sweep.wait(20) == 128 + number
@@ -124,7 +124,7 @@ def test_a_study_goes_on_after_ctrl_c(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     words = ("study", "tiny", *JOBLIB)
     with started(words, tmp_path / "said") as study:
-        wait_for(lambda: len(in_training()) == 2, 200)
+        wait_for(lambda: len(in_training()) == 2, 600)
         os.killpg(study.pid, signal.SIGINT)
         assert study.wait(20) == 130
     assert last_line(tmp_path / "said") == (
@@ -138,7 +138,7 @@ def test_a_study_goes_on_after_ctrl_c(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_worker_that_is_killed_takes_no_run_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*SWEEP, *JOBLIB)
     with started(words, tmp_path / "said") as sweep:
-        wait_for(lambda: len(in_training()) == 2, 200)
+        wait_for(lambda: len(in_training()) == 2, 600)
         pid = owner_of(in_training()[0])
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
@@ -152,7 +152,7 @@ def test_a_worker_that_is_killed_again_and_again_fails_its_run_and_the_others_go
     others = [RunFolder.of(compose([*TINY, f"seed={seed}"])) for seed in (0, 2)]
     with started((*SWEEP, *JOBLIB), tmp_path / "said") as sweep:
         for _ in range(3):
-            wait_for(lambda: has_a_checkpoint_and_goes_on(victim), 200)
+            wait_for(lambda: has_a_checkpoint_and_goes_on(victim), 600)
             pid = owner_of(victim)
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
@@ -169,7 +169,7 @@ def test_of_a_sweep_whose_folder_is_removed_one_run_is_lost_and_named(
 ) -> None:
     words = (*SWEEP, *JOBLIB)
     with started(words, tmp_path / "said") as sweep:
-        wait_for(in_training, 200)
+        wait_for(in_training, 600)
         (victim, *_) = in_training()
         shutil.rmtree(victim.path)
         assert sweep.wait(400) == 1, (tmp_path / "said").read_text()

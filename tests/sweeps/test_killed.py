@@ -57,7 +57,7 @@ def test_every_run_of_a_killed_sweep_is_finished_once_and_its_table_is_that_of_a
     seen: dict[str, int] = {}
     for number in range(NUM_KILLS):
         sweep = swept(killed, tmp_path / f"said_{number}")
-        wait_for(lambda num=10 * number: len(finished(killed)) > num, 300)
+        wait_for(lambda num=10 * number: len(finished(killed)) > num, 600)
         time.sleep(moment.uniform(0, 2))
         assert sweep.poll() is None, (tmp_path / f"said_{number}").read_text()
         kill(sweep, workers_too=number % 2 == 0)

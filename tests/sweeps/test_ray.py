@@ -27,7 +27,7 @@ def swept_while_the_first_is_killed(folder: RunFolder, tmp_path: Path, *override
         command = [sys.executable, "-m", "snn_exp", *COMMAND, *overrides]
         sweep = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
     try:
-        wait_for(lambda: has_a_checkpoint_and_goes_on(folder) or sweep.poll() is not None, 120)
+        wait_for(lambda: has_a_checkpoint_and_goes_on(folder) or sweep.poll() is not None, 600)
         send(signal.SIGKILL, folder)
         return sweep.wait(timeout=300), (tmp_path / "said").read_text()
     finally:

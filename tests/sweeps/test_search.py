@@ -516,7 +516,7 @@ def test_of_two_processes_one_is_killed_three_times_and_no_trial_is_lost_or_made
     try:
         for _ in range(NUM_KILLS):
             before = {path: len(RunFolder(path).epochs()) for path in output.glob("runs/*")}
-            wait_for(functools.partial(comes_further, victim, before), 300)
+            wait_for(functools.partial(comes_further, victim, before), 600)
             if victim.poll() is None:
                 victim.send_signal(signal.SIGKILL)
                 killed += 1

@@ -102,7 +102,7 @@ def test_a_run_killed_twenty_times_at_any_moment_ends_with_bitwise_the_same_weig
     moment = random.Random(0)
     for kill in range(4, NUM_KILLS):
         process = child(output)
-        wait_for(lambda num=kill: len(folder.epochs()) >= num, 120)
+        wait_for(lambda num=kill: len(folder.epochs()) >= num, 600)
         time.sleep(moment.uniform(0, 0.3))  # some epochs
         process.kill()
         process.join(30)
@@ -164,7 +164,7 @@ def test_runs_killed_fifty_times_at_random_moments_lose_an_epoch_or_the_time_bet
     for _ in range(KILLS_OF_EACH):
         num, more = len(written_steps(file)), moment.randint(1, num_batches)
         process = child(output, before, config)
-        wait_for(lambda n=num + more: len(written_steps(file)) >= n, 120)
+        wait_for(lambda n=num + more: len(written_steps(file)) >= n, 600)
         time.sleep(moment.uniform(0, 0.05))
         process.kill()
         process.join(30)
@@ -208,7 +208,7 @@ def test_a_run_of_two_processes_goes_on_within_an_epoch_and_ends_bitwise_the_sam
     monkeypatch.setenv("SNN_EXP_OUTPUT", str(output))
     folder = RunFolder.of(config)
     process = child(output, undressed, config)
-    wait_for(lambda: len(folder.epochs()) >= 2, 240)
+    wait_for(lambda: len(folder.epochs()) >= 2, 600)
     last, ended = folder.checkpoints / "last.ckpt", (folder.checkpoints / "last.ckpt").stat().st_mtime_ns
     wait_for(lambda: last.stat().st_mtime_ns != ended, 60)
     process.kill()
