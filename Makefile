@@ -55,7 +55,7 @@ slurm: dev .slurm/installed  ## a multirun on a real Slurm of one node, with job
 ray: dev .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
 	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/sweeps/test_ray.py
 
-killed: dev  ## 60 runs by joblib killed five times, one run killed twenty times, five ten times each, signals, lost workers: as undisturbed; .ci/run too
+killed: dev  ## runs, sweeps and workers that are killed at random moments (SEED=) end as if undisturbed; .ci/run too
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m killed tests/sweeps/test_killed.py tests/training/test_checkpoints.py tests/runs/test_interrupted.py tests/sweeps/test_launch.py
 
 fuzz: dev  ## COUNT generated command lines and COUNT tampered calls (SEED of them, CASE=runs-17 for one again); .ci/run too
