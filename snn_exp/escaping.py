@@ -6,7 +6,9 @@ sent. Each function makes text of it that says the same there and does nothing: 
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import io
 import math
 import re
 import sys
@@ -63,16 +65,56 @@ def terminal(text: object) -> str:
     return printable(text, keep="\n")
 
 
-def say(text: object, file: TextIO | None = None) -> None:
+def say(text: object, file: TextIO | None = None, keep: str = "") -> None:
     """Print a message as plain text.
 
     Args:
         text: the message.
         file: where to; the standard output if left out.
+        keep: control characters that stay, besides line breaks.
     """
     out = sys.stdout if file is None else file
-    code = getattr(out, "encoding", None) or "utf-8"
-    print(terminal(text).encode(code, "replace").decode(code), file=out, flush=True)
+    print(encodable(printable(text, keep=f"\n{keep}"), out), file=out, flush=True)
+
+
+_PLAINER = {
+    "±": "+-",
+    "\u2212": "-",
+    "\u2013": "-",
+    "\u2014": "-",
+    "\u2026": "...",
+    "\u00d7": "x",
+    "µ": "u",
+    "\u2019": "'",
+}
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAINER.get(c, "?") for c in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("plainly", _plainly)
+
+
+def encodable(text: str, file: TextIO) -> str:
+    """Return text with what a stream cannot write in plainer characters, such as +- for ± in ASCII.
+
+    Example:
+        >>> import io
+        >>> encodable("98.2 ± 0.8 é", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+        '98.2 +- 0.8 ?'
+    """
+    code = getattr(file, "encoding", None) or "utf-8"
+    return text.encode(code, "plainly").decode(code)
+
+
+def write_plainly(*files: TextIO) -> None:
+    """Make streams write what their encoding lacks in plainer characters, where Python would stop with an error."""
+    for file in files:
+        if isinstance(file, io.TextIOWrapper) and file.errors == "strict":
+            file.reconfigure(errors="plainly")
 
 
 def rich(text: object) -> Text:
@@ -82,7 +124,7 @@ def rich(text: object) -> Text:
         >>> rich("[/] :smile:").plain
         '[/] :smile:'
     """
-    return Text(terminal(text))
+    return Text(encodable(terminal(text), sys.stdout))
 
 
 def add_row(table: Table, *cells: object) -> None:

@@ -38,5 +38,5 @@ def _answer(words: Sequence[str]) -> int:
 
     with contextlib.suppress(UserError):  # such as a plugin that cannot be imported: the command itself will say so
         for word, what in candidates(words[:-1], words[-1] if words else "").items():
-            print(f"{one_line(word)}\t{one_line(what)}" if what else one_line(word))
+            say(f"{one_line(word)}\t{one_line(what)}" if what else one_line(word), keep="\t")
     return 0

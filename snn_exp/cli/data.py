@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from snn_exp.cli.parsing import command_parser, wide_console
+from snn_exp.cli.parsing import command_parser, print_table
 from snn_exp.config import data_files, schemas
 from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import add_row, say
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
     options = schemas.load()["dataset"]
     if given.action is None:
-        wide_console(160).print(table())
+        print_table(table(), ("where", "licence", "size"), ("where",), "snn-exp data check NAME says where", width=160)
         return 0
     if given.action not in ACTIONS:
         raise unknown("action", given.action, ACTIONS, "snn-exp data {}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from snn_exp.cli.parsing import RUN, command_parser, wide_console
+from snn_exp.cli.parsing import RUN, command_parser, print_table
 from snn_exp.escaping import add_row, rich
 
 
@@ -26,5 +26,5 @@ def main(arguments: Sequence[str]) -> int:
         table.add_column(rich(heading))
     for row in differing:
         add_row(table, *row)
-    wide_console(140).print(table)
+    print_table(table, prose=(a.path.name, b.path.name))
     return 0

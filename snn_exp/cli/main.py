@@ -20,7 +20,7 @@ keep_freed_memory()
 from snn_exp.cli.commands import COMMANDS
 from snn_exp.config import own_files
 from snn_exp.errors import UserError, begin_command, unknown
-from snn_exp.escaping import say
+from snn_exp.escaping import say, write_plainly
 from snn_exp.runs import interrupts
 
 LINES = "\n".join(f"  {command.help_line}" for command in COMMANDS.values())
@@ -42,6 +42,7 @@ SNN_EXP_OUTPUT moves outputs/, SNN_EXP_DATA the data. `snn-exp COMMAND --help` s
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    write_plainly(sys.stdout)
     begin_command()
     own_files.forget()
     with interrupts.listening():

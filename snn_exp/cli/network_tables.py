@@ -21,6 +21,8 @@ from snn_exp.training.build import build_data, build_task, initialise
 from snn_exp.training.classifier import Classifier
 from snn_exp.training.layer_statistics import NUM_SAMPLES, Layers, probe
 
+MOST_DEAD = "most dead channels in a layer"
+
 
 def config_text(config: ExperimentConfig) -> str:
     """Return the resolved config as YAML, headed by the run id."""
@@ -68,7 +70,7 @@ def inits_table(config: ExperimentConfig) -> Table:
     An initialisation that the config refuses has its reason instead.
     """
     table = Table(title="initialisations, untrained, one validation batch: first / median / last", title_justify="left")
-    for heading in ("init", "firing rate", "Var(u)", "|dL/dW|", "most dead channels in a layer"):
+    for heading in ("init", "firing rate", "Var(u)", "|dL/dW|", MOST_DEAD):
         table.add_column(heading, justify="left" if heading == "init" else "right")
     for name in schemas.load()["init"]:
         try:

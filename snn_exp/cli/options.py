@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from rich.table import Table
 
-from snn_exp.cli.parsing import command_parser, wide_console
+from snn_exp.cli.parsing import command_parser, print_table
 from snn_exp.config import schemas
 from snn_exp.config.experiment import SETTINGS
 from snn_exp.config.hydra_setup import options_of
@@ -36,15 +36,14 @@ def main(arguments: Sequence[str]) -> int:
     if given.json:
         say(json.dumps(groups, indent=2))
         return 0
-    console = wide_console(140)
     if name:
         say(f"{group}={name}: {summary(group, name)}")
-        console.print(of_option(group, name))
+        print_table(of_option(group, name), ("what it is",), ("allowed", "what it is"))
     elif group:
-        console.print(of_group(group, groups[group]))
+        print_table(of_group(group, groups[group]), ("parameters",), ("what it is", "parameters"))
         say(f"one with all it takes: snn-exp options {group}={groups[group][0]}")
     else:
-        console.print(of_all(groups))
+        print_table(of_all(groups), prose=("options",))
         say("one of them: snn-exp options neuron; one option: snn-exp options neuron=lif")
     return 0
 
@@ -111,7 +110,7 @@ def summary(group: str, name: str) -> str:
 
 def comment(file: Path) -> str:
     """Return the comment line of a config file."""
-    lines = [line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#")]
+    lines = [line[1:].strip() for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     return next((line for line in lines if not line.startswith("@package")), "")
 
 
@@ -120,7 +119,7 @@ def parameters(group: str, name: str) -> tuple[Parameter, ...]:
     option = schemas.load().get(group, {}).get(name)
     found = parameters_of(SETTINGS[group]) if group in SETTINGS else option.parameters if option else ()
     file = options_of(group)[name]
-    sets = yaml.safe_load(file.read_text()) if file else {}
+    sets = yaml.safe_load(file.read_text(encoding="utf-8")) if file else {}
     return tuple(dataclasses.replace(p, default=sets.get(p.name, p.default)) for p in found)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.table import Table
 
 from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import PlainConsole
@@ -93,5 +95,23 @@ def command_parser(command: str, text: str, overrides: bool = False) -> argparse
 
 
 def wide_console(width: int) -> Console:
-    """Return a console for tables, as wide as the terminal, or as given where there is none."""
-    return PlainConsole(width=None if sys.stdout.isatty() else width)
+    """Return a console for tables, as wide as the terminal or COLUMNS; as given where there is neither."""
+    is_known = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    return PlainConsole(width=None if is_known else width)
+
+
+def print_table(
+    table: Table, leave_out: Sequence[str] = (), prose: Collection[str] = (), more: str = "", width: int = 140
+) -> None:
+    """Print a table as wide as the terminal or COLUMNS; where there is neither, with all its columns.
+
+    Args:
+        table: the table.
+        leave_out: as in `fitting.show`.
+        prose: likewise.
+        more: likewise.
+        width: where there is no terminal, that of the prose, at most.
+    """
+    from snn_exp.reporting import fitting
+
+    fitting.show(table, wide_console(max(width, fitting.needed(table, prose))), leave_out, prose, more)

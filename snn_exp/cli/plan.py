@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from snn_exp.cli import study
-from snn_exp.cli.parsing import command_parser, wide_console
+from snn_exp.cli.parsing import command_parser, print_table
 from snn_exp.config.command_line import command_line
 from snn_exp.escaping import say
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         unknown = [config for config in configs if estimates[config.run_id] is None]
         preflight.require_data(unknown)
         estimates |= _calibrated(unknown)
-    wide_console(160).print(plan.table(configs, estimates))
+    print_table(plan.table(configs, estimates), prose=("what",), width=160)
     say(plan.total(configs, estimates, num_same))
     refused = bool(stopped) or len(allowed) < len(sweep.cells)
     flags = [*(["-m"] if given.multirun else []), *(["--skip-refused"] if refused else [])]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from snn_exp.cli.parsing import RUN, command_parser, wide_console
+from snn_exp.cli.parsing import RUN, command_parser, print_table
 from snn_exp.escaping import add_row, say
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     if given.json:
         say(json.dumps([dataclasses.asdict(each) for each in found], indent=1))
         return 0
-    longest = max((len(each.sample) for each in found), default=0)
-    wide_console(longest + 90).print(_table(found, "spikes" if spikes_are_spikes(task) else "non-zero outputs"))
+    spikes = "spikes" if spikes_are_spikes(task) else "non-zero outputs"
+    print_table(_table(found, spikes), (spikes, "energy"), more="--json prints all")
     known = [each.predicted == each.label for each in found if each.label is not None]
     accuracy = f"; accuracy {100 * fmean(known):.1f} % of {len(known)} with a known class" if known else ""
     energy = joules(fmean(each.energy_pj for each in found)) if found else "-"

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from snn_exp.cli.parsing import command_parser, wide_console
+from snn_exp.cli.parsing import command_parser, print_table
 from snn_exp.errors import UserError, say_once
 from snn_exp.escaping import say
 
@@ -42,7 +42,12 @@ def main(arguments: Sequence[str]) -> int:
     if given.json:
         say(json.dumps(listing.as_plain(found, columns), indent=2))
         return 0
-    wide_console(140).print(listing.table(found, columns) if columns else store.table(found))
+    if columns:
+        print_table(listing.table(found, columns), columns[:0:-1], more="--json prints all")
+    else:
+        print_table(
+            store.table(found), ("CPU s", "ended"), ("what",), "--columns run,test/acc,ended,cpu_s those you name"
+        )
     for note in selection.notes:
         say(note)
     if others := foreign_names():

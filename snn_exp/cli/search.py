@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from snn_exp.cli.parsing import command_parser, wide_console
+from snn_exp.cli.parsing import command_parser, print_table
 from snn_exp.config.command_line import command_line
 from snn_exp.escaping import say
 from snn_exp.runs import interrupts
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         failures = trials.advance(asked, budget, workers)
     found = winners.best(asked)
     if found:
-        wide_console(160).print(winners.table(asked, found))
+        print_table(winners.table(asked, found), ("run",), ("proposed",), "the page below", width=160)
     say("\n".join(winners.answer(asked, found)))
     say(f"study: {asked.folder / 'journal.log'}")
     say(f"written: {shown.write_page(asked, found, command_line('search', arguments))}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from snn_exp.cli.parsing import command_parser, wide_console
+from snn_exp.cli.parsing import command_parser, print_table, wide_console
 from snn_exp.errors import UserError
 from snn_exp.escaping import say
 
@@ -35,12 +35,11 @@ def main(arguments: Sequence[str]) -> int:
 
     task, data = network_tables.build(config)
     layers = network_tables.untrained_layers(task, data)
-    console = wide_console(140)
-    console.print(network_tables.config_text(config), highlight=False)
-    console.print(network_tables.network_table(task, data))
-    console.print(network_tables.layers_table(layers))
+    wide_console(140).print(network_tables.config_text(config), highlight=False)
+    print_table(network_tables.network_table(task, data), ("part", "output", "parameters"))
+    print_table(network_tables.layers_table(layers), ("theory", "dead channels", "|dL/dW|"), more="--picture draws all")
     if given.inits:
-        console.print(network_tables.inits_table(config))
+        print_table(network_tables.inits_table(config), (network_tables.MOST_DEAD, "|dL/dW|"), ("firing rate",))
     if picture_file:
         picture = figures.of_layers({config.label: {"init": layers}}, "layers", config.label)
         try:

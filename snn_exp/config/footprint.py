@@ -117,7 +117,7 @@ def machine_memory() -> int | None:
     except (AttributeError, ValueError, OSError):
         return None
     try:
-        granted = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        granted = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
     except OSError:
         return physical
     return min(physical, int(granted)) if granted.isdigit() else physical

@@ -47,7 +47,7 @@ def load() -> Menu:
         return _read_registries()
     cache = Path(__file__).parents[1] / "__pycache__" / "menu.json"
     try:
-        stored = json.loads(cache.read_text())
+        stored = json.loads(cache.read_text(encoding="utf-8"))
         if stored["source"] == source:
             return _from_plain(stored["menu"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -98,7 +98,7 @@ def _write_quietly(path: Path, content: object) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         scratch = path.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps(content))
+        scratch.write_text(json.dumps(content), encoding="utf-8")
         scratch.replace(path)
     except OSError:
         pass

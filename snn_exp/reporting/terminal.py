@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from snn_exp import escaping
@@ -64,7 +64,8 @@ def _fitted(comparison: Comparison, panel: Panel, console: Console) -> tuple[Tab
         table = Table(title=title, title_justify="left")
         for heading in headings:
             if heading in shown:
-                table.add_column(escaping.rich(heading), justify="left" if heading == headings[0] else "right")
+                justify: JustifyMethod = "left" if heading == headings[0] else "right"
+                table.add_column(escaping.rich(heading), justify=justify, overflow="fold")  # no digit is cut
         for row in rows:
             texts = (escaping.one_line(entry.text) for h, entry in zip(headings, row, strict=True) if h in shown)
             escaping.add_row(table, *texts)

@@ -282,7 +282,7 @@ def _demands(group: str, name: str) -> dict[str, Scalar]:
     options = options_of(group)
     if name not in options:
         raise unknown(group, name, options, f"{group}={{}}")
-    content = yaml.safe_load(file.read_text()) or {}
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     if group == "method":
         return _bundle(content)
     if name == "auto":

@@ -403,7 +403,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "pruned.json").unlink(missing_ok=True)
         write_json(self.path / "failure.json", {"error": error, "traceback": trace, "failed_at": now()})
-        with (self.path / "train.log").open("a") as log:
+        with (self.path / "train.log").open("a", encoding="utf-8") as log:
             log.write(trace.rstrip() + "\n")
 
     def prune(self, num_epochs: int, metrics: Mapping[str, float], duration_s: float, cpu_s: float) -> None:

@@ -155,7 +155,7 @@ def _take(folder: Path) -> Ownership:
     ours = folder / f"owner.{token}"
     ours.mkdir()
     try:
-        (ours / "owner.json").write_text(json.dumps({"token": token, **_here()}))
+        (ours / "owner.json").write_text(json.dumps({"token": token, **_here()}), encoding="utf-8")
         (ours / "beat").touch()
     except OSError:  # of a full disk
         shutil.rmtree(ours, ignore_errors=True)
@@ -224,7 +224,7 @@ def _owner(folder: Path) -> dict[str, Any]:
 def _here() -> dict[str, Any]:
     """Return this process and the namespace of its pid: containers may share a host's name but not its processes."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         where = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         where = ""  # no Linux, and so no container
@@ -239,7 +239,7 @@ def _ticks(pid: int) -> int | None:
     None where the system does not say: psutil's start of a process is in seconds of the day, and moves with them.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         return int(stat.rpartition(")")[2].split()[19])  # field 22 of proc(5); a name may hold spaces and brackets
     except (OSError, ValueError, IndexError):
         return None

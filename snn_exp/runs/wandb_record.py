@@ -28,7 +28,7 @@ def wandb_is_offline() -> bool:
 def _netrc_has_wandb() -> bool:
     path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
     try:
-        return "wandb" in path.read_text()
+        return "wandb" in path.read_text(encoding="utf-8")
     except OSError:
         return False
 

@@ -150,7 +150,7 @@ def _launch(
                 left.remove(number)
                 for run_id in jobs[number]:
                     why = f"its process was killed {MOST_KILLS} times, possibly for lack of memory"
-                    RunFolder.of(configs[run_id]).fail(why, file.with_suffix(".log").read_text())
+                    RunFolder.of(configs[run_id]).fail(why, file.with_suffix(".log").read_text(encoding="utf-8"))
         if failures and left:
             say(f"snn-exp: warning: a process was killed; {len(left)} jobs continue", sys.stderr)
     return []
@@ -235,7 +235,7 @@ def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job) 
                 interrupts.note("its jobs stay in the queue of Slurm, until they are done or scancel ends them")
             raise
         except Exception as error:  # the first job that was killed, or what kept all from starting
-            log.write_text(traceback.format_exc())
+            log.write_text(traceback.format_exc(), encoding="utf-8")
             if launcher.name == "submitit_slurm":
                 _wait_for_slurm(launcher)
             elif launcher.name == "ray":

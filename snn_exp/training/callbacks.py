@@ -188,7 +188,7 @@ class EpochTable(pl.Callback):
 
 
 def _append(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("a", newline="") as file:
+    with path.open("a", newline="", encoding="utf-8") as file:
         if rows:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             if file.tell() == 0:

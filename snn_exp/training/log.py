@@ -24,7 +24,7 @@ class RunLog:
 
     def __call__(self, line: str) -> None:
         """Log one line."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         if self.echo:
             print(line, flush=True)

@@ -148,7 +148,7 @@ def _mlflow(config: ExperimentConfig, folder: RunFolder) -> Logger:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Hold a lock inside the block, for which other processes wait."""
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -121,7 +121,9 @@ def library(source: Source, defines: tuple[str, ...], real: Real, stored: Stored
     defines = (*defines, f"REAL={real}", f"STORED={stored}")
     text, shared = (Path(__file__).with_name(name) for name in (source, SHARED))
     key = hashlib.sha256(
-        "\0".join([text.read_text(), shared.read_text(), *FLAGS, *defines, machine]).encode()
+        "\0".join(
+            [text.read_text(encoding="utf-8"), shared.read_text(encoding="utf-8"), *FLAGS, *defines, machine]
+        ).encode()
     ).hexdigest()[:16]
     path = cache() / f"{key}.so"
     try:
