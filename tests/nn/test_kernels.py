@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from snn_exp.cli import main
 from snn_exp.config.compose import compose
@@ -98,6 +99,16 @@ def test_what_lies_in_another_order_is_read_as_what_it_is() -> None:
 
 def test_what_lies_by_position_comes_out_by_position_and_its_gradient_too() -> None:
     judge.keeps_the_order()
+
+
+@pytest.mark.parametrize("laid", [Tensor.contiguous, judge.by_position])
+def test_more_channels_than_a_stretch_are_each_given_their_own_constants(laid: Callable[[Tensor], Tensor]) -> None:
+    x = laid(judge.drawn((2, 3, 300, 2, 1), 0, torch.float64))
+    neuron, form = judge.made({"name": "lif"}, "atan", x.shape, torch.float64)
+    plain, ours = judge.both_ways(neuron, form, judge.norm_like("bn", x), x)
+    assert set(ours) == set(plain)
+    for name, value in plain.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-8, atol=1e-8, msg=name)
 
 
 @pytest.mark.parametrize(

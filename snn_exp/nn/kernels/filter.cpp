@@ -81,7 +81,7 @@ void for_each_step(const Call &call, Count b, Count start, Count width, Work wor
 
 // Per channel, the sum of psp times a second value: `other` gives its address, from an offset and psp.
 template <typename Other>
-std::vector<double> products(const Call &call, const Channels &channels, Other other) {
+std::vector<double> products(const Call &call, Other other) {
     Sum sum(call, true);
     in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
         F at[WIDTH];
@@ -92,17 +92,17 @@ std::vector<double> products(const Call &call, const Channels &channels, Other o
                 for (Count k = 0; k < width; ++k) at[k] += psp[k] * F(paired[k]);
             });
         sum.write(start, width, at);
-        if (start + width == call.sample() && ends_a_sum(from, until, call.batch)) sum.end(channels);
+        if (start + width == call.sample() && ends_a_sum(from, until, call.batch)) sum.end();
     });
     return sum.total_C;
 }
 
-std::vector<F> scales(const Call &call, const Channels &channels) {
-    return call.scale ? channels.spread(call.scale) : std::vector<F>(channels.of_N.size(), F(1));
+Spread scales(const Call &call) {
+    return call.scale ? Spread(call, call.scale) : Spread(F(1));
 }
 
-void take_moments(const Call &call, const Channels &channels) {
-    const auto squares_C = products(call, channels, [](Count, const F *psp) { return psp; });
+void take_moments(const Call &call) {
+    const auto squares_C = products(call, [](Count, const F *psp) { return psp; });
     for (Count c = 0; c < call.channels; ++c) {
         const double moment = squares_C[c] / double(call.rows() * call.size);
         call.scale[c] = F(1 / std::sqrt(moment + call.eps));
@@ -111,9 +111,8 @@ void take_moments(const Call &call, const Channels &channels) {
 }
 
 void filter(const Call &call) {
-    const Channels channels(call);
-    if (call.scale) take_moments(call, channels);
-    const auto scale_N = scales(call, channels);
+    if (call.scale) take_moments(call);
+    const auto scale_N = scales(call);
     in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
         const F *scale = &scale_N[start];
         for (Count b = from; b < until; ++b)
@@ -125,18 +124,17 @@ void filter(const Call &call) {
 }
 
 void back(const Call &call) {
-    const Channels channels(call);
-    const auto scale_N = scales(call, channels);
+    const auto scale_N = scales(call);
     // through the moment: dL/dpsp = scale grad + slope psp, slope = -scale^3 mean(grad psp)
     std::vector<F> slope_C(call.channels);
     if (call.scale) {
-        const auto products_C = products(call, channels, [&](Count at, const F *) { return call.grad_psp + at; });
+        const auto products_C = products(call, [&](Count at, const F *) { return call.grad_psp + at; });
         for (Count c = 0; c < call.channels; ++c) {
             const double scale = call.scale[c];
             slope_C[c] = F(-scale * scale * scale * products_C[c] / double(call.rows() * call.size));
         }
     }
-    const auto slope_N = channels.spread(slope_C.data());
+    const Spread slope_N(call, slope_C.data());
     const F decay = F(call.decay), gain = F(call.gain);
     std::vector<F> psp_T(call.num_steps * WIDTH);
     in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {

@@ -235,15 +235,13 @@ struct Quantized : Rounded {  // in units of the threshold
 
 constexpr bool FIRES_ONCE = std::is_base_of<Spikes, EMITS>::value;  // then shift and theta are 0
 
-std::vector<F> thresholds(const Call &call, const Channels &channels) {
-    const bool one = call.num_thresholds == 1;
-    return one ? std::vector<F>(channels.of_N.size(), *call.threshold) : channels.spread(call.threshold);
+Spread thresholds(const Call &call) {
+    return call.num_thresholds == 1 ? Spread(*call.threshold) : Spread(call, call.threshold);
 }
 
 // One of the rows of the statistics.
-std::vector<F> statistic(const Call &call, const Channels &channels, Count row) {
-    if (!call.statistics) return std::vector<F>(channels.of_N.size());
-    return channels.spread(call.statistics + row * call.channels);
+Spread statistic(const Call &call, Count row) {
+    return call.statistics ? Spread(call, call.statistics + row * call.channels) : Spread(F(0));
 }
 
 // What a norm that is folded in leaves, of a stretch.
@@ -259,13 +257,13 @@ struct Folded {
 
 // The same of all values of a sample.
 struct FoldedSample {
-    std::vector<F> factor, fires_at, shift, theta, resets_to, constant;
+    Spread factor, fires_at, shift, theta, resets_to, constant;
 
-    FoldedSample(const Call &call, const Channels &channels) {
+    explicit FoldedSample(const Call &call) {
         if (!FOLDED) return;
-        factor = channels.spread(call.factor), fires_at = channels.spread(call.fires_at);
-        shift = channels.spread(call.shift), theta = channels.spread(call.theta);
-        resets_to = channels.spread(call.resets_to), constant = channels.spread(call.constant);
+        factor = Spread(call, call.factor), fires_at = Spread(call, call.fires_at);
+        shift = Spread(call, call.shift), theta = Spread(call, call.theta);
+        resets_to = Spread(call, call.resets_to), constant = Spread(call, call.constant);
     }
 
     Folded from(Count start) const {
@@ -293,10 +291,9 @@ void charge(
 
 template <bool normed>
 void fire(const Call &call) {
-    const Channels channels(call);
-    const auto threshold_N = thresholds(call, channels);
-    const auto scale_N = statistic(call, channels, 0), shift_N = statistic(call, channels, 1);
-    const FoldedSample folded_N(call, channels);
+    const auto threshold_N = thresholds(call);
+    const auto scale_N = statistic(call, 0), shift_N = statistic(call, 1);
+    const FoldedSample folded_N(call);
     const Count N = call.sample();
     const bool past_caches = goes_past_the_caches(call);
     in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
@@ -309,6 +306,8 @@ void fire(const Call &call) {
             if (FOLDED) std::copy_n(folded.resets_to, width, v);
             for (Count t = 0; t < call.num_steps; ++t) {
                 const Count offset = (t * call.batch + b) * N + start;
+                read_ahead(call.x + offset + width, width);
+                if (!past_caches) write_ahead(call.s + offset + width, width);
                 charge<normed>(call, width, threshold, scale, shift, folded, call.x + offset, v, h);
                 Stored *s = past_caches ? row : call.s + offset;
                 for (Count k = 0; k < width; ++k)
@@ -321,10 +320,9 @@ void fire(const Call &call) {
 
 template <bool normed>
 void back(const Call &call) {
-    const Channels channels(call);
-    const auto threshold_N = thresholds(call, channels);
-    const auto scale_N = statistic(call, channels, 0), shift_N = statistic(call, channels, 1);
-    const auto mean_N = statistic(call, channels, 2), inverse_sd_N = statistic(call, channels, 3);
+    const auto threshold_N = thresholds(call);
+    const auto scale_N = statistic(call, 0), shift_N = statistic(call, 1);
+    const auto mean_N = statistic(call, 2), inverse_sd_N = statistic(call, 3);
     const Count N = call.sample(), C = call.channels;
     const F v_reset = F(call.v_reset), leak = F(call.leak), decay = F(call.decay);
     const bool past_caches = !normed && goes_past_the_caches(call);
@@ -343,6 +341,9 @@ void back(const Call &call) {
             for (Count t = 0; t < call.num_steps; ++t) {
                 if (LEARNS_LEAK) std::copy_n(v, width, &v_T[t * width]);
                 const Stored *x = call.x + (t * call.batch + b) * N + start;
+                read_ahead(x + width, width);
+                read_ahead(call.grad_s + (t * call.batch + b) * N + start + width, width);
+                write_ahead(call.grad_x + (t * call.batch + b) * N + start + width, width);
                 charge<normed>(call, width, threshold, scale, shift, Folded{}, x, v, &h_T[t * width]);
             }
             for (Count t = call.num_steps - 1; t >= 0; --t) {
@@ -374,7 +375,7 @@ void back(const Call &call) {
         by_threshold.write(start, width, at_threshold), by_leak.write(start, width, at_leak);
         by_bias.write(start, width, at_bias), by_gain.write(start, width, at_gain);
         if (start + width == N && ends_a_sum(from, until, call.batch))
-            for (Sum *sum : {&by_threshold, &by_leak, &by_bias, &by_gain}) sum->end(channels);
+            for (Sum *sum : {&by_threshold, &by_leak, &by_bias, &by_gain}) sum->end();
     });
     if (LEARNS_THRESHOLD && call.num_thresholds == 1) *call.grad_threshold = by_threshold.total();
     if (LEARNS_THRESHOLD && call.num_thresholds > 1) std::copy_n(by_threshold.total_C.begin(), C, call.grad_threshold);
@@ -390,13 +391,15 @@ void back(const Call &call) {
         slope_C[c] = F(-double(of_channel[0]) * of_channel[3 * C] * by_gain.total_C[c] / values);
         offset_C[c] = F(-of_channel[0] * by_bias.total_C[c] / values - double(slope_C[c]) * of_channel[2 * C]);
     }
-    const auto slope_N = channels.spread(slope_C.data()), offset_N = channels.spread(offset_C.data());
+    const Spread slope_N(call, slope_C.data()), offset_N(call, offset_C.data());
     const Count rows = call.rows();
     in_blocks(rows, ROWS_TOGETHER, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
         const F *scale = &scale_N[start], *slope = &slope_N[start], *offset = &offset_N[start];
         for (Count row = from; row < until; ++row) {
             const Stored *x = call.x + row * N + start;
             Stored *grad_x = call.grad_x + row * N + start;
+            read_ahead(x + width, width);
+            write_ahead(grad_x + width, width);
             for (Count k = 0; k < width; ++k)
                 grad_x[k] = Stored(scale[k] * F(grad_x[k]) + slope[k] * F(x[k]) + offset[k]);
         }
@@ -408,22 +411,23 @@ void take_statistics(const Call &call) {
     const Count N = call.sample(), C = call.channels, rows = call.rows();
     std::vector<F> pivot_C(C);
     for (Count c = 0; c < C; ++c) pivot_C[c] = F(call.x[call.channels_last ? c : c * call.size]);
-    const Channels channels(call);
-    const auto pivot_N = channels.spread(pivot_C.data());
+    const Spread pivot_N(call, pivot_C.data());
     Sum first(call, true), second(call, true);
     in_blocks(rows, ROWS_TOGETHER, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
+        const F *pivot = &pivot_N[start];
         F at_first[WIDTH], at_second[WIDTH];
         first.read(start, width, at_first), second.read(start, width, at_second);
         for (Count row = from; row < until; ++row) {
             const Stored *x = call.x + row * N + start;
+            read_ahead(x + width, width);
             for (Count k = 0; k < width; ++k) {
-                const F distance = F(x[k]) - pivot_N[start + k];
+                const F distance = F(x[k]) - pivot[k];
                 at_first[k] += distance;
                 at_second[k] += distance * distance;
             }
         }
         first.write(start, width, at_first), second.write(start, width, at_second);
-        if (start + width == N && ends_a_sum(from, until, rows)) first.end(channels), second.end(channels);
+        if (start + width == N && ends_a_sum(from, until, rows)) first.end(), second.end();
     });
     const double values = double(rows * call.size);
     for (Count c = 0; c < C; ++c) {

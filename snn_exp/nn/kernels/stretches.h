@@ -75,6 +75,15 @@ void put_past_the_caches(Stored *to, const Stored *from, Count width) {
     std::memcpy(to, from, bytes);
 }
 
+// Asks for the next stretch of a row: there are more rows side by side than a core reads ahead by itself.
+void read_ahead(const Stored *at, Count width) {
+    for (Count k = 0; k < width; k += 64 / Count(sizeof(Stored))) __builtin_prefetch(at + k, 0);
+}
+
+void write_ahead(const Stored *at, Count width) {
+    for (Count k = 0; k < width; k += 64 / Count(sizeof(Stored))) __builtin_prefetch(at + k, 1);
+}
+
 // Other threads see these writes once this has returned.
 void settle() {
 #ifdef __AVX__
@@ -82,26 +91,25 @@ void settle() {
 #endif
 }
 
-// Values per channel, spread out over the N values of a sample: a division per value would cost as much as a
-// pass.
-struct Channels {
-    std::vector<std::uint32_t> of_N;
+// A value per channel, as the values of a sample lie: [start] is the first of a stretch of them side by side. By
+// position (channels_last) they come again with each position, so that a few are enough, which stay in the first cache.
+class Spread {
+    Count period = 1;
+    std::vector<F> values;
 
-    explicit Channels(const Shape &shape) : of_N(shape.sample()) {
-        const Count inner = shape.channels_last ? 1 : shape.size, C = shape.channels;
-        Count c = 0, position = 0;
-        for (auto &channel : of_N) {
-            channel = std::uint32_t(c);
-            if (++position == inner) position = 0, ++c;
-            if (c == C) c = 0;
-        }
+public:
+    Spread() = default;
+    explicit Spread(F same) : values(WIDTH + 1, same) {}
+    Spread(const Shape &shape, const F *values_C) : period(shape.channels_last ? shape.channels : shape.sample()) {
+        values.reserve(period + WIDTH);
+        if (shape.channels_last)
+            for (Count n = 0; n < period + WIDTH; n += period)
+                values.insert(values.end(), values_C, values_C + std::min(period, period + WIDTH - n));
+        else
+            for (Count c = 0; c < shape.channels; ++c) values.insert(values.end(), shape.size, values_C[c]);
     }
 
-    std::vector<F> spread(const F *values_C) const {
-        std::vector<F> values_N(of_N.size());
-        for (std::size_t n = 0; n < of_N.size(); ++n) values_N[n] = values_C[of_N[n]];
-        return values_N;
-    }
+    const F &operator[](Count start) const { return values[start % period]; }
 };
 
 // All stretches of a few rows, then of the next: few enough that a core reads each of them on as one stream.
@@ -125,10 +133,12 @@ bool ends_a_sum(Count from, Count until, Count all) {
 
 // A sum per channel: value by value over some rows, and then over the positions, in double.
 struct Sum {
+    Shape shape;
     std::vector<F> values_N;
     std::vector<double> total_C;
 
-    Sum(const Shape &shape, bool asked) : values_N(asked ? shape.sample() : 0), total_C(shape.channels) {}
+    Sum(const Shape &shape, bool asked)
+        : shape(shape), values_N(asked ? shape.sample() : 0), total_C(shape.channels) {}
 
     // A stretch of it is worked on in place, where the compiler sees that nothing else lies there.
     void read(Count start, Count width, F *to) const {
@@ -139,8 +149,15 @@ struct Sum {
         if (!values_N.empty()) std::copy_n(from, width, &values_N[start]);
     }
 
-    void end(const Channels &channels) {
-        for (std::size_t n = 0; n < values_N.size(); ++n) total_C[channels.of_N[n]] += values_N[n];
+    void end() {
+        if (values_N.empty()) return;
+        const Count C = shape.channels, positions = shape.size;
+        if (shape.channels_last)
+            for (Count p = 0; p < positions; ++p)
+                for (Count c = 0; c < C; ++c) total_C[c] += values_N[p * C + c];
+        else
+            for (Count c = 0; c < C; ++c)
+                for (Count p = 0; p < positions; ++p) total_C[c] += values_N[c * positions + p];
         std::fill(values_N.begin(), values_N.end(), F(0));
     }
 
