@@ -6,7 +6,7 @@ import dataclasses
 import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,12 @@ import pandas as pd
 
 from snn_exp.escaping import file_name, mathtext
 from snn_exp.files import whole_file
+from snn_exp.reporting import looks
 from snn_exp.reporting.axes import LETTERS, ROW, legend_below, legend_width, make_grid
+from snn_exp.reporting.charts import Axes, Chart
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.formatting import is_cost, scale, tie
+from snn_exp.reporting.looks import Look
 from snn_exp.runs.folder import DamagedRun, RunFolder
 from snn_exp.runs.paths import output_root
 
@@ -37,6 +40,11 @@ CURVES = {"train/loss": "training loss", "val/acc": "validation accuracy", "val/
 SMALLEST = 1e-12  # a logarithmic axis has no 0
 MOST_LINES = 12  # that can be distinguished in one figure
 PER_LAYER = "val/firing_rate/"  # columns of metrics.csv
+MOST_NAMED = 40  # lines of the figure against energy: beyond, the optimal ones alone have a look of their own
+ASIDE = 1.012  # from one line to the next at the same depth, so that no interval hides another
+MARKERS_FROM = {marker: number for number, marker in enumerate(looks.MARKERS)}  # so that marks lie beside each other
+TALL = 0.04  # inches of a layer in the map of firing rates
+DPI = {"png": 300, "pdf": 300, "svg": 90}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,35 +56,45 @@ class Picture:
         caption: what it shows, in a sentence.
         data: every number that is drawn, one row per mark.
         draw: draws the figure from the data alone.
+        chart: how a page draws the same data to be explored; None: it shows the picture alone.
     """
 
     name: str
     caption: str
     data: pd.DataFrame
     draw: Callable[[pd.DataFrame], Figure]
+    chart: Chart | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", file_name(self.name))  # a panel has the name of its data
 
-    def save(self, path: Path) -> Path:
-        """Save the plot in the format of the file extension: .png, .pdf, .svg."""
+    def save(self, path: Path, dpi: int | None = None) -> Path:
+        """Save the plot.
+
+        Args:
+            path: with the format as its extension: .png, .pdf, .svg.
+            dpi: dots per inch of what is no line and no letter; 300 if left out, as journals ask for.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as scratch:
-            self._written(scratch, path.suffix[1:])
+            self._written(scratch, path.suffix[1:], dpi)
         return path
 
     def svg(self) -> str:
-        """Return the plot as an SVG element."""
+        """Return the plot as an SVG element, with coordinates to a hundredth of a point."""
         text = io.StringIO()
         self._written(text, "svg")
-        return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+        element = "".join(text.getvalue().partition("<svg")[1:])
+        return re.sub(r"(?<=[ML ])(-?\d+\.\d\d)\d+(?=[ \n])", r"\1", element)
 
-    def _written(self, where: Any, kind: str) -> None:
+    def _written(self, where: Any, kind: str, dpi: int | None = None) -> None:
         import matplotlib
 
         # text stays text, and the same data give the same file
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
-            self.draw(self.data).savefig(where, format=kind, dpi=90, metadata=dict.fromkeys(_DATED[kind]))
+            self.draw(self.data).savefig(
+                where, format=kind, dpi=dpi or DPI.get(kind, 300), metadata=dict.fromkeys(_DATED[kind])
+            )
 
 
 # Metadata that would make two files of the same data differ
@@ -112,7 +130,7 @@ def depth(comparison: Comparison) -> Picture | None:
     """Plot metric and firing rate against depth: one column per group of lines that differ in depth alone."""
     metric = comparison.metric
     found = [
-        {"group": _family(panel.name), "line": _without_depth(line), "layers": layers, "quantity": quantity,
+        {"group": _family(panel.name), "line": looks.without_depth(line), "layers": layers, "quantity": quantity,
          "mean": fmean(of), "sd": _sd(of), "n": len(of)}
         for panel in comparison.panels
         for line in panel.lines
@@ -128,7 +146,17 @@ def depth(comparison: Comparison) -> Picture | None:
     if data.empty:
         return None
     title = f"{comparison.title}: mean and sd over seeds"
-    return Picture("depth", "Against depth: mean and sd over seeds.", data, lambda of: _draw_depth(of, title))
+    found_looks = _looks(comparison, data)
+    axes = [
+        Axes({"group": group, "quantity": quantity}, f"{quantity}{unit}, {group}", "layers", f"{quantity}{unit}",
+             y_factor=factor, log_x=True, x_ticks=sorted({int(n) for n in data[data["group"] == group]["layers"]}))
+        for quantity in data["quantity"].unique()
+        for factor, _, unit in [scale(quantity)]
+        for group in data["group"].unique()
+    ]  # fmt: skip
+    chart = Chart("curves", "layers", "mean", axes, found_looks, spread="sd")
+    caption = "Against depth: mean and sd over seeds; the marks of one depth are drawn side by side."
+    return Picture("depth", caption, data, lambda of: _draw_depth(of, found_looks, title), chart)
 
 
 def _family(panel: str) -> str:
@@ -136,23 +164,20 @@ def _family(panel: str) -> str:
     return re.sub(r"_d\d+$", "", panel)
 
 
-def _without_depth(line: Line) -> str:
-    return dataclasses.replace(line, labels={k: v for k, v in line.labels.items() if k != "depth.num_layers"}).name
-
-
-def _draw_depth(data: pd.DataFrame, title: str) -> Figure:
+def _draw_depth(data: pd.DataFrame, of_lines: Mapping[str, Look], title: str) -> Figure:
     groups, quantities = data["group"].unique(), data["quantity"].unique()
-    colours, strokes = _colours(data), _strokes(data)
-    figure, grid = make_grid(len(quantities), len(groups), 3.8 if len(groups) > 1 else 5.0, 2.7, title, [*colours])
+    figure, grid = make_grid(len(quantities), len(groups), 3.8 if len(groups) > 1 else 5.0, 2.7, title, [*of_lines])
+    aside = {line: ASIDE ** (number - (len(of_lines) - 1) / 2) for number, line in enumerate(of_lines)}
     for column, group in enumerate(groups):
         of_group = data[data["group"] == group]
         ticks = sorted(of_group["layers"].unique())
         for row, quantity in enumerate(quantities):
             axes, (factor, _, unit) = grid[row][column], scale(str(quantity))
             for line, points in of_group[of_group["quantity"] == quantity].groupby("line", sort=False):
-                axes.errorbar(points["layers"], factor * points["mean"], factor * points["sd"], marker="o",
-                              markersize=3, label=mathtext(line), color=colours[str(line)],
-                              linestyle=strokes[str(line)])  # fmt: skip
+                look = of_lines[str(line)]
+                axes.errorbar(points["layers"] * aside[str(line)], factor * points["mean"], factor * points["sd"],
+                              marker=look.marker, markersize=4, label=mathtext(line), color=look.colour,
+                              linestyle=look.stroke, linewidth=1.2, elinewidth=0.8, capsize=2)  # fmt: skip
             axes.set_xscale("log")
             axes.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
             axes.minorticks_off()
@@ -197,28 +222,30 @@ def pareto(comparison: Comparison, panel: Panel) -> Picture | None:
     title = f"{comparison.title}, {panel.name}: mean and sd over seeds"
     caption = "Against energy: mean and sd over seeds; joined: the Pareto-optimal lines."
     metric, profile = comparison.metric, comparison.profile.name
-    return Picture(f"pareto_{panel.name}", caption, data, lambda of: _draw_pareto(of, metric, profile, title))
-
-
-def _draw_pareto(data: pd.DataFrame, metric: str, profile: str, title: str) -> Figure:
+    named = _looks(comparison, data[data["optimal"]] if len(data) > MOST_NAMED else data)
     factor, _, unit = scale(metric)
+    axes = Axes({}, panel.name, f"energy of one test sample, nJ ({profile})", f"{metric}{unit}", 1e-3, factor, True)
+    chart = Chart("points", "energy_pj", "mean", [axes], named, "sd", "energy_pj_sd", joined="optimal")
+    return Picture(f"pareto_{panel.name}", caption, data, lambda of: _draw_pareto(of, named, axes, title), chart)
+
+
+def _draw_pareto(data: pd.DataFrame, named: Mapping[str, Look], said: Axes, title: str) -> Figure:
+    factor = said.y_factor
     front = data[data["optimal"]].sort_values("energy_pj")
-    named = front if len(data) > 4 * 10 else data  # as many as colours and markers can distinguish
-    colours = _colours(named)
-    height = max(4.0, ROW * (len(colours) + 4))
-    figure, ((axes,),) = make_grid(1, 1, 5.2, height, title, beside=legend_width([*colours]) + 0.2)
+    height = max(4.0, ROW * (len(named) + 4))
+    figure, ((axes,),) = make_grid(1, 1, 5.2, height, title, beside=legend_width([*named]) + 0.2)
     axes.plot(front["energy_pj"] / 1000, factor * front["mean"], color="grey", linewidth=0.8)
-    rest = data[~data["line"].isin(colours)]
+    rest = data[~data["line"].isin(named)]
     shown = [(rest, {"fmt": "o", "color": "lightgrey"})] if len(rest) else []
-    shown += [(named.iloc[[number]], {"marker": "os^D"[number // 10 % 4], "label": mathtext(line), "color": colour})
-              for number, (line, colour) in enumerate(colours.items())]  # fmt: skip
-    for of, look in shown:
+    shown += [(data[data["line"] == line], {"fmt": look.marker, "label": mathtext(line), "color": look.colour})
+              for line, look in named.items()]  # fmt: skip
+    for of, drawn in shown:
         axes.errorbar(of["energy_pj"] / 1000, factor * of["mean"], factor * of["sd"], of["energy_pj_sd"] / 1000,
-                      **look)  # fmt: skip
+                      markersize=5, elinewidth=0.8, capsize=2, **drawn)  # fmt: skip
     axes.set_xscale("log")
     _number_decades(axes.xaxis)
-    axes.set_xlabel(mathtext(f"energy of one test sample, nJ ({profile})"), fontsize=8)
-    axes.set_ylabel(mathtext(f"{metric}{unit}"), fontsize=8)
+    axes.set_xlabel(mathtext(said.x_label), fontsize=8)
+    axes.set_ylabel(mathtext(said.y_label), fontsize=8)
     axes.tick_params(which="both", labelsize=7)
     figure.legend(fontsize=LETTERS, loc="center right")
     return figure
@@ -240,18 +267,21 @@ def curves(comparison: Comparison, panel: Panel) -> Picture | None:
         return None
     title = f"{comparison.title}, {panel.name}"
     caption = f"Over the epochs: mean over seeds, and a band of one sd.{which}"
-    return Picture(f"curves_{panel.name}", caption, pd.DataFrame(found), lambda of: _draw_curves(of, title))
+    data = pd.DataFrame(found)
+    found_looks = _looks(comparison, data)
+    shown = [Axes({"quantity": quantity}, label, "epoch") for quantity, label in CURVES.items()]
+    chart = Chart("curves", "epoch", "mean", shown, found_looks, spread="sd", band=True)
+    return Picture(f"curves_{panel.name}", caption, data, lambda of: _draw_curves(of, found_looks, title), chart)
 
 
-def _draw_curves(data: pd.DataFrame, title: str) -> Figure:
-    colours, strokes = _colours(data), _strokes(data)
-    figure, grid = make_grid(1, len(CURVES), 3.6, 3.0, title, [*colours])
+def _draw_curves(data: pd.DataFrame, of_lines: Mapping[str, Look], title: str) -> Figure:
+    figure, grid = make_grid(1, len(CURVES), 3.6, 3.0, title, [*of_lines])
     for axes, (quantity, label) in zip(grid.flat, CURVES.items(), strict=True):
         for line, of in data[data["quantity"] == quantity].groupby("line", sort=False):
-            stroke = {"color": colours[str(line)], "linestyle": strokes[str(line)]}
-            axes.plot(of["epoch"], of["mean"], label=mathtext(line), **stroke)
+            look = of_lines[str(line)]
+            axes.plot(of["epoch"], of["mean"], label=mathtext(line), **_stroke(look, len(of)))
             axes.fill_between(of["epoch"], of["mean"] - of["sd"], of["mean"] + of["sd"], alpha=0.2, linewidth=0,
-                              color=colours[str(line)])  # fmt: skip
+                              color=look.colour)  # fmt: skip
         axes.set_title(label, fontsize=9)
         axes.set_xlabel("epoch", fontsize=8)
         axes.tick_params(labelsize=7)
@@ -276,8 +306,11 @@ def heat(comparison: Comparison, panel: Panel) -> Picture | None:
     if not found:
         return None
     title = f"{comparison.title}, {panel.name}"
-    caption = f"Firing rate of each layer (input at the top) over the epochs, on validation data.{which}"
-    return Picture(f"heat_{panel.name}", caption, pd.DataFrame(found), lambda of: _draw_heat(of, title))
+    caption = f"Firing rate of each layer, numbered from the input, over the epochs, on validation data.{which}"
+    data = pd.DataFrame(found)
+    shown = [Axes({"line": line}, line, "epoch", "layer") for line in data["line"].unique()]
+    chart = Chart("map", "epoch", "layer", shown, value="firing_rate")
+    return Picture(f"heat_{panel.name}", caption, data, lambda of: _draw_heat(of, title), chart)
 
 
 def _epochs_of(run_id: str) -> list[dict[str, str]]:
@@ -295,7 +328,9 @@ def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
     lines = list(dict.fromkeys(data["line"]))
     across = min(len(lines), 4)
     down = -(-len(lines) // across)
-    figure, grid = make_grid(down, across, 3.2 if across > 1 else 5.0, 2.6, title, beside=0.8)
+    most_layers = data.groupby("line")["layer"].nunique().max()
+    height = min(max(2.6, TALL * most_layers), 6.0)
+    figure, grid = make_grid(down, across, 3.2 if across > 1 else 5.0, height, title, beside=0.95)
     most = data["firing_rate"].max()
     image = None
     for axes, line in zip(grid.flat, lines, strict=False):
@@ -306,20 +341,21 @@ def _draw_heat(data: pd.DataFrame, title: str) -> Figure:
         axes.set_xlabel("epoch", fontsize=7)
         axes.set_ylabel("layer", fontsize=7)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set_yticks(*_few(list(rates.index)))
+        axes.set_yticks(*_few(len(rates)))
         axes.tick_params(labelsize=6)
     for axes in grid.flat[len(lines) :]:
         axes.axis("off")
     if image is not None:
         wide = figure.get_figwidth()
-        figure.colorbar(image, cax=figure.add_axes((1 - 0.7 / wide, 0.2, 0.15 / wide, 0.6)), label="firing rate")
+        figure.colorbar(image, cax=figure.add_axes((1 - 0.85 / wide, 0.2, 0.15 / wide, 0.6)), label="firing rate")
     return figure
 
 
-def _few(names: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Return positions and names of at most ten evenly spaced ticks."""
-    step = -(-len(names) // 10)
-    return list(range(0, len(names), step)), [mathtext(name) for name in names[::step]]
+def _few(num_layers: int) -> tuple[list[int], list[str]]:
+    """Return positions and numbers of at most twelve evenly spaced ticks, the first and the last layer among them."""
+    step = max(1, math.ceil((num_layers - 1) / 10))
+    places = [place for place in range(0, num_layers - 1, step) if num_layers - 1 - place > step / 2]
+    return [*places, num_layers - 1], [str(place + 1) for place in (*places, num_layers - 1)]
 
 
 def layers(comparison: Comparison, panel: Panel) -> Picture | None:
@@ -330,11 +366,17 @@ def layers(comparison: Comparison, panel: Panel) -> Picture | None:
              for name, all_of in rows.items() if all_of}  # fmt: skip
     if not any(of for when in found.values() for of in when.values()):
         return None
-    picture = of_layers(found, f"layers_{panel.name}", f"{comparison.title}, {panel.name}: means over seeds")
+    title = f"{comparison.title}, {panel.name}: means over seeds"
+    picture = of_layers(found, f"layers_{panel.name}", title, looks.of_comparison(comparison))
     return dataclasses.replace(picture, caption=picture.caption + which)
 
 
-def of_layers(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], name: str, title: str) -> Picture:
+def of_layers(
+    found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]],
+    name: str,
+    title: str,
+    of_lines: Mapping[str, Look] | None = None,
+) -> Picture:
     """Plot the same for any curves: line -> when -> quantity -> one value per layer."""
     marks = []
     for line, of_line in found.items():
@@ -348,21 +390,36 @@ def of_layers(found: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], 
                 marks += [{"line": line, "when": when, "quantity": quantity, "depth": i / last, "value": value}
                           for i, value in enumerate(curve)]  # fmt: skip
     caption = "By layer, input to output; dotted: the variance law of PSP normalization."
-    return Picture(name, caption, pd.DataFrame(marks), lambda data: _draw_layers(data, title))
+    data, lines = pd.DataFrame(marks), list(found)
+    shown_looks = {line: look for line, look in (of_lines or looks.looks(lines)).items() if line in found}
+    shown = [
+        Axes({"when": when, "quantity": quantity}, f"{label}, {WHEN[when]}", "depth, input to output", log_y=log,
+             rule=1.0 if quantity == "variance" else None)
+        for when in _of(WHEN, data["when"])
+        for quantity in _of(QUANTITIES, data["quantity"])
+        for label, log in [QUANTITIES[quantity]]
+    ]  # fmt: skip
+    chart = Chart("curves", "depth", "value", shown, shown_looks)
+    return Picture(name, caption, data, lambda of: _draw_layers(of, shown_looks, title), chart)
 
 
-def _draw_layers(data: pd.DataFrame, title: str) -> Figure:
-    times = [when for when in WHEN if (data["when"] == when).any()]
-    colours, strokes = _colours(data), _strokes(data)
-    title = f"{title}; dotted: the variance law of PSP normalization"
-    figure, grid = make_grid(len(times), len(QUANTITIES), 3.4, 2.6, title, [*colours])
+def _of(known: Iterable[str], there: pd.Series[Any]) -> list[str]:
+    """Return those of known names that a column has."""
+    return [name for name in known if (there == name).any()]
+
+
+def _draw_layers(data: pd.DataFrame, of_lines: Mapping[str, Look], title: str) -> Figure:
+    times, quantities = _of(WHEN, data["when"]), _of(QUANTITIES, data["quantity"])
+    title = f"{title}; dotted: the variance law of PSP normalization" if "variance" in quantities else title
+    figure, grid = make_grid(len(times), len(quantities), 3.4, 2.6, title, [*of_lines])
     for row, when in zip(grid, times, strict=True):
-        for axes, (quantity, (label, logarithmic)) in zip(row, QUANTITIES.items(), strict=True):
+        for axes, quantity in zip(row, quantities, strict=True):
+            label, logarithmic = QUANTITIES[quantity]
             there = data[(data["when"] == when) & (data["quantity"] == quantity)]
             for line, of in there.groupby("line", sort=False):
                 shown = of["value"].clip(lower=SMALLEST) if logarithmic else of["value"]
-                stroke = {"color": colours[str(line)], "linestyle": strokes[str(line)]}
-                axes.plot(of["depth"], shown, label=mathtext(line), **stroke)
+                look = of_lines[str(line)]
+                axes.plot(of["depth"], shown, label=mathtext(line), **_stroke(look, len(of)))
             if quantity == "variance":
                 axes.axhline(1.0, color="black", linestyle=":", linewidth=0.8)
             axes.set_title(f"{label}, {WHEN[when]}", fontsize=9)
@@ -398,15 +455,17 @@ def _mean_curves(of_seeds: Sequence[Mapping[str, Sequence[float]]]) -> dict[str,
     return {q: [fmean(v) for v in zip(*(of[q] for of in there), strict=True)] for q in shared}
 
 
-def _colours(data: pd.DataFrame) -> dict[str, str]:
-    """Assign each line a colour, the same in all axes of a figure."""
-    return {str(line): f"C{number % 10}" for number, line in enumerate(dict.fromkeys(data["line"]))}
+def _looks(comparison: Comparison, data: pd.DataFrame) -> dict[str, Look]:
+    """Return the look of each line of a figure's data: that of the report."""
+    there = set(data["line"])
+    return {name: look for name, look in looks.of_comparison(comparison).items() if name in there}
 
 
-def _strokes(data: pd.DataFrame) -> dict[str, str]:
-    """Assign each line a stroke, another one wherever the colours begin again."""
-    lines = dict.fromkeys(data["line"])
-    return {str(line): ("-", "--", "-.", ":")[number // 10 % 4] for number, line in enumerate(lines)}
+def _stroke(look: Look, num_points: int) -> dict[str, Any]:
+    """Return how a curve is drawn, with some six marks on it, so that it is known without its colour."""
+    every = max(1, num_points // 6)
+    return {"color": look.colour, "linestyle": look.stroke, "linewidth": 1.2, "marker": look.marker, "markersize": 3.5,
+            "markevery": (MARKERS_FROM[look.marker] % every, every)}  # fmt: skip
 
 
 def _sd(sample: Sequence[float]) -> float:

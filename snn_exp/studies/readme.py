@@ -26,6 +26,7 @@ from snn_exp.studies.spec import Overrides, Setting, Study
 from snn_exp.studies.study_links import linked
 
 plain = escaping.markdown
+PAGE_DPI = 90  # of the figures that are committed with a page; `snn-exp report NAME --format png` has 300
 PICTURES = ("depth", "pareto_", "layers_")  # prefixes of the names of the plots that a README shows
 
 
@@ -72,7 +73,7 @@ def write(progress: Progress) -> Path:
     folder = require_within(study.folder / "figures", study.folder)
     claims_section.remove_others(folder, plots.values())
     for picture in (*shown, *plots.values()):
-        picture.save(require_within(folder / f"{picture.name}.png", study.folder))
+        picture.save(require_within(folder / f"{picture.name}.png", study.folder), PAGE_DPI)
     path = study.folder / "README.md"
     write_text(path, _page(progress, comparison, shown, answers))
     return path

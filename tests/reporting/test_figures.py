@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from snn_exp.config.experiment import EnergyConfig
+from snn_exp.reporting import figures
 from snn_exp.reporting.axes import legend_below, make_grid
 from snn_exp.reporting.comparison import Comparison, Line, Panel
-from snn_exp.reporting.figures import Picture, depth, optimal, pareto
+from snn_exp.reporting.figures import Picture, depth, heat, optimal, pareto
 from tests.studies.test_judging import rows
 
 
@@ -73,7 +75,9 @@ def test_two_lines_of_a_figure_never_look_the_same() -> None:
     picture = depth(Comparison("tiny", "test/acc", panels, EnergyConfig()))
     assert picture is not None
     looks = [
-        (line.get_color(), line.get_linestyle()) for line in drawn(picture).axes[0].lines if len(line.get_xdata()) > 1
+        (line.get_color(), line.get_linestyle())
+        for line in drawn(picture).axes[0].lines
+        if len(line.get_xdata()) > 1 and line.get_linestyle() != "None"  # what ends the bars
     ]
     assert len(set(looks)) == 25
 
@@ -99,3 +103,29 @@ def test_names_axes_and_title_of_a_figure_lie_within_it_and_apart() -> None:
             whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1 for box in boxes
         )
         assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_the_map_of_110_layers_names_them_by_number_within_its_own_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs = [{f"val/firing_rate/stages.{n}.0.activation1.neuron": "0.1" for n in range(110)} for _ in range(3)]
+    monkeypatch.setattr(figures, "_epochs_of", lambda run_id: epochs)
+    comparison = of(a=rows(0.9), b=rows(0.8))
+    picture = heat(comparison, comparison.panels[0])
+    assert picture is not None
+    figure = drawn(picture)
+    figure.canvas.draw()
+    *maps, _ = figure.axes
+    said = [label.get_text() for label in maps[0].get_yticklabels()]
+    assert said[0] == "1" and said[-1] == "110" and len(said) <= 12
+    labels = [label.get_window_extent() for label in maps[0].get_yticklabels()]
+    assert not any(a.overlaps(b) for a, b in itertools.pairwise(labels))
+    assert not maps[0].get_tightbbox().overlaps(maps[1].get_tightbbox())
+    assert picture.data["layer"].iloc[0] == "stages.0.0.activation1.neuron", "the numbers beside it name the layer"
+
+
+@pytest.mark.parametrize(("dpi", "pixels"), [(None, 300), (90, 90)])
+def test_a_picture_has_300_dots_per_inch_unless_it_is_for_a_page(dpi: int | None, pixels: int, tmp_path: Path) -> None:
+    comparison = of(cheap=rows(0.9, more={"test/energy_pj": 100.0}), dear=rows(0.95, more={"test/energy_pj": 500.0}))
+    picture = pareto(comparison, comparison.panels[0])
+    assert picture is not None
+    width = int.from_bytes(picture.save(tmp_path / "pareto.png", dpi).read_bytes()[16:20], "big")
+    assert width == pytest.approx(pixels * drawn(picture).get_figwidth(), abs=1)
