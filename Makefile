@@ -44,7 +44,7 @@ test: dev  ## all tests but for those below, which need more than .venv or take 
 equivalence: dev .peers/installed  ## our parts against SpikingJelly's, our counts against NeuroBench's; .ci/run too
 	PYTHONPATH=.peers $(BIN)/python -m pytest -m equivalence tests/nn/test_equivalence.py
 
-browser: dev .browser/installed  ## the page of a report in a real browser, its tables through LaTeX; .ci/run too
+browser: dev .browser/installed  ## the page of a report in a real browser and before axe-core, its tables through LaTeX; .ci/run too
 	scripts/need chromium chromium pdflatex texlive-latex-recommended
 	PYTHONPATH=$(CURDIR)/.browser $(BIN)/python -m pytest -m browser tests/reporting/test_browser.py
 

@@ -38,7 +38,10 @@ def printable(text: object, keep: str = "") -> str:
         >>> printable("a\x1b[31mb\n")
         'a\\x1b[31mb\\n'
     """
-    return "".join(c if c in keep or not _is_control(c) else ascii(c)[1:-1] for c in str(text))
+    said = str(text)
+    if said.isprintable():  # by far the most, and of nothing that is looked for below
+        return said
+    return "".join(c if c in keep or not _is_control(c) else ascii(c)[1:-1] for c in said)
 
 
 def _is_control(character: str) -> bool:

@@ -22,10 +22,10 @@ from snn_exp.config.command_line import command_line
 from snn_exp.config.experiment import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import require_within, write_text
-from snn_exp.reporting import comparison, energies, figures, per_class, tables
+from snn_exp.reporting import charts, comparison, energies, figures, looks, page_tables, per_class, tables
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.figures import Picture
-from snn_exp.reporting.formatting import scale
+from snn_exp.reporting.formatting import is_cost, scale
 from snn_exp.reporting.verdicts import Answer
 from snn_exp.runs.filters import read, value_text
 from snn_exp.runs.provenance import now
@@ -237,29 +237,46 @@ def _html(report: Report, pictures: Sequence[Picture]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # lines stay in the order of the report
     shown = report.comparison
     rows = [row for panel in shown.panels for line in panel.lines for row in line.rows.values()]
-    unit = scale(shown.metric)[2]
-    drawn = [(panel, *tables.table(shown, panel)) for panel in shown.panels]
+    heading = f"{shown.metric}{scale(shown.metric)[2]}"
+    high = ["val/acc %"] if is_cost(shown.metric) else ["val/acc %", heading]
+    look = looks.of_comparison(shown)
+    drawn = {panel.name: tables.table(shown, panel) for panel in shown.panels}
+    best = {name: page_tables.of(*found, look, best_is_high=high, by=heading) for name, found in drawn.items()}
+    order = {name: [row[0].lead for row in table.rows] for name, table in best.items()}
+    commands = _Commands()
     return environment.get_template("report.html").render(
         report=report,
         comparison=shown,
-        tables=drawn,
-        energies=[(panel, *found) for panel in shown.panels if (found := energies.table(shown, panel)) is not None],
+        tables=[(panel, best[panel.name]) for panel in shown.panels],
+        energies=[
+            (panel, page_tables.of(*found, look, order=order[panel.name]))
+            for panel in shown.panels
+            if (found := energies.table(shown, panel)) is not None
+        ],
         energies_title=energies.TITLE,
         energies_note=energies.caption(shown),
-        classes=[(panel, *found) for panel in shown.panels if (found := per_class.table(panel)) is not None],
+        classes=[
+            (panel, page_tables.of(*found, {}))
+            for panel in shown.panels
+            if (found := per_class.table(panel)) is not None
+        ],
         classes_title=per_class.TITLE,
         pictures=[(picture, picture.svg(), _data_link(picture)) for picture in pictures],
+        swatches={name: page_tables.swatch(found) for name, found in look.items()},
+        bokeh=charts.library() if any(picture.chart for picture in pictures) else None,
         runs=[
-            _card(shown, panel, line, seed, row)
+            _card(shown, panel, line, seed, row) | {"command": commands.number(row.result.config)}
             for panel in shown.panels
             for line in panel.lines
             for seed, row in line.rows.items()
         ],
-        metric=f"{shown.metric}{unit}",
+        commands=commands,
+        metric=heading,
         gaps=tables.gaps(shown),
-        note=tables.caption(shown, [heading for _, headings, _ in drawn for heading in headings]),
+        note=tables.caption(shown, [heading for headings, _ in drawn.values() for heading in headings]),
         origin=tables.origin(rows),
         made_at=now(),
     )
@@ -292,13 +309,36 @@ def _card(shown: Comparison, panel: Panel, line: Line, seed: int, row: Row) -> d
             "source": row.code,
             "threads": json.dumps(row.execution.get("trainer", {}).get("num_threads")),
         },
-        "command": _command(result.config),
     }
 
 
-def _command(config: Mapping[str, Any]) -> str:
-    """Return the command that trains a run again, or why the present version refuses its config."""
+class _Commands:
+    """The commands that train the runs of a page again, one for all runs that differ in the seed alone."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}  # of a config without its seed, as JSON
+        self._found: list[tuple[Mapping[str, Any], list[int]]] = []
+
+    def number(self, config: Mapping[str, Any]) -> int:
+        """Return the number of the command of a run."""
+        key = json.dumps({**config, "seed": None}, sort_keys=True)
+        if key not in self._numbers:
+            self._numbers[key] = len(self._found) + 1
+            self._found.append((config, []))
+        number = self._numbers[key]
+        self._found[number - 1][1].append(int(config["seed"]))
+        return number
+
+    def lines(self) -> list[str]:
+        """Return each command with all of its seeds, or why the present version refuses its config."""
+        return [_command(config, seeds) for config, seeds in self._found]
+
+
+def _command(config: Mapping[str, Any], seeds: Sequence[int]) -> str:
     try:
-        return command_line("train", compose.overrides_of(resolve(config)))
+        words = compose.overrides_of(resolve(config))
     except UserError as refusal:
         return f"none: {refusal}"
+    several = f"seed={','.join(map(str, sorted(seeds)))}"
+    words = tuple(several if word == f"seed={config['seed']}" else word for word in words)
+    return command_line("train", words, flags=["-m"] if len(seeds) > 1 else [])

@@ -85,7 +85,8 @@ class Picture:
         text = io.StringIO()
         self._written(text, "svg")
         element = "".join(text.getvalue().partition("<svg")[1:])
-        return re.sub(r"(?<=[ML ])(-?\d+\.\d\d)\d+(?=[ \n])", r"\1", element)
+        element = re.sub(r"(?<=[MLCQ \"])(-?\d+\.\d\d)\d+(?=[ \n\"])", r"\1", element)
+        return re.sub(r"\n\s+", "\n", element)
 
     def _written(self, where: Any, kind: str, dpi: int | None = None) -> None:
         import matplotlib

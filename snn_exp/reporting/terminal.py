@@ -72,8 +72,10 @@ def _fitted(comparison: Comparison, panel: Panel, console: Console) -> tuple[Tab
         return table
 
     optional = [heading for first in WHERE_THERE_IS_ROOM for heading in headings if _is(heading, first)]
-    shown = set(headings) - set(optional)
-    for heading in optional:
+    shown = set(headings)
+    if console.measure(drawn(shown), options=unbounded).maximum > console.width:
+        shown -= set(optional)
+    for heading in optional if shown < set(headings) else ():
         if console.measure(drawn(shown | {heading}), options=unbounded).maximum <= console.width:
             shown.add(heading)
     return drawn(shown), [h for h in headings if h in shown], [h for h in optional if h not in shown]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 
 from snn_exp.cli import main
+from snn_exp.reporting import charts
 from tests.stored import store
 
 ASKED = ["report", "dataset=digits", "--versus", "norm=bn"]
@@ -51,13 +54,46 @@ def test_the_page_holds_everything_and_asks_for_nothing(runs: Path) -> None:
     folder = runs / "reports" / "dataset=digits_versus=norm=bn"
     page = (folder / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page), "a link that leaves the page"
-    assert page.count("<svg") == 5, "depth, Pareto, curves, heat, layers"
-    assert page.count("snn-exp train dataset=digits") == 13, "each run with the command that repeats it"
+    drawn = re.findall(r'<figure id="(\w+)"><div class="still[^>]*><svg', page)
+    assert drawn == [
+        f"{name}{'' if name == 'depth' else '_digits'}" for name in ("depth", "pareto", "curves", "heat", "layers")
+    ]
+    commands = dict(re.findall(r'id="command-(\d+)"><code>(snn-exp train [^<]*)</code>', page))
+    named = re.findall(r'href="#command-(\d+)">[^<]*</a>, <code>seed=(\d+)</code>', page)
+    assert len(named) == 13 and len(commands) == 4, "each run with the command that repeats it, one for all seeds"
+    seeds = {number: set(re.search(r"seed=([\d,]+)$", command)[1].split(",")) for number, command in commands.items()}
+    assert all(seed in seeds[number] for number, seed in named)
     links = dict(re.findall(r'download="([^"]+)\.csv" href="data:text/csv;base64,([^"]+)"', page))
     assert len(links) == 5
     for name, data in links.items():
         inside = pd.read_csv(io.StringIO(base64.b64decode(data).decode()))
         pd.testing.assert_frame_equal(inside, pd.read_csv(folder / "figures" / f"{name}.csv"))
+
+
+def test_the_library_of_the_charts_is_inside_once_and_whole(runs: Path) -> None:
+    assert main.main(ASKED) == 0
+    page = (runs / "reports" / "dataset=digits_versus=norm=bn" / "report.html").read_text()
+    (packed,) = re.findall(r'<script type="text/plain" id="bokeh">([^<]*)</script>', page)
+    scripts = gzip.decompress(base64.b64decode(packed)).decode()
+    assert "Copyright (c) Anaconda, Inc., and Bokeh Contributors" in scripts, "its licence goes with it"
+    assert f'version="{charts.library()[0]}"' in scripts.replace(" ", "") and f"Bokeh {charts.library()[0]}," in page
+    for spec in map(json.loads, re.findall(r'<script type="application/json" class="chart">(.*?)</script>', page)):
+        assert {"kind", "x", "y", "axes", "looks"} <= set(spec)
+
+
+def test_the_best_line_stands_first_in_the_page_with_the_mark_of_its_figures(runs: Path) -> None:
+    assert main.main(ASKED) == 0
+    page = (runs / "reports" / "dataset=digits_versus=norm=bn" / "report.html").read_text()
+    table = page.partition("<tbody>")[2].partition("</tbody>")[0]
+    found = [
+        (name, float(mean)) for name, mean in re.findall(r'</svg>(\w+ d\d+)</td>\n<td data-number="([^"]+)"', table)
+    ]
+    assert len(found) == 4 and [mean for _, mean in found] == sorted((mean for _, mean in found), reverse=True)
+    assert page.partition("<tbody>")[0].count('aria-sort="descending"') == 1
+    assert main.main([*ASKED, "--metric", "test/energy_pj"]) == 0
+    (asked,) = runs.glob("reports/*energy_pj*/report.html")
+    page = asked.read_text()
+    assert 'aria-sort="ascending"' in page.partition("<tbody>")[0], "of costs the lowest"
 
 
 def test_what_a_run_says_is_escaped(output: Path) -> None:
