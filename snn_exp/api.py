@@ -103,7 +103,7 @@ def train(overrides: Overrides = (), *, echo: bool = False) -> Result:
     return run(config, echo=echo)
 
 
-def load(run: str | Path) -> Classifier:
+def load(run: str | Path, *, for_inference: bool = False) -> Classifier:
     """Load the trained network of a run from its stored config and weights; nothing is unpickled.
 
     Call it on pixels in [0, 1], or uint8, for logits; `.network` reads encoded steps, `.class_names` are those of the
@@ -111,6 +111,8 @@ def load(run: str | Path) -> Classifier:
 
     Args:
         run: a run id, the beginning of one, or a run's folder.
+        for_inference: fold the network and lay it out in the form that infers fastest on a CPU; it cannot be trained or
+            measured then, and its logits differ by rounding (`snn_exp.export.inference`).
 
     Raises:
         UserError: there is no such run, or it has no weights.
@@ -124,7 +126,12 @@ def load(run: str | Path) -> Classifier:
     """
     from snn_exp.training.load import load as load_task
 
-    return load_task(run)
+    task = load_task(run)
+    if for_inference:
+        from snn_exp.export.inference import for_inference as fastest
+
+        task.network = fastest(task.network)
+    return task
 
 
 def predict(run: str | Path, samples: Any, *, resize: bool = False) -> list[Prediction]:
@@ -197,7 +204,7 @@ def measure(network: Classifier, x: Any, *, energy: str = "h45_fp32") -> Measure
         energy: the profile of prices per operation; `snn-exp options energy` lists them.
 
     Raises:
-        UserError: there is no such profile; the samples do not fit a loaded network.
+        UserError: there is no such profile; the samples do not fit a loaded network; it was loaded for inference.
 
     Example:
         >>> import torch
@@ -210,9 +217,15 @@ def measure(network: Classifier, x: Any, *, energy: str = "h45_fp32") -> Measure
     import numpy as np
     import torch
 
+    from snn_exp.errors import UserError
+    from snn_exp.export.inference import Inferring
     from snn_exp.metrics.energy import energy_pj
     from snn_exp.metrics.operations import FiringRate, SynapticOperations
 
+    if isinstance(network.network, Inferring):
+        raise UserError(
+            "a network that was loaded for inference has no neurons to count spikes of; load it without for_inference"
+        )
     profile = _composed([f"energy={energy}"]).energy
     rate, operations, was_training = FiringRate(network.network), SynapticOperations(network.network), network.training
     network.eval()

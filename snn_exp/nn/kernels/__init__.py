@@ -21,6 +21,10 @@ Modules:
     events.py         calls them, as operators of torch
     event_layers.py   which layers of a network compute so, and when
 
+    tables.cpp        convolutions of spikes that look up sums of four channels, for inference
+    tables.py         a layer that calls them
+    bits.py           neurons that write their spikes as bits
+
 In the forward a fused neuron is bitwise equal to the plain one. A norm that it takes in (in training only) and the
 gradients differ by rounding: sums are formed in another order. In bfloat16 only stored values are rounded to it.
 

@@ -26,7 +26,7 @@ LIMIT_S = 600  # on a busy machine; two seconds are usual
 
 Real = Literal["float", "double"]
 StoredType = Literal["float", "double", "Bfloat16"]
-Source = Literal["fused.cpp", "filter.cpp", "events.cpp"]
+Source = Literal["fused.cpp", "filter.cpp", "events.cpp", "tables.cpp"]
 
 
 class Unavailable(Exception):
@@ -53,7 +53,7 @@ class FireCall(Shape):
             for name in (
                 "x", "threshold", "gain", "bias", "running_mean", "running_var", "statistics", "s", "grad_s", "grad_x",
                 "grad_threshold", "grad_leak", "grad_gain", "grad_bias", "factor", "fires_at", "shift", "theta",
-                "resets_to", "constant",
+                "resets_to", "constant", "bits",
             )
         ),
     ]  # fmt: skip
@@ -82,6 +82,21 @@ class EventCall(ctypes.Structure):
         ("weight_strides", ctypes.c_int64 * 4),
         *((name, ctypes.c_void_p) for name in ("x", "bits", "weight", "y", "grad_y", "grad_weight")),
         *((name, ctypes.c_int64) for name in ("spikes", "others")),
+    ]  # fmt: skip
+
+
+class TableCall(ctypes.Structure):
+    """The arguments of a convolution of spikes by tables of sums; tables.cpp has the same."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                "images", "in_channels", "out_channels", "height", "width", "kernel", "stride", "out_height",
+                "out_width", "threads",
+            )
+        ),
+        *((name, ctypes.c_void_p) for name in ("x", "bits", "tables", "bias", "stream", "y")),
     ]  # fmt: skip
 
 
@@ -138,7 +153,7 @@ def library(source: Source, defines: tuple[str, ...], real: Real, stored: Stored
 
 
 def _compile(command: list[str], source: Source) -> None:
-    if source == "events.cpp":
+    if source in ("events.cpp", "tables.cpp"):
         try:
             _output_of([*command, *THREADED])
             return

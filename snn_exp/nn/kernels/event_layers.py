@@ -111,7 +111,7 @@ def layers_that_read_spikes(network: Network) -> Iterator[Conv2d]:
         layer = part_at(network, node)
         if isinstance(layer, Conv2d) and layer.kernel_size in KERNEL_SIZES and layer.bias is None:
             (read,) = node.all_input_nodes
-            if _is_spikes(network, read):
+            if is_spikes(network, read):
                 yield layer
 
 
@@ -125,7 +125,8 @@ def _replace_forward(layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> N
     layer.forward = forward
 
 
-def _is_spikes(network: Network, node: fx.Node) -> bool:
+def is_spikes(network: Network, node: fx.Node) -> bool:
+    """Return whether a value is 0 or 1 wherever it is read from, as far as the data flow says."""
     part = part_at(network, node)
     if isinstance(part, Neuron):
         return part.emits == "spikes"
@@ -133,7 +134,7 @@ def _is_spikes(network: Network, node: fx.Node) -> bool:
     is_passing = isinstance(part, PASSING) or (isinstance(part, PoolDup) and part.pool == "max")
     # a product with a number has one input
     all_are_given = len(node.all_input_nodes) == (2 if node.target is operator.mul else 1)
-    return (is_logic or is_passing) and all_are_given and all(_is_spikes(network, n) for n in node.all_input_nodes)
+    return (is_logic or is_passing) and all_are_given and all(is_spikes(network, n) for n in node.all_input_nodes)
 
 
 def _can_be_read(x_TBCHW: Tensor) -> bool:

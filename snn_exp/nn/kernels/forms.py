@@ -122,21 +122,34 @@ def is_folded(neuron: Neuron) -> bool:
     return neuron.folded_threshold is not None or (isinstance(neuron, LevelNeuron) and neuron.folded_levels is not None)
 
 
+def inference_form_of(neuron: Neuron) -> Form | None:
+    """Return the form, forward only, of a neuron, whatever its surrogate; None if there is none.
+
+    Example:
+        >>> import torch
+        >>> neuron = LIF().firing_on(torch.tensor([2.0]), 0.0)
+        >>> form = inference_form_of(neuron)
+        >>> form is not None and form.folded
+        True
+    """
+    if neuron.membrane_norm is not None or type(neuron) not in NEURONS_WITH_A_FORM:
+        return None
+    form = _form(neuron, _name(NEURONS, neuron), "1")
+    if isinstance(form, str):
+        return None
+    return dataclasses.replace(
+        form, folded=is_folded(neuron), learns_threshold=False, learns_leak=False, detached=True, surrogate="1"
+    )
+
+
 def folded_form_of(neuron: Neuron) -> Form | None:
     """Return the form, forward only, of a neuron into which a norm is folded; None if there is none.
 
     Example:
-        >>> neuron = LIF().firing_on(torch.tensor([2.0]), 0.0)
-        >>> form = folded_form_of(neuron)
-        >>> form is not None and form.folded
+        >>> folded_form_of(LIF()) is None
         True
     """
-    if not is_folded(neuron) or neuron.membrane_norm is not None or type(neuron) not in NEURONS_WITH_A_FORM:
-        return None
-    form = _form(neuron, _name(NEURONS, neuron), "1")  # without a backward any surrogate does
-    if isinstance(form, str):
-        return None
-    return dataclasses.replace(form, folded=True, learns_threshold=False, learns_leak=False, detached=True)
+    return inference_form_of(neuron) if is_folded(neuron) else None
 
 
 def _form(neuron: Neuron, name: str, surrogate: str) -> Form | str:

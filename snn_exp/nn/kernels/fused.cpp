@@ -32,6 +32,7 @@ struct Call : Shape {
     Stored *grad_x;
     F *grad_threshold, *grad_leak, *grad_gain, *grad_bias;
     const F *factor, *fires_at, *shift, *theta, *resets_to, *constant;  // of each channel, where a norm is folded in
+    std::uint16_t *bits;  // what fires, 16 values in a word, in the order of memory; then s is not written
 };
 
 F absolute(F y) {
@@ -276,7 +277,7 @@ struct FoldedSample {
 template <bool normed>
 void charge(
     const Call &call, Count width, const F *threshold, const F *scale, const F *shift, const Folded &folded,
-    const Stored *x, F *v, F *h
+    const Stored *x, F *__restrict v, F *__restrict h
 ) {
     const F leak = F(call.leak), decay = F(call.decay);
     for (Count k = 0; k < width; ++k) {
@@ -309,10 +310,59 @@ void fire(const Call &call) {
                 read_ahead(call.x + offset + width, width);
                 if (!past_caches) write_ahead(call.s + offset + width, width);
                 charge<normed>(call, width, threshold, scale, shift, folded, call.x + offset, v, h);
-                Stored *s = past_caches ? row : call.s + offset;
+                Stored *__restrict s = past_caches ? row : call.s + offset;
                 for (Count k = 0; k < width; ++k)
                     s[k] = Stored(EMITS::of(folded.level(h[k], threshold[k], k), threshold[k]));
                 if (past_caches) put_past_the_caches(call.s + offset, row, width);
+            }
+        }
+    });
+}
+
+// The word of 16 levels: which are not 0.
+std::uint16_t word_of(const F *level) {
+#ifdef __AVX2__
+    if constexpr (sizeof(F) == 4) {
+        const float *at = reinterpret_cast<const float *>(level);
+        const __m256 zero = _mm256_setzero_ps(), low = _mm256_loadu_ps(at), high = _mm256_loadu_ps(at + 8);
+        return std::uint16_t(_mm256_movemask_ps(_mm256_cmp_ps(low, zero, _CMP_NEQ_UQ)) |
+                             _mm256_movemask_ps(_mm256_cmp_ps(high, zero, _CMP_NEQ_UQ)) << 8);
+    }
+#endif
+    unsigned word = 0;
+    for (int k = 0; k < 16; ++k) word |= unsigned(level[k] != 0) << k;
+    return std::uint16_t(word);
+}
+
+// As fire, of samples of whole words; 16 values go through all steps at once.
+void fire_bits(const Call &call) {
+    const auto threshold_N = thresholds(call);
+    const FoldedSample folded_N(call);
+    const Count N = call.sample(), step = call.batch * N;
+    const F leak = F(call.leak), decay = F(call.decay);
+    const Count together = std::max(Count(1), ROWS_TOGETHER / call.num_steps);
+    in_blocks(call.batch, together, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
+        const F *threshold = &threshold_N[start];
+        const Folded folded = folded_N.from(start);
+        for (Count b = from; b < until; ++b) {
+            for (Count t = 0; t < call.num_steps; ++t) read_ahead(call.x + t * step + b * N + start + width, width);
+            for (Count first = 0; first < width; first += 16) {
+                const Stored *x = call.x + b * N + start + first;
+                std::uint16_t *bits = call.bits + (b * N + start + first) / 16;
+                F v[16], level[16];
+                for (int k = 0; k < 16; ++k) v[k] = FOLDED ? folded.resets_to[first + k] : F(call.rest);
+                for (Count t = 0; t < call.num_steps; ++t, x += step, bits += step / 16) {
+#pragma GCC unroll 1  // vectorized, and not unrolled before
+                    for (int k = 0; k < 16; ++k) {
+                        const Count at = first + k;
+                        const F v_reset = FOLDED ? folded.resets_to[at] : F(call.v_reset);
+                        const F input = FOLDED ? F(x[k]) + folded.constant[at] : F(x[k]);
+                        const F h = DYNAMICS::charge(v[k], input, v_reset, leak);
+                        level[k] = folded.level(h, threshold[at], at);
+                        v[k] = RESET::next(v[k], h, level[k], threshold[at], v_reset, decay);
+                    }
+                    *bits = word_of(level);
+                }
             }
         }
     });
@@ -450,6 +500,8 @@ extern "C" void forward(const Call *call) {
     if (call->statistics) {
         take_statistics(*call);
         fire<true>(*call);
+    } else if (call->bits) {
+        fire_bits(*call);
     } else {
         fire<false>(*call);
     }

@@ -69,25 +69,32 @@ def fire_folded(
     pass_on_cpu(
         "forward", form, _numbers(neuron), x=x_TBN,
         leak=_leak(neuron), s=s_TBN, gain=None, bias=None, statistics=None,
-        **{name: _in_each_channel(value, like) for name, value in _folded_in(neuron, constant).items()},
+        **{name: _in_each_channel(value, like) for name, value in channel_numbers(neuron, constant).items()},
     )  # fmt: skip
     return s_TBN
 
 
-def _folded_in(neuron: Neuron, constant: Tensor | None) -> dict[str, Tensor | float]:
-    """Return what fused.cpp reads of each channel where a norm is folded in: see there."""
-    shared = {
+def channel_numbers(neuron: Neuron, constant: Tensor | None) -> dict[str, Tensor | float]:
+    """Return what fused.cpp reads of each channel in inference: the threshold, and what a folded norm has left."""
+    shared: dict[str, Tensor | float] = {
         "threshold": neuron.theta() if isinstance(neuron, LevelNeuron) else neuron.v_threshold,
         "resets_to": getattr(neuron, "v_reset", 0.0),
         "constant": 0.0 if constant is None else constant,
     }
     if isinstance(neuron, LevelNeuron):
         levels = neuron.folded_levels
-        assert levels is not None
+        if levels is None:
+            return shared
         return {**shared, "factor": levels.scale, "fires_at": 0.0, "shift": levels.shift, "theta": levels.theta}
     at = neuron.folded_threshold
-    assert at is not None
+    if at is None:
+        return shared
     return {**shared, "factor": at.sign, "fires_at": at.threshold, "shift": 0.0, "theta": 0.0}
+
+
+def scalar_numbers(neuron: Neuron) -> tuple[dict[str, float], float]:
+    """Return what fused.cpp reads of a neuron once, and its leak."""
+    return _numbers(neuron), float(_leak(neuron))
 
 
 def _in_each_channel(value: Tensor | float, like_C: Tensor) -> Tensor:
