@@ -158,4 +158,6 @@ def test_a_new_part_of_every_kind_keeps_its_contract_and_trains(kind: str, tmp_p
     process(asked, tmp_path, site)
     data = [] if kind == "dataset" else ["dataset=digits_200"]
     line = " ".join(["snn-exp train", f"{kind}=mine", *data, "depth=d8 trainer.max_epochs=1 logger=none"])
-    assert ": done" in snn_exp([line], tmp_path, site)
+    said = snn_exp([line], tmp_path, site)
+    assert ": done" in said
+    assert ("norm=mine (of snn_mine) has no fused form, so it computes by itself" in said) == (kind == "norm")

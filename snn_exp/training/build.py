@@ -14,12 +14,13 @@ from snn_exp.files import printable
 from snn_exp.nn.activation_checkpointing import checkpoint_activations
 from snn_exp.nn.encodings import ENCODINGS
 from snn_exp.nn.init import INITS
-from snn_exp.nn.kernels import Choice, add_where_spikes_are, choose, fuse
+from snn_exp.nn.kernels import MEMBRANE_NORM, Choice, add_where_spikes_are, choose, fuse
 from snn_exp.nn.layers import PartFactories, lay_channels_last, make_part_factories
 from snn_exp.nn.networks import build_network
 from snn_exp.nn.neurons import NEURONS, Neuron
+from snn_exp.nn.norms import NORMS
 from snn_exp.nn.surrogates import SURROGATES
-from snn_exp.nn.synapses import Synapse
+from snn_exp.nn.synapses import SYNAPSES, Synapse
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import data_root
 from snn_exp.runs.same_data import require_split
@@ -64,14 +65,26 @@ def kernels_of(config: ExperimentConfig) -> Choice:
     return choose_kernels(config.trainer, parts.neuron((1, 1, 1)), parts.make_synapse())
 
 
-def cost_of_own_parts(config: ExperimentConfig, kernels: Choice) -> str | None:
-    """Return a line where a part of a plugin keeps a run off the fused kernels, or None."""
-    for group, registry in (("neuron", NEURONS), ("surrogate", SURROGATES)):
+def costs_of_own_parts(config: ExperimentConfig, kernels: Choice) -> list[str]:
+    """Return a line for each part of a plugin that keeps a run, or itself, off the fused kernels."""
+    registries = {"neuron": NEURONS, "surrogate": SURROGATES, "norm": NORMS, "synapse": SYNAPSES}
+    lines = []
+    for group, registry in registries.items():
         part = f"{group}={config.to_plain()[group]['name']}"
         own = registry[part.partition("=")[2]].__module__.partition(".")[0]
-        if own != "snn_exp" and kernels.used == "reference" and kernels.why == f"{part} has no fused form":
-            return f"{part} (of {own}) has no fused form, so this run takes the plain path, which is slower per step"
-    return None
+        if own == "snn_exp":
+            continue
+        is_why = kernels.why == f"{part} has no fused form" or (group == "norm" and kernels.why == MEMBRANE_NORM)
+        if kernels.used == "reference" and is_why:
+            lines.append(
+                f"{part} (of {own}) has no fused form, so this run takes the plain path, which is slower per step"
+            )
+        elif kernels.used != "reference" and group in ("norm", "synapse"):
+            lines.append(
+                f"{part} (of {own}) has no fused form, so it computes by itself beside the fused neurons, which is "
+                f"slower per step"
+            )
+    return lines
 
 
 def choose_kernels(trainer: TrainerConfig, neuron: Neuron, synapse: Synapse | None = None) -> Choice:

@@ -24,7 +24,7 @@ from snn_exp.runs.provenance import now
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.same_data import DataAtHand, Fingerprints, keep, require_split
 from snn_exp.training import callbacks, checkpoints
-from snn_exp.training.build import cost_of_own_parts, facts_of, kernels_of
+from snn_exp.training.build import costs_of_own_parts, facts_of, kernels_of
 from snn_exp.training.compiling import Compiled
 from snn_exp.training.ddp import together
 from snn_exp.training.devices import hardware, require_devices
@@ -110,7 +110,7 @@ def _train(
     say = log if is_first else callbacks.say_nothing
     with closing(make_mirror(config, folder, say) if is_first else Mirror()) as mirror:
         kernels = kernels_of(config)
-        if slower := cost_of_own_parts(config, kernels):
+        for slower in costs_of_own_parts(config, kernels):
             say(slower)
         key = DataAtHand().key(config)  # before the data are read
         data, task = prepare(config, kernels)

@@ -34,6 +34,17 @@ trainer.kernels=fused takes them. Why C++ and not torch.compile on a CPU: benchm
 
 from snn_exp.nn.kernels.choice import Choice, choose, fuse, is_on_a_gpu
 from snn_exp.nn.kernels.event_layers import Ways, add_where_spikes_are, ways_of
-from snn_exp.nn.kernels.forms import Form, form_of
+from snn_exp.nn.kernels.forms import MEMBRANE_NORM, Form, form_of
 
-__all__ = ["Choice", "Form", "Ways", "add_where_spikes_are", "choose", "form_of", "fuse", "is_on_a_gpu", "ways_of"]
+__all__ = [
+    "MEMBRANE_NORM",
+    "Choice",
+    "Form",
+    "Ways",
+    "add_where_spikes_are",
+    "choose",
+    "form_of",
+    "fuse",
+    "is_on_a_gpu",
+    "ways_of",
+]

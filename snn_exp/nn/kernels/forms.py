@@ -40,6 +40,8 @@ LEVELS: dict[type[Neuron], str] = {MultiThreshold: "Passed", IntegerLIF: "Rounde
 STRAIGHT_THROUGH = (IntegerLIF, QuantizedReLU)  # they use no surrogate
 NORMS_WITH_A_FORM = (BatchNorm, ThresholdDependentBatchNorm)
 
+MEMBRANE_NORM = "a norm on the membrane has no fused form"
+
 # k(y), by the surrogate's name: one text, C++ in fused.cpp, Python in passes.py, and the same in both. So its numbers
 # are whole and not divided by one another, and a choice is made by where(condition, yes, no).
 KERNELS = {
@@ -111,7 +113,7 @@ def form_of(neuron: Neuron) -> Form | str:
     if surrogate not in KERNELS and not isinstance(neuron, STRAIGHT_THROUGH):
         return f"surrogate={surrogate} has no fused form"
     if neuron.membrane_norm is not None:
-        return "a norm on the membrane has no fused form"
+        return MEMBRANE_NORM
     if is_folded(neuron):
         return "a norm folded into a threshold has no fused backward"
     return _form(neuron, name, KERNELS.get(surrogate, "1"))
