@@ -62,7 +62,7 @@ fuzz: dev  ## COUNT generated command lines and COUNT tampered calls (SEED of th
 	$(BIN)/python -m tests.fuzz --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
 
 search: dev .search/installed  ## searches with Optuna: every sampler, two processes of which one is killed three times; .ci/run too
-	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/sweeps/test_search.py tests/studies/test_proposals.py
+	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/sweeps/test_search.py tests/studies/test_proposals.py tests/test_plugins.py
 
 wandb: dev .dashboard/installed  ## copies and a dashboard in a server that stands in for W&B, and a lost connection; .ci/run too
 	PYTHONPATH=$(CURDIR)/.dashboard $(BIN)/python -m pytest -m wandb tests/training/test_wandb_logger.py tests/reporting/test_wandb_dashboard.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -161,3 +162,13 @@ def test_a_new_part_of_every_kind_keeps_its_contract_and_trains(kind: str, tmp_p
     said = snn_exp([line], tmp_path, site)
     assert ": done" in said
     assert ("norm=mine (of snn_mine) has no fused form, so it computes by itself" in said) == (kind == "norm")
+
+
+@pytest.mark.search
+def test_a_search_proposes_a_part_of_ones_own(tmp_path: Path) -> None:
+    package, site = new.write_package("neuron", "mine", tmp_path), tmp_path / "site"
+    install(package, site)
+    optuna = Path(importlib.util.find_spec("optuna").origin).parents[1]
+    line = "snn-exp search neuron=lif,mine dataset=digits_200 depth=d8 network.width=4 trainer.max_epochs=1 --budget 2"
+    said = snn_exp([f"{line} --sampler grid"], tmp_path, Path(f"{site}{os.pathsep}{optuna}"))
+    assert re.search(r"neuron=mine +run \w{10}: val/acc", said)

@@ -92,3 +92,5 @@ def test_from_an_empty_folder_a_wheel_trains_reports_studies_and_takes_a_plugin(
     install("./snn_mine")
     assert "neuron=mine" in snn_exp("options neuron=mine")
     assert "has no fused form" in snn_exp(f"train neuron=mine {tiny}")
+    joined = snn_exp("study tiny --studies mine --method own=neuron=mine hydra/launcher=joblib hydra.launcher.n_jobs=2")
+    assert "own (joined afterwards)" in joined, "the workers know the plugin, and the study its method"
