@@ -10,12 +10,14 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from snn_exp.cli import commands, completion, new
+from snn_exp.cli import commands, new
 from snn_exp.cli.parsing import RUN, Described, describing
 
 if TYPE_CHECKING:  # imported where needed, so that a command's name is completed at once
     from snn_exp.registry import Parameter
     from snn_exp.runs.store import StoredRun
+
+SHELLS = ("bash", "zsh", "fish")  # that can be told
 
 Candidates = dict[str, str]  # candidate -> what it is, empty where the name says it
 
@@ -281,7 +283,7 @@ _IN_A_COMMAND: Mapping[tuple[str, str], Provider] = {
     ("runs", "columns"): lambda before, current: _list(_columns(), current),
     ("options", "what"): _what_to_show,
     ("new", "kind"): _words(*new.KINDS),
-    ("completion", "shell"): _words(*completion.SHELLS),
+    ("completion", "shell"): _words(*SHELLS),
     ("pack", "what"): lambda before, current: {**_studies(), **_runs()},
     ("data", "action"): _words("check", "fetch"),
     ("data", "name"): lambda before, current: _data_sets(),

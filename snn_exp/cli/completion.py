@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from snn_exp.cli.candidates import SHELLS, candidates
 from snn_exp.cli.parsing import command_parser
 from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import one_line, say
 
-SHELLS = ("bash", "zsh", "fish")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -34,8 +34,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def _answer(words: Sequence[str]) -> int:
     """Print one candidate per line, with what it is behind a tab; nothing where nothing is known."""
-    from snn_exp.cli.candidates import candidates
-
     with contextlib.suppress(UserError):  # such as a plugin that cannot be imported: the command itself will say so
         for word, what in candidates(words[:-1], words[-1] if words else "").items():
             say(f"{one_line(word)}\t{one_line(what)}" if what else one_line(word), keep="\t")

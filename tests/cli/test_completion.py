@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from snn_exp.cli import candidates, commands, completion
+from snn_exp.cli import candidates, commands
 from snn_exp.cli.main import main
 from tests.stored import store
 
@@ -89,7 +89,7 @@ def test_it_needs_no_torch_and_no_table() -> None:
 
 
 def test_a_script_is_printed_for_a_shell_that_is_known(capsys: pytest.CaptureFixture[str]) -> None:
-    for shell in completion.SHELLS:
+    for shell in candidates.SHELLS:
         assert main(["completion", shell]) == 0
         assert "completion answer" in capsys.readouterr().out
     assert main(["completion", "tcsh"]) == 2
@@ -134,7 +134,7 @@ class Shell:
 
 
 @pytest.mark.shells
-@pytest.mark.parametrize("shell", completion.SHELLS)
+@pytest.mark.parametrize("shell", candidates.SHELLS)
 def test_a_shell_at_a_terminal_completes_commands_lists_keys_runs_and_files(shell: str, tmp_path: Path) -> None:
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
