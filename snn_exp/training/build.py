@@ -21,6 +21,7 @@ from snn_exp.nn.neurons import NEURONS, Neuron
 from snn_exp.nn.norms import NORMS
 from snn_exp.nn.surrogates import SURROGATES
 from snn_exp.nn.synapses import SYNAPSES, Synapse
+from snn_exp.registry import Registry
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import data_root
 from snn_exp.runs.same_data import require_split
@@ -67,7 +68,9 @@ def kernels_of(config: ExperimentConfig) -> Choice:
 
 def costs_of_own_parts(config: ExperimentConfig, kernels: Choice) -> list[str]:
     """Return a line for each part of a plugin that keeps a run, or itself, off the fused kernels."""
-    registries = {"neuron": NEURONS, "surrogate": SURROGATES, "norm": NORMS, "synapse": SYNAPSES}
+    registries: dict[str, Registry[Any]] = {
+        "neuron": NEURONS, "surrogate": SURROGATES, "norm": NORMS, "synapse": SYNAPSES,
+    }  # fmt: skip
     lines = []
     for group, registry in registries.items():
         part = f"{group}={config.to_plain()[group]['name']}"
