@@ -56,7 +56,7 @@ ray: dev .ray/installed  ## a multirun on a Ray cluster of two workers, one of w
 	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/sweeps/test_ray.py
 
 killed: dev  ## runs, sweeps and workers that are killed at random moments (SEED=) end as if undisturbed; .ci/run too
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m killed tests/sweeps/test_killed.py tests/training/test_checkpoints.py tests/runs/test_interrupted.py tests/sweeps/test_launch.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m killed tests/sweeps/test_killed.py tests/training/test_checkpoints.py tests/runs/test_interrupted.py tests/sweeps/test_launch.py tests/sweeps/test_workers.py
 
 fuzz: dev  ## COUNT generated command lines and COUNT tampered calls (SEED of them, CASE=runs-17 for one again); .ci/run too
 	$(BIN)/python -m tests.fuzz --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))

@@ -7,13 +7,10 @@ over twice, and any list of runs, such as a study's, is a multirun like any othe
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
-import multiprocessing
 import os
 import shutil
 import sys
-import threading
 import time
 import traceback
 from collections import Counter
@@ -41,7 +38,7 @@ from snn_exp.runs.lock import Taken, refuse_if_taken
 from snn_exp.runs.paths import output_root
 from snn_exp.runs.run_files import PlainConfig, Result
 from snn_exp.runs.validation import read_validated
-from snn_exp.sweeps import cells, progress
+from snn_exp.sweeps import cells, progress, workers
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -49,8 +46,6 @@ if TYPE_CHECKING:
 Job = Callable[["DictConfig"], Any]
 
 MOST_KILLS = 3  # of a run's process, before it is left as failed
-
-_at_work = threading.Lock()
 
 
 def in_group(configs: Sequence[ExperimentConfig], name: str) -> list[ExperimentConfig]:
@@ -104,7 +99,8 @@ def train_all(
     write_json(file, {f"run_{config.run_id}": config.to_plain() for config in configs})
     log, begun = file.with_suffix(".log"), file.stat().st_mtime
     log.unlink(missing_ok=True)  # of an earlier sweep of these runs
-    with progress.watching(configs, console, on_finish, names) as watcher:
+    num_workers = workers.number_of(launcher, len(jobs))
+    with progress.watching(configs, console, on_finish, names, num_workers) as watcher:
         failures = _launch({config.run_id: config for config in configs}, jobs, launcher, file)
     if watcher.error is not None:
         failures.append(f"reporting on finished runs failed: {watcher.error}")
@@ -138,7 +134,7 @@ def _launch(
             f"+run={','.join('_'.join(['run', *jobs[number]]) for number in now)}",
             f"+runs_file={quoted(str(file.resolve()))}",
         ]
-        failures = multirun(launcher, chosen, file.with_suffix(".log"), _job)
+        failures = multirun(launcher, chosen, file.with_suffix(".log"), _job, len(now))
         is_open = {n: any(_is_open(configs[run_id], begun) for run_id in jobs[n]) for n in left}
         hit = [n for n in now if is_open[n] and any(_has_begun(configs[run_id], since) for run_id in jobs[n])]
         if failures and (launcher.name != "joblib" or not hit):
@@ -208,7 +204,7 @@ def ready_launcher(overrides: Sequence[str], search: Sequence[str] = ()) -> Laun
     return launcher
 
 
-def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job) -> list[str]:
+def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job, num_jobs: int) -> list[str]:
     """Run a Hydra multirun; return a sentence if its launcher gave up.
 
     Only our own folder of configs is read: choices from others have been checked, and are in the overrides.
@@ -218,6 +214,7 @@ def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job) 
         overrides: its own, and those for the jobs.
         log: file for the reason why the launcher gave up.
         job: the function that each job runs.
+        num_jobs: how many there are.
     """
     arguments = [
         *overrides,
@@ -228,6 +225,7 @@ def multirun(launcher: Launcher, overrides: Sequence[str], log: Path, job: Job) 
     ]
     of_joblib = launcher.name == "joblib"  # it starts processes here, which hear what the terminal says
     with _raising(), interrupts.kept_from_children() if of_joblib else nullcontext():
+        workers.warm_up(launcher, num_jobs)
         try:
             run_hydra(arguments, job)
         except interrupts.Interrupted:
@@ -326,7 +324,7 @@ def _job(cfg: DictConfig) -> None:
     """Train one run of a multirun, or several as one."""
     stored = read_handed_over(cfg.runs_file)
     configs = [resolve(stored[f"run_{run_id}"]) for run_id in cfg.run.split("_")[1:]]
-    with at_work():
+    with workers.at_work():
         if len(configs) == 1:
             finish(configs[0])
             return
@@ -334,33 +332,6 @@ def _job(cfg: DictConfig) -> None:
 
         if open_ones := [config for config in configs if not RunFolder.of(config).is_complete(config)]:
             run_in_step(open_ones)
-
-
-@contextmanager
-def at_work() -> Iterator[None]:
-    """Mark a job inside the block; its process ends after it if the sweep was killed meanwhile."""
-    _watch_the_sweep()
-    with _at_work:
-        yield
-
-
-@functools.cache
-def _watch_the_sweep() -> None:
-    """End a joblib worker once its sweep is gone and it is idle.
-
-    By itself it would begin with the runs that were handed to it beforehand, and then wait for more for five
-    minutes, with all its memory.
-    """
-    sweep = multiprocessing.parent_process()
-    if sweep is not None:
-        threading.Thread(target=_end_after, args=(sweep.pid,), daemon=True).start()
-
-
-def _end_after(sweep: int | None) -> None:
-    while os.getppid() == sweep:
-        time.sleep(1)
-    with _at_work:
-        os._exit(0)
 
 
 def finish(

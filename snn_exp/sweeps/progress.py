@@ -26,6 +26,7 @@ def watching(
     console: Console,
     on_finish: Callable[[Result], Any] = lambda result: None,
     names: Mapping[str, str] | None = None,
+    num_workers: int = 0,
 ) -> Iterator[_Watcher]:
     """Show the sweep while the block runs: a live bar in a terminal, a line for each finished run elsewhere.
 
@@ -34,11 +35,13 @@ def watching(
         console: where it is shown.
         on_finish: called with each result soon after it is there, by a thread of its own.
         names: run id -> name of the run; its label by default.
+        num_workers: processes that start for the runs, if it is known.
 
     Yields:
         the watcher; its `error` is what stopped the display or `on_finish`, if anything did.
     """
-    watcher = _Watcher(configs, console, on_finish, names or {config.run_id: config.label for config in configs})
+    names = names or {config.run_id: config.label for config in configs}
+    watcher = _Watcher(configs, console, on_finish, names, num_workers)
     thread = threading.Thread(target=watcher.follow, daemon=True)
     thread.start()
     try:
@@ -111,11 +114,13 @@ class _Watcher:
         console: Console,
         on_finish: Callable[[Result], Any],
         names: Mapping[str, str],
+        num_workers: int = 0,
     ) -> None:
         self.configs = {config.run_id: config for config in configs}
         self.console = console
         self.on_finish = on_finish
         self.names = names
+        self.num_starting = num_workers  # until a run begins
         self.error: Exception | None = None
         self.stop = threading.Event()
         self._begun = time.time()
@@ -144,10 +149,17 @@ class _Watcher:
 
     def _state(self) -> str:
         folders = [RunFolder.of(config) for config in self._open.values()]
+        if self.num_starting:
+            if len(folders) == len(self.configs) and not any(map(self._has_begun, folders)):
+                return f"starting {self.num_starting} workers"
+            self.num_starting = 0
         failed = sum(map(self._has_failed, folders))
         running = sum(folder.metrics_csv.exists() and not self._has_failed(folder) for folder in folders)
         done = f"{len(self.configs) - len(self._open)} of {len(self.configs)} runs done, {running} running"
         return f"{done}, {failed} failed" if failed else done
+
+    def _has_begun(self, folder: RunFolder) -> bool:
+        return _was_in_training(folder, self._begun) or self._has_failed(folder)
 
     def _has_failed(self, folder: RunFolder) -> bool:
         """Return whether a run failed in this sweep: one that failed in an earlier sweep will be trained again."""

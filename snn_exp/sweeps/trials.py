@@ -34,6 +34,7 @@ from snn_exp.sweeps.budget import Budget
 from snn_exp.sweeps.journal import Frozen, State, Study
 from snn_exp.sweeps.pruning import Curve
 from snn_exp.sweeps.search import Search, objectives_of
+from snn_exp.sweeps.workers import at_work
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -141,7 +142,7 @@ def _launch(search: Search, order: Order, launcher: Launcher, workers: int, log:
     ]
     ended, losses = -1, 0
     while True:
-        failures = launch.multirun(launcher, chosen, log, _job)
+        failures = launch.multirun(launcher, chosen, log, _job, workers)
         if not failures or launcher.name != "joblib":
             return failures
         now = sum(trial.state.is_finished() for trial in journal.open_study(search).trials)
@@ -300,7 +301,7 @@ def _trained(config: ExperimentConfig, curve: Curve | None) -> Result | None:
     """Train a run; where another process does, wait for that one and take what it stores."""
     folder = RunFolder.of(config)
     while True:
-        with launch.at_work():
+        with at_work():
             result = launch.finish(config, curve)
         if result is not None or _pruned(folder) is not None or not _is_taken(folder):
             return result

@@ -388,6 +388,8 @@ EXPECTED = {  # what looks dangerous, and why it is not
     "config/schemas.py: importlib.import_module": "of a module that menu.REGISTRIES names",
     "cli/commands.py: importlib.import_module": "of a file of cli/ whose name is in COMMANDS",
     "nn/kernels/build.py: ctypes.CDLL": "a library that was compiled here, in the user's own cache and not in outputs/",
+    "sweeps/workers.py: import joblib": "its processes, which Hydra's launcher starts all the same; nothing is loaded",
+    "sweeps/workers.py: import joblib.externals.loky": "the same",
     "files.py: yaml.load": "with a subclass of the safe loader",
 }
 

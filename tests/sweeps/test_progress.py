@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -49,3 +50,14 @@ def test_the_line_counts_what_is_done_runs_and_has_failed_in_this_sweep(
     assert "1 of 4 runs done, 1 running, 1 failed" in text
     assert "15/40" in text, "epochs: ten of the run that is done, three and two of the others"
     assert "87.5 %" in text and [result.run_id for result in finished] == [done.path.name]
+
+
+def test_the_line_says_that_workers_start_until_a_run_has_begun(
+    configs: list[ExperimentConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = progress._Watcher(configs, Console(), lambda result: None, {}, num_workers=2)
+    assert watcher._state() == "starting 2 workers"
+    RunFolder.of(configs[1]).begin(configs[1], {})
+    assert watcher._state() == "0 of 4 runs done, 0 running"
+    shutil.rmtree(RunFolder.of(configs[1]).path)
+    assert watcher._state() == "0 of 4 runs done, 0 running", "it does not go back"
