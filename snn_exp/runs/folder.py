@@ -406,8 +406,8 @@ class RunFolder:
         with (self.path / "train.log").open("a", encoding="utf-8") as log:
             log.write(trace.rstrip() + "\n")
 
-    def prune(self, num_epochs: int, metrics: Mapping[str, float], duration_s: float, cpu_s: float) -> None:
-        """Store that a search stopped the run; its checkpoint stays.
+    def prune(self, num_epochs: int, metrics: Mapping[str, float], duration_s: float, cpu_s: float) -> run_files.Pruned:
+        """Store that a search stopped the run, and return what was stored; its checkpoint stays.
 
         Args:
             num_epochs: after how many epochs.
@@ -419,6 +419,7 @@ class RunFolder:
             num_epochs=num_epochs, metrics=dict(metrics), duration_s=duration_s, cpu_s=cpu_s, pruned_at=now()
         )
         write_json(self.path / "pruned.json", pruned.model_dump())
+        return pruned
 
     def pruned(self) -> run_files.Pruned | None:
         """Return where a search stopped the run; None if none did, or it has been trained on since.

@@ -68,14 +68,17 @@ def trials(study: Study, overrides: Overrides = (), rows: Mapping[str, Row] | No
         overrides: of every run.
         rows: of the trials that have ended, which a search needs beyond its first round.
     """
-    by_search = [
-        run
-        for setting in study.settings.values()
-        if setting.tuned_in == setting.name and setting.drawn
-        for method in study.methods
-        if (setting.name, method) in study.pairs()
-        for run in _drawn(study, setting, setting.drawn, method, overrides, rows or {})
-    ]
+    by_search: list[StudyRun] = []
+    for setting in study.settings.values():
+        if setting.tuned_in == setting.name and setting.drawn:
+            searches = {
+                method: _search_of(study, setting.name, method, setting.drawn, overrides)
+                for method in study.methods
+                if (setting.name, method) in study.pairs()
+            }
+            setting.drawn.require_each_somewhere(searches.values(), f"{study.name}/study.yaml")
+            for method, search in searches.items():
+                by_search += _drawn(study, setting, search, method, overrides, rows or {})
     wanted = [
         (setting.name, method, point, seed)
         for setting in study.settings.values()
@@ -86,6 +89,12 @@ def trials(study: Study, overrides: Overrides = (), rows: Mapping[str, Row] | No
         if (setting.name, method) in study.pairs()
     ]
     return [*by_search, *(_composed(study, wanted, overrides, is_trial=True) if wanted else [])]
+
+
+def _search_of(study: Study, setting: str, method: str, drawn: Drawn, overrides: Overrides = ()) -> Drawn:
+    """Return the search that a method tunes by, over the parameters that its options have."""
+    fixed = (*study.base, *study.settings[setting].overrides, *study.methods[method], *overrides)
+    return drawn.for_method(fixed, study.search)
 
 
 def _drawn(
@@ -181,7 +190,12 @@ def choose(study: Study, tried: Sequence[StudyRun], rows: Mapping[str, Row]) -> 
 def first_points(study: Study, pairs: Sequence[Key]) -> dict[Key, Overrides]:
     """Return some point of the grid for each setting and method, for estimates of cost alone."""
     tuned = {s: study.settings[study.settings[s].tuned_in] for s, _ in pairs}
-    return {(s, m): drawn.example if (drawn := tuned[s].drawn) else tuned[s].points()[0] for s, m in pairs}
+    return {
+        (s, m): _search_of(study, tuned[s].name, study.tuned_as.get(m, m), drawn).example
+        if (drawn := tuned[s].drawn)
+        else tuned[s].points()[0]
+        for s, m in pairs
+    }
 
 
 def _merit(rows: Sequence[Row]) -> tuple[int, float, float]:

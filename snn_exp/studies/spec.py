@@ -61,7 +61,7 @@ class Setting:
     @property
     def tuned_keys(self) -> tuple[str, ...]:
         """Return the keys that every method may tune here."""
-        return tuple(axis.key for axis in self.drawn.axes) if self.drawn else tuple(self.grid)
+        return self.drawn.keys if self.drawn else tuple(self.grid)
 
     def points(self) -> list[Overrides]:
         """Return the points of the grid, as overrides."""

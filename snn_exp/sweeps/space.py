@@ -92,20 +92,36 @@ class Axis:
         value = exp(rng.uniform(log(self.low), log(self.high))) if self.is_log else rng.uniform(self.low, self.high)
         return round(value) if self.is_int else value
 
+    @property
+    def is_conditional(self) -> bool:
+        """Return whether some options of its group have it and others do not."""
+        owns = self._has_it().values()
+        return self.option is not None or (any(owns) and not all(owns))
+
+    @property
+    def owners(self) -> list[str]:
+        """Return the options that have it."""
+        return [self.option] if self.option else sorted(name for name, has in self._has_it().items() if has)
+
+    def _has_it(self) -> dict[str, bool]:
+        """Return option -> whether it has the parameter."""
+        group, _, parameter = self.target.partition(".")
+        options = schemas.load().get(group, {})
+        return {name: any(p.name == parameter for p in option.parameters) for name, option in options.items()}
+
     def belongs_to(self, options: Mapping[str, str]) -> bool:
         """Return whether it is proposed with these options.
 
         Args:
             options: group -> option of a proposal.
         """
-        group, _, parameter = self.target.partition(".")
+        group = self.target.partition(".")[0]
         if self.option is not None:
             return options.get(group) == self.option
-        of = {name: {p.name for p in option.parameters} for name, option in schemas.load().get(group, {}).items()}
-        if not any(parameter in names for names in of.values()):
+        owns = self._has_it()
+        if not any(owns.values()):
             return True  # of a group without options, or a key that the rules refuse with their own sentence
-        name = options.get(group, "auto")
-        return name not in of or parameter in of[name]  # what `auto` takes is for the rules to say
+        return owns.get(options.get(group, "auto"), True)  # what `auto` takes is for the rules to say
 
     def override(self, value: Any) -> str:
         """Return the override that gives it this value."""
@@ -280,19 +296,11 @@ class OpenSpace:
             if not any(axis.belongs_to(options) for options in reached):
                 group = axis.target.partition(".")[0]
                 there = sorted({options[group] for options in reached if group in options})
-                owners = [axis.option] if axis.option else _owners(axis.target)
+                owners = axis.owners
                 raise UserError(
                     f"{axis.line} is a parameter of {group}={' or '.join(owners)}, and this search has "
                     f"{group}={' or '.join(there)} alone; leave it out, or type {group}={','.join([*there, owners[0]])}"
                 )
-
-
-def _owners(target: str) -> list[str]:
-    """Return the options that have a parameter."""
-    group, _, parameter = target.partition(".")
-    return sorted(
-        n for n, option in schemas.load()[group].items() if any(p.name == parameter for p in option.parameters)
-    )
 
 
 def read_fixed(line: str) -> tuple[str, str | None]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytorch_lightning as pl
 
-from snn_exp.runs.run_files import Result
+from snn_exp.runs.run_files import Pruned, Result
 
 
 class Mirror(pl.Callback):
@@ -14,6 +14,9 @@ class Mirror(pl.Callback):
 
     def finish(self, result: Result) -> None:
         """Finish the copy with the result of the run."""
+
+    def prune(self, pruned: Pruned) -> None:
+        """Finish the copy of a run that a search has stopped, and mark it so."""
 
     def close(self) -> None:
         """Close the copy, whether the run has ended or crashed."""
@@ -47,6 +50,10 @@ class Mirrors(Mirror):
     def finish(self, result: Result) -> None:
         for mirror in self.mirrors:
             mirror.finish(result)
+
+    def prune(self, pruned: Pruned) -> None:
+        for mirror in self.mirrors:
+            mirror.prune(pruned)
 
     def close(self) -> None:
         for mirror in self.mirrors:

@@ -28,7 +28,7 @@ from snn_exp.config.loggers import trackers_of
 from snn_exp.runs.filters import chosen
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import output_root
-from snn_exp.runs.run_files import Result
+from snn_exp.runs.run_files import Pruned, Result
 from snn_exp.runs.wandb_record import LAYER, layer_rows, summary_of
 from snn_exp.training.log import Say
 from snn_exp.training.mirror import Mirror, Mirrors
@@ -84,6 +84,15 @@ class TrackerMirror(Mirror):
                 logger.log_metrics(row, step=int(row.pop(LAYER)))
             numbers = {k: float(v) for k, v in summary_of(result).items() if isinstance(v, int | float)}
             logger.log_metrics({f"{RESULT}{key}": value for key, value in numbers.items()}, step=self._num_epochs)
+            logger.finalize("success")
+
+        self._copy(end)
+        self._logger = None
+
+    def prune(self, pruned: Pruned) -> None:
+        def end() -> None:
+            logger = self._follow()
+            logger.log_hyperparams({"status": "pruned"})
             logger.finalize("success")
 
         self._copy(end)

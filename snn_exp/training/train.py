@@ -136,7 +136,7 @@ def _train(
         if not is_first:
             return
         if not diverged and asked and (stopped := asked[0].stopped) is not None:
-            _store_pruned(config, folder, ownership, stopped, kept.clock, say)
+            _store_pruned(config, folder, ownership, stopped, kept.clock, say, mirror)
         if ways := {name: dataclasses.asdict(way) for name, way in ways_of(task.network).items() if way.num_batches}:
             folder.keep_ways(ways)
 
@@ -166,7 +166,7 @@ def _train(
 
 def _store_pruned(
     config: ExperimentConfig, folder: RunFolder, ownership: Ownership, stopped: callbacks.Stopped,
-    clock: callbacks.Clock, say: Say,
+    clock: callbacks.Clock, say: Say, mirror: Mirror,
 ) -> NoReturn:  # fmt: skip
     """Store that the run was stopped before its end.
 
@@ -174,7 +174,7 @@ def _store_pruned(
         Pruned: always.
     """
     ownership.check()
-    folder.prune(stopped.num_epochs, stopped.metrics, clock.wall_s, clock.cpu_s)
+    mirror.prune(folder.prune(stopped.num_epochs, stopped.metrics, clock.wall_s, clock.cpu_s))
     say(f"pruned after epoch {stopped.num_epochs} of {config.trainer.max_epochs}")
     raise callbacks.Pruned(f"pruned after epoch {stopped.num_epochs}")
 

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 
 from snn_exp.config.experiment import ASIDE, GROUPS, ExperimentConfig
 from snn_exp.runs.folder import RunFolder
-from snn_exp.runs.run_files import Result
+from snn_exp.runs.run_files import Pruned, Result
 from snn_exp.runs.wandb_record import LAYER, layer_rows, quiet_wandb, summary_of, wandb_is_offline
 from snn_exp.training.log import Say
 from snn_exp.training.mirror import Mirror
@@ -74,6 +74,16 @@ class WandbMirror(Mirror):
             for key in run.summary.keys() - summary.keys():
                 if not key.startswith("_"):  # W&B keeps the last of every curve by itself, of a diverged run as well
                     del run.summary[key]
+            run.finish()
+
+        self._copy(end)
+        self._run = None
+
+    def prune(self, pruned: Pruned) -> None:
+        def end() -> None:
+            run = self._follow()
+            run.tags = (*(run.tags or ()), "pruned")
+            run.summary.update({"status": "pruned", **pruned.model_dump(exclude={"metrics"})})
             run.finish()
 
         self._copy(end)

@@ -68,6 +68,37 @@ def test_a_fault_in_a_tuning_by_a_search_is_one_sentence(
     assert sentence in str(refusal.value)
 
 
+SURROGATES = {"base": [*BASE, "residual=none"], "methods": {"s2nn": ["surrogate=s2nn"], "triangle": ["surrogate=triangle"]},
+              "reference": "triangle", "claims": None}  # fmt: skip
+
+
+@pytest.mark.search
+def test_a_parameter_of_one_option_is_drawn_for_the_methods_that_have_it(tmp_path: Path) -> None:
+    space = {"surrogate.s2nn.alpha": "interval(1,5)", **SPACE}
+    study = write(tmp_path, **SURROGATES, tuning={**TUNING, "space": space})
+    progress, failures = runner.advance(study, trainer(study, []))
+    assert not failures and not progress.todo()
+    of = {method: [run for run in progress.trials if run.method == method] for method in study.methods}
+    assert {method: len(runs) for method, runs in of.items()} == {"s2nn": 8, "triangle": 8}, "as many trials of each"
+    assert len({run.config.surrogate["alpha"] for run in of["s2nn"]}) == 8
+    assert all("alpha" not in run.config.surrogate for run in of["triangle"])
+    shared = [tuple(word for word in run.point if word.startswith("optim.")) for run in of["s2nn"][:ROUND]]
+    assert shared == [run.point for run in of["triangle"][:ROUND]], "what both have begins alike"
+    assert progress.finals and {run.point for run in progress.finals} == set(progress.chosen.values())
+
+
+def test_a_parameter_that_no_method_has_is_one_sentence(tmp_path: Path) -> None:
+    study = write(
+        tmp_path, **SURROGATES, tuning={**TUNING, "space": {"surrogate.rect.width": "interval(1,5)", **SPACE}}
+    )
+    with pytest.raises(UserError) as refusal:
+        runner.trials(study)
+    assert str(refusal.value) == (
+        "tiny/study.yaml: surrogate.rect.width=interval(1,5) is a parameter of surrogate=rect, which no method "
+        "has; leave it out of tuning.space, or give a method surrogate=rect"
+    )
+
+
 def test_without_optuna_a_study_that_is_tuned_by_a_search_says_what_to_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

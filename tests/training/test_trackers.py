@@ -17,6 +17,7 @@ from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.wandb_record import layer_rows
 from snn_exp.training import preflight, trackers, train
+from snn_exp.training.callbacks import Pruned
 from snn_exp.training.mirror import Mirrors
 from tests.finished import TINY
 
@@ -123,6 +124,15 @@ def test_a_copy_holds_epochs_layers_and_result(monkeypatch: pytest.MonkeyPatch) 
     train.run(compose([*LOGGED, "logger=tensorboard"]), echo=False)  # tested later: copied anew, whole
     assert len(made) == 2
     assert_whole(made[1].curves, RunFolder.of(config))
+
+
+def test_the_copy_of_a_pruned_run_is_finished_and_says_that_it_was_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Recorder()
+    monkeypatch.setitem(trackers.OPEN, "tensorboard", lambda config, folder: kept)
+    config = compose([*LOGGED, "logger=tensorboard", "trainer.max_epochs=2"])
+    with pytest.raises(Pruned):
+        train.run(config, echo=False, on_epoch=lambda num_epochs, metrics: True)
+    assert kept.ends == ["success"] and kept.params == {"status": "pruned"}
 
 
 def test_a_tracker_that_fails_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:

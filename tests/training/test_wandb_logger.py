@@ -19,7 +19,7 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Result
 from snn_exp.sweeps import launch
 from snn_exp.training import train, wandb_logger
-from snn_exp.training.callbacks import Diverged
+from snn_exp.training.callbacks import Diverged, Pruned
 from snn_exp.training.seeds import run_in_step
 from snn_exp.training.task import Classification
 from tests import wandb_files
@@ -114,6 +114,19 @@ def stages(nobody_is_logged_in: Path) -> Iterator[Stages]:
 def test_an_offline_copy_has_all_epochs_layers_and_the_result(stages: Stages) -> None:
     assert_whole(stages.tested, stages.folder)
     assert any(key.startswith("val/firing_rate/") for key in stages.tested.curves("epoch")[0])
+
+
+def test_the_copy_of_a_pruned_run_is_finished_and_says_that_it_was_pruned(output: Path) -> None:
+    config = config_of("seed=7")
+    folder = RunFolder.of(config)
+    with pytest.raises(Pruned):
+        train.run(config, echo=False, on_epoch=lambda num_epochs, metrics: num_epochs == 2)
+    copy = copy_of(folder)
+    assert copy.exit_code == 0 and "pruned" in copy.tags and len(copy.curves("epoch")) == 2
+    assert copy.summary["status"] == "pruned" and copy.summary["num_epochs"] == 2
+    train.run(config, echo=False)
+    assert_whole(copy_of(folder), folder)
+    assert "pruned" not in copy_of(folder).tags, "it was trained to its end later"
 
 
 def test_a_copy_says_what_was_chosen_how_it_was_made_and_what_it_belongs_to(stages: Stages) -> None:
