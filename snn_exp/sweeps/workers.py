@@ -58,7 +58,7 @@ def _import_in_each(settings: Mapping[str, Any], num_workers: int) -> None:
         from hydra_plugins.hydra_joblib_launcher._core import process_joblib_cfg
         from joblib import Parallel, delayed
 
-        of_launcher = {**settings, "backend": "loky"}
+        of_launcher = {**settings, "backend": "loky", "verbose": 0}
         process_joblib_cfg(of_launcher)
         Parallel(**of_launcher)(delayed(import_what_trains)() for _ in range(num_workers))
 

@@ -16,7 +16,7 @@ from snn_exp.cli import main
 from snn_exp.config import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
-from snn_exp.sweeps import launch
+from snn_exp.sweeps import launch, workers
 from snn_exp.training import job, train
 
 WORD = "_tar" + "get_"  # a test of the package looks for it in files
@@ -258,6 +258,7 @@ def test_what_is_plain_may_be_set_by_a_file_and_comes_through(
     )
     asked: list[list[str]] = []
     monkeypatch.setattr(launch, "run_hydra", lambda arguments, job: asked.append(list(arguments)))
+    monkeypatch.setattr(workers, "warm_up", lambda *_: None)
     main.main(["train", "--config-dir", str(sent), "experiment=x", "hydra.launcher.verbose=2", *TINY])
     (arguments,) = asked
     assert {"hydra/launcher=joblib", "++hydra.launcher.n_jobs=3", "++hydra.launcher.verbose=2"} <= set(arguments)
