@@ -26,7 +26,7 @@ LIMIT_S = 600  # on a busy machine; two seconds are usual
 
 Real = Literal["float", "double"]
 StoredType = Literal["float", "double", "Bfloat16"]
-Source = Literal["fused.cpp", "filter.cpp", "events.cpp", "tables.cpp"]
+Source = Literal["fused.cpp", "filter.cpp", "events.cpp", "input_gradient.cpp", "tables.cpp"]
 
 
 class Unavailable(Exception):
@@ -100,6 +100,22 @@ class TableCall(ctypes.Structure):
     ]  # fmt: skip
 
 
+class InputGradientCall(ctypes.Structure):
+    """The arguments of the gradient of a convolution's input; input_gradient.cpp has the same."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_int64)
+            for name in (
+                "images", "in_channels", "out_channels", "height", "width", "stride", "out_height", "out_width",
+                "threads",
+            )
+        ),
+        ("weight_strides", ctypes.c_int64 * 4),
+        *((name, ctypes.c_void_p) for name in ("weight", "grad_y", "grad_x")),
+    ]  # fmt: skip
+
+
 def cache() -> Path:
     """Return the folder of compiled cases: in XDG_CACHE_HOME, or in .cache in the user's home."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snn_exp" / "kernels"
@@ -153,7 +169,7 @@ def library(source: Source, defines: tuple[str, ...], real: Real, stored: Stored
 
 
 def _compile(command: list[str], source: Source) -> None:
-    if source in ("events.cpp", "tables.cpp"):
+    if source in ("events.cpp", "input_gradient.cpp", "tables.cpp"):
         try:
             _output_of([*command, *THREADED])
             return

@@ -4,7 +4,7 @@ Shapes: N images, C and O channels in and out, G groups, H W space, K the kernel
 
     y = W * s, s in {0, 1}       the sum of the rows of W whose input spikes
     dL/dW                        likewise the sum of the rows of dL/dy that a spike reaches
-    dL/ds                        torch's own: it has no zeros to leave out
+    dL/ds                        dense: it has no zeros to leave out (input_gradient.py)
 
 Sums are formed in the input's dtype, channel by channel, and do not depend on the number of threads. Of the input,
 backward keeps the bits: 1/32 of the memory of float32. Outputs are in channels-last memory format. Only on a CPU
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from snn_exp.nn.kernels.build import EventCall, Real, library
+from snn_exp.nn.kernels.input_gradient import input_gradient
 
 KERNEL_SIZES = ((1, 1), (3, 3))
 DTYPES: dict[torch.dtype, Real] = {torch.float32: "float", torch.float64: "double"}
@@ -139,6 +140,12 @@ def _conv2d_weight(
     return grad_weight
 
 
+@torch.library.custom_op("snn_exp::spike_conv2d_input", mutates_args=(), device_types="cpu")
+def _conv2d_input(grad_y: Tensor, weight: Tensor, height: int, width: int, stride: int, groups: int) -> Tensor:
+    """Compute dL/ds."""
+    return input_gradient(grad_y, weight, height, width, stride, groups)
+
+
 @spike_bits.register_fake
 def _(s: Tensor) -> Tensor:
     return _new_bits(s)
@@ -154,6 +161,12 @@ def _(bits: Tensor, grad_y: Tensor, weight: Tensor, height: int, width: int, str
     return torch.empty_like(weight)
 
 
+@_conv2d_input.register_fake
+def _(grad_y: Tensor, weight: Tensor, height: int, width: int, stride: int, groups: int) -> Tensor:
+    shape = (grad_y.shape[0], weight.shape[1] * groups, height, width)
+    return torch.empty(shape, dtype=grad_y.dtype, device=grad_y.device, memory_format=torch.channels_last)
+
+
 def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int, int], output: Tensor) -> None:
     s, bits, weight, ctx.stride, ctx.groups = inputs
     ctx.shape = s.shape
@@ -165,11 +178,7 @@ def _back(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, None, Tensor | None,
     stride, groups, (_, _, height, width) = ctx.stride, ctx.groups, ctx.shape
     grad_s = grad_weight = None
     if ctx.needs_input_grad[0]:
-        unread = torch.empty(ctx.shape, dtype=grad_y.dtype, memory_format=torch.channels_last)
-        pad, one = [weight.shape[-1] // 2] * 2, [1, 1]
-        grad_s, _, _ = torch.ops.aten.convolution_backward(
-            grad_y, unread, weight, None, [stride] * 2, pad, one, False, [0, 0], groups, [True, False, False]
-        )
+        grad_s = _conv2d_input(grad_y, weight, height, width, stride, groups)
     if ctx.needs_input_grad[2]:
         grad_weight = _conv2d_weight(bits, grad_y, weight, height, width, stride, groups)
     return grad_s, None, grad_weight, None, None
