@@ -19,6 +19,7 @@ ROOMS: list[str] = CONTRACTS[0]["layers"]
 TORCH_FREE = (
     "errors",
     "escaping",
+    "waiting",
     "files",
     "plugins",
     "registry",

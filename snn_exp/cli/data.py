@@ -14,6 +14,7 @@ from snn_exp.errors import UserError, unknown
 from snn_exp.escaping import add_row, say
 from snn_exp.registry import Option
 from snn_exp.runs.paths import data_root
+from snn_exp.waiting import working
 
 ACTIONS = ("check", "fetch")
 
@@ -114,10 +115,12 @@ def check(name: str, overrides: Sequence[str]) -> int:
         )
 
     from snn_exp.config.compose import compose
-    from snn_exp.data.base import make_dataset  # with torch
 
     config = compose([f"dataset={name}", *overrides])
-    read = make_dataset(config.dataset, data_root(), config.seed, config.num_steps)
+    with working(f"reading dataset={name}"):
+        from snn_exp.data.base import make_dataset  # with torch
+
+        read = make_dataset(config.dataset, data_root(), config.seed, config.num_steps)
     c, h, w = read.in_shape
     form = f"{h} x {w} pixels"
     if option.traits["is_series"]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from snn_exp.cli.parsing import RUN, command_parser
 from snn_exp.cli.trained_run import trained_run
 from snn_exp.escaping import say
+from snn_exp.waiting import working
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -18,14 +19,18 @@ def main(arguments: Sequence[str]) -> int:
 
     folder, config = trained_run(given.run)
 
-    from snn_exp.export import folded_run
-    from snn_exp.training.threads import threads_of
+    say(f"run {folder.path.name}: {config.label}")  # before the seconds of importing torch
+    with working("folding, and comparing the two networks"):
+        from snn_exp.export import folded_run
+        from snn_exp.training.threads import threads_of
 
-    say(f"run {folder.path.name}: {config.label}")
-    with threads_of(config.trainer):
-        say(folded_run.fold_run(folder, config).text())
-        if given.int8:
+        with threads_of(config.trainer):
+            folded = folded_run.fold_run(folder, config).text()
+    say(folded)
+    if given.int8:
+        with working("converting to int8, and comparing the two networks"), threads_of(config.trainer):
             from snn_exp.export import int8
 
-            say(int8.integer_run(folder, config).text())
+            in_int8 = int8.integer_run(folder, config).text()
+        say(in_int8)
     return 0

@@ -18,6 +18,7 @@ from typing import Any
 
 from snn_exp.plugins import installed, load_plugins, plugins_hash
 from snn_exp.registry import Below, Option, Parameter, Registry, Scalar
+from snn_exp.waiting import working
 
 # kind -> (module, name of its registry), in the order in which people read a config
 REGISTRIES = {
@@ -80,8 +81,9 @@ def defaults_of(group: str, name: str) -> dict[str, Scalar]:
 
 
 def _read_registries() -> Menu:
-    load_plugins()
-    return {kind: registry_of(kind).options() for kind in REGISTRIES}
+    with working("reading what can be chosen, which takes some seconds once"):
+        load_plugins()
+        return {kind: registry_of(kind).options() for kind in REGISTRIES}
 
 
 def _source_hash() -> str | None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
+import sys
 from abc import abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 from snn_exp.data.base import DATASETS, Dataset
 from snn_exp.errors import UserError
 
+LIBRARIES = ("torchvision.datasets.utils", "tonic.download_utils")  # that draw a bar while they fetch
 MNIST_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # of the official training set
 
 
@@ -60,8 +64,9 @@ class Fetched(Dataset):
         before = {root, *root.rglob("*")} if root.exists() else set()
         try:
             root.mkdir(parents=True, exist_ok=True)
-            for train in (True, False):
-                cls._open(root, train=train, download=True)
+            with _passing_bars():
+                for train in (True, False):
+                    cls._open(root, train=train, download=True)
         except Exception as error:  # the network, an archive cut short, a damaged file
             _remove_what_is_empty(root, before)
             raise cls._not_there(root, error) from None
@@ -85,6 +90,20 @@ class Fetched(Dataset):
             f"{typed} is not in {root.resolve()}{also} or is damaged there, and could not be fetched "
             f"({in_words(error)}); {install}place {cls.files} there by hand, or set SNN_EXP_DATA to the folder with it"
         )
+
+
+@contextlib.contextmanager
+def _passing_bars() -> Iterator[None]:
+    """Wipe the bars of downloads when they end; draw none where there is no terminal, whose log they would fill."""
+    modules = [sys.modules[name] for name in LIBRARIES if name in sys.modules]
+    kept = {module: vars(module)["tqdm"] for module in modules if "tqdm" in vars(module)}
+    for module, bar in kept.items():
+        vars(module)["tqdm"] = functools.partial(bar, leave=False, disable=not sys.stderr.isatty())
+    try:
+        yield
+    finally:
+        for module, bar in kept.items():
+            vars(module)["tqdm"] = bar
 
 
 def in_words(error: Exception) -> str:
