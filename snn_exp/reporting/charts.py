@@ -67,6 +67,7 @@ class Chart:
         band: whether the spread of curves is a band, and no bars.
         joined: a column of True and False: whether a point belongs to the line that joins the optimal ones.
         value: the column of the values of a map.
+        but_equal: whether cells of which x and y are equal are grey: those of a confusion matrix that are right.
     """
 
     kind: Literal["curves", "points", "map"]
@@ -79,6 +80,7 @@ class Chart:
     band: bool = False
     joined: str = ""
     value: str = ""
+    but_equal: bool = False
 
     def spec(self) -> dict[str, Any]:
         """Return what the script of the page reads."""

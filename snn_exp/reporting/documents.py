@@ -22,7 +22,7 @@ from snn_exp.config.command_line import command_line
 from snn_exp.config.experiment import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import require_within, write_text
-from snn_exp.reporting import charts, comparison, energies, figures, looks, page_tables, per_class, tables
+from snn_exp.reporting import charts, comparison, confusion, energies, figures, looks, page_tables, per_class, tables
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.figures import Picture
 from snn_exp.reporting.formatting import is_cost, scale
@@ -155,7 +155,9 @@ def write(report: Report, folder: Path, formats: Sequence[str]) -> list[Path]:
         formats: of FORMATS.
     """
     require_within(folder / "figures", folder.parent).mkdir(parents=True, exist_ok=True)
-    pictures = figures.pictures(report.comparison)
+    shown = report.comparison
+    pictures = figures.pictures(shown)
+    pictures += [found for panel in shown.panels if (found := confusion.confusion(shown, panel)) is not None]
     for picture in pictures:
         write_text(folder / "figures" / f"{picture.name}.csv", escaping.csv(picture.data))
     written = []

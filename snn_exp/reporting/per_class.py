@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from snn_exp.reporting.comparison import Line, Panel
@@ -53,30 +54,54 @@ def taken_for(confusion: Matrix, names: Sequence[str]) -> list[str]:
     return said
 
 
+@dataclasses.dataclass(frozen=True)
+class Matrices:
+    """Confusion matrices of a panel.
+
+    Args:
+        classes: their names, or their numbers.
+        by_line: name of a line -> the matrix of each of its runs.
+    """
+
+    classes: Sequence[str]
+    by_line: Mapping[str, Sequence[Matrix]]
+
+
+def matrices(panel: Panel) -> Matrices | None:
+    """Return the confusion matrices of a panel.
+
+    None where a line has none, where lines have different classes, and where there are more than MOST_LINES lines.
+    """
+    lines = [line for line in panel.lines if any(row.done for row in line.rows.values())]
+    found = {line.name: _matrices(line) for line in lines}
+    sizes = {len(confusion) for of in found.values() for confusion in of}
+    if not found or not all(found.values()) or len(lines) > MOST_LINES or len(sizes) != 1:
+        return None
+    return Matrices(_names(lines, sizes.pop()), found)
+
+
 def table(panel: Panel) -> tuple[list[str], list[list[Entry]]] | None:
     """Return headings and entries of a table with one row per class, and one for their mean.
 
     None where a line has no confusion matrix, and where there are more than MOST_LINES lines. Accuracies are in
     percent, mean ± sd over the seeds; with a single line, the last column says what a class was most often taken for.
     """
-    lines = [line for line in panel.lines if any(row.done for row in line.rows.values())]
-    matrices = [_matrices(line) for line in lines]
-    sizes = {len(confusion) for of in matrices for confusion in of}
-    if not matrices or not all(matrices) or len(lines) > MOST_LINES or len(sizes) != 1:
+    found = matrices(panel)
+    if found is None:
         return None
-    names = _names(lines, sizes.pop())
-    samples = [sum(row) for row in matrices[0][0]]
-    headings = ["class", "samples", *(f"{line.name}, %" for line in lines)]
-    columns = [_column(of) for of in matrices]
+    names, of_lines = found.classes, list(found.by_line.values())
+    samples = [sum(row) for row in of_lines[0][0]]
+    headings = ["class", "samples", *(f"{line}, %" for line in found.by_line)]
+    columns = [_column(of) for of in of_lines]
     rows: list[list[Entry]] = [
         [Entry(name), Entry(str(samples[k]), samples[k]), *(column[k] for column in columns)]
         for k, name in enumerate(names)
     ]
     total = Entry(str(sum(samples)), sum(samples))
     rows.append([Entry("mean of the classes"), total, *(column[-1] for column in columns)])
-    if len(lines) == 1:
+    if len(of_lines) == 1:
         headings.append("most often taken for")
-        summed = [[sum(counts) for counts in zip(*of, strict=True)] for of in zip(*matrices[0], strict=True)]
+        summed = [[sum(counts) for counts in zip(*of, strict=True)] for of in zip(*of_lines[0], strict=True)]
         for row, said in zip(rows, [*taken_for(summed, names), ""], strict=True):
             row.append(Entry(said))
     return headings, rows

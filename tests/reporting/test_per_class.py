@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from snn_exp.config.experiment import EnergyConfig
 from snn_exp.reporting import documents, per_class
 from snn_exp.reporting.comparison import Panel, of_runs
+from snn_exp.reporting.confusion import confusion
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.store import stored_runs
 from tests.stored import store
@@ -83,3 +85,26 @@ def test_the_page_and_the_markdown_have_the_table() -> None:
     html, markdown = documents.write(made, folder, ["html", "md"])
     assert per_class.TITLE in html.read_text() and "&lt;b&gt;" in html.read_text() and "<b>" not in html.read_text()
     assert f"{per_class.TITLE}:\n\n| class | samples |" in markdown.read_text()
+
+
+def test_the_matrices_are_drawn_summed_over_the_seeds_with_what_is_right_in_grey() -> None:
+    with_matrix(store("norm=bn", "seed=0"), FIRST, NAMES)
+    with_matrix(store("norm=bn", "seed=1"), SECOND, NAMES)
+    found = of_runs(stored_runs([]), metric="test/acc", profile=EnergyConfig(), title="t")
+    picture = confusion(found, found.panels[0])
+    assert picture is not None
+    numbers = picture.data.set_index(["class", "taken for"])
+    assert numbers.loc[("cat", "dog"), "count"] == 3 and numbers.loc[("cat", "dog"), "share"] == pytest.approx(0.15)
+    assert numbers.loc[("eel", "dog"), "count"] == 10 and len(numbers) == 9
+    axes, *_ = picture.draw(picture.data).axes
+    shown: Any = axes.images[0].get_array()
+    assert shown.mask.diagonal().all() and shown.mask.sum() == 3
+    assert shown[2, 1] == shown.max() == axes.images[0].norm.vmax, "the colours span what is wrong"
+    assert picture.chart is not None and picture.chart.but_equal
+
+
+def test_no_matrix_is_drawn_of_more_classes_than_can_be_read() -> None:
+    many = [[int(k == j) for j in range(31)] for k in range(31)]
+    with_matrix(store("norm=bn"), many)
+    found = of_runs(stored_runs([]), metric="test/acc", profile=EnergyConfig(), title="t")
+    assert confusion(found, found.panels[0]) is None and per_class.table(found.panels[0]) is not None

@@ -150,21 +150,30 @@ function drawLines(B, spec, axes, rows, parts) {
   return plot;
 }
 
-// A map: a cell per layer and epoch, the first layer at the top.
+// A map: a cell per layer and epoch, the first layer at the top; or per class and what it was taken for.
 function drawMap(B, spec, axes, rows, most) {
-  const names = [...new Set(rows.map(row => row[spec.y]))];
-  const places = new Map(names.map((name, i) => [name, i + 1]));
-  const plot = plotOf(B, axes, [["layer", "@number: @name"], ["epoch", "@x"], ["firing rate", "@shown"]], {
-    height: Math.min(620, Math.max(260, 90 + 4 * names.length)), y_range: new B.Range1d({start: names.length + 0.5, end: 0.5}),
-    x_range: new B.Range1d({start: -0.5, end: Math.max(...rows.map(row => Number(row[spec.x]))) + 0.5}),
+  const named = column => [...new Set(rows.map(row => row[column]))];
+  const names = named(spec.y), places = new Map(names.map((name, i) => [name, i + 1]));
+  const others = spec.but_equal ? places : null;
+  const x = rows.map(row => others ? others.get(row[spec.x]) : Number(row[spec.x]));
+  const tips = [[axes.y_label, others ? "@name" : "@number: @name"], [axes.x_label, others ? "@other" : "@x"], [spec.value.replace("_", " "), "@shown"]];
+  if (rows[0].count !== undefined) tips.push(["samples", "@count"]);
+  const plot = plotOf(B, axes, tips, {
+    height: Math.min(620, Math.max(260, 90 + (others ? 20 : 4) * names.length)), y_range: new B.Range1d({start: names.length + 0.5, end: 0.5}),
+    x_range: new B.Range1d({start: Math.min(...x) - 0.5, end: Math.max(...x) + 0.5}),
   });
+  if (others) for (const axis of [plot.xaxis, plot.yaxis].flatMap(found => [...found])) {
+    axis.ticker = new B.FixedTicker({ticks: names.map((_, i) => i + 1)});
+    axis.major_label_overrides = new Map(names.map((name, i) => [i + 1, plain(name)]));
+    if (axis === [...plot.xaxis][0] && Math.max(...names.map(name => name.length)) > 2) axis.major_label_orientation = "vertical";
+  }
   for (const grid of [plot.xgrid, plot.ygrid].flatMap(found => [...found])) grid.visible = false;
-  const values = rows.map(row => Number(row[spec.value]));
+  const values = rows.map(row => Number(row[spec.value])), right = row => spec.but_equal && row[spec.x] === row[spec.y];
   const source = new B.ColumnDataSource({data: {
-    x: rows.map(row => Number(row[spec.x])), number: rows.map(row => places.get(row[spec.y])), name: rows.map(row => row[spec.y]),
-    value: values, shown: values.map(shown),
+    x, other: rows.map(row => row[spec.x]), count: rows.map(row => row.count ?? ""), number: rows.map(row => places.get(row[spec.y])), name: rows.map(row => row[spec.y]),
+    value: rows.map((row, i) => right(row) ? NaN : values[i]), shown: values.map(shown),
   }});
-  const colour = {field: "value", transform: new B.LinearColorMapper({palette: VIRIDIS, low: 0, high: most})};
+  const colour = {field: "value", transform: new B.LinearColorMapper({palette: VIRIDIS, low: 0, high: most, nan_color: GREY})};
   hovered(plot, plot.rect({x: {field: "x"}, y: {field: "number"}, width: 1, height: 1, dilate: true, source, fill_color: colour, line_color: null}));
   return plot;
 }
@@ -214,7 +223,8 @@ async function enliven(figure) {
   grid.setAttribute("role", "group");
   grid.setAttribute("aria-label", figure.querySelector("figcaption .says").textContent);
   const parts = new Map();
-  const most = spec.value ? Math.max(...rows.map(row => Number(row[spec.value]))) || 1 : 1;
+  const counted = rows.filter(row => !(spec.but_equal && row[spec.x] === row[spec.y]));
+  const most = spec.value ? counted.reduce((most, row) => Math.max(most, Number(row[spec.value])), 0) || 1 : 1;
   const places = [];
   for (const axes of spec.axes) {
     const of = rows.filter(row => Object.entries(axes.where).every(([column, value]) => row[column] === value));
@@ -225,7 +235,7 @@ async function enliven(figure) {
   }
   live.append(grid);
   if (parts.size > 1) live.append(legendOf(spec, parts));
-  if (spec.kind === "map") live.append(Object.assign(document.createElement("div"), {className: "scale", textContent: `firing rate 0 to ${shown(most)}`}));
+  if (spec.kind === "map") live.append(Object.assign(document.createElement("div"), {className: "scale", textContent: `${spec.value.replace("_", " ")} 0 to ${shown(most)}`}));
   figure.querySelector(".live")?.remove();
   figure.querySelector(".still").after(live);
   for (const [place, plot] of places) await B.Plotting.show(plot, place);
