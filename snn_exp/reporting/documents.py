@@ -22,7 +22,18 @@ from snn_exp.config.command_line import command_line
 from snn_exp.config.experiment import EnergyConfig, resolve
 from snn_exp.errors import UserError, unknown
 from snn_exp.files import require_within, write_text
-from snn_exp.reporting import charts, comparison, confusion, energies, figures, looks, page_tables, per_class, tables
+from snn_exp.reporting import (
+    charts,
+    comparison,
+    confusion,
+    energies,
+    figures,
+    looks,
+    mistakes,
+    page_tables,
+    per_class,
+    tables,
+)
 from snn_exp.reporting.comparison import Comparison, Line, Panel, values
 from snn_exp.reporting.figures import Picture
 from snn_exp.reporting.formatting import is_cost, scale
@@ -196,6 +207,8 @@ def _markdown(report: Report, pictures: Sequence[Picture]) -> str:
             parts.append(f"{energies.TITLE}:\n\n{tables.of_entries(*three)}")
         if (of_classes := per_class.table(panel)) is not None:
             parts.append(f"{per_class.TITLE}:\n\n{tables.of_entries(*of_classes)}")
+        if (mistaken := mistakes.table(panel)) is not None:
+            parts.append(f"{mistakes.TITLE}:\n\n{tables.of_entries(*mistaken)}")
     parts.append(plain(tables.caption(shown, all_headings)))
     parts += [plain(energies.caption(shown))] if moved else []
     parts += [f"![{picture.name}](figures/{picture.name}.png)\n\n{plain(picture.caption)}" for picture in pictures]
@@ -260,12 +273,15 @@ def _html(report: Report, pictures: Sequence[Picture]) -> str:
         ],
         energies_title=energies.TITLE,
         energies_note=energies.caption(shown),
-        classes=[
-            (panel, page_tables.of(*found, {}))
+        details=[
+            (f"{title}: {panel.name}", page_tables.of(*found, {}))
             for panel in shown.panels
-            if (found := per_class.table(panel)) is not None
+            for title, found in (
+                (per_class.TITLE, per_class.table(panel)),
+                (mistakes.TITLE, mistakes.table(panel)),
+            )
+            if found is not None
         ],
-        classes_title=per_class.TITLE,
         pictures=[(picture, picture.svg(), _data_link(picture)) for picture in pictures],
         swatches={name: page_tables.swatch(found) for name, found in look.items()},
         bokeh=charts.library() if any(picture.chart for picture in pictures) else None,

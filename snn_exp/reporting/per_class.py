@@ -77,7 +77,7 @@ def matrices(panel: Panel) -> Matrices | None:
     sizes = {len(confusion) for of in found.values() for confusion in of}
     if not found or not all(found.values()) or len(lines) > MOST_LINES or len(sizes) != 1:
         return None
-    return Matrices(_names(lines, sizes.pop()), found)
+    return Matrices(class_names(lines, sizes.pop()), found)
 
 
 def table(panel: Panel) -> tuple[list[str], list[list[Entry]]] | None:
@@ -114,7 +114,8 @@ def _matrices(line: Line) -> list[Matrix]:
     return list(found) if len(found) == len(ended) else []
 
 
-def _names(lines: Sequence[Line], num_classes: int) -> list[str]:
+def class_names(lines: Sequence[Line], num_classes: int) -> list[str]:
+    """Return the names of the classes as the runs of some lines state them; numbers where they state none of use."""
     rows: list[Row] = [row for line in lines for row in line.rows.values()]
     stored: Sequence[object] = next((row.result.data["class_names"] for row in rows if row.result.data), [])
     names = [str(name) for name in stored]
