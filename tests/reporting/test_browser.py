@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 from snn_exp.cli import main
+from snn_exp.reporting import search_page
 from tests.stored import store
+from tests.sweeps.test_search_page import shown
 
 pytestmark = pytest.mark.browser
 
@@ -34,8 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def opened(folder: Path, **context: Any) -> Iterator[Any]:
-    """The page in a browser; nothing may be complained of, and nothing fetched."""
+def opened(folder: Path, name: str = "report.html", **context: Any) -> Iterator[Any]:
+    """A page in a browser; nothing may be complained of, and nothing fetched."""
     from playwright.sync_api import sync_playwright
 
     said: list[str] = []
@@ -44,7 +46,7 @@ def opened(folder: Path, **context: Any) -> Iterator[Any]:
         page = browser.new_page(**{"viewport": {"width": 1280, "height": 800}, **context})
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        address = (folder / "report.html").as_uri()
+        address = (folder / name).as_uri()
         page.on("request", lambda r: None if r.url == address or r.url.startswith("data:") else said.append(r.url))
         page.goto(address)
         yield page
@@ -177,6 +179,18 @@ def test_axe_finds_nothing_serious(folder: Path, width: int, scheme: str) -> Non
             details.evaluate("one => one.open = true")
         found = Axe().run(page).response
     assert len(found["passes"]) > 20, "it has looked"
+    grave = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in grave] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_the_page_of_a_search(tmp_path: Path, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    search_page.write(shown(), tmp_path)
+    with opened(tmp_path, "search.html", viewport={"width": 420, "height": 900}, color_scheme=scheme) as page:
+        found = Axe().run(page).response
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     grave = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
     assert [(one["id"], one["nodes"][0]["html"]) for one in grave] == []
 

@@ -94,6 +94,21 @@ function shown(value) {
   return number === 0 || (Math.abs(number) >= 0.001 && Math.abs(number) < 1e6) ? String(Number(number.toPrecision(5))) : number.toExponential(3);
 }
 
+// At most six numbers on a logarithmic axis, as even as 1, 2 and 5 are, and none between them.
+function numberDecades(B, axes, values, most) {
+  const [low, high] = values.filter(value => value > 0).reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, 0]);
+  if (!(high > 0)) return;
+  const decades = Array.from({length: 40}, (_, i) => 10 ** (i - 20));
+  const within = steps => decades.flatMap(decade => steps.map(step => Number((step * decade).toPrecision(3)))).filter(tick => tick >= low * 0.98 && tick <= high * 1.02);
+  let ticks = [[1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 5, 7], [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9]].map(within).findLast(ticks => ticks.length <= most) ?? [];
+  if (ticks.length === 0) ticks = within([1]).filter((_, i, all) => i % Math.ceil(all.length / most) === 0);
+  if (ticks.length < 2) return;
+  for (const axis of axes) {
+    axis.ticker = new B.FixedTicker({ticks});
+    axis.major_label_overrides = new Map(ticks.map(tick => [tick, tick >= 0.001 && tick < 1e6 ? tick.toLocaleString("en") : tick.toExponential()]));
+  }
+}
+
 // Curves and points: one source per line, which its button hides everywhere.
 function drawLines(B, spec, axes, rows, parts) {
   const columns = Object.keys(rows[0] ?? {});
@@ -146,6 +161,10 @@ function drawLines(B, spec, axes, rows, parts) {
     const front = rows.filter(row => row[spec.joined] === "True").sort((a, b) => a[spec.x] - b[spec.x]);
     plot.line({x: front.map(row => row[spec.x] * axes.x_factor), y: front.map(row => row[spec.y] * axes.y_factor), color: GREY});
   }
+  if (all.y.every(value => value === 0)) plot.y_range = new B.Range1d({start: -0.05, end: 1});
+  const few = window.innerWidth < 600 ? 4 : 7;
+  if (axes.log_x && !axes.x_ticks.length) numberDecades(B, [...plot.xaxis], all.x, few);
+  if (axes.log_y) numberDecades(B, [...plot.yaxis], axes.rule === null ? all.y : [...all.y, axes.rule], 7);
   if (axes.rule !== null) plot.add_layout(new B.Span({location: axes.rule, dimension: "width", line_color: GREY, line_dash: "dotted"}));
   return plot;
 }
