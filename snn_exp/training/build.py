@@ -145,7 +145,7 @@ def assemble(config: ExperimentConfig, seen: DataSpec, kernels: Choice | None = 
     if config.trainer.channels_last or used == "events":
         lay_channels_last(network)
     if used != "reference":
-        fuse(network)
+        fuse(network, write_words=used == "events")
     if used == "events":
         add_where_spikes_are(network)
     if config.trainer.checkpoint_activations:

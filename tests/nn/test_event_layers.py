@@ -17,14 +17,18 @@ from snn_exp.config.experiment import TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.nn.activation_checkpointing import checkpoint_activations
 from snn_exp.nn.blocks import RESIDUALS
-from snn_exp.nn.kernels import add_where_spikes_are, build, fuse, ways_of
+from snn_exp.nn.kernels import add_where_spikes_are, build, event_layers, fuse, ways_of
 from snn_exp.nn.kernels.event_layers import layers_that_read_spikes
+from snn_exp.nn.kernels.events import pack, pack_words
+from snn_exp.nn.kernels.fused import fire
+from snn_exp.nn.kernels.spike_words import words_of
 from snn_exp.nn.layers import Conv2d, lay_channels_last
 from snn_exp.nn.networks import Network
 from snn_exp.nn.neurons import LIF, Neuron, Sign
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
 from snn_exp.training.build import DataSpec, assemble, choose_kernels
+from tests import judge
 from tests.judge import learned, network
 from tests.nn.test_activation_checkpointing import trains_the_same
 
@@ -38,7 +42,7 @@ def by_events(plain: Network, *, fused: bool = True, in_eval: bool = False) -> N
     twin = copy.deepcopy(plain)
     lay_channels_last(twin)
     if fused:
-        fuse(twin)
+        fuse(twin, write_words=True)
     add_where_spikes_are(twin, in_eval=in_eval)
     return twin
 
@@ -108,6 +112,56 @@ def test_in_eval_it_is_bitwise_the_plain_network_unless_told_and_is_stored_as_th
             parameter.add_(1)
     torch.testing.assert_close(copied(x), plain(x))
     assert not any(way.num_batches for way in ways_of(copied).values()), "batches of an evaluation are not counted"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("norm", ["none", "bn"])
+@pytest.mark.parametrize("shape", [(3, 5, 16, 7, 5), (1, 1, 48, 3, 1), (5, 2, 32, 9, 9)], ids=str)
+def test_a_neuron_writes_the_bits_that_would_be_read_off_its_spikes(
+    shape: tuple[int, ...], norm: str, dtype: torch.dtype
+) -> None:
+    x = judge.by_position(judge.drawn(shape, 0, dtype))
+    neuron, form = judge.made({"name": "lif"}, "atan", shape, dtype)
+    s = fire(neuron, form, judge.norm_like(norm, x), x, writes_words=True)
+    words = words_of(s)
+    assert words is not None
+    found, expected = pack_words(words, *shape[3:]), pack(s.flatten(0, 1))
+    assert torch.equal(found.bits, expected.bits) and 0 < found.rate == expected.rate < 1 and found.whole
+    s.data.zero_()
+    assert words_of(s) is not None, "who writes past autograd is not seen"
+    with torch.no_grad():
+        s.zero_()
+    assert words_of(s) is None
+
+
+def test_words_are_written_where_they_can_be_read_alone() -> None:
+    neuron, form = judge.made({"name": "lif"}, "atan", (2, 3, 16, 4, 4), torch.float32)
+    ternary, of_ternary = judge.made({"name": "ternary"}, "atan", (2, 3, 16, 4, 4), torch.float32)
+    x = judge.by_position(judge.drawn((2, 3, 16, 4, 4), 0, torch.float32))
+    assert words_of(fire(neuron, form, None, x, writes_words=True)) is not None
+    others = [
+        fire(neuron, form, None, x), fire(neuron, form, None, x.contiguous(), writes_words=True),
+        fire(neuron, form, None, x[:, :, :8], writes_words=True), fire(ternary, of_ternary, None, x, writes_words=True),
+        fire(neuron, form, None, x.bfloat16(), writes_words=True),
+    ]  # fmt: skip
+    assert all(words_of(other) is None for other in others)
+
+
+def test_a_network_computes_the_same_from_the_words_of_its_neurons(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, found = torch.rand(4, 6, 1, 9, 9) * 2, []
+    read: list[bool] = []
+    monkeypatch.setattr(event_layers, "pack_words", lambda *of: (read.append(True), pack_words(*of))[1])
+    for write_words in (True, False):
+        torch.manual_seed(0)
+        network = built("method=lif_bn", "network.width=16")
+        lay_channels_last(network)
+        fuse(network, write_words=write_words)
+        add_where_spikes_are(network)
+        logits = network.train()(given)
+        logits.sin().sum().backward()
+        found.append([logits, *(parameter.grad for parameter in network.parameters())])
+        assert len(read) == len(ways_of(network)) > 3
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 class Often(LIF):

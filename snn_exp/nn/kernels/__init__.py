@@ -20,6 +20,7 @@ Modules:
     events.cpp        convolutions that add where a spike is
     events.py         calls them, as operators of torch
     input_gradient.cpp, input_gradient.py   the gradient of the input of such a convolution
+    spike_words.py    bits that a neuron has written for them besides its spikes
     event_layers.py   which layers of a network compute so, and when
 
     tables.cpp        convolutions of spikes that look up sums of four channels, for inference

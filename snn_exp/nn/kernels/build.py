@@ -82,6 +82,7 @@ class EventCall(ctypes.Structure):
         ("weight_strides", ctypes.c_int64 * 4),
         *((name, ctypes.c_void_p) for name in ("x", "bits", "weight", "y", "grad_y", "grad_weight")),
         *((name, ctypes.c_int64) for name in ("spikes", "others")),
+        ("known", ctypes.c_void_p),
     ]  # fmt: skip
 
 

@@ -147,7 +147,7 @@ def _why_no_events(neuron: Neuron, *, gpu: bool, precision: str, devices: int) -
 
 
 @torch.no_grad()
-def fuse(network: Network, *, overwrite: bool = False) -> None:
+def fuse(network: Network, *, overwrite: bool = False, write_words: bool = False) -> None:
     """Make neurons, synapses and PSP norms of a network use the fused passes from now on.
 
     A neuron takes in the batch norm that it alone reads, a PSP norm the synapse. They do so in training only: in eval
@@ -158,6 +158,7 @@ def fuse(network: Network, *, overwrite: bool = False) -> None:
         network: it may be moved to another device later.
         overwrite: where no gradients are asked for, a neuron writes its spikes over a current that it alone reads,
             which takes half the memory and less time. A hook that keeps such a current keeps spikes then.
+        write_words: in training, a neuron writes its spikes as bits besides, for `add_where_spikes_are`.
     """
     norm_of = dict(_norms_that_a_neuron_alone_reads(network))
     own = set(_neurons_with_a_current_of_their_own(network)) if overwrite else set()
@@ -174,7 +175,7 @@ def fuse(network: Network, *, overwrite: bool = False) -> None:
         if isinstance(form, str):
             continue
         norm = norm_of.get(neuron)
-        _replace_forward(neuron, functools.partial(_fire, neuron, form, norm, neuron in own))
+        _replace_forward(neuron, functools.partial(_fire, neuron, form, norm, neuron in own, write_words))
         if norm is not None:
             _replace_forward(norm, functools.partial(_hand_on, norm, norm.forward))
     _fuse_filters(network)
@@ -240,11 +241,13 @@ def _replace_forward(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> 
     module.forward = forward
 
 
-def _fire(neuron: Neuron, form: Form, norm: BatchNorm | None, overwrite: bool, x_TBN: Tensor) -> Tensor:
+def _fire(
+    neuron: Neuron, form: Form, norm: BatchNorm | None, overwrite: bool, write_words: bool, x_TBN: Tensor
+) -> Tensor:
     taken_in = norm if norm is not None and _is_left_to_the_neuron(norm, x_TBN) else None
     if overwrite and taken_in is None and not torch.is_grad_enabled():
         return fire_over(neuron, form, x_TBN)
-    return fire(neuron, form, taken_in, x_TBN)
+    return fire(neuron, form, taken_in, x_TBN, writes_words=write_words and neuron.training)
 
 
 def _fire_folded(

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from snn_exp.nn.graph import data_flow, part_at
-from snn_exp.nn.kernels.events import DTYPES, KERNEL_SIZES, pack, spike_conv2d
+from snn_exp.nn.kernels.events import DTYPES, KERNEL_SIZES, pack, pack_words, spike_conv2d
+from snn_exp.nn.kernels.spike_words import words_of
 from snn_exp.nn.layers import Conv2d
 from snn_exp.nn.networks import MaxPool, Network
 from snn_exp.nn.neurons import Neuron
@@ -69,7 +70,8 @@ class _ByEvents:
         if not (self.layer.training or self.in_eval) or not _can_be_read(x_TBCHW):
             return self.densely(x_TBCHW)
         s = x_TBCHW.flatten(0, 1)
-        packed = pack(s.detach())
+        words = words_of(x_TBCHW)
+        packed = pack(s.detach()) if words is None else pack_words(words, *s.shape[2:])
         by_events = packed.whole and packed.rate <= MOST_RATE
         if self.layer.training:
             self.ways.add(by_events, packed.rate)

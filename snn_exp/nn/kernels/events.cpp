@@ -61,6 +61,7 @@ struct Call {
     const F *grad_y;
     F *grad_weight;
     Count spikes, others;                  // found by pack: values that are 1, and those that are neither 0 nor 1
+    const std::uint16_t *known;            // if known, the spikes by position, 16 channels in a word; then x is not read
 
     Count positions() const { return height * width; }
     Count words() const { return (positions() + 63) / 64; }
@@ -126,10 +127,11 @@ Word transposed(Word x) {
     return x ^ t ^ (t << 28);
 }
 
-Found pack_by_position(const Call &call, Count n) {
+// eight_at(p, c, number, found): the bits of the channels c to c + number at position p
+template <typename Eight>
+Found pack_by_position(const Call &call, Count n, Eight eight_at) {
     Found found;
     const Count C = call.groups * call.in_channels, P = call.positions(), words = call.words();
-    const F *x = call.x + n * P * C;
     Word *bits = call.bits + n * C * words;
     std::fill_n(bits, C * words, Word(0));
     for (Count p = 0; p < P; p += 8) {
@@ -137,17 +139,32 @@ Found pack_by_position(const Call &call, Count n) {
         for (Count c = 0; c < C; c += 8) {
             const Count wide = std::min(Count(8), C - c);
             Word rows = 0;
-            for (Count k = 0; k < deep; ++k) {
-                const F *at = x + (p + k) * C + c;
-                rows |= (wide == 8 ? byte_of(at, found) : few_of(at, wide, found)) << (8 * k);
-            }
+            for (Count k = 0; k < deep; ++k) rows |= eight_at(p + k, c, wide, found) << (8 * k);
             found.spikes += __builtin_popcountll(rows);
+            if (!rows) continue;
             rows = transposed(rows);
             for (Count k = 0; k < wide; ++k)
                 bits[(c + k) * words + p / 64] |= (rows >> (8 * k) & 255) << (p % 64);
         }
     }
     return found;
+}
+
+Found pack_values_by_position(const Call &call, Count n) {
+    const Count C = call.groups * call.in_channels;
+    const F *x = call.x + n * call.positions() * C;
+    return pack_by_position(call, n, [&](Count p, Count c, Count wide, Found &found) {
+        const F *at = x + p * C + c;
+        return wide == 8 ? byte_of(at, found) : few_of(at, wide, found);
+    });
+}
+
+Found pack_words(const Call &call, Count n) {
+    const Count of_a_position = call.groups * call.in_channels / 16;
+    const std::uint16_t *words = call.known + n * call.positions() * of_a_position;
+    return pack_by_position(call, n, [&](Count p, Count c, Count, Found &) {
+        return Word(words[p * of_a_position + c / 16]) >> (c % 16) & 255;
+    });
 }
 
 Found pack_by_channel(const Call &call, Count n) {
@@ -401,7 +418,9 @@ void in_parallel(Count number, Count threads, Work work) {
 extern "C" void pack(Call *call) {
     std::vector<Found> of_image(call->images);
     in_parallel(call->images, call->threads, [&](Count n) {
-        of_image[n] = call->by_position ? pack_by_position(*call, n) : pack_by_channel(*call, n);
+        of_image[n] = call->known        ? pack_words(*call, n)
+                      : call->by_position ? pack_values_by_position(*call, n)
+                                          : pack_by_channel(*call, n);
     });
     for (const Found &found : of_image) call->spikes += found.spikes, call->others += found.others;
     call->spikes -= call->others;

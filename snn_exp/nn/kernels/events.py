@@ -105,6 +105,26 @@ def spike_linear(s: Tensor, weight: Tensor) -> Tensor:
     return spike_conv2d(images, weight[:, :, None, None]).permute(0, 2, 3, 1).reshape(len(s), -1)
 
 
+def pack_words(words: Tensor, height: int, width: int) -> Packed:
+    """Pack spikes that a neuron has written as words of 16 channels, by position.
+
+    Shapes:
+        words: [N, H W, C / 16], int16
+
+    Example:
+        >>> pack_words(torch.tensor([[[1], [0], [1]]], dtype=torch.int16), 1, 3).bits[0, :2].tolist()
+        [[5], [0]]
+    """
+    N, positions, of_a_position = words.shape
+    bits = torch.empty(N, 16 * of_a_position, (positions + 63) // 64, dtype=torch.int64)
+    call = EventCall(
+        images=N, groups=1, in_channels=16 * of_a_position, height=height, width=width,
+        threads=torch.get_num_threads(), known=words.data_ptr(), bits=bits.data_ptr(),
+    )  # fmt: skip
+    _run("pack", torch.float32, call)
+    return Packed(bits, call.spikes / max(1, 16 * words.numel()), True)
+
+
 @torch.library.custom_op("snn_exp::spike_bits", mutates_args=(), device_types="cpu")
 def spike_bits(s: Tensor) -> Tensor:
     """Compute the bits of `pack`.

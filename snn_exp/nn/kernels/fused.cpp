@@ -32,7 +32,8 @@ struct Call : Shape {
     Stored *grad_x;
     F *grad_threshold, *grad_leak, *grad_gain, *grad_bias;
     const F *factor, *fires_at, *shift, *theta, *resets_to, *constant;  // of each channel, where a norm is folded in
-    std::uint16_t *bits;  // what fires, 16 values in a word, in the order of memory; then s is not written
+    // what fires, 16 values in a word, in the order of memory; of whole words, and s need not be written beside it
+    std::uint16_t *bits;
 };
 
 F absolute(F y) {
@@ -290,6 +291,21 @@ void charge(
     }
 }
 
+// The word of 16 levels: which are not 0.
+template <typename Level>
+std::uint16_t word_of(const Level *level) {
+#ifdef __AVX2__
+    if constexpr (std::is_same_v<Level, float>) {
+        const __m256 zero = _mm256_setzero_ps(), low = _mm256_loadu_ps(level), high = _mm256_loadu_ps(level + 8);
+        return std::uint16_t(_mm256_movemask_ps(_mm256_cmp_ps(low, zero, _CMP_NEQ_UQ)) |
+                             _mm256_movemask_ps(_mm256_cmp_ps(high, zero, _CMP_NEQ_UQ)) << 8);
+    }
+#endif
+    unsigned word = 0;
+    for (int k = 0; k < 16; ++k) word |= unsigned(F(level[k]) != 0) << k;
+    return std::uint16_t(word);
+}
+
 template <bool normed>
 void fire(const Call &call) {
     const auto threshold_N = thresholds(call);
@@ -313,28 +329,14 @@ void fire(const Call &call) {
                 Stored *__restrict s = past_caches ? row : call.s + offset;
                 for (Count k = 0; k < width; ++k)
                     s[k] = Stored(EMITS::of(folded.level(h[k], threshold[k], k), threshold[k]));
+                for (Count k = 0; call.bits && k < width; k += 16) call.bits[(offset + k) / 16] = word_of(s + k);
                 if (past_caches) put_past_the_caches(call.s + offset, row, width);
             }
         }
     });
 }
 
-// The word of 16 levels: which are not 0.
-std::uint16_t word_of(const F *level) {
-#ifdef __AVX2__
-    if constexpr (sizeof(F) == 4) {
-        const float *at = reinterpret_cast<const float *>(level);
-        const __m256 zero = _mm256_setzero_ps(), low = _mm256_loadu_ps(at), high = _mm256_loadu_ps(at + 8);
-        return std::uint16_t(_mm256_movemask_ps(_mm256_cmp_ps(low, zero, _CMP_NEQ_UQ)) |
-                             _mm256_movemask_ps(_mm256_cmp_ps(high, zero, _CMP_NEQ_UQ)) << 8);
-    }
-#endif
-    unsigned word = 0;
-    for (int k = 0; k < 16; ++k) word |= unsigned(level[k] != 0) << k;
-    return std::uint16_t(word);
-}
-
-// As fire, of samples of whole words; 16 values go through all steps at once.
+// As fire, and nothing but bits; 16 values go through all steps at once.
 void fire_bits(const Call &call) {
     const auto threshold_N = thresholds(call);
     const FoldedSample folded_N(call);
@@ -500,7 +502,7 @@ extern "C" void forward(const Call *call) {
     if (call->statistics) {
         take_statistics(*call);
         fire<true>(*call);
-    } else if (call->bits) {
+    } else if (!call->s) {
         fire_bits(*call);
     } else {
         fire<false>(*call);

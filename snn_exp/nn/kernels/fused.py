@@ -19,6 +19,7 @@ from snn_exp.nn.kernels.forms import Form
 from snn_exp.nn.kernels.layout import channels_last, computed_in
 from snn_exp.nn.kernels.on_cpu import pass_on_cpu
 from snn_exp.nn.kernels.on_gpu import pass_on_gpu
+from snn_exp.nn.kernels.spike_words import keep_words, new_words
 from snn_exp.nn.neurons import LIF, SRM, IntegerLIF, IntegratingNeuron, LevelNeuron, Neuron
 from snn_exp.nn.norms import BatchNorm
 
@@ -28,16 +29,27 @@ def pass_at(x: Tensor) -> Callable[..., None]:
     return pass_on_cpu if x.device.type == "cpu" else pass_on_gpu
 
 
-def fire(neuron: Neuron, form: Form, norm: BatchNorm | None, x_TBN: Tensor) -> Tensor:
-    """Compute the neuron's output for x, or for norm(x) if a norm in training is given."""
+def fire(neuron: Neuron, form: Form, norm: BatchNorm | None, x_TBN: Tensor, *, writes_words: bool = False) -> Tensor:
+    """Compute the neuron's output for x, or for norm(x) if a norm in training is given.
+
+    Args:
+        neuron: its parameters are read at each call.
+        form: of the neuron.
+        norm: a norm in training that is taken in.
+        x_TBN: its input.
+        writes_words: whether words of spikes go with the output, where there can be some (spike_words.py).
+    """
     bn = None if norm is None else norm.bn
     if bn is not None:
         assert bn.num_batches_tracked is not None
         bn.num_batches_tracked.add_(1)
     gain_C, bias_C = (None, None) if bn is None else (bn.weight, bn.bias)
+    words = new_words(x_TBN) if writes_words and form.emits == "Spikes" and x_TBN.dtype != torch.bfloat16 else None
     s: Tensor = _Passes.apply(
-        x_TBN, _threshold(neuron, x_TBN), _leak(neuron), gain_C, bias_C, form, _numbers(neuron), bn
+        x_TBN, _threshold(neuron, x_TBN), _leak(neuron), gain_C, bias_C, form, _numbers(neuron), bn, words
     )
+    if words is not None:
+        keep_words(s, words)
     return s
 
 
@@ -142,6 +154,7 @@ class _Passes(torch.autograd.Function):
         form: Form,
         numbers: dict[str, float],
         bn: Any,
+        words: Tensor | None,
     ) -> Tensor:
         x_TBN = x_TBN if channels_last(x_TBN) else x_TBN.contiguous()
         statistics, running = None, {}
@@ -152,7 +165,7 @@ class _Passes(torch.autograd.Function):
         s_TBN = torch.empty_like(x_TBN)
         pass_at(x_TBN)(
             "forward", form, numbers, x=x_TBN, threshold=threshold, leak=leak, gain=gain_C, bias=bias_C,
-            statistics=statistics, s=s_TBN, **running,
+            statistics=statistics, s=s_TBN, **running, **({} if words is None else {"bits": words}),
         )  # fmt: skip
         learned, number = (leak, None) if isinstance(leak, Tensor) else (None, leak)
         ctx.save_for_backward(x_TBN, threshold, statistics, learned)
@@ -179,4 +192,4 @@ class _Passes(torch.autograd.Function):
             statistics=statistics, grad_s=grad_s, grad_x=grad_x, grad_threshold=grad_threshold, grad_leak=grad_leak,
             grad_gain=grad_gain, grad_bias=grad_bias,
         )  # fmt: skip
-        return grad_x, grad_threshold, grad_leak, grad_gain, grad_bias, None, None, None
+        return grad_x, grad_threshold, grad_leak, grad_gain, grad_bias, None, None, None, None

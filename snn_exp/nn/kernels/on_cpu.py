@@ -72,7 +72,7 @@ def _pointers(x: Tensor, others: dict[str, Tensor | None]) -> dict[str, int]:
     for name, tensor in others.items():
         if tensor is None:
             continue
-        if tensor.dtype != (needed := x.dtype if name in LARGE else numbers):
+        if tensor.dtype != (needed := torch.int16 if name == "bits" else x.dtype if name in LARGE else numbers):
             raise TypeError(f"{name} is {tensor.dtype}, and the fused passes of {x.dtype} need it in {needed}")
         pointers[name] = tensor.data_ptr()
     return pointers

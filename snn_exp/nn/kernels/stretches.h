@@ -45,6 +45,7 @@ struct Bfloat16 {
 
 using Stored = STORED;
 constexpr Count WIDTH = 256, LEAST_WIDTH = 64;   // values of a stretch with one step and with many
+constexpr Count WORD = 16;                       // values of a word of bits, which no stretch cuts in two
 constexpr Count ROWS_TOGETHER = 16;              // as many streams as a core reads ahead
 constexpr Count SUMMED = 64;                     // rows that are summed in F before they are added in double
 constexpr Count PAST_CACHES = Count(24) << 20;   // bytes
@@ -124,7 +125,8 @@ void in_blocks(Count rows, Count together, Count N, Count widest, Work work) {
 template <typename Work>
 void in_blocks_of_samples(const Shape &shape, Work work) {
     const Count together = std::max(Count(1), ROWS_TOGETHER / shape.num_steps);
-    in_blocks(shape.batch, together, shape.sample(), std::max(LEAST_WIDTH, WIDTH / shape.num_steps), work);
+    const Count widest = std::max(LEAST_WIDTH, WIDTH / shape.num_steps / WORD * WORD);
+    in_blocks(shape.batch, together, shape.sample(), widest, work);
 }
 
 bool ends_a_sum(Count from, Count until, Count all) {
