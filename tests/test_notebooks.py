@@ -38,6 +38,11 @@ def test_a_notebook_is_small_whole_and_names_no_machine(path: Path) -> None:
         ast.parse(cell)
 
 
+def test_the_notebook_on_a_neuron_of_ones_own_gives_no_yaml_and_no_folder_of_configs() -> None:
+    cells = "\n".join(code(json.loads((EXAMPLES / "own_neuron_and_pictures.ipynb").read_text())))
+    assert "snn_exp.plugins" in cells and "yaml" not in cells and "configs" not in cells
+
+
 @pytest.mark.notebooks
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
