@@ -64,6 +64,8 @@ class Chart:
         looks: name of a line -> its look; other lines are grey.
         spread: the column of the sd of y; "" for none.
         x_spread: likewise of x.
+        aside: by what factor the marks of a line lie aside from those of the one before it, so that no interval hides
+            another.
         band: whether the spread of curves is a band, and no bars.
         joined: a column of True and False: whether a point belongs to the line that joins the optimal ones.
         value: the column of the values of a map.
@@ -77,6 +79,7 @@ class Chart:
     looks: Mapping[str, Look] = dataclasses.field(default_factory=dict)
     spread: str = ""
     x_spread: str = ""
+    aside: float = 1.0
     band: bool = False
     joined: str = ""
     value: str = ""

@@ -155,7 +155,7 @@ def depth(comparison: Comparison) -> Picture | None:
         for factor, _, unit in [scale(quantity)]
         for group in data["group"].unique()
     ]  # fmt: skip
-    chart = Chart("curves", "layers", "mean", axes, found_looks, spread="sd")
+    chart = Chart("curves", "layers", "mean", axes, found_looks, spread="sd", aside=ASIDE)
     caption = "Against depth: mean and sd over seeds; the marks of one depth are drawn side by side."
     return Picture("depth", caption, data, lambda of: _draw_depth(of, found_looks, title), chart)
 

@@ -115,12 +115,14 @@ function drawLines(B, spec, axes, rows, parts) {
   const tips = [["", "@names"], [axes.x_label || spec.x, "@x_shown"], [axes.y_label || axes.title, "@y_shown"]];
   if (columns.includes("n")) tips.push(["seeds", "@n"]);
   const plot = plotOf(B, axes, tips, spec.kind === "points" ? {height: 380} : {});
-  const lines = grouped(rows, "line");
+  const lines = new Map([...grouped(rows, "line")].sort(([a], [b]) => (a in spec.looks) - (b in spec.looks)));  // the grey ones below
+  const order = Object.keys(spec.looks);
   const all = {x: [], y: [], names: [], x_shown: [], y_shown: [], n: []}, hidden = new Set();
   for (const [name, of] of lines) {
     const look = spec.looks[name];
     const colour = look ? look[dark.matches ? 1 : 0] : GREY;
-    const x = of.map(row => Number(row[spec.x]) * axes.x_factor);
+    const real = of.map(row => Number(row[spec.x]) * axes.x_factor);
+    const x = real.map(value => value * spec.aside ** (order.indexOf(name) - (order.length - 1) / 2));
     const raw = of.map(row => Number(row[spec.y]) * axes.y_factor);
     const y = axes.log_y ? raw.map(value => Math.max(value, 1e-12)) : raw;
     const sd = of.map(row => spec.spread ? Number(row[spec.spread]) * axes.y_factor : 0);
@@ -132,16 +134,16 @@ function drawLines(B, spec, axes, rows, parts) {
       left: x.map((value, i) => Math.max(value - x_sd[i], axes.log_x ? value * 1e-3 : -Infinity)),
       right: x.map((value, i) => value + x_sd[i]),
     }});
-    const pointed = {x, y, names: of.map(() => name), n: of.map(row => row.n ?? ""), x_shown: within(x, x_sd), y_shown: within(raw, sd)};
+    const pointed = {x, y, names: of.map(() => name), n: of.map(row => row.n ?? ""), x_shown: within(real, x_sd), y_shown: within(raw, sd)};
     for (const [column, found] of Object.entries(pointed)) all[column].push(...found);
     const of_line = [];
-    const field = {source, color: colour};
+    const field = {source, color: colour, alpha: look ? 1 : 0.35};
     if (spec.band) of_line.push(plot.varea({x: {field: "x"}, y1: {field: "low"}, y2: {field: "high"}, source, fill_color: colour, fill_alpha: 0.18}));
-    else if (spec.spread) of_line.push(plot.segment({x0: {field: "x"}, y0: {field: "low"}, x1: {field: "x"}, y1: {field: "high"}, ...field}));
-    if (spec.x_spread) of_line.push(plot.segment({x0: {field: "left"}, y0: {field: "y"}, x1: {field: "right"}, y1: {field: "y"}, ...field}));
+    else if (spec.spread && look) of_line.push(plot.segment({x0: {field: "x"}, y0: {field: "low"}, x1: {field: "x"}, y1: {field: "high"}, ...field}));
+    if (spec.x_spread && look) of_line.push(plot.segment({x0: {field: "left"}, y0: {field: "y"}, x1: {field: "right"}, y1: {field: "y"}, ...field}));
     if (spec.kind === "curves") of_line.push(plot.line({x: {field: "x"}, y: {field: "y"}, line_width: 1.8, line_dash: look?.[3] ?? "solid", ...field}));
     // of a long curve some six points bear the mark of the line
-    const marker = {value: look?.[2] ?? "circle"}, size = spec.kind === "points" ? 10 : 8;
+    const marker = {value: look?.[2] ?? "circle"}, size = !look ? 6 : spec.kind === "points" ? 10 : 8;
     const every = spec.kind === "points" ? 1 : Math.max(1, Math.floor(of.length / 6));
     const first = [...lines.keys()].indexOf(name) % every;
     const view = new B.CDSView({filter: new B.IndexFilter({indices: of.map((_, i) => i).filter(i => i % every === first)})});
