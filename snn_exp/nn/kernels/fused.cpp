@@ -385,6 +385,7 @@ void back(const Call &call) {
         const F *mean = &mean_N[start], *inverse_sd = &inverse_sd_N[start];
         F v[WIDTH], grad_v[WIDTH], at_threshold[WIDTH], at_leak[WIDTH], at_bias[WIDTH], at_gain[WIDTH];
         alignas(64) Stored row[WIDTH];
+        const Call own = call;  // the compiler need not fear that a write changes its numbers
         by_threshold.read(start, width, at_threshold), by_leak.read(start, width, at_leak);
         by_bias.read(start, width, at_bias), by_gain.read(start, width, at_gain);
         for (Count b = from; b < until; ++b) {
@@ -406,7 +407,7 @@ void back(const Call &call) {
                 for (Count k = 0; k < width; ++k) {
                     const F s = EMITS::level(h[k], threshold[k]);
                     const F reset = DETACHED ? F(0) : RESET::at_s(grad_v[k], h[k], threshold[k], v_reset);
-                    const Gradients fired = EMITS::back(F(grad_s[k]), reset, h[k], threshold[k], call);
+                    const Gradients fired = EMITS::back(F(grad_s[k]), reset, h[k], threshold[k], own);
                     const F grad_h = fired.at_h + RESET::at_h(grad_v[k], s);
                     const F grad_input = DYNAMICS::at_x(grad_h, leak);
                     if (LEARNS_THRESHOLD) at_threshold[k] += RESET::at_threshold(grad_v[k], s) + fired.at_threshold;

@@ -9,6 +9,10 @@
 
 #pragma once
 
+#if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC target("prefer-vector-width=512")  // GCC takes half of it unless told
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
