@@ -32,7 +32,7 @@ def working(what: str, console: Console | None = None) -> Iterator[None]:
     if _working or not shown.is_terminal or shown.is_dumb_terminal or shown.is_jupyter:
         yield
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    columns = (SpinnerColumn("line"), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     # what is printed meanwhile stands above the line, and in a pipe stays there
     with Progress(*columns, console=shown, transient=True, redirect_stdout=sys.stdout.isatty()) as line:
         line.add_task(one_line(what), total=None)

@@ -30,6 +30,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, term: str = "xterm", file: io.StringI
 def test_a_terminal_sees_a_line_and_keeps_none(monkeypatch: pytest.MonkeyPatch) -> None:
     said = shown(monkeypatch)
     assert "folding" in said and "0:00:00" in said
+    assert said.isascii(), "as every terminal can show it"
     erase = "\x1b[2K"
     assert said.rindex(erase) > said.rindex("folding"), "the line is wiped after it was drawn for the last time"
 
