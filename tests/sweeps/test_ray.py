@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from snn_exp.cli import main
 from snn_exp.config import compose
 from snn_exp.runs.folder import RunFolder
+from snn_exp.sweeps import launch
 from tests.disturbing import TINY, came_out, has_a_checkpoint_and_goes_on, num_first_epochs, send, undisturbed, wait_for
+from tests.sweeps.test_workers import noting_job
 from tests.test_readme import COMMANDS
 
 pytestmark = pytest.mark.ray
@@ -51,6 +54,13 @@ def test_a_killed_worker_stops_no_other_and_its_run_ends_as_if_undisturbed(
     assert code == 0 and "3 runs: 2 done before, 1 to train" in said, said
     assert [num_first_epochs(folder) for folder in folders] == [1, 1, 1], "it went on from its checkpoint, twice"
     assert came_out(configs[0]) == undisturbed(configs[0], tmp_path, monkeypatch)
+
+
+def test_only_the_first_run_of_a_worker_imports_what_trains(monkeypatch: pytest.MonkeyPatch, output: Path) -> None:
+    monkeypatch.setattr(launch, "_job", noting_job)
+    one_worker = ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=1"]
+    assert main.main(["train", "-m", "seed=range(3)", "logger=none", *one_worker]) == 0
+    assert sorted(file.read_text() for file in output.glob("job *")) == ["False", "True", "True"]
 
 
 def test_the_commands_of_the_documentation_are_read() -> None:

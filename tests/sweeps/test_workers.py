@@ -16,8 +16,6 @@ from omegaconf import DictConfig
 from snn_exp.cli import main
 from snn_exp.config import compose
 from snn_exp.sweeps import launch, workers
-from snn_exp.training import train
-from tests import stored
 
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
@@ -54,8 +52,11 @@ def test_a_sweep_without_joblib_or_of_one_process_warms_up_none(monkeypatch: pyt
 
 
 def noting_job(cfg: DictConfig) -> None:
-    """Note whether torch was there before the run, and store a result."""
+    """Note whether Lightning was there before the run, and store a result."""
     (Path(os.environ["SNN_EXP_OUTPUT"]) / f"job {cfg.run}").write_text(str("pytorch_lightning" in sys.modules))
+    from snn_exp.training import train  # not at the top of this file, which a worker imports
+    from tests import stored
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "run", lambda config, **_: stored.store_of(config))
         job(cfg)
