@@ -6,12 +6,16 @@ are, and the CPU time of both processes, with what the kills have cost, over tha
 `pruned`: on 200 training samples of the digits, as many trials by TPE with the median pruner as whole random ones: the
 CPU time and best validation accuracy of either, and the test accuracy of both best ones on five fresh seeds.
 
-Both need Optuna, and the CPU times of fits alone do not depend on what else the machine does.
+`replayed`: the curves of whole random trials, given to pruners in 40 random orders: the share of the epochs that each
+would have trained, and how much of the best validation accuracy it would have lost. No run is stopped for it.
+
+All need Optuna, and the CPU times of fits alone do not depend on what else the machine does.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import random
 import resource
@@ -20,13 +24,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner
+from optuna.samplers import RandomSampler
 
 from snn_exp.config.compose import compose
 from snn_exp.reporting.stats import paired_difference
 from snn_exp.runs.folder import RunFolder
 from snn_exp.sweeps import journal, search, trials, winners
 from snn_exp.sweeps.budget import Budget
+from snn_exp.sweeps.pruning import NUM_UNPRUNED, REDUCTION
 from snn_exp.sweeps.search import Asked
 
 BASE = ("neuron=s2nn", "surrogate=s2nn", "residual=bireal", "dataset=digits_200", "logger=none")
@@ -108,11 +119,60 @@ def pruned(num_trials: int, sampler_seed: int, pruner: str, epochs: int) -> None
     print(f"test/acc, TPE with pruning less random, {by.n} seeds: {by.mean:+.4f} ({by.low:+.4f} to {by.high:+.4f})")
 
 
+def curves_of(num_trials: int, sampler_seed: int, epochs: int) -> list[list[float]]:
+    """Train random trials whole, and return the validation accuracies after each epoch of each."""
+    arguments = [*BASE, *SPACE, "optim.batch_size=16", f"trainer.max_epochs={epochs}"]
+    asked, _ = search.read(arguments, Asked(sampler="random", sampler_seed=sampler_seed))
+    failures = trials.advance(asked, Budget(trials=num_trials), 1)
+    assert not failures, failures
+    found = journal.open_study(asked).trials
+    folders = [RunFolder.of(asked.config_of(journal.proposed(asked, trial))) for trial in found]
+    return [[float(row["val/acc"]) for row in folder.epochs()] for folder in folders]
+
+
+def replay(curves: list[list[float]], pruner: BasePruner) -> tuple[float, float]:
+    """Return the share of the epochs that a pruner leaves, and how much of the best accuracy it loses."""
+    study = optuna.create_study(direction="maximize", pruner=pruner, sampler=RandomSampler(seed=0))
+    num_trained, best = 0, 0.0
+    for curve in curves:
+        trial = study.ask()
+        for epoch, accuracy in enumerate(curve, 1):
+            trial.report(accuracy, epoch)
+            if trial.should_prune() and epoch < len(curve):
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, max(curve))
+            best = max(best, *curve)
+        num_trained += epoch
+    return num_trained / sum(map(len, curves)), max(map(max, curves)) - best
+
+
+def replayed(num_trials: int, sampler_seed: int, epochs: int) -> None:
+    """Replay pruners on the curves of whole trials."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    curves = curves_of(num_trials, sampler_seed, epochs)
+    warmups = {f"median from epoch {first}": first for first in sorted({max(1, epochs // n) for n in (6, 4, 3, 2)})}
+    pruners: dict[str, Callable[[], BasePruner]] = {
+        name: functools.partial(MedianPruner, n_startup_trials=NUM_UNPRUNED, n_warmup_steps=first)
+        for name, first in warmups.items()
+    }
+    pruners["hyperband"] = functools.partial(
+        HyperbandPruner, min_resource=1, max_resource=epochs, reduction_factor=REDUCTION
+    )
+    print(f"{num_trials} random trials of sampler seed {sampler_seed}, best val/acc {max(map(max, curves)):.4f}")
+    for name, make in pruners.items():
+        found = [replay(random.Random(order).sample(curves, len(curves)), make()) for order in range(40)]
+        kept = sum(loss == 0 for _, loss in found)
+        print(f"  {name}: {fmean(cost for cost, _ in found):.2f} of the epochs, keeps the best in {kept} of 40 orders, "
+              f"loses {100 * fmean(loss for _, loss in found):.2f} points on average", flush=True)  # fmt: skip
+
+
 def main() -> None:
-    """Run either."""
+    """Run one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=("shared", "pruned"))
-    parser.add_argument("--trials", type=int, help="200 of shared, 40 of pruned")
+    parser.add_argument("which", choices=("shared", "pruned", "replayed"))
+    parser.add_argument("--trials", type=int, help="200 of shared, 40 of the others")
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pruner", default="median")
@@ -122,6 +182,8 @@ def main() -> None:
         os.environ.setdefault("SNN_EXP_OUTPUT", str(Path(root)))
         if given.which == "shared":
             shared(given.trials or 200, given.kills, given.seed)
+        elif given.which == "replayed":
+            replayed(given.trials or 40, given.seed, given.epochs)
         else:
             pruned(given.trials or 40, given.seed, given.pruner, given.epochs)
 
