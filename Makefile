@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(PATH):/usr/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
+.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-events bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -121,6 +121,9 @@ bench: dev .peers/installed  ## beside SpikingJelly, snnTorch and Norse, into be
 
 bench-depth: setup  ## memory and time of a training step, 8 to 1202 layers, into benchmarks/depth.md
 	$(BIN)/python benchmarks/depth.py
+
+bench-events: setup  ## convolutions of spikes beside dense ones, in training and inference, into benchmarks/events.md
+	$(BIN)/python benchmarks/events.py
 
 bench-kernels: setup  ## the fused passes beside the plain path and the convolutions, into benchmarks/kernels.md
 	$(BIN)/python benchmarks/kernels.py
