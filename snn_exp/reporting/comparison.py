@@ -109,6 +109,11 @@ class Comparison:
     notes: Sequence[str] = ()
     split: str = "test"
 
+    @functools.cached_property
+    def computed(self) -> dict[int, Any]:
+        """Return what is computed of each panel once and read by table, sentence and page: id -> statistics."""
+        return {}
+
 
 def measured(metrics: Mapping[str, float], metric: str) -> bool:
     """Return whether a run has a metric; one that is not a finite number was not measured."""

@@ -71,7 +71,16 @@ class Summary:
 
 
 def summaries(comparison: Comparison, panel: Panel) -> list[Summary]:
-    """Compute the summary statistics of each line that has a finished run."""
+    """Return the summary statistics of each line that has a finished run, computed once."""
+    if not any(panel is one for one in comparison.panels):
+        return _summaries(comparison, panel)  # the id of a panel that does not stay may become another one's
+    if id(panel) not in comparison.computed:
+        comparison.computed[id(panel)] = _summaries(comparison, panel)
+    found: list[Summary] = comparison.computed[id(panel)]
+    return list(found)
+
+
+def _summaries(comparison: Comparison, panel: Panel) -> list[Summary]:
     found = [_summary(comparison, panel, line) for line in panel.lines if line.rows]
     p_values = {s.line.name: s.difference.p for s in found if s.difference and s.difference.p is not None}
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from snn_exp.config.experiment import EnergyConfig
-from snn_exp.reporting import figures
+from snn_exp.reporting import figures, tables
 from snn_exp.reporting.axes import legend_below, make_grid
 from snn_exp.reporting.comparison import Comparison, Line, Panel
 from snn_exp.reporting.figures import Picture, depth, heat, optimal, pareto
@@ -129,3 +130,17 @@ def test_a_picture_has_300_dots_per_inch_unless_it_is_for_a_page(dpi: int | None
     assert picture is not None
     width = int.from_bytes(picture.save(tmp_path / "pareto.png", dpi).read_bytes()[16:20], "big")
     assert width == pytest.approx(pixels * drawn(picture).get_figwidth(), abs=1)
+
+
+def test_statistics_of_a_panel_are_computed_once_for_table_and_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[str] = []
+    plain = tables._summary
+    monkeypatch.setattr(tables, "_summary", lambda c, p, line: computed.append(line.name) or plain(c, p, line))
+    found = {"a": rows(0.9), "b": rows(0.8)}
+    for row in itertools.chain.from_iterable(of_line.values() for of_line in found.values()):
+        row.result.config["encoding"] = {"num_steps": 1}  # type: ignore[index]
+    comparison = of(**found)
+    tables.table(comparison, comparison.panels[0])
+    assert "a has the highest" in tables.headline(comparison) and computed == ["a", "b"]
+    tables.headline(dataclasses.replace(comparison, margin=0.01))
+    assert computed == ["a", "b"] * 2, "of another comparison anew"
