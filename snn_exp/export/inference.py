@@ -25,12 +25,16 @@ from torch import Tensor, fx, nn
 from snn_exp.errors import UserError
 from snn_exp.export.fold import fold
 from snn_exp.nn.graph import data_flow, part_at
-from snn_exp.nn.kernels import fuse
-from snn_exp.nn.kernels.bits import FiringBits
-from snn_exp.nn.kernels.build import Unavailable, toolchain
-from snn_exp.nn.kernels.event_layers import is_spikes
-from snn_exp.nn.kernels.forms import inference_form_of
-from snn_exp.nn.kernels.tables import ConvolutionByTables, can_be_looked_up
+from snn_exp.nn.kernels import (
+    ConvolutionByTables,
+    FiringBits,
+    Unavailable,
+    can_be_looked_up,
+    fuse,
+    inference_form_of,
+    is_spikes,
+    toolchain,
+)
 from snn_exp.nn.layers import ChannelBias, Conv2d, lay_channels_last
 from snn_exp.nn.networks import Network
 from snn_exp.nn.neurons import Neuron

@@ -34,19 +34,29 @@ Triton's passes are tested in its interpreter and compiled for a GPU; they never
 trainer.kernels=fused takes them. Why C++ and not torch.compile on a CPU: benchmarks/kernels.md.
 """
 
+from snn_exp.nn.kernels.bits import FiringBits
+from snn_exp.nn.kernels.build import Unavailable, toolchain
 from snn_exp.nn.kernels.choice import Choice, choose, fuse, is_on_a_gpu
-from snn_exp.nn.kernels.event_layers import Ways, add_where_spikes_are, ways_of
-from snn_exp.nn.kernels.forms import MEMBRANE_NORM, Form, form_of
+from snn_exp.nn.kernels.event_layers import Ways, add_where_spikes_are, is_spikes, ways_of
+from snn_exp.nn.kernels.forms import MEMBRANE_NORM, Form, form_of, inference_form_of
+from snn_exp.nn.kernels.tables import ConvolutionByTables, can_be_looked_up
 
 __all__ = [
     "MEMBRANE_NORM",
     "Choice",
+    "ConvolutionByTables",
+    "FiringBits",
     "Form",
+    "Unavailable",
     "Ways",
     "add_where_spikes_are",
+    "can_be_looked_up",
     "choose",
     "form_of",
     "fuse",
+    "inference_form_of",
     "is_on_a_gpu",
+    "is_spikes",
+    "toolchain",
     "ways_of",
 ]
