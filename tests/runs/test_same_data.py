@@ -214,9 +214,21 @@ def test_the_hash_of_the_code_covers_every_source(name: str, tmp_path: Path, mon
     (package / name).write_text("other")
     assert provenance.code_hash.__wrapped__() != one
     found = {path.suffix for path in Path(train.__file__).parents[1].rglob("*") if "__pycache__" not in path.parts}
-    assert found - {""} <= {".py", ".cpp", ".h", ".html", ".json", ".typed", ".yaml", ".css", ".js", ".txt"}, (
-        "is it a source?"
-    )
+    assert found - {""} <= {
+        ".py",
+        ".cpp",
+        ".h",
+        ".html",
+        ".json",
+        ".typed",
+        ".yaml",
+        ".css",
+        ".js",
+        ".bash",
+        ".zsh",
+        ".fish",
+        ".txt",
+    }, "is it a source?"
 
 
 def test_a_study_leaves_out_a_run_of_other_data_and_trains_beside_none(
