@@ -69,7 +69,7 @@ class Report:
         """Return the answer in a sentence or two."""
         if not self.answers:
             return tables.headline(self.comparison)
-        holding = sum(answer.summary == "holds" for answer in self.answers)
+        holding = sum(answer.holds_everywhere for answer in self.answers)
         return f"{holding} of {len(self.answers)} claims hold everywhere. {tables.headline(self.comparison)}"
 
 

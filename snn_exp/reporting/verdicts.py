@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from snn_exp.reporting.claims import Claim, Finding, Outcome
 
+LEVEL = 0.05  # of all tests of a study together, after Holm
+
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
@@ -28,6 +30,17 @@ class Verdict:
     def finding(self) -> Finding:
         """Return the answer."""
         return self.outcome.finding
+
+    @property
+    def is_uncorrected(self) -> bool:
+        """Return whether it is decided by its own interval alone: corrected for the other tests, p is above 0.05."""
+        p = self.outcome.tested_p
+        return self.finding in ("holds", "the opposite holds") and p is not None and p > LEVEL
+
+    @property
+    def said(self) -> str:
+        """Return the answer in words."""
+        return self.finding + ", uncorrected" * self.is_uncorrected
 
     @property
     def compared(self) -> str:
@@ -58,14 +71,22 @@ class Answer:
         if not self.verdicts:
             return "not run"
         found = {finding: [v for v in self.verdicts if v.finding == finding] for finding in _FINDINGS}
+        weak = sum(v.is_uncorrected for v in self.verdicts)
         for finding in _FINDINGS:
             if len(found[finding]) == len(self.verdicts):
-                return {"not decided": "not decided yet"}.get(finding, finding)
+                said = {"not decided": "not decided yet"}.get(finding, finding)
+                return f"{said} ({weak} of {len(self.verdicts)} uncorrected)" if weak else said
         first: Finding = (
             "holds" if found["holds"] else "the opposite holds" if found["the opposite holds"] else "not shown"
         )
         rest = ", ".join(f"{_IN_REST.get(f, f)} in {len(found[f])}" for f in _FINDINGS if found[f] and f != first)
+        rest += f"; {weak} uncorrected" if weak else ""
         return f"{first} in {len(found[first])} of {len(self.verdicts)} {self.counted} ({rest})"
+
+    @property
+    def holds_everywhere(self) -> bool:
+        """Return whether all of its verdicts are that it holds."""
+        return bool(self.verdicts) and all(v.finding == "holds" for v in self.verdicts)
 
     @property
     def rank(self) -> int:

@@ -47,9 +47,8 @@ def written(answers: Sequence[Answer]) -> str:
     note = (
         f"*holds*: {holds}. *not shown*: it does not; that is no proof of the contrary. "
         "*no test*: all differences are equal, so there is no spread to test them against. "
-        "Intervals are of 95 %. p values are Holm-corrected over all paired tests of this study: what holds with a p "
-        "above 0.05 holds as the one thing asked, and not yet among so many; those of two one-sided tests are not "
-        "corrected."
+        "Intervals are of 95 %. p values are Holm-corrected over all paired tests of this study; those of two one-sided "
+        "tests are not. *uncorrected*: the interval decides it as the one thing asked, and p is above 0.05 among so many."
     )
     pictures = plots(answers)
     sections = [_section(number, answer, pictures) for number, answer in enumerate(answers, 1)]
@@ -102,4 +101,4 @@ def cells(answer: Answer, verdict: Verdict, with_p: bool) -> list[str]:
         said = shown_interval(m.mean, m.low, m.high, answer.claim.metric, m.quantity)
     remark = f" ({outcome.remark})" if outcome.remark else ""
     in_p = [] if not with_p else ["-" if p is None else shown_p(p)]
-    return [verdict.setting, verdict.compared, said, str(m.n) if m else "-", *in_p, verdict.finding + remark]
+    return [verdict.setting, verdict.compared, said, str(m.n) if m else "-", *in_p, verdict.said + remark]

@@ -80,7 +80,7 @@ def _list(evidence: Evidence, to: str) -> str:
     """Tabulate the studies, those without a page last."""
     cells = []
     for name, (study, answers) in evidence.studies.items():
-        held = sum(answer.summary == "holds" for answer in answers)
+        held = sum(answer.holds_everywhere for answer in answers)
         said = f"{held} of {len(answers)} hold everywhere" if answers else f"none ({study.status})"
         cells.append([f"[{name}]({to}{name}/README.md)", plain(study.question, begins=False), said])
     for study in evidence.open:
@@ -102,9 +102,8 @@ def _full(evidence: Evidence, to: str) -> str:
         "does not show is printed first. *Holds when*: in some of the comparisons. *Not shown* is no proof of the "
         "contrary; *the opposite*: at least one comparison is decided the other way, and none holds. Which claim bears "
         "on which sentence was written into the studies after some of their rows were seen; the claims themselves are "
-        "as they were. p is Holm-corrected within the study, where there is a paired test: the "
-        "verdict is that of the single comparison, so what holds with a p above 0.05 holds as the one thing asked, and "
-        "not among so many."
+        "as they were. p is Holm-corrected within the study, where there is a paired test. "
+        "*Uncorrected*: the interval of the single comparison decides it, and p is above 0.05 among so many."
     )
     sections = [_sentence(evidence, name, to) for name in SENTENCES]
     listed = "### All studies\n\n" + _list(evidence, to)
@@ -137,6 +136,8 @@ def _counted(found: Sequence[Found]) -> str:
     verdict = _verdict(decided)
     first: Finding = _FINDINGS.get(verdict, "holds")
     rest = "".join(f"; {_SHORT.get(what, what)} in {n}" for what, n in counts.items() if n and what != first)
+    weak = sum(one.verdict.is_uncorrected for one in decided)
+    rest += f"; {weak} of these uncorrected" if weak else ""
     return f"**{verdict}** ({counts[first]} of {len(decided)} comparisons{rest})"
 
 

@@ -92,6 +92,21 @@ def test_a_claim_that_holds_somewhere_says_in_how_many() -> None:
     assert found.verdicts[0].figures.startswith("+2.00 [+1.80, +2.20] points, n = 5, Holm p < 0.001")
 
 
+def test_what_holds_alone_and_not_among_all_tests_of_the_study_is_called_uncorrected() -> None:
+    near = {("here", "a"): rows(0.9521), ("here", "b"): rows(0.95, FLAT)}  # p = 0.04
+    assert answer(near, test="higher").summary == "holds"
+    twice = {**near, ("there", "a"): rows(0.9521), ("there", "b"): rows(0.95, FLAT)}  # 0.08 after Holm
+    found = answer(twice, test="higher", settings=["here", "there"])
+    assert found.summary == "holds (2 of 2 uncorrected)" and found.holds_everywhere
+    assert [v.said for v in found.verdicts] == ["holds, uncorrected"] * 2
+    clear = {**near, ("there", "a"): rows(0.94), ("there", "b"): rows(0.97, FLAT)}
+    found = answer(clear, test="higher", settings=["here", "there"])
+    assert found.summary == "holds in 1 of 2 settings (the opposite in 1)" and not found.holds_everywhere
+    unclear = {**near, ("there", "a"): rows(0.95), ("there", "b"): rows(0.951, FLAT)}
+    found = answer(unclear, test="higher", settings=["here", "there"])
+    assert found.summary == "holds in 1 of 2 settings (not shown in 1; 1 uncorrected)"
+
+
 def test_what_a_study_excludes_decides_nothing() -> None:
     cells = {("here", "a"): rows(0.97), ("here", "b"): rows(0.95, FLAT), ("there", "a"): rows(0.95)}
     found = answer(cells, test="higher", settings=["here", "there"])
