@@ -24,7 +24,7 @@ def working(what: str, console: Console | None = None) -> Iterator[None]:
 
     Example:
         >>> with working("counting"):
-        ...     print(sum(range(5)))
+        ...     sum(range(5))
         10
     """
     shown = console or PlainConsole(file=sys.stderr)
