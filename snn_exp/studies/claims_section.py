@@ -47,8 +47,9 @@ def written(answers: Sequence[Answer]) -> str:
     note = (
         f"*holds*: {holds}. *not shown*: it does not; that is no proof of the contrary. "
         "*no test*: all differences are equal, so there is no spread to test them against. "
-        "Intervals are of 95 %. p values are Holm-corrected over all paired tests of this study; those of two one-sided "
-        "tests are not. *uncorrected*: the interval decides it as the one thing asked, and p is above 0.05 among so many."
+        "Intervals are of 95 %. p values are Holm-corrected over all paired tests of this study; those of two "
+        "one-sided tests are not. *uncorrected*: the interval decides it as the one thing asked, and p is above 0.05 "
+        "among so many."
     )
     pictures = plots(answers)
     sections = [_section(number, answer, pictures) for number, answer in enumerate(answers, 1)]
