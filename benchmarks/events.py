@@ -1,4 +1,4 @@
-"""What spikes save: convolutions that add where a spike is, or look sums up, beside dense ones; steps; inference.
+"""Measure what spikes save: convolutions that add where one is, or look sums up; training steps; inference.
 
 One process, one thread, process CPU time; a round goes once through all ways of a part, so that a slow minute of the
 machine hits them alike; a ratio is taken round by round. Networks are trained on a few batches of Fashion-MNIST first,
@@ -77,7 +77,7 @@ The single-step network beside ReLU in int8, which folds in post-activation bloc
 
 
 class Way(NamedTuple):
-    """What is timed.
+    """Name what is timed.
 
     Args:
         part: of the page.
@@ -332,7 +332,7 @@ def of(above: list[float], below: list[float]) -> float:
 
 
 def speed_ups(spent: Spent, channels: int, size: int, how: str) -> list[float]:
-    """Of each rate."""
+    """Return the speed-up of a way at each rate."""
     suffix = ", with gradient" if how.endswith("gradient") else ""
     ways = [Way("convolution", (channels, size, rate), how) for rate in RATES]
     return [of(faster(spent, way, "dense", suffix), spent[way]) for way in ways]
@@ -398,7 +398,7 @@ def int8_table(spent: Spent) -> Iterator[str]:
 
 
 def targets(spent: Spent) -> Iterator[str]:
-    """What was asked for, what was measured."""
+    """Tabulate what was asked for beside what was measured."""
     yield "| asked of | at least or at most | measured | reached |"
     yield "| --- | ---: | ---: | --- |"
 
@@ -439,7 +439,7 @@ def targets(spent: Spent) -> Iterator[str]:
 
 
 def limits(spent: Spent) -> Iterator[str]:
-    """What keeps the missed ones from being reached, as measured here."""
+    """Say what keeps the missed targets from being reached, as measured here."""
     steps = [Way("step", (method, width), "fused") for method in METHODS for width in WIDTHS]
     inputs = [of(spent[way._replace(how="inputs")], faster(spent, way, "dense")) for way in steps]
     around = [of(spent[way], faster(spent, way, "dense")) - 1 for way in steps]
