@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
@@ -9,19 +10,22 @@ from typing import Any
 
 from rich.table import Table
 
+from snn_exp.config import sizes
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.store import state_of
 from snn_exp.sweeps.cells import names, note_on_same
 
+_DIGITS = 1078  # training samples of the digits
+
 
 def seconds(config: ExperimentConfig, finished: Iterable[Result]) -> float | None:
     """Estimate a run's CPU time from finished runs on the same data; None if there are none.
 
     Definition:
-        layers x (1 + T) x epochs x (median over the alike of CPU time / (layers x (1 + T) x epochs)); alike are runs
-        of the same neuron if there are any
+        size x (median over the alike of CPU time / size), with `size` as below; alike are runs of the same neuron if
+        there are any
     """
     done = [r for r in finished if r.cpu_s and r.config["dataset"]["name"] == config.dataset["name"]]
     alike = [r for r in done if r.config["neuron"]["name"] == config.neuron["name"]] or done
@@ -31,9 +35,18 @@ def seconds(config: ExperimentConfig, finished: Iterable[Result]) -> float | Non
 
 
 def size(config: Mapping[str, Any]) -> float:
-    """Return the quantity that a run's time is proportional to."""
+    """Return the quantity that a run's time is roughly proportional to.
+
+    Definition:
+        layers x (1 + T) x epochs x N / 1,078 x (3 + P / 64 x width / 16) / 4, for N training samples of P pixels: 1 per
+        layer and step for an epoch of the digits at 16 channels, where three quarters of a step are not arithmetic.
+        Data whose files alone know N and P count as the digits
+    """
     steps = 1 + int(config["encoding"]["num_steps"])
-    return float(config["depth"]["num_layers"] * steps * config["trainer"]["max_epochs"])
+    num_train, shape = sizes.num_train(config), sizes.sample_shape(dict(config))
+    pixels = 64 if shape is None else math.prod(shape[1:])
+    data = (num_train or _DIGITS) / _DIGITS * (3 + pixels / 64 * (config["network"].get("width") or 16) / 16) / 4
+    return float(config["depth"]["num_layers"] * steps * config["trainer"]["max_epochs"]) * data
 
 
 def progress(config: ExperimentConfig) -> tuple[str, float]:

@@ -37,6 +37,20 @@ def test_an_estimate_grows_with_layers_steps_and_epochs_and_comes_from_the_same_
     assert plan.seconds(compose(["neuron=lif", "dataset=digits_200"]), done) is None
 
 
+def test_an_estimate_grows_with_samples_pixels_and_width_as_far_as_the_config_knows_them() -> None:
+    def size(*overrides: str) -> float:
+        return plan.size(compose(["neuron=lif", "depth=d8", *overrides]).to_plain())
+
+    fashion = "dataset=fashion_mnist"
+    assert size(fashion, "dataset.num_train=10000") == pytest.approx(size(fashion) * 10_000 / 54_000)
+    by_pixels = (10_000 / 1078) * (3 + 28 * 28 / 64) / 4
+    assert size(fashion, "dataset.num_train=10000") == pytest.approx(size("dataset=digits") * by_pixels)
+    assert size("network.width=32") == pytest.approx(size() * (3 + 2) / 4)
+    assert size("network=mlp", "residual=none", "dataset=italy_power_demand") > 0, (
+        "a network of its own width, a series"
+    )
+
+
 def test_a_plan_says_how_far_each_run_is_and_runs_nothing(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done, untested, owned, failed, new = (compose([*TINY, f"seed={seed}"]) for seed in range(5))
     train.run(done, echo=False)
