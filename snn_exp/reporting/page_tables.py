@@ -50,6 +50,7 @@ class Cell:
         width: of all tails of the column, in widths of a digit; 0: there is none.
         number: by which its column sorts.
         swatch: of the line that it names.
+        picture: address of a picture of what it names.
     """
 
     lead: str
@@ -57,6 +58,7 @@ class Cell:
     width: float = 0.0
     number: float | None = None
     swatch: str = ""
+    picture: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,7 @@ def of(
     elif order:
         places = {name: place for place, name in enumerate(order)}
         shown.sort(key=lambda row: places.get(row[0].text, len(places)))
-    columns = [[Cell(row[0].text, number=row[0].number) for row in shown]]
+    columns = [[Cell(row[0].text, number=row[0].number, picture=row[0].picture) for row in shown]]
     columns += [_aligned([row[place] for row in shown]) for place in range(1, len(headings))]
     cells = [[column[number] for column in columns] for number in range(len(shown))]
     for row in cells:

@@ -151,10 +151,12 @@ class Entry:
     Args:
         text: as printed.
         number: by which its column sorts; None if it has none.
+        picture: address of a picture of what is named, which pages show beside the text.
     """
 
     text: str
     number: float | None = None
+    picture: str = ""
 
 
 def table(comparison: Comparison, panel: Panel) -> tuple[list[str], list[list[Entry]]]:

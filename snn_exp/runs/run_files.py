@@ -49,6 +49,7 @@ MAX_CSV = 16 * MIB
 MAX_VALUES = 4_000_000  # of a metrics.csv
 MAX_SAMPLE = 2**22  # values of one step of a sample
 MOST_CLASSES = 100  # with a confusion matrix
+MOST_PICTURES, LONGEST_SIDE = 1000, 64  # of the mistaken samples in test_predictions.npz, and pixels of each
 
 Operations = Mapping[str, Mapping[str, float]]  # part of the network -> count -> operations per sample
 

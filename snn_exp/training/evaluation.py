@@ -132,7 +132,7 @@ def _tested(
     with operations.listening(), task.keeping_predictions() as predictions:
         (metrics,) = trainer.test(task, data.test_dataloader(), verbose=False)
     if config.trainer.keep_predictions:
-        predictions.write(folder.predictions)
+        predictions.write(folder.predictions, None if data.dataset.has_time else data.dataset.test)
     folder.keep_test_fingerprint(data.dataset.test_fingerprint)
     measured = Evaluation({k: float(v) for k, v in metrics.items()}, {}, {})
     return measured | _counts("test", operations, predictions)

@@ -1,6 +1,6 @@
 """Predictions of an evaluation, sample by sample: what the confusion matrix counts, and what is stored if asked for.
 
-Shapes: N samples, B batch, K classes.
+Shapes: N samples, B batch, K classes; M mistaken samples, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from snn_exp.data.split import Split, as_float
 from snn_exp.files import whole_file
-from snn_exp.runs.run_files import MOST_CLASSES
+from snn_exp.runs.run_files import LONGEST_SIDE, MOST_CLASSES, MOST_PICTURES
 
 Confusion = list[list[int]]  # [K][K]: samples of a class (row) that were taken for a class (column)
 
@@ -48,10 +50,31 @@ class Predictions:
         counts: Confusion = torch.bincount(labels_N * k + logits_NK.argmax(1), minlength=k * k).view(k, k).tolist()
         return counts
 
-    def write(self, path: Path) -> None:
-        """Write logits [N, K], float32 (float64 where they are), and labels [N] as a whole .npz file, or none."""
-        logits_NK = torch.cat(self._logits)
+    def write(self, path: Path, samples: Split | None = None) -> None:
+        """Write logits [N, K], float32 (float64 where they are), and labels [N] as a whole .npz file, or none.
+
+        Args:
+            path: of the file.
+            samples: those that were evaluated, if they are pictures [N, C, H, W]: of the mistaken ones, MOST_PICTURES
+                at most, the file then has the places [M] and pixels [M, C, H, W], uint8, made smaller to LONGEST_SIDE.
+        """
+        logits_NK, labels_N = torch.cat(self._logits), torch.cat(self._labels)
         if logits_NK.dtype not in (torch.float32, torch.float64):
             logits_NK = logits_NK.float()
+        places_M = (logits_NK.argmax(1) != labels_N).nonzero()[:MOST_PICTURES, 0]
+        pictures = None if samples is None else _small(samples.take(places_M)).numpy()
         with whole_file(path) as scratch, scratch.open("wb") as file:
-            np.savez_compressed(file, logits=logits_NK.numpy(), labels=torch.cat(self._labels).numpy())
+            if pictures is None:
+                np.savez_compressed(file, logits=logits_NK.numpy(), labels=labels_N.numpy())
+            else:
+                np.savez_compressed(
+                    file, logits=logits_NK.numpy(), labels=labels_N.numpy(), places=places_M.numpy(), pictures=pictures
+                )
+
+
+def _small(images: Tensor) -> Tensor:
+    """Return uint8 pictures of at most LONGEST_SIDE pixels a side."""
+    pixels = as_float(images).clamp(0, 1)
+    if len(pixels) and (longest := max(pixels.shape[-2:])) > LONGEST_SIDE:
+        pixels = interpolate(pixels, scale_factor=LONGEST_SIDE / longest, mode="area")
+    return (255 * pixels).round().to(torch.uint8)

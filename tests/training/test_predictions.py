@@ -11,6 +11,7 @@ import torch
 
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.data.split import Split, as_float
 from snn_exp.errors import UserError
 from snn_exp.files import Unreadable
 from snn_exp.runs.folder import RunFolder
@@ -82,6 +83,35 @@ def test_predictions_are_those_that_were_counted_and_a_finished_run_gets_them_to
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (labels, logits.argmax(1)), 1)
     assert counts.tolist() == before.confusion["test"]
+
+
+def test_the_file_has_the_pictures_of_the_mistaken_samples_and_no_others(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SNN_EXP_OUTPUT", str(trained))
+    asked = config("trainer.keep_predictions=true")
+    train.run(asked, echo=False)
+    with np.load(RunFolder.of(asked).predictions) as stored:
+        wrong = np.flatnonzero(stored["logits"].argmax(1) != stored["labels"])
+        assert stored["places"].tolist() == wrong.tolist() != []
+        pixels = build.build_data(asked).dataset.test.samples[wrong]
+        assert np.abs(stored["pictures"] / 255 - as_float(pixels).numpy()).max() < 0.5 / 255 + 1e-6
+
+
+def test_large_pictures_are_kept_small_and_many_are_not_all_kept(tmp_path: Path) -> None:
+    kept = Predictions()
+    kept.add(torch.tensor([[0.0, 1.0]]).repeat(1200, 1), torch.zeros(1200, dtype=torch.int64))
+    kept.write(tmp_path / "p.npz", Split(torch.full((1200, 3, 96, 192), 51, dtype=torch.uint8), torch.zeros(1200)))
+    with np.load(tmp_path / "p.npz") as stored:
+        assert stored["pictures"].shape == (1000, 3, 32, 64) and (stored["pictures"] == 51).all()
+
+
+def test_where_nothing_is_mistaken_no_picture_is_kept(tmp_path: Path) -> None:
+    kept = Predictions()
+    kept.add(torch.eye(2), torch.arange(2))
+    kept.write(tmp_path / "p.npz", Split(torch.zeros(2, 1, 96, 96), torch.arange(2)))
+    with np.load(tmp_path / "p.npz") as stored:
+        assert stored["places"].shape == (0,)
 
 
 def test_predictions_without_a_test_are_refused() -> None:
