@@ -17,10 +17,11 @@ from snn_exp.errors import UserError
 from snn_exp.export.fold import Folded, fold
 from snn_exp.export.metadata import ExportMetadata, export_metadata
 from snn_exp.export.reading import Reader, name_with_version
-from snn_exp.files import Unreadable, printable, require_file
+from snn_exp.files import Unreadable, require_file
 from snn_exp.nn.networks import Network
 from snn_exp.training.build import DataSpec, assemble
 from snn_exp.training.classifier import Classifier
+from snn_exp.training.saved_weights import first_difference, first_not_finite
 
 KEYS = ("run_id", "folded", "config", "seen")
 
@@ -43,9 +44,20 @@ def load_exported(path: str | Path) -> Classifier:
         path: a file of `snn-exp export RUN --format safetensors`.
 
     Raises:
-        UserError: it is no such file, or the run was trained with an older, incompatible version of a part.
+        UserError: it is no such file, its weights are NaN or infinite, or the run was trained with an older,
+            incompatible version of a part.
     """
-    path = Path(path)
+    task, weights = _read(Path(path))
+    if name := first_not_finite(weights):
+        raise UserError(f"{path} is damaged: {name} holds values that are NaN or infinite; {TYPE_THIS}")
+    return task
+
+
+TYPE_THIS = "type snn-exp export RUN --format safetensors"
+
+
+def _read(path: Path) -> tuple[Classifier, dict[str, Tensor]]:
+    """Make the network of a file; return it with the tensors of the file, which may hold any numbers."""
     said = _said(path)
     config = resolve(said.config)
     if config.run_id != said.run_id:
@@ -56,19 +68,11 @@ def load_exported(path: str | Path) -> Classifier:
     task = assemble(config, DataSpec(**{**said.seen.model_dump(), "in_shape": tuple(said.seen.in_shape)}))
     if said.folded:
         task.network = fold(task.network)  # the same parts as the exported one, with other values
-    weights, expected = load_file(path), task.network.state_dict()
-    for name in (*expected, *weights):
-        if name not in weights or name not in expected or weights[name].shape != expected[name].shape:
-            there, here = (tuple(of[name].shape) if name in of else "nothing" for of in (weights, expected))
-            raise UserError(
-                f"{path} does not hold the network that its config describes: {printable(name)} is {there} and should "
-                f"be {here}; {TYPE_THIS}"
-            )
+    weights = load_file(path)
+    if difference := first_difference(task.network.state_dict(), weights):
+        raise UserError(f"{path} does not hold the network that its config describes: {difference}; {TYPE_THIS}")
     task.network.load_state_dict(weights)
-    return task.eval()
-
-
-TYPE_THIS = "type snn-exp export RUN --format safetensors"
+    return task.eval(), weights
 
 
 def _said(path: Path) -> ExportMetadata:
@@ -92,7 +96,7 @@ def _said(path: Path) -> ExportMetadata:
 
 def read_weights(path: Path) -> Reader:
     """Read the file into a fresh network."""
-    network = load_exported(path).network
+    network = _read(path)[0].network
 
     def logits(x_TBCHW: Tensor) -> Tensor:
         read: Tensor = network(x_TBCHW)
