@@ -71,7 +71,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 # what somebody has put where a command wants to read or write
-_IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+_IN_THE_WAY = (
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+)
 
 
 def _let_go_of_output() -> None:

@@ -28,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     from snn_exp.runs.find import find_run
     from snn_exp.runs.paths import output_root
     from snn_exp.studies import packing, spec
+    from snn_exp.training.load import load_checked
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,39}", given.licence):
         raise UserError(
@@ -37,13 +38,13 @@ def main(arguments: Sequence[str]) -> int:
     require_writable(output_root())
     if given.what in spec.names():
         path = Path(given.to or output_root() / "packed" / f"{given.what}.zip")
-        path, num, without = packing.pack_study(given.what, path, given.licence)
+        path, num, without = packing.pack_study(given.what, path, given.licence, load_checked)
         rest = f"; {without} have no weights in {output_root()} and are in results.jsonl alone" if without else ""
         say(f"study {given.what} with {num} runs{rest}")
     else:
         folder = find_run(given.what)
         path = Path(given.to or output_root() / "packed" / f"{folder.path.name}.zip")
-        packing.pack_run(folder, path, given.licence)
+        packing.pack_run(folder, path, given.licence, load_checked)
         say(f"run {folder.path.name} with its weights and model card")
     say(f"written: {path} ({path.stat().st_size / MIB:.2f} MiB); snn-exp unpack {path.name} reads it")
     return 0

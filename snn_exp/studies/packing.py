@@ -11,6 +11,7 @@ checked as that of one's own runs, before anything is put in its place.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from snn_exp.errors import UserError
 from snn_exp.files import MAX_JSON, MAX_YAML, MIB, Unreadable, printable, require_file, require_writable, whole_file
-from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.folder import DamagedRun, RunFolder
 from snn_exp.runs.paths import output_root
 from snn_exp.runs.row import MAX_ROWS, read_rows
 from snn_exp.runs.run_files import MAX_CSV
@@ -49,26 +50,37 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # the same content is the same file
 CHUNK = MIB
 
 
-def pack_run(folder: RunFolder, path: Path, licence: str) -> Path:
+CheckWeights = Callable[[RunFolder], object]
+
+
+def pack_run(folder: RunFolder, path: Path, licence: str, check_weights: CheckWeights) -> Path:
     """Write a run into one file.
 
     Args:
         folder: of a run that has weights.
         path: the file.
         licence: of the weights, for the model card.
+        check_weights: builds the network of a run and gives it its weights, or raises a UserError.
 
     Raises:
         UserError: the run is not finished, diverged, is damaged, or lacks a file.
     """
     card = _card(folder, licence)
+    check_weights(folder)
     with _archive(path) as archive:
         _add(archive, "README.md", card.encode())
         _add_run(archive, folder, card)
     return path
 
 
-def pack_study(name: str, path: Path, licence: str) -> tuple[Path, int, int]:
+def pack_study(name: str, path: Path, licence: str, check_weights: CheckWeights) -> tuple[Path, int, int]:
     """Write a study and its final runs into one file; return it, the runs in it, and how many have no weights here.
+
+    Args:
+        name: of the study.
+        path: the file.
+        licence: of the weights, for the model cards.
+        check_weights: as in `pack_run`.
 
     Raises:
         UserError: there is no such study; one of its runs is damaged.
@@ -78,6 +90,8 @@ def pack_study(name: str, path: Path, licence: str) -> tuple[Path, int, int]:
     folders = [RunFolder.of(run.config) for run in progress.finals]
     here = [folder for folder in folders if folder.weights.exists() and folder.result() is not None]
     cards = [_card(folder, licence) for folder in here]
+    for folder in here:
+        check_weights(folder)
     with _archive(path) as archive:
         for file in ("study.yaml", "results.jsonl", "README.md"):
             if (study.folder / file).exists():
@@ -123,6 +137,7 @@ def _content(path: Path, limit: int) -> bytes:
 def _card(folder: RunFolder, licence: str) -> str:
     """Return the model card of a run, whose files must all be there: called before the archive is begun."""
     result = folder.trained()
+    _require_one_split(folder)
     if missing := [name for name in OF_RUN if not (folder.path / name).exists()]:
         raise UserError(
             f"run {folder.path.name} cannot be packed: {', '.join(missing)} "
@@ -132,15 +147,16 @@ def _card(folder: RunFolder, licence: str) -> str:
     return model_card(folder.trained_config(), result, folder.manifest(), licence)
 
 
-def unpack(path: Path, check_weights: Callable[[RunFolder], object]) -> list[str]:
+def unpack(path: Path, check_weights: CheckWeights) -> list[str]:
     """Read a packed file, check it, and put its runs and its study in their places; return what was done, in lines.
 
     Args:
         path: the file.
-        check_weights: builds the network of a run and gives it its weights, or raises a UserError.
+        check_weights: as in `pack_run`.
 
     Raises:
-        UserError: it is no such file, holds anything else, or what it holds is damaged; then nothing is put anywhere.
+        UserError: it is no such file, holds anything else, what it holds is damaged, or a run of it is here already,
+            of other data or unfinished; then nothing is put anywhere.
     """
     require_writable(output_root())
     scratch = output_root() / f".unpacking_{uuid.uuid4().hex}"
@@ -155,6 +171,8 @@ def unpack(path: Path, check_weights: Callable[[RunFolder], object]) -> list[str
             _require_run(path, run, check_weights)
         for study in studies:
             _require_study(path, study)
+        for run in runs:
+            _require_the_same(path, run, RunFolder(output_root() / "runs" / run.path.name))
         moves = [(run.path, output_root() / "runs" / run.path.name, "run") for run in runs]
         moves += [(study, spec.studies_root() / study.name, "study") for study in studies]
         return [_put(*move) for move in moves]
@@ -164,7 +182,8 @@ def unpack(path: Path, check_weights: Callable[[RunFolder], object]) -> list[str
 
 def _put(source: Path, target: Path, what: str) -> str:
     if target.exists() or target.is_symlink():
-        return f"{what} {source.name} is here already and stays as it is: {target}"
+        stays = _stays(RunFolder(source), RunFolder(target)) if what == "run" else "is here already and stays as it is"
+        return f"{what} {source.name} {stays}: {target}"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(source, target)
     return f"{what} {source.name}: {target}"
@@ -235,11 +254,53 @@ def _require_run(path: Path, run: RunFolder, check_weights: Callable[[RunFolder]
         config = run.trained_config()
         if config.run_id != name:
             raise UserError(f"its config is that of run {config.run_id}")
+        run.check_stored(config)  # with the config in the manifest
+        _require_one_split(run)
         check_weights(run)
     except UserError as error:
+        why = error.reason if isinstance(error, DamagedRun) else str(error)
+        why = why.replace(f"{run.path}{os.sep}", "").partition("; ")[0]  # what to type is for a run that is here
         raise UserError(
-            f"{printable(str(path), 200)} is refused: run {name} in it cannot be read: {error}; ask for the file again"
+            f"{printable(str(path), 200)} is refused: run {name} in it cannot be read: {why}; ask for the file again"
         ) from None
+
+
+def _require_one_split(folder: RunFolder) -> None:
+    """Refuse a run whose manifest and result are of other data."""
+    name = folder.path.name
+    if len(splits := dict.fromkeys(folder.split_fingerprints())) > 1:
+        manifest, result = (split[:8] for split in splits)
+        raise DamagedRun(
+            name, f"manifest.json says that it was trained on split {manifest}, and result.json on {result}"
+        )
+
+
+def _require_the_same(path: Path, run: RunFolder, here: RunFolder) -> None:
+    """Refuse a run that is here already and of other data, not finished, or damaged."""
+    if not os.path.lexists(here.path):
+        return
+    ours = here.contents().result
+    if ours is None:
+        raise UserError(
+            f"{printable(str(path), 200)} holds run {here.path.name}, which is here already and not finished; type its "
+            f"snn-exp train command to finish it, or remove it by `snn-exp runs clean id={here.path.name}`, and then "
+            f"snn-exp unpack again"
+        )
+    theirs = run.trained()
+    if ours.split_fingerprint != theirs.split_fingerprint:
+        raise UserError(
+            f"{printable(str(path), 200)} holds run {here.path.name} trained on split {theirs.split_fingerprint[:8]}, "
+            f"and the run that is here already was trained on split {ours.split_fingerprint[:8]}: the data differ; put "
+            f"the run here aside by --rerun with its snn-exp train command, or set SNN_EXP_OUTPUT to another folder"
+        )
+
+
+def _stays(run: RunFolder, here: RunFolder) -> str:
+    """Return a few words on a run that is here already: the first metric in which the one in the file differs."""
+    ours, theirs = (folder.trained().metrics for folder in (here, run))
+    name = next((name for name in (*ours, *theirs) if ours.get(name) != theirs.get(name)), None)
+    other = f" (in the file {name} is {theirs.get(name)}, here it is {ours.get(name)})" if name else ""
+    return f"is here already and stays as it is{other}"
 
 
 def _require_study(path: Path, folder: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save
 
 from snn_exp.cli.main import main
 from snn_exp.runs.folder import RunFolder
@@ -105,6 +107,21 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes], str], object], str]] = {
             f"runs/{run}/result.json": c[f"runs/{run}/result.json"].replace(b'"seed": 0', b'"seed": 1'),
         }), "is refused: run",
     ),
+    "another split in the manifest": (
+        lambda c, run: c.update({f"runs/{run}/manifest.json": json.dumps({
+            **json.loads(c[f"runs/{run}/manifest.json"]), "split_fingerprint": "0" * 16}).encode()}),
+        "manifest.json says that it was trained on split 00000000, and result.json on ",
+    ),
+    "another config in the manifest": (
+        lambda c, run: c.update({
+            f"runs/{run}/manifest.json": c[f"runs/{run}/manifest.json"].replace(b'"seed": 0', b'"seed": 7'),
+        }), "is stored with a different seed: 7 and not 0; ask for the file again",
+    ),
+    "weights that are NaN": (
+        lambda c, run: c.update({f"runs/{run}/weights.safetensors": save(
+            {n: t * torch.nan for n, t in load_tensors(c[f"runs/{run}/weights.safetensors"]).items() if t.is_floating_point()}
+        )}), "the weights weights.safetensors are damaged (",
+    ),
     "broken JSON": (lambda c, run: c.update({f"runs/{run}/result.json": b"{"}), "result.json"),
     "nothing": (lambda c, run: c.clear(), "holds no run and no study"),
     "a bomb": (lambda c, run: c.update({f"runs/{run}/metrics.csv": bytes(17 * 2**20)}), "metrics.csv in it has more than 16 MiB"),
@@ -154,6 +171,40 @@ def test_a_damaged_byte_is_found(packed: tuple[str, Path], capsys: pytest.Captur
     content[at] ^= 255
     path.write_bytes(content)
     assert "is damaged" in refused(path, capsys)
+
+
+def test_a_run_that_is_here_already_is_compared(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, result = finished()
+    folder, path = RunFolder(output_root() / "runs" / result.run_id), tmp_path / "sent.zip"
+    assert main(["pack", result.run_id, "--to", str(path)]) == 0
+    stored = {name: (folder.path / name).read_text() for name in ("manifest.json", "result.json")}
+
+    def said(change: Callable[[str], str]) -> tuple[int, str]:
+        for name, text in stored.items():
+            (folder.path / name).write_text(change(text))
+        capsys.readouterr()
+        return main(["unpack", str(path)]), "".join(capsys.readouterr())
+
+    code, text = said(lambda text: text.replace(result.split_fingerprint, "0" * 16))
+    assert code == 2 and f"trained on split {result.split_fingerprint[:8]}, and the run that is here" in text
+    assert "was trained on split 00000000" in text and "--rerun" in text
+    acc = result.metrics["test/acc"]
+    code, text = said(lambda text: text.replace(f'"test/acc": {acc}', '"test/acc": 0.5'))
+    assert code == 0 and f"stays as it is (in the file test/acc is {acc}, here it is 0.5)" in text
+    code, text = said(lambda text: text[:-20])
+    assert code == 2 and f"run {result.run_id} is damaged" in text
+    (folder.path / "result.json").unlink()
+    (folder.path / "manifest.json").write_text(stored["manifest.json"])
+    assert main(["unpack", str(path)]) == 2
+    assert "is here already and not finished" in capsys.readouterr().err
+
+
+def test_what_is_in_the_way_of_a_packed_file_is_named(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    _, result = finished()
+    assert main(["pack", result.run_id, "--to", "/dev/null/x.zip"]) == 2
+    assert "snn-exp: /dev/null is in the way (File exists); move it" in capsys.readouterr().err
 
 
 def test_a_study_comes_back_with_its_page(
