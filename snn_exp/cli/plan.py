@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from snn_exp.config import compose
     from snn_exp.runs.folder import RunFolder
+    from snn_exp.runs.same_data import DataAtHand
     from snn_exp.runs.store import stored_results
     from snn_exp.studies.spec import names
     from snn_exp.sweeps import cells, plan
@@ -47,7 +48,12 @@ def main(arguments: Sequence[str]) -> int:
         for config in configs
         if folders[config.run_id].damage() or not folders[config.run_id].is_complete(config)
     }
-    stopped = {config.run_id: why for config in configs if (why := preflight.refusal(config, coming))}
+    at_hand = DataAtHand()
+    stopped = {
+        config.run_id: why
+        for config in configs
+        if (why := preflight.refusal(config, coming) or preflight.refusal_of_data(config, at_hand, coming))
+    }
     for run_id, name in cells.names(configs).items():
         if run_id in stopped:
             say(f"snn-exp: refused {name}: {stopped[run_id]}", file=sys.stderr)

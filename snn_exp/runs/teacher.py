@@ -68,3 +68,28 @@ def named_run(
     if not RUN_ID.fullmatch(run_id) or not is_there(folder.path / "manifest.json"):
         raise UserError(f"{key}={run_id} is not a run in {folder.path.parent}; train it first")
     return folder, folder.trained_config()
+
+
+def require_the_split(key: str, folder: RunFolder, config: ExperimentConfig, fingerprint: str) -> None:
+    """Refuse a named run whose data are these by its config, and whose split nevertheless was another.
+
+    Args:
+        key: what names it, teacher or init_from.
+        folder: of the run that is named.
+        config: of the run that names it.
+        fingerprint: of the split of its data as they are now.
+
+    Raises:
+        UserError: with both splits.
+    """
+    theirs = folder.trained_config()
+    has_time = schemas.load()["dataset"][str(config.dataset["name"])].traits["has_time"]
+    is_same = all(theirs.dataset.get(name) == value for name, value in config.dataset.items())
+    if not is_same or theirs.seed != config.seed or (has_time and theirs.num_steps != config.num_steps):
+        return
+    if other := next((stored for stored in folder.split_fingerprints() if stored != fingerprint), None):
+        raise UserError(
+            f"{key}={folder.path.name} was trained on another split, although its config is the same: {other[:8]}, and "
+            f"the data at hand give {fingerprint[:8]}; the data or the split have changed since, so it may have seen "
+            f"validation samples; put the old data back, or train it again with --rerun"
+        )

@@ -14,8 +14,10 @@ from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import data_root
+from snn_exp.runs.same_data import DataAtHand
 from snn_exp.runs.source import source_of
-from snn_exp.runs.teacher import NONE_COMING, teacher_of
+from snn_exp.runs.teacher import NONE_COMING, require_the_split, teacher_of
+from snn_exp.runs.weights_file import require_weights
 
 
 def require(config: ExperimentConfig, coming: Mapping[str, ExperimentConfig] = NONE_COMING) -> None:
@@ -26,13 +28,13 @@ def require(config: ExperimentConfig, coming: Mapping[str, ExperimentConfig] = N
         coming: run id -> config of those that will have been trained by then: it may start from one, or learn from it.
 
     Raises:
-        UserError: its teacher cannot teach it; it cannot start from the run that it names; this machine lacks the
-            devices, the precision, the compiler, the kernels or the logger that it asks for; its network cannot be
-            vectorized over seeds.
+        UserError: its teacher cannot teach it; it cannot start from the run that it names; the weights of one of the
+            two cannot be read; this machine lacks the devices, the precision, the compiler, the kernels or the logger
+            that it asks for; its network cannot be vectorized over seeds.
     """
     loggers.require_installed(config.logger.name)
-    teacher_of(config, coming)
-    source_of(config, coming)
+    for named in _named_runs(config, coming).values():
+        require_weights(named.weights, f"train run {named.path.name} again with --rerun")
     trainer = config.trainer
     if _asks_for_something(trainer):
         _require_devices(trainer)
@@ -44,6 +46,12 @@ def require(config: ExperimentConfig, coming: Mapping[str, ExperimentConfig] = N
         from snn_exp.training.seeds import require_stackable
 
         require_stackable(config)
+
+
+def _named_runs(config: ExperimentConfig, coming: Mapping[str, ExperimentConfig]) -> dict[str, RunFolder]:
+    """Return the finished runs that a config names, by the key that names them; without those that are coming."""
+    found = {"teacher": teacher_of(config, coming), "init_from": source_of(config, coming)}
+    return {key: folder for key, folder in found.items() if folder is not None and folder.path.name not in coming}
 
 
 def _asks_for_something(trainer: TrainerConfig) -> bool:
@@ -71,6 +79,31 @@ def refusal(config: ExperimentConfig, coming: Mapping[str, ExperimentConfig] = N
         return ""
     try:
         require(config, coming)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def refusal_of_data(
+    config: ExperimentConfig, at_hand: DataAtHand, coming: Mapping[str, ExperimentConfig] = NONE_COMING
+) -> str:
+    """Return why the present data do not suit a run, or a run that it names; "" if they do, or are not there.
+
+    Args:
+        config: of a run that `refusal` has nothing against.
+        at_hand: the data.
+        coming: as in `require`.
+    """
+    folder = RunFolder.of(config)
+    try:
+        at_hand.require(folder, config)
+        if folder.is_complete(config):
+            return ""
+        named = _named_runs(config, coming)
+        found = at_hand.fingerprints(config, with_test=False) if named else None
+        for key, other in named.items():
+            if found is not None:
+                require_the_split(key, other, config, found.split)
     except UserError as error:
         return str(error)
     return ""

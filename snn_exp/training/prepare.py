@@ -7,10 +7,9 @@ import torch
 
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.datamodule import DataModule
-from snn_exp.errors import UserError
 from snn_exp.nn.kernels import Choice
 from snn_exp.runs.folder import RunFolder
-from snn_exp.runs.teacher import teacher_of
+from snn_exp.runs.teacher import require_the_split, teacher_of
 from snn_exp.training.build import build_data, build_task, initialise, load_task
 from snn_exp.training.classifier import Classifier
 from snn_exp.training.log import quiet_libraries
@@ -33,18 +32,13 @@ def prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Clas
     return data, task
 
 
-def load_teacher(folder: RunFolder, data: DataModule) -> Classifier:
-    """Load the network of a teacher run, after checking that it was trained on the same split."""
-    folder.trained()
-    if set(folder.split_fingerprints()) != {data.dataset.fingerprint}:
-        raise UserError(
-            f"teacher={folder.path.name} was trained on another split, although its config is the same: the data or "
-            f"the split have changed since, so it may have seen validation samples; train it again with --rerun"
-        )
+def load_teacher(folder: RunFolder, config: ExperimentConfig, data: DataModule) -> Classifier:
+    """Load the network of the teacher of a run, after checking that it was trained on the same split."""
+    require_the_split("teacher", folder, config, data.dataset.fingerprint)
     return load_task(folder, folder.trained_config(), data)
 
 
 def teach(task: Classification, config: ExperimentConfig, data: DataModule) -> None:
     """Give the task the teacher of the config, if there is one."""
     if teacher := teacher_of(config):
-        task.learn_from(load_teacher(teacher, data))
+        task.learn_from(load_teacher(teacher, config, data))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.files import printable
-from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.source import source_of
+from snn_exp.runs.teacher import require_the_split
 from snn_exp.training.build import how_to_train_again
 from snn_exp.training.log import Say
 from snn_exp.training.saved_weights import read_weights
@@ -35,7 +35,7 @@ def start_from(network: nn.Module, config: ExperimentConfig, fingerprint: str, s
     source = source_of(config)
     if source is None:
         return {}
-    _require_the_split(source, config, fingerprint)
+    require_the_split("init_from", source, config, fingerprint)
     theirs = read_weights(source.weights, how_to_train_again(source))
     taken, differing = fitting(network.state_dict(), theirs)
     if not any(tensor.dim() > 1 for tensor in taken.values()):
@@ -50,17 +50,6 @@ def start_from(network: nn.Module, config: ExperimentConfig, fingerprint: str, s
     say(said + (f"; not used: {_some([printable(name) for name in unused])}" if unused else ""))
     weights = hashlib.sha256(source.weights.read_bytes()).hexdigest()[:16]
     return {"run": str(config.init_from), "weights": weights, "taken": f"{len(taken)} of {num_ours}"}
-
-
-def _require_the_split(source: RunFolder, config: ExperimentConfig, fingerprint: str) -> None:
-    """Refuse a run whose data are these by its config, and whose split nevertheless was another."""
-    theirs = source.trained_config()
-    is_same = theirs.dataset == config.dataset and theirs.num_steps == config.num_steps and theirs.seed == config.seed
-    if is_same and set(source.split_fingerprints()) != {fingerprint}:
-        raise UserError(
-            f"init_from={config.init_from} was trained on another split, although its config is the same: the data or "
-            f"the split have changed since, so it may have seen validation samples; train it again with --rerun"
-        )
 
 
 def fitting(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -76,15 +76,20 @@ def test_a_finished_run_is_refused_in_every_command_once_its_data_have_changed(
         f"splits them, have changed since; put the old data back, or train the run again with --rerun"
     )
     for command in (
-        ("train", *ONE), ("train", "-m", *ONE), ("eval", run), ("eval", run, "encoding=rate"), ("verify", run),
+        ("train", *ONE), ("train", "-m", *ONE), ("plan", *ONE), ("plan", "-m", *ONE), ("eval", run), ("eval", run, "encoding=rate"), ("verify", run),
         ("fold", run), ("export", run, "--format", "safetensors"), ("export", run, "--format", "safetensors", "--folded"),
     ):  # fmt: skip
         assert sentence in refused(capsys, *command), command
     assert snn_exp.load(run) is not None, "which reads no data"
     with pytest.raises(UserError, match="was trained on split"):
         train.run(compose(ONE), echo=False)
-    student = ("train", *TINY, "trainer.max_epochs=2", f"teacher={run}")
-    assert "was trained on another split, although its config is the same" in refused(capsys, *student)
+    sentence = (
+        f"={run} was trained on another split, although its config is the same: {stored[:8]}, and the data at hand"
+    )
+    for command in ("train", "plan"):
+        for key in ("teacher", "init_from"):
+            said = refused(capsys, command, *TINY, "trainer.max_epochs=2", f"{key}={run}")
+            assert f"{key}{sentence} give {found[:8]}" in said and "--rerun" in said
     assert main.main(["eval", run, "dataset=digits"]) == 0, "other data by name are no mismatch"
     assert folder.manifest() == manifest
     write_mnist(data)

@@ -119,6 +119,16 @@ def of_another_network(path: Path) -> None:
     save_file(weights, path)
 
 
+def of_nan(path: Path) -> None:
+    weights = load_file(path)
+    weights["stem.conv.weight"][0, 0, 0, 0] = torch.nan
+    save_file(weights, path)
+
+
+def of_half_precision(path: Path) -> None:
+    save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path)
+
+
 def no_weights_at_all(path: Path) -> None:
     path.write_bytes(b"PK" * 1000)
 
@@ -136,6 +146,8 @@ def a_named_pipe(path: Path) -> None:
         (no_weights_at_all, "are damaged ("),
         (a_named_pipe, "are damaged (it is no regular file)"),
         (of_another_network, "are of another network: stem.conv.weight must be (4, 1, 3, 3) and is (7, 1, 3, 3); put"),
+        (of_nan, "are damaged (stem.conv.weight holds values that are NaN or infinite); put"),
+        (of_half_precision, "are of another network: stem.conv.weight must be float32 and is float16; put"),
     ],
 )
 def test_weights_that_are_missing_cut_or_of_another_network_are_one_sentence_in_every_command(
@@ -146,6 +158,7 @@ def test_weights_that_are_missing_cut_or_of_another_network_are_one_sentence_in_
 ) -> None:
     folder, _ = trained
     run, content = folder.path.name, folder.weights.read_bytes()
+    by_header = harm in (Path.unlink, cut_short, no_weights_at_all, a_named_pipe)
     untested = json.loads((folder.path / "result.json").read_text())
     result = json.dumps(untested)
     untested["metrics"] = {key: value for key, value in untested["metrics"].items() if not key.startswith("test/")}
@@ -155,7 +168,11 @@ def test_weights_that_are_missing_cut_or_of_another_network_are_one_sentence_in_
         for command in (
             ("eval", run), ("eval", run, "encoding.num_steps=2"), ("fold", run), ("verify", run),
             ("export", run, "--format", "safetensors"), ("train", *TINY, f"teacher={run}", "optim.lr=0.1"),
+            ("predict", run, "nowhere.png"), ("fold", run, "--int8"),
+            *([("pack", run)] if harm is not Path.unlink else []),  # which names every file that it lacks
+            *([("plan", *TINY, f"{key}={run}", "optim.lr=0.1") for key in ("teacher", "init_from")] if by_header else []),
         ):  # fmt: skip
+            capsys.readouterr()
             assert main.main(command) == 2, command
             error = capsys.readouterr().err
             assert expected in error and error.count("\n") == 1, command
