@@ -217,7 +217,15 @@ def read(folder: Path) -> Study:
     for place in settings.values():
         if place.tuned_in not in settings:
             raise unknown(f"setting in {where}", place.tuned_in, settings, "tuned_in: {}")
+        if (chooser := settings[place.tuned_in]).tuned_in != chooser.name:
+            raise UserError(
+                f"{where}: {place.name} is tuned_in {chooser.name}, which takes the choice of {chooser.tuned_in} and "
+                f"tunes nothing; name a setting that tunes itself"
+            )
     more_seeds = y.more_seeds or {}
+    if not y.seeds and not more_seeds:
+        raise UserError(f"{where} has no seeds, so nothing is answered; type {_EXAMPLES['seeds']}")
+    _require_no_seed(y, where)
     if shared := set(tuning.seeds or ()) & {*y.seeds, *itertools.chain(*more_seeds.values())}:
         raise UserError(f"{where} tunes on seed {min(shared)}, which is also a final seed; final seeds must be fresh")
     exclude = y.exclude or {}
@@ -226,6 +234,8 @@ def read(folder: Path) -> Study:
             raise UserError(
                 f"{where}: {printable(pattern)} is not a SETTING/METHOD of this study; type '*/{next(iter(methods))}'"
             )
+    if all(any(matches(key, pattern) for pattern in exclude) for key in itertools.product(settings, methods)):
+        raise UserError(f"{where} excludes every SETTING/METHOD, so nothing is left to compare; exclude fewer")
     tuned_as = y.tuned_as or {}
     for method in (*tuned_as, *tuned_as.values()):
         if method not in methods:
@@ -275,6 +285,20 @@ def _drawn(tuning: TuningFile, where: str) -> Drawn | None:
         raise UserError(f"{where}: tuning has a grid and a space; leave one of them out, such as {example}")
     lines = [f"{key}={values}" for key, values in (tuning.space or {}).items()]
     return Drawn.read(tuning.sampler or "", tuning.trials or 0, lines, where)
+
+
+def _require_no_seed(y: StudyFile, where: str) -> None:
+    """Refuse a seed among the overrides or tuned values: `seeds` and `tuning.seeds` say them, for all methods alike."""
+    settings = [setting for setting in (y.settings or {}).values() if setting]
+    lines = [*y.base, *itertools.chain(*y.methods.values()), *itertools.chain(*(s.overrides for s in settings))]
+    tuning = y.tuning or TuningFile()
+    keys = [*(tuning.grid or ()), *(tuning.space or ()), *itertools.chain(*(s.grid or () for s in settings))]
+    for line in (*lines, *keys):
+        if line.lstrip("+").partition("=")[0].strip() == "seed":
+            raise UserError(
+                f"{where} sets {printable(line)}, and the seeds are the same for all methods; leave it out, and type "
+                f"{_EXAMPLES['seeds']} or tuning: {{seeds: [100]}}"
+            )
 
 
 def _on_one_line(text: str) -> str:
@@ -357,6 +381,11 @@ def _claim(
     for name in (*places, *(own[key] for key in named["setting"] if key in own)):
         if name not in settings:
             raise unknown(f"setting in {where}", printable(name), settings, "in: {}")
+    if not own.get("than_in") and not own.get("than_metric") and (itself := set(of) & set(own.get("than", ()))):
+        raise UserError(
+            f"{where}: {min(itself)} is compared with itself, which shows nothing; name another method in than, or a "
+            f"setting in than_in"
+        )
     for key in ("states", "beside"):
         if key in c and c[key] not in SENTENCES:
             raise unknown(f"sentence in {where}", printable(str(c[key])), SENTENCES, key + ": {}")

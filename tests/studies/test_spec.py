@@ -132,6 +132,12 @@ def row_of(run: StudyRun, acc: float, loss: float = 0.1, status: str = "done") -
          r"claims: margin must be a number such as 0.01 or 1/12, not '1/0'"),
         ({"claims": [{"says": "x", "test": "higher", "of": "bn", "than_in": "net_d9"}]}, r"There is no setting in tiny/study.yaml: claims 'net_d9'"),
         ({"claims": [{"says": "x", "test": "higher", "of": "bn"}]}, r"test: higher needs than: \.\.\."),
+        ({"claims": [{"says": "x", "test": "higher", "of": "bn", "than": "bn"}]}, r"claims: bn is compared with itself, which shows nothing; name another"),
+        ({"seeds": []}, r"tiny/study.yaml has no seeds, so nothing is answered; type seeds: \[0, 1, 2\]"),
+        ({"exclude": {"*/*": "all"}}, r"tiny/study.yaml excludes every SETTING/METHOD, so nothing is left to compare"),
+        ({"settings": {"a": {"tuned_in": "b"}, "b": {"tuned_in": "a"}}}, r"a is tuned_in b, which takes the choice of a and tunes nothing; name a"),
+        ({"base": ["seed=3"]}, r"tiny/study.yaml sets seed=3, and the seeds are the same for all methods; leave it out, and type seeds: "),
+        ({"tuning": {"seeds": [100], "grid": {"seed": [1, 2]}}}, r"tiny/study.yaml sets seed, and the seeds are the same for all methods"),
         ({"claims": [{"says": "x", "test": "higher", "of": "lif", "than": "none"}]}, r"There is no method in tiny/study.yaml: claims 'lif'"),
     ],
 )  # fmt: skip
