@@ -71,6 +71,12 @@ class Parser(argparse.ArgumentParser):
         first = printable(words.split()[0] if words.split() else words, 120)
         if re.match(r"-+[A-Za-z_][\w./@]*=", first):
             raise UserError(f"{first} is not a flag but an override, which has no dashes; type {first.lstrip('-')}")
+        if first.startswith("-") and any(action.dest == "overrides" for action in self._actions):
+            from snn_exp.config.overrides import CHOICES, KEYS
+
+            word = first.lstrip("-")
+            if word.partition(".")[0] in (*CHOICES, *KEYS):
+                raise UserError(f"{first} is not a flag but an override, which has no dashes and a =; type {word}=...")
         flags = [flag for action in self._actions for flag in action.option_strings]
         if first.startswith("-"):
             raise unknown("flag", first, flags, f"{self.prog} {{}}")

@@ -69,7 +69,7 @@ class Composer:
         except UserError as refusal:
             return Cell(overrides, None, str(refusal))
         except OmegaConfBaseException as error:
-            return Cell(overrides, None, first_line(error))
+            return Cell(overrides, None, interpolations.unresolved(error) or first_line(error))
 
     def _whole(self, choices: tuple[str, ...]) -> dict[str, Any]:
         if choices not in self._composed:

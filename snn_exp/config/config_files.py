@@ -262,6 +262,10 @@ def composing_fault(error: Exception) -> str:
         return f"{key[1]} is a sweep of several values; give one value"
     if lines and (key := re.search(r"Could not append to config. An item is already at '([^']+)'", lines[0])):
         return f"{begin}{key[1]} is there already; leave the + out"
+    if lines and (file := re.search(r"Error merging '([\w/]+)' with schema", lines[0])):
+        return f"{file[1]} sets what it has no key for; take {file[1]}.yaml out of your folder of configs"
+    if why := interpolations.unresolved(error):
+        return f"{begin}{why}"
     said = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]
     words = re.sub(r"^In '?[\w/.@-]+'?: ", begin, said[0]) if said else "a value cannot be read"
     if "raised while composing config:" in words or words.startswith("Error merging"):

@@ -56,6 +56,32 @@ def require_flat(plain: Mapping[str, Any]) -> None:
                 )
 
 
+def unresolved(error: Exception) -> str:
+    """Describe why an interpolation has no value, without the words of OmegaConf; "" if that is not what is wrong.
+
+    Example:
+        >>> unresolved(ValueError("Interpolation key 'TAU' not found\\n    full_key: neuron.tau"))
+        'neuron.tau names TAU, which is no key; name one, such as ${seed}, or a variable, such as ${oc.env:TAU}'
+    """
+    said = str(error)
+    where = re.search(r"full_key: ([\w.]+)", said)
+    what = where[1] if where else "an interpolation"
+    if key := re.search(r"Interpolation key '([^']+)' not found|Error resolving key '([^']+)'", said):
+        name = (key[1] or key[2]).strip(".") or "nothing"
+        return (
+            f"{what} names {name}, which is no key; name one, such as ${{seed}}, or a variable, such as "
+            f"${{oc.env:{name}}}"
+        )
+    if "Recursive interpolation" in said:
+        return f"{what} names itself; write the value"
+    if variable := re.search(r"Environment variable '(\w+)' not found", said):
+        return (
+            f"{what} names the environment variable {variable[1]}, which is not set; set it, or type "
+            f"${{oc.env:{variable[1]},DEFAULT}}"
+        )
+    return ""
+
+
 def _strings(plain: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
     if isinstance(plain, str):
         if "${" in plain:

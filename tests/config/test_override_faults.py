@@ -120,7 +120,14 @@ COMPOSED = {
     "value",
     "teacher='a=\"'": "teacher='a=\"' has a quote that is not closed; type overrides with spaces between, such as "
     "\"teacher='method=relu_bn depth=d20'\"",
-    "dataset.split_seed=${oc.env:NOT_SET}": "Environment variable 'NOT_SET' not found",
+    "dataset.split_seed=${oc.env:NOT_SET}": "snn-exp: dataset.split_seed names the environment variable NOT_SET, which is not set; set it, "
+    "or type ${oc.env:NOT_SET,DEFAULT}\n",
+    "neuron.tau=${TAU}": "snn-exp: neuron.tau names TAU, which is no key; name one, such as ${seed}, or a variable, such as ${oc.env:TAU}\n",
+    "neuron.tau=${..........x}": "snn-exp: neuron.tau names x, which is no key; name one, such as ${seed}, or a variable, such as ",
+    "neuron.tau=${neuron.tau}": "snn-exp: neuron.tau names itself; write the value\n",
+    "--optim.lr": "--optim.lr is not a flag but an override, which has no dashes and a =; type optim.lr=...",
+    "--neuron": "--neuron is not a flag but an override, which has no dashes and a =; type neuron=...",
+    "--seed": "--seed is not a flag but an override, which has no dashes and a =; type seed=...",
     "--optim.lr=0.01": "--optim.lr=0.01 is not a flag but an override, which has no dashes; type optim.lr=0.01",
     "-optim.lr=0.01": "-optim.lr=0.01 is not a flag but an override, which has no dashes; type optim.lr=0.01",
     "--rerum": "There is no flag '--rerum'; allowed: --config-dir, --help, --multirun, --rerun, --skip-refused, -cd, -h, -m; "
