@@ -20,12 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.fuzz import base as bases
-from tests.fuzz import configs, data, judging, lines, runs, studies
+from tests.fuzz import configs, data, judging, lines, packed, runs, studies
 from tests.fuzz.box import Box
 from tests.fuzz.calls import Call, Outcome, Running
 
 # of the tampered calls, the shares
-SHARES = {"runs": 0.5, "configs": 0.25, "studies": 0.18, "data": 0.07}
+SHARES = {"runs": 0.47, "configs": 0.23, "studies": 0.16, "data": 0.07, "packed": 0.07}
 
 
 @dataclasses.dataclass
@@ -54,7 +54,7 @@ def case(name: str, seed: int, root: Path, base: Box) -> tuple[Box, str, Call]:
         box = Box.made(root)
         return box, *data.case(rng, box)
     box = Box.made(root, base.root)
-    return box, *(studies if kind == "studies" else runs).case(rng, box)
+    return box, *{"studies": studies, "runs": runs, "packed": packed}[kind].case(rng, box)
 
 
 def names(count: int) -> list[str]:

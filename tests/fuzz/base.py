@@ -39,13 +39,14 @@ BROKEN = ("seed=4",)  # failed
 
 
 def made(root: Path) -> Box:
-    """Seven runs (one interrupted, one failed, one diverged), an export, and a study that is run; half a minute."""
+    """Seven runs (one interrupted, one failed, one diverged), an export, a packed run, and a study that is run; half a minute."""
     box = Box.made(root)
     for overrides in ((*LIF, "seed=0"), ("seed=1",), S2NN, SRM, DIVERGED):
         _must(box, ["train", *tiny(*overrides)])
     first = stored(box)
     _must(box, ["fold", first.name])
     _must(box, ["export", first.name, "--format", "safetensors"])
+    _must(box, ["pack", first.name])
     _interrupted(box)
     _failed(box)
     folder = box / "studies" / "tiny"

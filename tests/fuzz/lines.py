@@ -22,7 +22,7 @@ WORDS = (
     "seed==1", "seed= 1", " seed=1", "seed =1", "neuron", "neuron.", ".neuron=1", "neuron..tau=2", "neuron.tau.x=2", "neuron/tau=2", "neuron@x=lif",
     "neuron@_global_=lif", "neuron@neuron:surrogate=lif", "/neuron=lif", "//neuron=lif", "seed=[", "seed=(", "seed={", "seed='", 'seed="', "seed=\\", "seed=$",
     "seed=${", "seed=${}", "seed=${seed}", "seed=${oc.env:HOME}", "seed=${oc.env:NOTHING}", "seed=${oc.decode:'1'}", "seed=${oc.create:[1]}",
-    "seed=${now:%Y}", "seed=${hydra:job.num}", "seed=${neuron.tau}", "seed=${a:b,c}", "seed=${..seed}", "seed=${oc.dict.keys:neuron}", "seed=${eval:1+1}",
+    "seed=${now:%Y}", "seed=${hydra:job.num}", "seed=${neuron.tau}", "neuron.tau=${TAU}", "neuron.tau=${neuron.tau}", "neuron.tau=${..........x}", "seed=${a:b,c}", "seed=${..seed}", "seed=${oc.dict.keys:neuron}", "seed=${eval:1+1}",
     "seed=range(0,1,0)", "seed=range(5,0)", "seed=range(0,3)", "seed=range(1000000000)", "seed=range(0,1e9,0.1)", "seed=range(a)", "seed=range()",
     "seed=interval(0,1)", "seed=interval(1,0)", "seed=choice()", "seed=choice(0,1)", "seed=shuffle(0,1)", "seed=sort(3,1,2)", "seed=sort(3,1,a)",
     "seed=glob(*)", "neuron=glob(*)", "neuron=glob(l*,exclude=lif)", "neuron=glob([)", "norm=glob(zz)", "seed=tag(a,0,1)", "seed=int(3.0)", "seed=float(3)",
@@ -57,7 +57,7 @@ WORDS = (
     "network=vgg", "neuron.v_reset=2", "neuron.v_threshold=0", "neuron.v_threshold=1e-45", "optim.lr=0", "optim.lr=1e400", "optim.lr=1e-400", "optim.lr=--1",
     "optim.lr=.5", "optim.lr=5.", "optim.lr=1e", "optim.lr='0.1'", 'optim.lr="0.1"', "optim.lr=0.1e-3", "optim.lr=1/3", "optim.lr=0,1", "optim.lr=1,5 ",
     "logger.project=../../x", "logger.group='[/]'", "energy.name='[/]'", "energy.name=\x1b[31m", "energy.name='$\\frac{$'", "energy.name=\"</script><script>alert(1)</script>\"",
-    "--optim.lr=0.01", "--neuron", "--seed=1", "-seed=1", "optim.lr:0.1", "optim.lr", "optim lr=0.1", "optim.lr=0.1 seed=1", "seed=1;seed=2", "seed=1 # x",
+    "--optim.lr=0.01", "--optim.lr", "--seed", "--neuron", "--seed=1", "-seed=1", "optim.lr:0.1", "optim.lr", "optim lr=0.1", "optim.lr=0.1 seed=1", "seed=1;seed=2", "seed=1 # x",
     "café=1", "neuron=lïf", "neuron.tau=\uff12", "neuron.tau=∞", "neuron=🙂", "seed=\udcff", "\udcff=1", "neuron=\u202elif", "seed=1\n", "seed=\x07", "seed=\t1", "a\x00b=1",
 )  # fmt: skip
 

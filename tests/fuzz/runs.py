@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from tests.fuzz import hostile
 from tests.fuzz.base import BEGUN, BROKEN, DIVERGED, LIF, S2NN, SRM, run_folders
@@ -16,10 +19,19 @@ from tests.fuzz.calls import ANY, Call
 
 COMMANDS = {
     "runs": 8, "runs filtered": 5, "runs clean": 5, "report": 14, "plan": 5, "train that": 6, "train other": 4, "train -m": 5, "diff": 7, "eval": 8,
-    "verify": 0.6, "fold": 6, "export": 5, "load": 8, "load_exported": 4, "teacher": 4, "dashboard": 2,
+    "verify": 0.6, "fold": 6, "export": 5, "load": 8, "load_exported": 4, "teacher": 4, "init_from": 3, "pack": 3, "predict": 3, "dashboard": 2,
     "interrupted": 3,
 }  # fmt: skip
 COSTLY = 0.35  # of the trainings, those that are done
+
+
+def _samples() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, x=np.zeros((2, 1, 8, 8), np.uint8))
+    return buffer.getvalue()
+
+
+SAMPLES = _samples()
 
 
 def _metrics(rng: random.Random, path: Path) -> str:
@@ -352,8 +364,11 @@ def tamper(rng: random.Random, run: Path, box: Box) -> str:
         return _whole(rng, run, box)
     if rng.random() < 0.05:
         return _owner(rng, run)
-    # each kind of file as often as another
-    path = rng.choice(files)
+    return tamper_file(rng, rng.choice(files), box)  # each kind of file as often as another
+
+
+def tamper_file(rng: random.Random, path: Path, box: Box) -> str:
+    """One change to a file of a run; what it is."""
     draw = rng.random()
     own: Callable[[random.Random, Path], str] | None = None
     if path.suffix == ".json":
@@ -367,7 +382,7 @@ def tamper(rng: random.Random, run: Path, box: Box) -> str:
     draw = rng.random()
     if own and draw < 0.5:
         return _of_kind(rng, path, own)
-    if draw < 0.58:
+    if draw < 0.58 and box.runs in path.parents:
         return _swap(rng, path, box)
     return hostile.accident(rng, path)
 
@@ -390,7 +405,10 @@ def case(rng: random.Random, box: Box) -> tuple[str, Call]:
     command = rng.choices(list(COMMANDS), list(COMMANDS.values()))[0]
     if command == "load_exported":
         run = next(path for path in known if (path / "export").is_dir())
-    if command in ("eval", "fold", "export", "load", "verify", "teacher") and rng.random() < 0.7:
+    if (
+        command in ("eval", "fold", "export", "load", "verify", "teacher", "init_from", "pack", "predict")
+        and rng.random() < 0.7
+    ):
         run = rng.choice([path for path in known if (path / "weights.safetensors").exists()])
     overrides = overrides_of(run)
     exported = next(iter(sorted((run / "export").glob("*.safetensors"))), None)
@@ -518,9 +536,15 @@ def case(rng: random.Random, box: Box) -> tuple[str, Call]:
             call = Call(("python", "snn_exp.load", rng.choice((name, str(box.runs / name)))), must=whole)
         case "load_exported":
             call = Call(("python", "load_exported", str(exported)))
-        case "teacher":
+        case "pack":
+            call = Call(("pack", name), ("out/packed/*",), must=whole)
+        case "predict":
+            (box / "cwd" / "x.npz").write_bytes(SAMPLES)
+            call = Call(("predict", name, "x.npz"), must=whole)
+        case "teacher" | "init_from":
+            taught = ("neuron=relu",) if command == "teacher" else ("optim.lr=0.02",)
             call = Call(
-                (rng.choice(("train", "plan", "show")), *TINY, "neuron=relu", f"teacher={name}"),
+                (rng.choice(("train", "plan", "show")), *TINY, *taught, f"{command}={name}"),
                 ("out/*",),
                 tuple(f"out/runs/{path.name}/*" for path in known),
                 trains,
