@@ -72,7 +72,8 @@ class Parser(argparse.ArgumentParser):
         if re.match(r"-+[A-Za-z_][\w./@]*=", first):
             raise UserError(f"{first} is not a flag but an override, which has no dashes; type {first.lstrip('-')}")
         if first.startswith("-") and any(action.dest == "overrides" for action in self._actions):
-            from snn_exp.config.overrides import CHOICES, KEYS
+            from snn_exp.config.experiment import KEYS
+            from snn_exp.config.overrides import CHOICES
 
             word = first.lstrip("-")
             if word.partition(".")[0] in (*CHOICES, *KEYS):

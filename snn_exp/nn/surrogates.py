@@ -330,7 +330,7 @@ class S2NNSurrogate(Surrogate):
     """The single-step surrogate: a sigmoid below the threshold, a 1/x tail above it.
 
     A neuron far above its threshold keeps a gradient, where bounded forms give almost none. Made
-    for one time step; inside a multi-step network users report that it fails to train.
+    for one time step; in a network of several steps no study here has run it.
 
     Equation:
         ds/dx = alpha sig(alpha x) (1 - sig(alpha x))  for x < 0

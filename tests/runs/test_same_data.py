@@ -86,9 +86,9 @@ def test_a_finished_run_is_refused_in_every_command_once_its_data_have_changed(
     sentence = (
         f"={run} was trained on another split, although its config is the same: {stored[:8]}, and the data at hand"
     )
-    for command in ("train", "plan"):
+    for verb in ("train", "plan"):
         for key in ("teacher", "init_from"):
-            said = refused(capsys, command, *TINY, "trainer.max_epochs=2", f"{key}={run}")
+            said = refused(capsys, verb, *TINY, "trainer.max_epochs=2", f"{key}={run}")
             assert f"{key}{sentence} give {found[:8]}" in said and "--rerun" in said
     assert main.main(["eval", run, "dataset=digits"]) == 0, "other data by name are no mismatch"
     assert folder.manifest() == manifest
