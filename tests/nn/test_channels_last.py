@@ -8,9 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch._inductor.decomposition import select_decomp_table
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
 from snn_exp.config.compose import compose
+from snn_exp.nn.neurons import LIF
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
 from snn_exp.training.build import DataSpec, assemble, build_data, kernels_of, load_task
@@ -52,6 +55,17 @@ def test_every_map_lies_by_position_and_is_the_same(overrides: str, kernels: str
     maps = [(module, output) for module, output in found if output.dim() == 5]
     assert len(maps) > 30
     assert [module for module, (first, *_) in maps if not first.is_contiguous(memory_format=torch.channels_last)] == []
+
+
+@pytest.mark.parametrize("reset", ["hard", "soft"])
+def test_a_step_on_channels_last_maps_can_be_compiled(reset: str) -> None:
+    """As inductor decomposes it; whole compilations take half a minute."""
+    neuron = LIF(reset=reset)
+    x = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    state = neuron.initial_state(x)
+    traced = make_fx(lambda x: neuron.step(x, state), decomposition_table=select_decomp_table())(x)
+    for found, expected in zip(traced(x), neuron.step(x, state), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_a_run_is_the_same_and_so_are_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,8 +69,8 @@ class IntegratingNeuron(StepwiseNeuron):
         """Compute v, the membrane after the reset."""
         s = self.as_reset(s)
         if self.reset == "hard":
-            # one pass; equal, since spikes are 0 or 1
-            return torch.lerp(h, self.reset_as(h), s.to(h.dtype))
+            # one pass; equal, since spikes are 0 or 1. In the shape of h, or torch.compile refuses channels-last maps
+            return torch.lerp(h, self.reset_as(h).expand_as(h), s.to(h.dtype))
         return h - s * self.threshold_as(h)
 
     def reset_as(self, x: Tensor) -> Tensor:
