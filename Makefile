@@ -4,8 +4,17 @@ BIN := .venv/bin
 # Debian keeps daemons in /usr/sbin, which a user's PATH may leave out
 export PATH := $(PATH):/usr/sbin
 
+# what `make wheels` has brought stands in for the network
+ifneq ($(wildcard wheels),)
+export PIP_NO_INDEX := 1
+export PIP_FIND_LINKS := $(CURDIR)/wheels
+export UV_NO_INDEX := 1
+export UV_FIND_LINKS := $(CURDIR)/wheels
+export UV_OFFLINE := 1
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-events bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
+.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz gpu wheels search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-events bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -60,6 +69,16 @@ killed: dev  ## runs, sweeps and workers that are killed at random moments (SEED
 
 fuzz: dev  ## COUNT generated command lines and COUNT tampered calls (SEED of them, CASE=runs-17 for one again); .ci/run too
 	$(BIN)/python -m tests.fuzz --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
+
+gpu: dev  ## tests and benchmark of a GPU, into benchmarks/gpu.md; DEVICE=cpu tries both on a CPU, as .ci/run does
+	$(BIN)/python benchmarks/gpu.py --device $(or $(DEVICE),cuda) --check
+	$(MAKE) .peers/installed
+	$(if $(filter cpu,$(DEVICE)),CUDA_VISIBLE_DEVICES=) $(BIN)/python -m pytest -m gpu tests/gpu
+	$(if $(filter cpu,$(DEVICE)),,$(BIN)/python -m pytest tests/nn/test_triton.py)
+	PYTHONPATH=.peers $(BIN)/python benchmarks/gpu.py $(if $(filter cpu,$(DEVICE)),--device cpu --without-compile) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+wheels: setup  ## what make gpu installs, into wheels/, to bring to a machine without network (requirements/gpu.txt)
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes --dest wheels -r requirements/gpu.txt
 
 search: dev .search/installed  ## searches with Optuna: every sampler, two processes of which one is killed three times; .ci/run too
 	PYTHONPATH=$(CURDIR)/.search $(BIN)/python -m pytest -m search tests/sweeps/test_search.py tests/studies/test_proposals.py tests/test_plugins.py
@@ -165,6 +184,7 @@ lock:  ## resolve all locks anew (needs uv)
 	$(COMPILE) --group setup --constraint requirements/base.lock pyproject.toml -o requirements/run.lock
 	$(COMPILE) --resolution lowest-direct --group setup --extra dev --extra events pyproject.toml -o requirements/lowest.lock
 	$(COMPILE) --no-deps --group peers -o requirements/peers.lock
+	$(COMPILE) --group sources -o requirements/sources.lock
 	$(COMPILE) --no-deps --group series -o requirements/series.lock
 	$(COMPILE) --group browser -o requirements/browser.lock
 	$(COMPILE) --extra slurm --constraint requirements/base.lock $(LOCKED) pyproject.toml -o requirements/slurm.lock

@@ -1,8 +1,8 @@
 """The fused passes beside the plain path: norm and neuron alone, and a whole training step beside its convolutions.
 
-One process, one thread, process CPU time; with --device cuda the time until the GPU is done. A round goes once through
-all rows, so that a slow minute of the machine hits them alike; a ratio is taken round by round. Prints the page and
-writes it to kernels.md beside this file, that of a GPU to kernels_cuda.md.
+One process, one thread, process CPU time. A round goes once through all rows, so that a slow minute of the machine hits
+them alike; a ratio is taken round by round. Prints the page and writes it to kernels.md beside this file. gpu.py
+measures them on a GPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 import shlex
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -69,12 +68,12 @@ class Row(NamedTuple):
     ways: dict[str, Callable[[], object]]
 
 
-def norm_and_neuron(config: ExperimentConfig, shape: tuple[int, ...], device: str) -> Row:
-    """Batch norm and neuron, on values as they come out of a normalized network."""
-    x = torch.randn(config.num_steps, *shape, device=device, requires_grad=True)
+def norm_and_neuron(config: ExperimentConfig, shape: tuple[int, ...]) -> Row:
+    """Batch norm and neuron, on values as they come out of a normalized network, on torch's default device."""
+    x = torch.randn(config.num_steps, *shape, requires_grad=True)
     weight = torch.randn_like(x)
-    norm = NORMS.make({"name": "bn"}, Site(shape[1:])).to(device)
-    neuron = NEURONS.make(config.neuron, shape[1:], SURROGATES.make(config.surrogate), config.num_steps).to(device)
+    norm = NORMS.make({"name": "bn"}, Site(shape[1:]))
+    neuron = NEURONS.make(config.neuron, shape[1:], SURROGATES.make(config.surrogate), config.num_steps)
     form = form_of(neuron)
     assert isinstance(norm, BatchNorm) and isinstance(form, Form)
 
@@ -87,10 +86,10 @@ def norm_and_neuron(config: ExperimentConfig, shape: tuple[int, ...], device: st
     )
 
 
-def training_step(config: ExperimentConfig, data: DataModule, kernels: Choice, device: str) -> Row:
+def training_step(config: ExperimentConfig, data: DataModule, kernels: Choice) -> Row:
     """A step of the network on each path, and its convolutions alone."""
-    x, y_B = (part.to(device) for part in next(iter(data.train_dataloader())))
-    tasks = {"plain": build_task(config, data).to(device), "fused": build_task(config, data, kernels).to(device)}
+    x, y_B = next(iter(data.train_dataloader()))
+    tasks = {"plain": build_task(config, data), "fused": build_task(config, data, kernels)}
 
     def step(way: str) -> None:
         task = tasks[way]
@@ -115,12 +114,6 @@ def table(headings: tuple[str, ...], rows: list[Row], found: list[dict[str, list
         yield f"| {' | '.join([*row.head, *cells, *(ratio(spent[a], spent[b]) for a, b in ratios)])} |"
 
 
-def until_done() -> float:
-    """s, once the GPU has nothing left to do."""
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def main() -> None:
     """Measures, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,30 +121,27 @@ def main() -> None:
     parser.add_argument("--depths", type=int, nargs="+", default=[20, 56], help="options of depth")
     parser.add_argument("--rounds", type=int, default=9, help="measurements per row")
     parser.add_argument("--remark", default="", help="a sentence about the machine, such as what else it does")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     options = parser.parse_args()
-    on_gpu = options.device == "cuda"
-    asked = ["trainer.kernels=fused", f"trainer.accelerator={'gpu' if on_gpu else 'cpu'}"]
+    asked = ["trainer.kernels=fused", "trainer.accelerator=cpu"]
     torch.set_num_threads(1)
     torch.manual_seed(0)
     maps, steps = [], []
     for method in options.methods:
         config = compose([f"method={method}", *asked])
         kernels = kernels_of(config)
-        maps += [norm_and_neuron(config, shape, options.device) for shape in MAPS]
+        maps += [norm_and_neuron(config, shape) for shape in MAPS]
         data = build_data(config)
         for depth in options.depths:
             deep = compose([f"method={method}", f"depth=d{depth}", *asked])
-            steps.append(training_step(deep, data, kernels, options.device))
+            steps.append(training_step(deep, data, kernels))
     rows = [*maps, *steps]
     ways = {(n, way): run for n, row in enumerate(rows) for way, run in row.ways.items()}
-    spent = in_rounds(ways, options.rounds, until_done if on_gpu else time.process_time)
+    spent = in_rounds(ways, options.rounds)
     found = [{way: spent[n, way] for way in row.ways} for n, row in enumerate(rows)]
-    device = f"{torch.cuda.get_device_name()}, {machine()}" if on_gpu else machine()
     lines = [
         "# Norm and neuron in one pass",
         f"```bash\n{shlex.join(['python', 'benchmarks/kernels.py', *sys.argv[1:]])}  # long\n```",
-        f"{options.rounds} rounds; {device}; kernels {kernels.why.rpartition('; ')[2]}. {options.remark}".strip(),
+        f"{options.rounds} rounds; {machine()}; kernels {kernels.why.rpartition('; ')[2]}. {options.remark}".strip(),
         LEGEND.strip(),
         "## Batch norm and neuron, forward and backward",
         "\n".join(table(("neuron", "T, B, C, H, W"), maps, found[: len(maps)])),
@@ -161,7 +151,7 @@ def main() -> None:
     ]
     text = "\n\n".join(lines) + "\n"
     print(text)
-    Path(__file__).with_name("kernels_cuda.md" if on_gpu else "kernels.md").write_text(text)
+    Path(__file__).with_suffix(".md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 # Read when a process starts: memory that is given back comes again as fresh pages, which cost more than computing on
 # them. The same for everybody.
-if os.environ.get("MALLOC_TRIM_THRESHOLD_") != str(2**34):
+if __name__ == "__main__" and os.environ.get("MALLOC_TRIM_THRESHOLD_") != str(2**34):
     allocator = {
         "THP_MEM_ALLOC_ENABLE": "1",
         "MALLOC_MMAP_THRESHOLD_": str(2**30),
@@ -52,9 +52,30 @@ from snn_exp.nn.neurons import NEURONS, Neuron
 from snn_exp.nn.norms import BatchNorm, Site
 from snn_exp.nn.surrogates import SURROGATES
 
-T, B, C, S, NUM_CONVS, NUM_CLASSES = 4, 64, 32, 16, 5, 10
-NEURON_SHAPE = (8, 64, 64, 16, 16)
+T, C, S, NUM_CONVS, NUM_CLASSES = 4, 32, 16, 5, 10
 WIDTHS = (1, *[C] * NUM_CONVS)
+
+
+class Sizes(NamedTuple):
+    """What is computed on.
+
+    Args:
+        neuron: of the neuron alone.
+        batch: of the small network.
+        resnet_batch: of ResNet-20.
+        resnet_size: pixels at a side.
+        resnet_layers: its layers; 20, but for a trial.
+    """
+
+    neuron: tuple[int, ...] = (8, 64, 64, 16, 16)
+    batch: int = 64
+    resnet_batch: int = 128
+    resnet_size: int = 32
+    resnet_layers: int = 20
+
+
+PAGE = Sizes()
+
 RESNET = "training step of ResNet-20"
 TASKS = ("neuron", "training step", "inference", RESNET)
 
@@ -195,10 +216,10 @@ def ways(task: str) -> Iterator[Way]:
     yield from (Way("snn_exp, plain", compiled=compiled) for compiled in (False, True))
 
 
-def network(way: Way, task: str) -> nn.Module:
+def network(way: Way, task: str, sizes: Sizes = PAGE) -> nn.Module:
     torch.manual_seed(0)
     if task == RESNET:
-        return resnet(way)
+        return resnet(way, sizes)
     if way.who == "convolutions alone":
         model: nn.Module = ConvolutionsAlone()
     elif way.who == "ReLU on as many images":
@@ -215,7 +236,7 @@ def network(way: Way, task: str) -> nn.Module:
     return model.train(task != "inference")
 
 
-def resnet(way: Way) -> Network:
+def resnet(way: Way, sizes: Sizes = PAGE) -> Network:
     """Ours, of pre-activation blocks; a peer's neurons may stand in for ours."""
     config = composed("method=lif_bn", "depth=d20", "neuron.detach_reset=true", f"encoding.num_steps={T}")
     parts = make_part_factories(
@@ -225,8 +246,9 @@ def resnet(way: Way) -> Network:
     if way.who in PEERS:
         parts = dataclasses.replace(parts, make_neuron=lambda shape: WHOSE[way.who]())
     model = build_network(
-        config.network, parts, in_shape=(3, 32, 32), num_classes=NUM_CLASSES, num_layers=20, residual=config.residual
-    )
+        config.network, parts, in_shape=(3, sizes.resnet_size, sizes.resnet_size), num_classes=NUM_CLASSES,
+        num_layers=sizes.resnet_layers, residual=config.residual,
+    )  # fmt: skip
     if way.layout == "channels_last":
         lay_channels_last(model)
     if way.who == "snn_exp":
@@ -234,24 +256,25 @@ def resnet(way: Way) -> Network:
     return model
 
 
-def prepared(way: Way, task: str) -> Callable[[], object]:
-    """What a round runs."""
+def prepared(way: Way, task: str, sizes: Sizes = PAGE) -> Callable[[], object]:
+    """What a round runs, on torch's default device."""
     if task == "neuron":
-        return prepared_neuron(way)
-    model = network(way, task)
-    shape = (T, 128, 3, 32, 32) if task == RESNET else (T, B, 1, S, S)
+        return prepared_neuron(way, sizes)
+    model = network(way, task, sizes)
+    side = sizes.resnet_size
+    shape = (T, sizes.resnet_batch, 3, side, side) if task == RESNET else (T, sizes.batch, 1, S, S)
     x, y_B = torch.rand(shape), torch.arange(shape[1]) % NUM_CLASSES
     called = torch.compile(model) if way.compiled else model
     autocast = way.dtype == "bfloat16"
 
     def step() -> None:
         model.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
             logits = called(x)
         functional.cross_entropy(logits.float(), y_B).backward()
 
     def infer() -> Tensor:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
             logits: Tensor = called(x)
             return logits
 
@@ -260,9 +283,9 @@ def prepared(way: Way, task: str) -> Callable[[], object]:
     return infer if task == "inference" else step
 
 
-def prepared_neuron(way: Way) -> Callable[[], object]:
+def prepared_neuron(way: Way, sizes: Sizes = PAGE) -> Callable[[], object]:
     torch.manual_seed(0)
-    x, weight = torch.randn(NEURON_SHAPE, requires_grad=True), torch.randn(NEURON_SHAPE)
+    x, weight = torch.randn(sizes.neuron, requires_grad=True), torch.randn(sizes.neuron)
     if way.who.startswith("memory"):
         into = torch.empty_like(weight)
         return lambda: [into.copy_(weight) for _ in range(5)]

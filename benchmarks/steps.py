@@ -25,7 +25,7 @@ def training_step(
     batch_size: int = 32,
     through: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda network: network,
 ) -> Callable[[], None]:
-    """Forward, loss and backward on random images; time does not depend on what is seen.
+    """Forward, loss and backward on random images, on torch's default device; time does not depend on what is seen.
 
     Args:
         config: of the network; its precision is honoured, and its number of threads is the caller's to set.
@@ -42,7 +42,7 @@ def training_step(
 
     def step() -> None:
         task.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
             logits_BK = network(task.encoding(x))
         functional.cross_entropy(logits_BK.float(), y_B).backward()
 

@@ -49,6 +49,18 @@ def cases() -> Iterator[Any]:
         yield pytest.param({"name": "lif"}, surrogate, id=f"lif-{surrogate}")
 
 
+def own_surrogate(neuron: str) -> str:
+    return str(NEURONS.options()[neuron].traits["default_surrogate"])
+
+
+def is_signed(neuron: str) -> bool:
+    return NEURONS.options()[neuron].traits["emits"] == "signs"
+
+
+def steps_of(neuron: str) -> int:
+    return 1 if NEURONS.options()[neuron].traits["single_step"] else 2
+
+
 def made(neuron: dict[str, Any], surrogate: str, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Neuron, Form]:
     part = NEURONS.make(neuron, shape[2:], SURROGATES.make({"name": surrogate}), shape[0]).to(dtype)
     form = form_of(part)
@@ -107,7 +119,7 @@ def network(
 ) -> Network:
     """Eight layers, small, in float64."""
     torch.manual_seed(0)
-    surrogate = str(NEURONS.options()[neuron].traits["default_surrogate"])
+    surrogate = own_surrogate(neuron)
     single_step = bool(NEURONS.options()[neuron].traits["single_step"])
     parts = make_part_factories(
         neuron={"name": neuron, **parameters}, surrogate={"name": surrogate}, synapse={"name": synapse},
@@ -158,7 +170,7 @@ def equal_in_float64(
 def fires_bitwise_in_float32(neuron: str, shape: tuple[int, ...]) -> None:
     """Without a norm; gradients are near."""
     x = drawn(shape, 0, torch.float32)
-    surrogate = str(NEURONS.options()[neuron].traits["default_surrogate"])
+    surrogate = own_surrogate(neuron)
     plain, fused = both_ways(*made({"name": neuron}, surrogate, shape, torch.float32), None, x)
     assert torch.equal(plain["s"], fused["s"])
     for name, value in plain.items():
@@ -168,7 +180,7 @@ def fires_bitwise_in_float32(neuron: str, shape: tuple[int, ...]) -> None:
 def flips_hardly_a_spike_in_float32(neuron: str, shape: tuple[int, ...]) -> None:
     """With a norm, one of 10,000; one gradient of 1,000 is off."""
     x = drawn(shape, 0, torch.float32)
-    surrogate = str(NEURONS.options()[neuron].traits["default_surrogate"])
+    surrogate = own_surrogate(neuron)
     plain, fused = both_ways(*made({"name": neuron}, surrogate, shape, torch.float32), norm_like("bn", x), x)
     flipped = (plain["s"] != fused["s"]).double().mean().item()
     far = ((plain["grad x"] - fused["grad x"]).abs() > 1e-4 * plain["grad x"].abs().max()).double().mean().item()
@@ -181,9 +193,7 @@ def flips_hardly_a_spike_in_float32(neuron: str, shape: tuple[int, ...]) -> None
 def rounds_what_it_stores_to_bfloat16(neuron: str, norm: str, shape: tuple[int, ...]) -> None:
     """And computes in float32."""
     x = drawn(shape, 0, torch.bfloat16)
-    part, form = made(
-        {"name": neuron}, str(NEURONS.options()[neuron].traits["default_surrogate"]), shape, torch.float32
-    )
+    part, form = made({"name": neuron}, own_surrogate(neuron), shape, torch.float32)
     normed = norm_like(norm, x.float())
     again, norm_again = copy.deepcopy(part), copy.deepcopy(normed)
     plain = everything(lambda x: part(x if normed is None else normed(x)), (part, normed), x.float())

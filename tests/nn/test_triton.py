@@ -9,12 +9,9 @@ import ast
 import copy
 import dataclasses
 import functools
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,48 +21,25 @@ from hypothesis import strategies as st
 
 from snn_exp.config.experiment import TrainerConfig
 from snn_exp.errors import UserError
-from snn_exp.nn.kernels import forms, fused, on_gpu
+from snn_exp.nn.kernels import choice, forms, fused, measured, on_gpu
 from snn_exp.nn.kernels.fused import fire
 from snn_exp.nn.kernels.layout import computed_in
-from snn_exp.nn.neurons import KLIF, LIF
+from snn_exp.nn.neurons import KLIF, LIF, S2NN, Sign
 from snn_exp.training.build import choose_kernels
 from tests import judge
 
 triton = pytest.importorskip("triton", reason="Triton is not installed; torch brings it on Linux")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 
-HAS_GPU = torch.cuda.is_available()
-# Triton 3.4 cuts bfloat16 off when it interprets, where a GPU rounds, and compiles nothing after it has interpreted.
-INTERPRETS_BADLY = not HAS_GPU and triton.__version__.startswith("3.4.")
-UNEVEN = (3, 9, 3, 8, 8)  # fills no tile: 576 rows, 3 channels
+from tests.triton_passes import INTERPRETS_BADLY, UNEVEN, computing, loaded  # noqa: E402
+
 LARGE = (3, 16, 6, 8, 8)
-
-
-def loaded(*, interpreted: bool) -> ModuleType:
-    """passes.py of its own: Triton decides when a function is defined whether it will be compiled."""
-    spec = importlib.util.find_spec("snn_exp.nn.kernels.passes")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with triton.knobs.runtime.scope():
-        triton.knobs.runtime.interpret = interpreted
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextmanager
-def interpreted() -> Iterator[None]:
-    passes = loaded(interpreted=True)
-    with pytest.MonkeyPatch.context() as patch, triton.knobs.runtime.scope():
-        triton.knobs.runtime.interpret = True  # surrogates are defined when they are asked for
-        patch.setattr(on_gpu, "kernels", lambda: passes)
-        patch.setattr(fused, "pass_at", lambda x: on_gpu.pass_on_gpu)
-        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
 def triton_computes() -> Iterator[None]:
     """On a GPU by itself, since tensors are there."""
-    with torch.device("cuda") if HAS_GPU else interpreted():
+    with computing():
         yield
 
 
@@ -243,10 +217,13 @@ def test_what_is_launched_compiles_for_a_gpu_and_nothing_is_contracted(
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with one, as far as a choice can see."""
+def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with one that nobody measured, as far as a choice can see."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(choice, "card", lambda: "Card X")
+    monkeypatch.setattr(measured, "FILE", tmp_path / "gpus.json")
+    measured.FILE.write_text("{}")
 
 
 ON_A_GPU = TrainerConfig(accelerator="gpu", kernels="fused")
@@ -259,12 +236,34 @@ def test_on_a_gpu_fused_is_tritons_and_auto_is_the_plain_path_until_it_is_measur
             "fused", f"trainer.kernels=fused; built by Triton {triton.__version__}"
         )  # fmt: skip
     assert dataclasses.astuple(choose_kernels(TrainerConfig(), LIF())) == (
-        "reference", "the fused kernels were not measured on a GPU yet; trainer.kernels=fused takes them"
+        "reference",
+        "the fused kernels were not measured on Card X yet; trainer.kernels=fused takes them, and make gpu measures them",
     )  # fmt: skip
     assert (
         choose_kernels(TrainerConfig(accelerator="cpu", kernels="fused"), LIF()).why.rpartition(" ")[2]
         != triton.__version__
     )
+
+
+@pytest.mark.usefixtures("gpu")
+def test_auto_takes_on_a_card_what_was_measured_on_it_and_on_no_other() -> None:
+    faster, slower = measured.Measured(0.61234, 0.7), measured.Measured(0.98, 1.0)
+    measured.keep("Card X", {"many steps": slower, "one step": faster})
+    measured.keep("Card X", {"many steps": faster, "one step": slower})  # measured again
+    measured.keep("Card Y", {"many steps": slower, "one step": slower, "signs": faster})
+    chosen = [choose_kernels(TrainerConfig(), neuron) for neuron in (LIF(), S2NN(), Sign())]
+    assert [(each.used, each.why.partition(";")[0]) for each in chosen] == [
+        ("fused", "faster on Card X (0.61 of the plain step), see benchmarks/gpu.md"),
+        ("reference", "not faster on Card X (0.98 of the plain step), see benchmarks/gpu.md"),
+        ("reference", "the fused kernels were not measured on Card X yet"),
+    ]
+    assert choose_kernels(TrainerConfig(), KLIF()).why == "neuron=klif has no fused form"
+    assert choose_kernels(TrainerConfig(accelerator="cpu"), LIF()).why.startswith("faster, see benchmarks/kernels.md; ")
+
+
+def test_the_stored_measurements_can_be_read() -> None:
+    for kinds in measured.read().values():
+        assert kinds.keys() <= {"many steps", "one step", "signs"}
 
 
 @pytest.mark.usefixtures("gpu")

@@ -16,6 +16,7 @@ Modules:
     fused.py      the autograd of norm, neuron and surrogate
     filtered.py   that of synapse and PSP norm
     choice.py     whether a run uses them, and why
+    measured.py   whether they pay on a GPU: what was measured on the card, kept in gpus.json
 
     events.cpp        convolutions that add where a spike is
     events.py         calls them, as operators of torch
@@ -31,7 +32,8 @@ In the forward a fused neuron is bitwise equal to the plain one. A norm that it 
 gradients differ by rounding: sums are formed in another order. In bfloat16 only stored values are rounded to it.
 
 Triton's passes are tested in its interpreter and compiled for a GPU; they never ran on one, so only
-trainer.kernels=fused takes them. Why C++ and not torch.compile on a CPU: benchmarks/kernels.md.
+trainer.kernels=fused takes them (`make gpu` runs and measures them). Why C++ and not torch.compile on a CPU:
+benchmarks/kernels.md.
 """
 
 from snn_exp.nn.kernels.bits import FiringBits

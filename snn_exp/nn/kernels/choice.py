@@ -26,6 +26,7 @@ from snn_exp.nn.kernels.forms import (
     trace_of,
 )
 from snn_exp.nn.kernels.fused import fire, fire_folded, fire_over
+from snn_exp.nn.kernels.measured import card, fused_pays
 from snn_exp.nn.kernels.on_cpu import NUMBERS
 from snn_exp.nn.kernels.on_gpu import triton_version
 from snn_exp.nn.layers import ChannelBias, Conv2d, Linear
@@ -91,13 +92,15 @@ def choose(
         if reason is None:
             return Choice("events", f"trainer.kernels=events; built by {Path(toolchain()[0]).name}")
         raise UserError(f"cannot use trainer.kernels=events: {reason}; leave it out, or type trainer.kernels=reference")
+    why = "trainer.kernels=fused" if kernels == "fused" else "faster, see benchmarks/kernels.md"
     if kernels == "auto" and gpu:
-        return Choice("reference", "the fused kernels were not measured on a GPU yet; trainer.kernels=fused takes them")
-    if kernels == "auto" and neuron.emits == "signs":
+        pays, why = fused_pays(card(), neuron)
+        if not pays:
+            return Choice("reference", why)
+    elif kernels == "auto" and neuron.emits == "signs":
         return Choice("reference", "a step with signs is hardly faster fused, see benchmarks/kernels.md")
     reason = _why_not(neuron, synapse, gpu=gpu, precision=precision, devices=devices)
     if reason is None:
-        why = "trainer.kernels=fused" if kernels == "fused" else "faster, see benchmarks/kernels.md"
         return Choice("fused", f"{why}; built by {triton_version() if gpu else Path(toolchain()[0]).name}")
     if kernels == "fused":
         raise UserError(f"cannot use trainer.kernels=fused: {reason}; leave it out, or type trainer.kernels=reference")
