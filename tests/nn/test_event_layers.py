@@ -20,6 +20,7 @@ from snn_exp.nn.blocks import RESIDUALS
 from snn_exp.nn.kernels import add_where_spikes_are, build, event_layers, fuse, ways_of
 from snn_exp.nn.kernels.event_layers import layers_that_read_spikes
 from snn_exp.nn.kernels.events import pack, pack_words
+from snn_exp.nn.kernels.filtered_spikes import MOST_STEPS
 from snn_exp.nn.kernels.fused import fire
 from snn_exp.nn.kernels.spike_words import words_of
 from snn_exp.nn.layers import Conv2d, lay_channels_last
@@ -93,6 +94,62 @@ def test_a_network_learns_the_same_in_twenty_steps(neuron: str, norm: str, resid
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
     ways = ways_of(twin)
     assert {way.num_batches for way in ways.values()} == {20} and sum(way.by_events for way in ways.values()) > 20
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("neuron", "norm", "residual", "synapse"),
+    [
+        ("srm", "psp", "pre", "exponential"),
+        ("lif", "psp_stream", "ms", "exponential"),
+        ("srm", "none", "post", "exponential"),
+        ("srm", "psp", "post", "identity"),
+    ],
+)
+def test_a_network_of_filtered_spikes_learns_the_same_in_twenty_steps(
+    neuron: str, norm: str, residual: str, synapse: str, fused: bool
+) -> None:
+    plain = network(neuron, norm, residual, synapse)
+    twin = by_events(plain, fused=fused)
+    for ours, theirs in zip(learned(twin, 2), learned(plain, 2), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
+    ways = ways_of(twin)
+    assert len(ways) == 6 and all(way.num_batches == 20 for way in ways.values())
+    assert all(way.by_events for way in ways.values())
+
+
+def test_behind_an_alpha_synapse_layers_stay_dense() -> None:
+    assert not ways_of(by_events(network(synapse="alpha"))) and ways_of(by_events(network()))
+
+
+@pytest.mark.parametrize("shortcut", ["conv", "avgpool_dup"])
+def test_layers_of_one_filter_go_one_way_and_eval_is_bitwise_the_plain_network(shortcut: str) -> None:
+    plain = built("method=srm_psp", "network.width=16", f"residual.shortcut={shortcut}").double()
+    lay_channels_last(plain)
+    twin = by_events(plain)
+    x = torch.rand(4, 3, 1, 9, 9, dtype=torch.float64) * 2
+    for net in (twin, plain):
+        net.train()(x).sin().sum().backward()
+    for ours, theirs in zip(twin.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-8, atol=1e-8)
+    twin.load_state_dict(plain.state_dict())  # running moments differ by rounding
+    assert torch.equal(twin.eval()(x), plain.eval()(x))
+    ways = ways_of(twin)
+    assert len(ways) == 6 + 2 * (shortcut == "conv") and {way.num_batches for way in ways.values()} == {1}
+    if shortcut == "conv":
+        assert ways["stages.1.0.shortcut"] is ways["stages.1.0.conv1"]
+
+
+def test_filtered_spikes_that_are_frequent_are_filtered_and_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_layers, "MOST_RATE", -1)
+    plain = network("srm", "psp")
+    lay_channels_last(plain)
+    twin, x = by_events(plain), torch.rand(2, 6, 1, 4, 4, dtype=torch.float64) * 2
+    torch.testing.assert_close(twin(x), plain(x), rtol=1e-10, atol=1e-10)
+    assert {(way.by_events, way.dense) for way in ways_of(twin).values()} == {(0, 1)}
+    many = torch.rand(MOST_STEPS + 1, 2, 1, 4, 4, dtype=torch.float64)
+    torch.testing.assert_close(twin(many), plain(many), rtol=1e-10, atol=1e-10)
+    assert {way.num_batches for way in ways_of(twin).values()} == {1}, "so many steps are not counted in pairs"
 
 
 def test_in_eval_it_is_bitwise_the_plain_network_unless_told_and_is_stored_as_that_is() -> None:
@@ -193,8 +250,9 @@ def test_what_fires_often_or_is_neither_0_nor_1_is_computed_densely(kind: type[L
         assert {way.rate for way in ways_of(twin).values()} == {1.0}
 
 
-def test_activations_computed_again_give_the_same() -> None:
-    twin = by_events(network(synapse="identity"))
+@pytest.mark.parametrize("synapse", ["identity", "exponential"])
+def test_activations_computed_again_give_the_same(synapse: str) -> None:
+    twin = by_events(network(synapse=synapse))
     again = copy.deepcopy(twin)
     checkpoint_activations(again.segments())
     trains_the_same(twin, again)

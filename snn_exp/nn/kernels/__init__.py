@@ -22,6 +22,7 @@ Modules:
     events.py         calls them, as operators of torch
     input_gradient.cpp, input_gradient.py   the gradient of the input of such a convolution
     spike_words.py    bits that a neuron has written for them besides its spikes
+    filtered_spikes.py   convolutions of filtered, normalized spikes that add where a spike is
     event_layers.py   which layers of a network compute so, and when
 
     tables.cpp        convolutions of spikes that look up sums of four channels, for inference

@@ -64,7 +64,7 @@ class FilterCall(Shape):
 
     _fields_ = [
         *((name, ctypes.c_double) for name in ("decay", "gain", "eps", "momentum")),
-        *((name, ctypes.c_void_p) for name in ("s", "moment", "scale", "psp", "grad_psp", "grad_s")),
+        *((name, ctypes.c_void_p) for name in ("s", "moment", "scale", "psp", "grad_psp", "grad_s", "bits", "slope")),
     ]
 
 
@@ -83,6 +83,9 @@ class EventCall(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("x", "bits", "weight", "y", "grad_y", "grad_weight")),
         *((name, ctypes.c_int64) for name in ("spikes", "others")),
         ("known", ctypes.c_void_p),
+        ("steps", ctypes.c_int64),
+        ("decay", ctypes.c_double),
+        ("counts", ctypes.c_void_p),
     ]  # fmt: skip
 
 

@@ -13,6 +13,10 @@
 // the sum of the gradients under them (backward) stay in registers, while the list of its spikes is gone through, which
 // is made without a branch per spike. Outputs are summed in a padded copy of a few images that stays in the cache.
 //
+// Spikes that are filtered over time, psp[t] = decay psp[t-1] + s[t], need no more: the outputs of a step start from
+// decay times those of the step before, and so do their gradients, step by step from the last. The second moment of psp
+// follows from how often two steps of a channel fire at the same place.
+//
 // No sum depends on the number of threads or on the width of the machine's vectors.
 
 #include <algorithm>
@@ -62,15 +66,20 @@ struct Call {
     F *grad_weight;
     Count spikes, others;                  // found by pack: values that are 1, and those that are neither 0 nor 1
     const std::uint16_t *known;            // if known, the spikes by position, 16 channels in a word; then x is not read
+    Count steps;                           // that a filter goes through, the images of one after those of another; 0: no
+    double decay;                          // of the filter
+    Count *counts;                         // [C, steps, steps], t' <= t: places where t and t' of a channel fire
 
+    Count in_time() const { return std::max(Count(1), steps); }
+    Count of_a_step() const { return images / in_time(); }
     Count positions() const { return height * width; }
     Count words() const { return (positions() + 63) / 64; }
     Count lanes() const { return (out_channels + LANE - 1) / LANE; }  // of a position
     Count pad() const { return kernel / 2; }
     Count pitch() const { return (out_width + 2 * pad()) * lanes(); }  // lanes of a padded row
     Count padded() const { return (out_height + 2 * pad()) * pitch(); }  // of a padded image
-    Count tile() const { return std::max(Count(1), std::min(images, TILE_BYTES / (padded() * 64))); }
-    Count tiles() const { return (images + tile() - 1) / tile(); }
+    Count tile() const { return std::max(Count(1), std::min(of_a_step(), TILE_BYTES / (padded() * 64))); }
+    Count tiles() const { return (of_a_step() + tile() - 1) / tile(); }  // of a step
     Count taps() const { return kernel * kernel; }
 };
 
@@ -338,13 +347,22 @@ Sums sums_of(Count lanes, Count rows, Count run) {
     return sums_of<2>(rows, run);
 }
 
-// Goes through the spikes of a tile and a group: work is given class, channel and list.
+// The images of a tile at a step.
+struct Images {
+    Count from, number;
+
+    Images(const Call &call, Count tile, Count step)
+        : from(step * call.of_a_step() + tile * call.tile()),
+          number(std::min(call.tile(), call.of_a_step() - tile * call.tile())) {}
+};
+
+// Goes through the spikes of some images and a group: work is given class, channel and list.
 template <typename Work>
 void for_each_list(
-    const Call &call, const std::vector<Class> &classes, Count tile, Count group, std::vector<Offset> &space, Work work
+    const Call &call, const std::vector<Class> &classes, Images images, Count group, std::vector<Offset> &space,
+    Work work
 ) {
-    const Count C = call.in_channels, words = call.words();
-    const Count from = tile * call.tile(), number = std::min(call.tile(), call.images - from);
+    const Count C = call.in_channels, words = call.words(), from = images.from, number = images.number;
     space.resize(number * words * 64 + 16);
     for (Count c = 0; c < C; ++c)
         for (const Class &some : classes) {
@@ -389,8 +407,8 @@ void for_each_weight(const Call &call, const std::vector<Class> &classes, Work w
 
 // Copies between the padded outputs of a tile and the tensor: work is given both addresses and the number of values.
 template <typename Values, typename Work>
-void for_each_position(const Call &call, Count tile, Count group, Lane *padded, Values *tensor, Work work) {
-    const Count from = tile * call.tile(), number = std::min(call.tile(), call.images - from);
+void for_each_position(const Call &call, Images images, Count group, Lane *padded, Values *tensor, Work work) {
+    const Count from = images.from, number = images.number;
     const Count O = call.out_channels, all = call.groups * O;
     for (Count n = 0; n < number; ++n)
         for (Count y = 0; y < call.out_height; ++y) {
@@ -426,6 +444,23 @@ extern "C" void pack(Call *call) {
     call->spikes -= call->others;
 }
 
+extern "C" void count_pairs(const Call *given) {
+    const Call &call = *given;
+    const Count T = call.in_time(), C = call.groups * call.in_channels, words = call.words(), B = call.of_a_step();
+    in_parallel(C, call.threads, [&](Count c) {
+        for (Count t = 0; t < T; ++t)
+            for (Count other = 0; other <= t; ++other) {
+                Count found = 0;
+                for (Count b = 0; b < B; ++b) {
+                    const Word *one = call.bits + ((t * B + b) * C + c) * words;
+                    const Word *two = call.bits + ((other * B + b) * C + c) * words;
+                    for (Count k = 0; k < words; ++k) found += __builtin_popcountll(one[k] & two[k]);
+                }
+                call.counts[(c * T + t) * T + other] = found;
+            }
+    });
+}
+
 extern "C" void forward(const Call *given) {
     const Call &call = *given;
     const auto classes = classes_of(call);
@@ -449,10 +484,15 @@ extern "C" void forward(const Call *given) {
                             .add(list, end, weight, sums.get() + first, call.pitch(), call.lanes());
                     }
                 };
-                for_each_list(call, classes, tile, g, space, work);
-                for_each_position(call, tile, g, sums.get(), call.y, [](const F *sum, F *y, Count n) {
-                    std::memcpy(y, sum, n * sizeof(F));
-                });
+                for (Count step = 0; step < call.in_time(); ++step) {
+                    if (step)
+                        for (Count k = 0; k < size; ++k) sums.get()[k] *= F(call.decay);
+                    const Images images(call, tile, step);
+                    for_each_list(call, classes, images, g, space, work);
+                    for_each_position(call, images, g, sums.get(), call.y, [](const F *sum, F *y, Count n) {
+                        std::memcpy(y, sum, n * sizeof(F));
+                    });
+                }
             }
     });
 }
@@ -469,9 +509,6 @@ extern "C" void backward(const Call *given) {
         std::vector<Offset> space;
         for (Count tile = call.tiles() * chunk / chunks; tile < call.tiles() * (chunk + 1) / chunks; ++tile)
             for (Count g = 0; g < call.groups; ++g) {
-                for_each_position(call, tile, g, given.get(), call.grad_y, [](F *copy, const F *grad, Count n) {
-                    std::memcpy(copy, grad, n * sizeof(F));
-                });
                 const auto work = [&](const Class &some, Count c, Offset *list, Offset *end) {
                     for (Count first = 0; first < call.lanes(); first += WIDEST) {
                         Lane *sum = sums.get() + chunk * size + place(call, g, c, some, first);
@@ -480,7 +517,17 @@ extern "C" void backward(const Call *given) {
                             .collect(list, end, sum, given.get() + first, call.pitch(), call.lanes());
                     }
                 };
-                for_each_list(call, classes, tile, g, space, work);
+                for (Count step = call.in_time() - 1; step >= 0; --step) {
+                    const F kept = step == call.in_time() - 1 ? F(0) : F(call.decay);
+                    const Images images(call, tile, step);
+                    for_each_position(call, images, g, given.get(), call.grad_y, [&](F *copy, const F *grad, Count n) {
+                        if (kept == 0)
+                            std::memcpy(copy, grad, n * sizeof(F));
+                        else
+                            for (Count k = 0; k < n; ++k) copy[k] = grad[k] + kept * copy[k];
+                    });
+                    for_each_list(call, classes, images, g, space, work);
+                }
             }
     });
     for (Count chunk = 1; chunk < chunks; ++chunk)

@@ -58,7 +58,7 @@ def pack(s: Tensor) -> Packed:
         images=N, groups=1, in_channels=C, height=H, width=W, by_position=by_position,
         threads=torch.get_num_threads(), x=s.data_ptr(), bits=bits.data_ptr(),
     )  # fmt: skip
-    _run("pack", s.dtype, call)
+    run_events("pack", s.dtype, call)
     return Packed(bits, call.spikes / max(1, s.numel()), call.others == 0)
 
 
@@ -121,7 +121,7 @@ def pack_words(words: Tensor, height: int, width: int) -> Packed:
         images=N, groups=1, in_channels=16 * of_a_position, height=height, width=width,
         threads=torch.get_num_threads(), known=words.data_ptr(), bits=bits.data_ptr(),
     )  # fmt: skip
-    _run("pack", torch.float32, call)
+    run_events("pack", torch.float32, call)
     return Packed(bits, call.spikes / max(1, 16 * words.numel()), True)
 
 
@@ -140,10 +140,10 @@ def spike_bits(s: Tensor) -> Tensor:
 def _conv2d(s: Tensor, bits: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:
     """Compute the output from the bits; s is there for its gradient."""
     _check(s, bits, weight, groups)
-    y = _new_output(s, weight, stride)
-    call = _call(s.shape, weight, stride, groups, bits, y)
+    y = new_output(s, weight, stride)
+    call = convolution_call(s.shape, weight, stride, groups, bits, y)
     call.weight, call.y = weight.data_ptr(), y.data_ptr()
-    _run("forward", s.dtype, call)
+    run_events("forward", s.dtype, call)
     return y
 
 
@@ -154,9 +154,9 @@ def _conv2d_weight(
     """Compute dL/dW, in the memory format of the weight."""
     grad_y = grad_y.contiguous(memory_format=torch.channels_last)
     grad_weight = torch.empty_like(weight)
-    call = _call((*bits.shape[:2], height, width), grad_weight, stride, groups, bits, grad_y)
+    call = convolution_call((*bits.shape[:2], height, width), grad_weight, stride, groups, bits, grad_y)
     call.grad_y, call.grad_weight = grad_y.data_ptr(), grad_weight.data_ptr()
-    _run("backward", grad_y.dtype, call)
+    run_events("backward", grad_y.dtype, call)
     return grad_weight
 
 
@@ -173,7 +173,7 @@ def _(s: Tensor) -> Tensor:
 
 @_conv2d.register_fake
 def _(s: Tensor, bits: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:
-    return _new_output(s, weight, stride)
+    return new_output(s, weight, stride)
 
 
 @_conv2d_weight.register_fake
@@ -224,15 +224,17 @@ def _new_bits(s: Tensor) -> Tensor:
     return s.new_empty(*s.shape[:2], (s.shape[2] * s.shape[3] + 63) // 64, dtype=torch.int64)
 
 
-def _new_output(s: Tensor, weight: Tensor, stride: int) -> Tensor:
+def new_output(s: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """Make room for the output of spikes [N, C, H, W], channels-last."""
     space = [(size - 1) // stride + 1 for size in s.shape[2:]]
     shape = (s.shape[0], weight.shape[0], *space)
     return torch.empty(shape, dtype=s.dtype, device=s.device, memory_format=torch.channels_last)
 
 
-def _call(
+def convolution_call(
     shape: tuple[int, ...], weights: Tensor, stride: int, groups: int, bits: Tensor, outputs: Tensor
 ) -> EventCall:
+    """Make the arguments that a convolution and its gradient share."""
     N, C, H, W = shape
     return EventCall(
         images=N, groups=groups, in_channels=C // groups, out_channels=weights.shape[0] // groups, height=H, width=W,
@@ -241,6 +243,7 @@ def _call(
     )  # fmt: skip
 
 
-def _run(name: str, dtype: torch.dtype, call: EventCall) -> None:
+def run_events(name: str, dtype: torch.dtype, call: EventCall) -> None:
+    """Call a function of events.cpp."""
     real = DTYPES[dtype]
     getattr(library("events.cpp", (), real, real), name)(ctypes.byref(call))

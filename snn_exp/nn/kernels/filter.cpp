@@ -23,7 +23,9 @@ struct Call : Shape {
     F *scale;   // 1 / sqrt(m + eps) of each channel, where there is a norm; else null
     Stored *psp;
     const Stored *grad_psp;
-    Stored *grad_s;
+    Stored *grad_s;              // may be grad_psp
+    const std::uint16_t *bits;   // the spikes, 16 values in a word, in the order of memory; then s is not read
+    const F *slope;              // of each channel, if the gradient at psp is grad_psp + slope psp; else null
 };
 
 // psp of s and the traces p and q of earlier spikes; and back: the gradient at s of that at psp and of what later
@@ -69,12 +71,19 @@ struct DelayedAlpha {
 template <typename Work>
 void for_each_step(const Call &call, Count b, Count start, Count width, Work work) {
     const F decay = F(call.decay), gain = F(call.gain);
-    F p[WIDTH], q[WIDTH], psp[WIDTH];
+    F p[WIDTH], q[WIDTH], psp[WIDTH], spikes[WIDTH];
     std::fill_n(p, width, F(0)), std::fill_n(q, width, F(0));
     for (Count t = 0; t < call.num_steps; ++t) {
         const Count offset = (t * call.batch + b) * call.sample() + start;
-        const Stored *s = call.s + offset;
-        for (Count k = 0; k < width; ++k) psp[k] = TRACE::next(p[k], q[k], F(s[k]), decay, gain);
+        if (call.bits) {
+            const std::uint16_t *words = call.bits + offset / WORD;
+            for (Count k = 0; k < width; k += WORD)
+                for (Count bit = 0; bit < WORD; ++bit) spikes[k + bit] = F(int(words[k / WORD]) >> bit & 1);
+            for (Count k = 0; k < width; ++k) psp[k] = TRACE::next(p[k], q[k], spikes[k], decay, gain);
+        } else {
+            const Stored *s = call.s + offset;
+            for (Count k = 0; k < width; ++k) psp[k] = TRACE::next(p[k], q[k], F(s[k]), decay, gain);
+        }
         work(t, offset, psp);
     }
 }
@@ -127,7 +136,9 @@ void back(const Call &call) {
     const auto scale_N = scales(call);
     // through the moment: dL/dpsp = scale grad + slope psp, slope = -scale^3 mean(grad psp)
     std::vector<F> slope_C(call.channels);
-    if (call.scale) {
+    if (call.slope) {
+        std::copy_n(call.slope, call.channels, slope_C.begin());
+    } else if (call.scale) {
         const auto products_C = products(call, [&](Count at, const F *) { return call.grad_psp + at; });
         for (Count c = 0; c < call.channels; ++c) {
             const double scale = call.scale[c];
@@ -140,6 +151,7 @@ void back(const Call &call) {
     in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
         const F *scale = &scale_N[start], *slope = &slope_N[start];
         F p[WIDTH], q[WIDTH];
+        Stored row[WIDTH];
         for (Count b = from; b < until; ++b) {
             for_each_step(call, b, start, width, [&](Count t, Count, const F *psp) {
                 std::copy_n(psp, width, &psp_T[t * width]);
@@ -149,11 +161,11 @@ void back(const Call &call) {
                 const Count offset = (t * call.batch + b) * call.sample() + start;
                 const Stored *grad_psp = call.grad_psp + offset;
                 const F *psp = &psp_T[t * width];
-                Stored *grad_s = call.grad_s + offset;
                 for (Count k = 0; k < width; ++k) {
                     const F grad = scale[k] * F(grad_psp[k]) + slope[k] * psp[k];
-                    grad_s[k] = Stored(TRACE::back(p[k], q[k], grad, decay, gain));
+                    row[k] = Stored(TRACE::back(p[k], q[k], grad, decay, gain));
                 }
+                std::copy_n(row, width, call.grad_s + offset);
             }
         }
     });
