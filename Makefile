@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Debian keeps daemons in /usr/sbin, which a user's PATH may leave out
 export PATH := $(PATH):/usr/sbin
+# many container images set it, and every process of a test would compile torch and Lightning again
+unexport PYTHONDONTWRITEBYTECODE
 
 # what `make wheels` has brought stands in for the network
 ifneq ($(wildcard wheels),)
