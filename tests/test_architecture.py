@@ -38,7 +38,7 @@ HEAVY_COMMANDS = ("cli.network_tables", "cli.machine")  # `show` and `doctor` im
 # `eval`, `fold`, `export`, `predict`, `show` and the Python API but for `train` do without these, and without Lightning
 TRAINS = (
     "callbacks", "checkpoints", "ddp", "evaluation", "job", "loading", "mirror", "peeking", "prepare", "progress",
-    "seeds", "task", "trackers", "train", "verify", "wandb_logger",
+    "seeds", "task", "trackers", "train", "verify", "wandb_logger", "watchers",
 )  # fmt: skip
 
 
@@ -130,6 +130,13 @@ def test_a_wrong_import_is_found() -> None:
     assert imports("from snn_exp.nn import norms") == [("snn_exp.nn.norms", 1)]
     assert not is_torch_free("nn.norms") and not is_torch_free("metrics.operations.dense_macs")
     assert is_torch_free("metrics.energy.joules") and is_torch_free("runs.folder.RunFolder")
+
+
+def test_a_run_is_one_screen() -> None:
+    text = (PACKAGE / "training" / "train.py").read_text()
+    (run,) = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == "run"]
+    assert run.end_lineno is not None
+    assert text.count("\n") <= 250 and run.end_lineno - run.lineno < 60
 
 
 def test_nothing_is_called_by_name_from_a_config() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import NoReturn
@@ -30,16 +29,14 @@ from snn_exp.training.ddp import together
 from snn_exp.training.devices import hardware, require_devices
 from snn_exp.training.evaluation import Evaluation, add_test_metrics, evaluate_trained, size_of
 from snn_exp.training.layer_statistics import Layers, probe_validation
-from snn_exp.training.loading import LoadingWarning
 from snn_exp.training.log import RunLog, Say
 from snn_exp.training.mirror import Mirror
-from snn_exp.training.peeking import Peek
 from snn_exp.training.prepare import prepare, teach
-from snn_exp.training.progress import EpochLine, LiveBar
 from snn_exp.training.start import start_from
 from snn_exp.training.task import Classification
 from snn_exp.training.trackers import make_mirror
 from snn_exp.training.vectorized import Seat
+from snn_exp.training.watchers import Kept, watchers_of
 
 
 def run(
@@ -128,7 +125,7 @@ def _train(
 
         kept = Kept.of(config, data, folder, ownership, seat, say)
         asked = [callbacks.StopFromOutside(on_epoch)] if on_epoch else []
-        watchers = [*_watchers(folder, ownership, data, say, live, kept), *asked, mirror]
+        watchers = [*watchers_of(folder, ownership, data, say, live, kept), *asked, mirror]
         trainer = _make_trainer(config, folder, watchers, live)
         compiled = Compiled(task.network, say) if config.trainer.compile else None
         with task.training_through(seat=seat, compiled=compiled):
@@ -193,60 +190,6 @@ def _disk_faults_in_words(folder: RunFolder) -> Iterator[None]:
             f"the disk of {folder.path} is full; make room and type the same command again, and the run resumes "
             f"from its last checkpoint"
         ) from error
-
-
-@dataclasses.dataclass(frozen=True)
-class Kept:
-    """The callbacks whose state a checkpoint keeps, and those that write it."""
-
-    clock: callbacks.Clock
-    memory: callbacks.PeakMemory
-    best: checkpoints.BestCheckpoint
-    last: checkpoints.LastCheckpoint
-    patience: callbacks.StopWithoutProgress | None
-    peek: Peek | None
-
-    @classmethod
-    def of(
-        cls,
-        config: ExperimentConfig,
-        data: DataModule,
-        folder: RunFolder,
-        ownership: Ownership,
-        seat: Seat | None,
-        say: Say,
-    ) -> Kept:
-        """Make those of a run."""
-        every_s = 60 * config.trainer.checkpoint_every_minutes
-        return cls(
-            callbacks.Clock(seat.cpu_s if seat else time.process_time),
-            callbacks.PeakMemory(),
-            checkpoints.BestCheckpoint(folder.checkpoints),
-            checkpoints.LastCheckpoint(folder.checkpoints, ownership, every_s, seat),
-            callbacks.StopWithoutProgress(patience, say) if (patience := config.trainer.patience) else None,
-            Peek(data) if config.trainer.peek else None,
-        )
-
-
-def _watchers(
-    folder: RunFolder, ownership: Ownership, data: DataModule, say: Say, live: bool, kept: Kept
-) -> list[Callback]:
-    """Return the callbacks of a run's training, in the order in which Lightning calls them."""
-    return [
-        callbacks.StopWhenLost(ownership),
-        callbacks.KeepSigterm(),
-        kept.clock,
-        kept.memory,
-        kept.best,
-        kept.last,
-        *([kept.patience] if kept.patience else []),
-        *([kept.peek] if kept.peek else []),
-        callbacks.StopOnDivergence(folder.path),
-        callbacks.EpochTable(folder.metrics_csv),
-        callbacks.FiringWarnings(say),
-        LoadingWarning(say, data),
-        LiveBar(data.num_train) if live else EpochLine(say, data.num_train),
-    ]
 
 
 def _make_trainer(config: ExperimentConfig, folder: RunFolder, watchers: list[Callback], live: bool) -> pl.Trainer:
