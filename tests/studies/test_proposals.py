@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +11,9 @@ from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.studies import joining, proposals, readme, runner, scope
 from snn_exp.studies.proposals import ROUND, Drawn
-from snn_exp.studies.results import Ledger
 from snn_exp.studies.spec import Study
-from tests.studies.test_spec import folders, row_of, write  # noqa: F401  (folders is a fixture)
+from tests.studies.stand_in import Trainer, stand_in
+from tests.studies.test_spec import folders, write  # noqa: F401  (folders is a fixture)
 
 SPACE = {"optim.lr": "tag(log,interval(0.001,0.1))", "optim.batch_size": "128,256"}
 TUNING = {"seeds": [100], "sampler": "tpe", "trials": 8, "space": SPACE}
@@ -33,17 +31,8 @@ def accuracy(config: ExperimentConfig) -> float:
     return 1 - abs(float(config.optim["lr"]) - best)
 
 
-def trainer(study: Study, rounds: list[list[ExperimentConfig]], stop_after: int = 99) -> Callable[..., list[str]]:
-    def train(configs: list[ExperimentConfig], keep: Callable[..., None]) -> list[str]:
-        if len(rounds) == stop_after:
-            raise KeyboardInterrupt
-        rounds.append(configs)
-        for config in configs:
-            run: Any = SimpleNamespace(config=config)
-            Ledger(study.folder / "results.jsonl").add(row_of(run, accuracy(config)))
-        return []
-
-    return train
+def trainer(study: Study, rounds: list[list[ExperimentConfig]], stop_after: int = 99) -> Trainer:
+    return stand_in(study, accuracy, rounds, stop_after)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +10,9 @@ import pytest
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.studies import readme, runner
-from snn_exp.studies.results import Ledger
 from snn_exp.studies.spec import Study
-from tests.studies.test_spec import folders, row_of, write  # noqa: F401  (folders is a fixture)
+from tests.studies.stand_in import Trainer, stand_in
+from tests.studies.test_spec import folders, write  # noqa: F401  (folders is a fixture)
 
 pytestmark = pytest.mark.usefixtures("folders")
 
@@ -45,21 +43,15 @@ def accuracy(config: ExperimentConfig) -> float:
     return 1 - abs(float(config.optim["lr"]) - best)
 
 
-def trainer(study: Study, trained: list[ExperimentConfig]) -> Callable[..., list[str]]:
-    def train(configs: list[ExperimentConfig], keep: Callable[..., None]) -> list[str]:
-        trained.extend(configs)
-        for config in configs:
-            run: Any = SimpleNamespace(config=config)
-            Ledger(study.folder / "results.jsonl").add(row_of(run, accuracy(config)))
-        return []
-
-    return train
+def trainer(study: Study, rounds: list[list[ExperimentConfig]]) -> Trainer:
+    return stand_in(study, accuracy, rounds)
 
 
 def test_what_others_start_from_is_trained_at_the_point_that_they_chose(tmp_path: Path) -> None:
     study = chained(tmp_path)
-    trained: list[ExperimentConfig] = []
-    progress, failures = runner.advance(study, trainer(study, trained))
+    rounds: list[list[ExperimentConfig]] = []
+    progress, failures = runner.advance(study, trainer(study, rounds))
+    trained = [config for configs in rounds for config in configs]
     assert failures == []
     assert progress.chosen["net_d8", "steps_4"] == progress.chosen["net_d8", "chain"] == ("optim.lr=0.05",)
     runs = {(run.method, run.config.seed): run.config for run in progress.finals}
@@ -84,9 +76,9 @@ def test_a_source_whose_row_is_here_and_whose_weights_are_not_is_trained_again(t
     path = study.folder / "results.jsonl"
     path.write_text("".join(line for line in path.read_text().splitlines(True) if last.config.run_id not in line))
     assert [run.config.run_id for run in runner.survey(study).todo()] == [source, last.config.run_id]
-    again: list[ExperimentConfig] = []
+    again: list[list[ExperimentConfig]] = []
     _, failures = runner.advance(study, trainer(study, again), only="*/chain")
-    assert failures == [] and [config.run_id for config in again] == [source, last.config.run_id]
+    assert failures == [] and [config.run_id for configs in again for config in configs] == [source, last.config.run_id]
     assert runner.survey(study).todo() == []
 
 
