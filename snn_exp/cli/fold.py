@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         with threads_of(config.trainer):
             folded = folded_run.fold_run(folder, config).text()
     say(folded)
+    say(f"written: {folder.folded}; snn_exp.load('{folder.path.name}', for_inference=True) uses such a network")
     if given.int8:
         with working("converting to int8, and comparing the two networks"), threads_of(config.trainer):
             from snn_exp.export import int8

@@ -65,6 +65,9 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: with what to type instead.
         """
+        if lacking := re.match(r"argument ([-\w/, ]+): expected one argument", message):
+            flag = lacking[1].rpartition("/")[2].strip()
+            raise UserError(f"{flag} lacks its value, which an = joins to it if it begins with -; type {flag}=VALUE")
         begin, _, words = message.partition("unrecognized arguments: ")
         if begin:
             raise UserError(f"{printable(message, 300)}; type {self.prog} --help to see what it takes")

@@ -52,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
     known = [each.predicted == each.label for each in found if each.label is not None]
     accuracy = f"; accuracy {100 * fmean(known):.1f} % of {len(known)} with a known class" if known else ""
     energy = joules(fmean(each.energy_pj for each in found)) if found else "-"
-    say(f"{len(found)} samples, {energy} each on average{accuracy}; {price_list(config.energy)}")
+    say(
+        f"{len(found)} sample{'s' * (len(found) != 1)}, {energy} each on average{accuracy}; {price_list(config.energy)}"
+    )
     return 0
 
 

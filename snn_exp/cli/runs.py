@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if columns:
         print_table(listing.table(found, columns), columns[:0:-1], more="--json prints all")
-    else:
+    elif found or not selection.notes:  # else the notes say what was asked for and why there is none
         print_table(
             store.table(found), ("CPU s", "ended"), ("what",), "--columns run,test/acc,ended,cpu_s those you name"
         )

@@ -13,6 +13,7 @@ from snn_exp.config.command_line import command_line
 from snn_exp.errors import UserError
 from snn_exp.escaping import PlainConsole, say
 from snn_exp.runs import interrupts
+from snn_exp.waiting import working
 
 if TYPE_CHECKING:  # imported where needed, so that --help needs neither torch nor Hydra
     from snn_exp.config.compose import Sweep
@@ -111,7 +112,8 @@ def _train_one(config: ExperimentConfig, again: str, *, cached: bool) -> int:
     result = folder.result() if cached else None
     if result is None:
         say(f"run {config.run_id}: {config.label}, {config.num_steps} steps")  # before the seconds of importing torch
-        from snn_exp.training.train import run
+        with working("importing torch and Lightning"):
+            from snn_exp.training.train import run
 
         result = run(config, live=config.trainer.progress and sys.stdout.isatty())
     else:

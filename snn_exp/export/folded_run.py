@@ -123,7 +123,7 @@ class FoldResult:
         return "\n".join(
             (
                 f"norms folded into weights: {count['weights']}, into thresholds: {count['threshold']}; "
-                f"weights made plain: {count['plain']}",
+                f"weight transforms applied: {count['plain']}",
                 f"float64, val set: logits equal to {exact.logit_error:.1e}, {exact.num_flipped} of "
                 f"{exact.num_spikes:,} spikes flipped",
                 f"float32, {self.split} set: {rounded.num_flipped:,} of {rounded.num_spikes:,} spikes flipped "

@@ -294,6 +294,8 @@ def _sentence(comparison: Comparison, panel: Panel) -> str:
             f"{panel.name}: of {len(found)} lines {', '.join(names[:-1])} and {names[-1]} tie for the {most}, "
             f"{' and '.join(all_shown)}."
         )
+    if len(found) == 1:
+        return f"{panel.name}: {best.line.name} has a mean {metric} of {shown[0]}."
     said = f"{panel.name}: of {len(found)} lines {best.line.name} has the {most}, {shown[0]}"
     d = best.difference
     if d is None:
@@ -334,4 +336,6 @@ def origin(rows: Iterable[Row]) -> dict[str, str]:
         found["torch"][str(row.versions.get("torch", "?"))] += 1
         found["hardware"][" ".join(str(v) for v in row.hardware.values() if v is not None)] += 1
         found["source"][row.code] += 1
-    return {what: ", ".join(f"{value} ({n} runs)" for value, n in of.items()) for what, of in found.items()}
+    return {
+        what: ", ".join(f"{value} ({n} run{'s' * (n != 1)})" for value, n in of.items()) for what, of in found.items()
+    }

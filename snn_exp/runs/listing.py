@@ -10,7 +10,7 @@ from rich.table import Table
 
 from snn_exp.errors import unknown
 from snn_exp.escaping import add_row
-from snn_exp.runs.store import StoredRun
+from snn_exp.runs.store import StoredRun, to_the_minute
 
 OWN = ("run", "state", "ended", "method", "cpu_s", "duration_s")  # beside choices and metrics
 
@@ -74,12 +74,19 @@ def table(runs: Sequence[StoredRun], columns: Sequence[str]) -> Table:
         is_number = all(isinstance(value_of(run, column), int | float | None) for run in runs)
         drawn.add_column(column, justify="right" if is_number else "left", no_wrap=True)
     for run in runs:
-        add_row(drawn, *(_shown(value_of(run, column)) for column in columns))
+        add_row(drawn, *(_shown(value_of(run, column), column) for column in columns))
     return drawn
 
 
-def _shown(value: Any) -> str:
-    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+def _shown(value: Any, column: str) -> str:
+    """Format a value: metrics with four decimals where they are at most 1, a date to the minute."""
+    if value is None:
+        return "-"
+    if column == "ended":
+        return to_the_minute(value)
+    if "/" in column and isinstance(value, float) and abs(value) <= 1:
+        return f"{value:.4f}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def as_plain(runs: Sequence[StoredRun], columns: Sequence[str] = ()) -> list[dict[str, Any]]:

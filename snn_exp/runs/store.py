@@ -187,9 +187,19 @@ def table(runs: Sequence[StoredRun]) -> Table:
         add_row(
             drawn, run.name, run.state, f"{what} {depth} {rest}".rstrip(), shown,
             "-" if run.result is None else f"{run.result.cpu_s:.0f}",
-            "-" if run.result is None else str(run.result.finished_at)[:16].replace("T", " "),
+            "-" if run.result is None else to_the_minute(run.result.finished_at),
         )  # fmt: skip
     return drawn
+
+
+def to_the_minute(time: str) -> str:
+    """Return an ISO time as a table shows it.
+
+    Example:
+        >>> to_the_minute("2026-01-31T12:34:56.789+00:00")
+        '2026-01-31 12:34'
+    """
+    return time[:16].replace("T", " ")
 
 
 def remove(runs: Sequence[StoredRun]) -> tuple[list[Path], list[str]]:

@@ -6,7 +6,7 @@ Only studies with a committed page count; the others are named as still to be ru
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.reporting.claims import Finding
@@ -108,6 +108,7 @@ class Evidence:
         figures: on the whole of the data sets that have published figures.
         studies: the studies with a page, and their answers.
         open: the studies without one.
+        unfinished: the names of studies with a page and with runs still to be done.
     """
 
     found: Mapping[str, list[Found]]
@@ -116,16 +117,18 @@ class Evidence:
     figures: Sequence[Figure]
     studies: Mapping[str, tuple[Study, list[Answer]]]
     open: Sequence[Study]
+    unfinished: Set[str] = frozenset()
 
 
 def verdict_of(found: Iterable[Verdict]) -> str:
-    """Return what verdicts add up to: holds, holds when, not shown, the opposite, or still to be run."""
-    findings = {verdict.finding for verdict in found} - {"not decided"}
+    """Return what verdicts add up to, in the words of `VERDICTS`."""
+    findings = [verdict.finding for verdict in found if verdict.finding != "not decided"]
     if not findings:
         return "still to be run"
-    if "holds" in findings:
-        return "holds" if findings == {"holds"} else "holds when"
-    return "the opposite" if "the opposite holds" in findings else "not shown"
+    held, opposed = findings.count("holds"), findings.count("the opposite holds")
+    if held:
+        return "holds" if held == len(findings) else "mostly the opposite" if opposed > held else "holds when"
+    return "the opposite" if opposed else "not shown"
 
 
 def gather(published: Iterable[str] = ()) -> Evidence:
@@ -139,7 +142,7 @@ def gather(published: Iterable[str] = ()) -> Evidence:
     waiting: dict[str, list[str]] = {name: [] for name in SENTENCES}
     figures: list[Figure] = []
     studies: dict[str, tuple[Study, list[Answer]]] = {}
-    still_open = []
+    still_open, unfinished = [], set()
     for study in map(spec.load, spec.names()):
         if not (study.folder / "README.md").is_file():
             still_open.append(study)
@@ -165,11 +168,13 @@ def gather(published: Iterable[str] = ()) -> Evidence:
             if name := answer.claim.beside:
                 controls[name].append(Control(study.name, number, answer))
         figures += _figures(progress, set(published))
+        if progress.todo() or progress.waiting():
+            unfinished.add(study.name)
     for of in found.values():
         of.sort(key=lambda one: (ORDER.index(one.verdict.finding), one.place))
     for those in controls.values():
         those.sort(key=lambda one: one.answer.rank)
-    return Evidence(found, controls, waiting, figures, studies, still_open)
+    return Evidence(found, controls, waiting, figures, studies, still_open, unfinished)
 
 
 def _is_the_same(one: Found, other: Found) -> bool:

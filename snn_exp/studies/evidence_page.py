@@ -25,7 +25,7 @@ from snn_exp.studies.study_links import linked
 plain = escaping.markdown
 BEGIN, END = "<!-- snn-exp evidence: begin -->", "<!-- snn-exp evidence: end -->"
 LARGEST = 2**20  # bytes of a page
-VERDICTS = ("the opposite", "not shown", "holds when", "holds", "still to be run")
+VERDICTS = ("the opposite", "mostly the opposite", "not shown", "holds when", "holds", "still to be run")
 
 
 def pages() -> dict[Path, str]:
@@ -82,6 +82,7 @@ def _list(evidence: Evidence, to: str) -> str:
     for name, (study, answers) in evidence.studies.items():
         held = sum(answer.holds_everywhere for answer in answers)
         said = f"{held} of {len(answers)} hold everywhere" if answers else f"none ({study.status})"
+        said += "; runs are still to be done" * (name in evidence.unfinished)
         cells.append([f"[{name}]({to}{name}/README.md)", plain(study.question, begins=False), said])
     for study in evidence.open:
         link = f"[{study.name}]({to}{study.name}/study.yaml)"
@@ -99,8 +100,9 @@ def _full(evidence: Evidence, to: str) -> str:
     intro = (
         "Each sentence of the two abstracts, in our words, and what the claims of the studies say of it: at the "
         "settings that were run, with what was searched there, and nothing beyond (each study's page lists both). What "
-        "does not show is printed first. *Holds when*: in some of the comparisons. *Not shown* is no proof of the "
-        "contrary; *the opposite*: at least one comparison is decided the other way, and none holds. Which claim bears "
+        "does not show is printed first. *Holds when*: in some of the comparisons; *mostly the opposite*: more of "
+        "them are decided the other way. *Not shown* is no proof of the contrary; *the opposite*: at least one is "
+        "decided the other way, and none holds. Which claim bears "
         "on which sentence was written into the studies after some of their rows were seen; the claims themselves are "
         "as they were. p is Holm-corrected within the study, where there is a paired test. "
         "*Uncorrected*: the interval of the single comparison decides it, and p is above 0.05 among so many."
@@ -141,7 +143,11 @@ def _counted(found: Sequence[Found]) -> str:
     return f"**{verdict}** ({counts[first]} of {len(decided)} comparisons{rest})"
 
 
-_FINDINGS: Mapping[str, Finding] = {"the opposite": "the opposite holds", "not shown": "not shown"}
+_FINDINGS: Mapping[str, Finding] = {
+    "the opposite": "the opposite holds",
+    "mostly the opposite": "the opposite holds",
+    "not shown": "not shown",
+}
 _SHORT: Mapping[str, str] = {"the opposite holds": "the opposite"}
 
 
@@ -235,6 +241,9 @@ def _lines(evidence: Evidence) -> str:
     cells = []
     for name in _ranked(evidence):
         studies = dict.fromkeys(one.study for one in evidence.found[name])
-        links = ", ".join(f"[{study}](studies/{study}/README.md)" for study in studies)
+        links = ", ".join(
+            f"[{study}](studies/{study}/README.md){' (unfinished)' * (study in evidence.unfinished)}"
+            for study in studies
+        )
         cells.append([plain(SENTENCES[name].says, begins=False), _counted(evidence.found[name]), links or "-"])
     return tables.of_markdown(["the abstracts say", "our rows say", "studies"], cells)

@@ -194,12 +194,18 @@ def _status(progress: Progress) -> str:
     study = progress.study
     missing = len(progress.todo()) + len(progress.waiting())
     kind = {
-        "claims": f"Claims rest on {study.metric} over {len(study.seeds)} seeds that no tuning has seen.",
+        "claims": f"Claims rest on {study.metric} over {_num_seeds(study)} seeds that no tuning has seen.",
         "exploratory": "**Exploratory**: few seeds; it suggests and proves nothing.",
     }[study.status]
     return (
         kind if not missing else f"{kind} **{missing} runs are still to be done**, so every statement is preliminary."
     )
+
+
+def _num_seeds(study: Study) -> str:
+    """Return how many seeds a method is answered with: one number, or the least and the most."""
+    counts = sorted({len(study.seeds_of(key)) for key in study.pairs()})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _scope(progress: Progress) -> str:

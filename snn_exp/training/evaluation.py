@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import Callback
 
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.data.datamodule import DataModule
@@ -24,10 +23,10 @@ from snn_exp.training.build import how_to_train_again, kernels_of
 from snn_exp.training.callbacks import KeepSigterm
 from snn_exp.training.predictions import Confusion, Predictions
 from snn_exp.training.prepare import prepare
-from snn_exp.training.progress import PassingBar
 from snn_exp.training.saved_weights import load_weights
 from snn_exp.training.task import Classification
 from snn_exp.training.trackers import make_mirror
+from snn_exp.waiting import working
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +60,12 @@ def evaluate_trained(
         task: with the best weights, which are stored as well.
         data: of the run.
         folder: of the run.
-        live: show a live bar.
+        live: show a live line.
     """
-    trainer = _make_trainer(config, folder, live)
-    found = _counted_on_validation(trainer, task, data)
-    return found | _tested(config, trainer, task, data, folder) if config.trainer.test else found
+    trainer = _make_trainer(config, folder)
+    with working("counting operations on the validation set") if live else nullcontext():
+        found = _counted_on_validation(trainer, task, data)
+    return found | _tested(config, trainer, task, data, folder, live) if config.trainer.test else found
 
 
 def add_test_metrics(
@@ -80,7 +80,7 @@ def add_test_metrics(
         config: of the run.
         folder: of the run.
         say: its log.
-        live: show a live bar.
+        live: show a live line.
 
     Raises:
         UserError: the data differ from those it was trained on; its weights are missing, damaged, or of another
@@ -91,7 +91,7 @@ def add_test_metrics(
         key = DataAtHand().key(config)  # before the data are read
         data, task = prepare(config, kernels)
         require_split(folder, data.dataset.fingerprint)
-        tested = _tested(config, _make_trainer(config, folder, live), task, data, folder)
+        tested = _tested(config, _make_trainer(config, folder), task, data, folder, live)
         result = dataclasses.replace(
             trained,
             metrics={**tested.metrics, **trained.metrics},
@@ -104,12 +104,11 @@ def add_test_metrics(
     return result
 
 
-def _make_trainer(config: ExperimentConfig, folder: RunFolder, live: bool) -> pl.Trainer:
+def _make_trainer(config: ExperimentConfig, folder: RunFolder) -> pl.Trainer:
     """Make the trainer that evaluates a run: one process, however many trained it."""
-    bar: list[Callback] = [PassingBar()] if live else []
     return pl.Trainer(
         precision=config.trainer.precision, accelerator=config.trainer.accelerator, devices=1,
-        callbacks=[KeepSigterm(), *bar], logger=False, enable_progress_bar=live, enable_model_summary=False,
+        callbacks=[KeepSigterm()], logger=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False, use_distributed_sampler=False, plugins=LightningEnvironment(),
         default_root_dir=folder.path,
     )  # fmt: skip
@@ -124,12 +123,18 @@ def _counted_on_validation(trainer: pl.Trainer, task: Classification, data: Data
 
 
 def _tested(
-    config: ExperimentConfig, trainer: pl.Trainer, task: Classification, data: DataModule, folder: RunFolder
+    config: ExperimentConfig,
+    trainer: pl.Trainer,
+    task: Classification,
+    data: DataModule,
+    folder: RunFolder,
+    live: bool,
 ) -> Evaluation:
     """Evaluate the stored best weights on the test set, and keep its fingerprint, and the predictions if asked for."""
     load_weights(task.network, folder.weights, how_to_train_again(folder))
     operations = SynapticOperations(task.network)
-    with operations.listening(), task.keeping_predictions() as predictions:
+    line = working("testing") if live else nullcontext()
+    with line, operations.listening(), task.keeping_predictions() as predictions:
         (metrics,) = trainer.test(task, data.test_dataloader(), verbose=False)
     if config.trainer.keep_predictions:
         predictions.write(folder.predictions, None if data.dataset.has_time else data.dataset.test)

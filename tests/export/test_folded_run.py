@@ -58,12 +58,13 @@ def test_the_command_writes_the_folded_network_which_loads_back(capsys: pytest.C
     trained = train.run(config, echo=False)
     assert main(["fold", config.run_id[:5]]) == 0
     said = capsys.readouterr().out
-    assert "norms folded into weights: 1, into thresholds: 6; weights made plain: 0" in said
+    assert "norms folded into weights: 1, into thresholds: 6; weight transforms applied: 0" in said
     assert "float64, val set: logits equal to" in said and "float32, test set: " in said
-    assert said.endswith(
+    assert (
         "AC-only: yes, all 6 hidden weight layers only add\n"
         "  multiplications elsewhere: stages.1.0.shortcut (shortcut), stages.2.0.shortcut (shortcut), classifier (readout)\n"
-    ), "a rate code has the first layer add as well"
+    ) in said, "a rate code has the first layer add as well"
+    assert f"written: {RunFolder.of(config).folded}" in said.splitlines()[-1]
     folder = RunFolder.of(config)
     stored = json.loads((folder.path / "folded.json").read_text())
     assert stored["float64"]["num_flipped"] == 0 and stored["float64"]["logit_error"] <= 1e-10

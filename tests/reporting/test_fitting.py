@@ -67,7 +67,7 @@ def test_the_table_of_a_command_fits_into_the_columns_that_there_are(
     assert "…" not in said
     if line.startswith("runs"):
         assert all(run in said for run in runs)
-        assert ("12.35" if line == "runs" else "0.123456") in said
+        assert ("12.35" if line == "runs" else "0.1235") in said
 
 
 def test_where_there_is_no_terminal_no_column_is_left_out(

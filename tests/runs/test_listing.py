@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,8 @@ def test_runs_are_sorted_by_numbers_and_a_minus_turns_the_order(
         assert [run["run"] for run in json.loads(printed(f"runs {sort} --json", capsys))] == expected
     table = printed("runs --columns run,optim.lr,ended --sort optim.lr", capsys)
     assert table.index(names[0]) < table.index(names[1]) and "0.005" in table
+    accuracies = re.findall(r"0\.\d+", printed("runs --columns run,test/acc", capsys))
+    assert len(accuracies) == 2 and all(len(text) == len("0.1234") for text in accuracies)
 
 
 def test_the_table_of_runs_says_what_differs_and_when_they_ended(
@@ -57,6 +60,7 @@ def test_the_table_of_runs_says_what_differs_and_when_they_ended(
     [
         ("runs --sort optim.lrr", "did you mean optim.lr? Type --sort optim.lr"),
         ("runs --columns run,test/ac", "did you mean test/acc? Type --columns test/acc"),
+        ("runs --sort -optim.lr", "--sort lacks its value, which an = joins to it if it begins with -"),
         ("runs clean state=failed --json", "--json lists runs and removes none"),
     ],
 )

@@ -45,6 +45,7 @@ def found(finding: Finding, layers: int = 20) -> Found:
         (["holds", "holds"], "holds"),
         (["holds", "not shown"], "holds when"),
         (["holds", "the opposite holds"], "holds when"),
+        (["holds", "the opposite holds", "the opposite holds", "not shown"], "mostly the opposite"),
         (["not shown", "no test"], "not shown"),
         (["not shown", "the opposite holds"], "the opposite"),
         (["holds", "not decided"], "holds"),
@@ -63,6 +64,10 @@ def test_the_answer_to_a_sentence_counts_every_comparison_and_not_those_to_come(
     assert evidence_page._counted([found("the opposite holds"), found("not shown")]) == (
         "**the opposite** (1 of 2 comparisons; not shown in 1)"
     )
+    mostly = [found("holds"), *(found("the opposite holds") for _ in range(3)), found("not shown")]
+    assert evidence_page._counted(mostly) == (
+        "**mostly the opposite** (3 of 5 comparisons; not shown in 1; holds in 1)"
+    )
     assert evidence_page._counted([found("not decided")]) == "still to be run"
 
 
@@ -73,6 +78,9 @@ def test_what_does_not_show_is_printed_first() -> None:
     lines = evidence_page._lines(evidence).splitlines()
     assert SENTENCES["s2nn_others"].says in lines[2] and "**not shown** (1 of 1 comparisons)" in lines[2]
     assert SENTENCES["psp_depth"].says in lines[3] and "still to be run" in lines[4]
+    assert "[some](studies/some/README.md) |" in lines[3]
+    unfinished = evidence_page._lines(dataclasses.replace(evidence, unfinished={"some"}))
+    assert "[some](studies/some/README.md) (unfinished) |" in unfinished
     page = evidence_page._full(evidence, "../studies/")
     assert (
         "| digits | pre | 20 | lif | psp against bn (test/acc, higher) | +1.00 [+0.50, +1.50] points | 5 | 0.040 |"
