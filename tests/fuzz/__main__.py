@@ -13,6 +13,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -123,6 +124,14 @@ def table(found: list[Judged]) -> str:
     return "\n".join(text)
 
 
+def hear_signals() -> None:
+    """Hear Ctrl-C and a hang-up, which a shell's background and nohup have ignored: calls keep to that, as is right."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def warm() -> None:
     """Imports what the calls need, so that each is a matter of its own work; starts no thread."""
     import matplotlib
@@ -186,6 +195,7 @@ def main() -> int:
     sys.stdout.reconfigure(errors="backslashreplace")
     scratch = Path(tempfile.mkdtemp(prefix="snn_exp_fuzz_"))
     began = time.monotonic()
+    hear_signals()
     warm()
     try:
         place = (given.base or scratch / "kept").resolve()
