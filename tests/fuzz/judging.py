@@ -12,6 +12,7 @@ from tests.fuzz.box import Box
 from tests.fuzz.calls import LIMIT_S, MEMORY, Call, Outcome
 
 CODES = (0, 1, 2, 130)
+CACHE = ("out/fingerprints", "out/fingerprints/*")  # of data that were read: any command may keep one
 LONGEST = 4000  # characters of a refusal
 
 # words of the parser's, of OmegaConf's, Hydra's and pydantic's own developers, and of Python's
@@ -83,7 +84,7 @@ def _changes(asked: Call, before: Mapping[str, str], after: Mapping[str, str]) -
             continue
         if path.startswith("canary"):
             found.append(f"executed: {path}")
-        elif _is_one(path, asked.keeps) or not _is_one(path, asked.may_change):
+        elif _is_one(path, asked.keeps) or not _is_one(path, (*asked.may_change, *CACHE)):
             what = "made" if path not in before else "removed" if path not in after else "changed"
             found.append(f"changed: {what} {path}")
     return found[:5]
