@@ -398,13 +398,21 @@ class RunFolder:
         write_json(self.path / "result.json", dataclasses.asdict(result))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def fail(self, error: str, trace: str) -> None:
-        """Store why the run crashed, and write the trace into its log."""
+    def fail(self, error: str, trace: str, config: ExperimentConfig | None = None) -> None:
+        """Store why the run crashed, and write the trace into its log.
+
+        Args:
+            error: the last line of the error.
+            trace: the traceback.
+            config: of the run, which is stored if it crashed before its manifest was written.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "pruned.json").unlink(missing_ok=True)
         write_json(self.path / "failure.json", {"error": error, "traceback": trace, "failed_at": now()})
         with (self.path / "train.log").open("a", encoding="utf-8") as log:
             log.write(trace.rstrip() + "\n")
+        if config is not None and not (self.path / "manifest.json").exists():
+            write_json(self.path / "manifest.json", {"run_id": config.run_id, "config": config.to_plain()})
 
     def prune(self, num_epochs: int, metrics: Mapping[str, float], duration_s: float, cpu_s: float) -> run_files.Pruned:
         """Store that a search stopped the run, and return what was stored; its checkpoint stays.

@@ -27,6 +27,6 @@ def run_or_store_failure(
     except Exception as error:
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         try:
-            RunFolder.of(config).fail(said, traceback.format_exc())
+            RunFolder.of(config).fail(said, traceback.format_exc(), config)
         except OSError:  # on a full disk
             say(f"failed {config.label}: {said}")

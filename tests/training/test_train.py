@@ -21,6 +21,7 @@ from snn_exp.config.compose import compose
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.nn.neurons import Neuron
 from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.store import stored_runs
 from snn_exp.training import build, callbacks, job, prepare, train
 from snn_exp.training.task import Classification
 from tests.finished import Finished
@@ -134,6 +135,8 @@ def test_a_crash_in_a_sweep_is_stored_and_the_same_command_tries_again(monkeypat
         job.run_or_store_failure(config)
     assert RunFolder.of(config).failure() == "RuntimeError: no memory"
     assert RunFolder.of(config).result() is None
+    (failed,) = stored_runs(["state=failed", f"neuron={config.neuron['name']}"])
+    assert failed.config == config.to_plain(), "it is listed by what it is, although it crashed before it began"
     job.run_or_store_failure(config)
     assert RunFolder.of(config).failure() is None
     result = RunFolder.of(config).result()
