@@ -69,6 +69,11 @@ def main(arguments: Sequence[str]) -> int:
     console = PlainConsole(soft_wrap=True)
     hydra = tuple(o for o in given.overrides if o.startswith("hydra"))
     overrides = tuple(o for o in given.overrides if o not in hydra)
+    if seeds := [o for o in overrides if o.lstrip("+").partition("=")[0] == "seed"]:
+        raise UserError(
+            f"the seeds of study {asked.name} stand in its study.yaml and are the same for all methods; leave "
+            f"{seeds[0]} out"
+        )
     begun = time.time()
     study = None
     if given.method:

@@ -249,6 +249,8 @@ def composing_fault(error: Exception) -> str:
         >>> composing_fault(ValueError("In 'norm/x': ConfigKeyError raised while composing config:\\nKey 'y' is not in "
         ...     "struct\\n    full_key: neuron.y\\n    object_type=dict"))
         'norm/x: there is no key neuron.y'
+        >>> composing_fault(ValueError("Error resolving interpolation 'norm/${seed}', possible keys: norm"))
+        'a defaults list names norm/${seed}, where an option is named by a word; write the option'
     """
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     where = re.match(r"In '?([\w/.@-]+)'?: ", lines[0]) if lines else None
@@ -264,6 +266,8 @@ def composing_fault(error: Exception) -> str:
         return f"{begin}{key[1]} is there already; leave the + out"
     if lines and (file := re.search(r"Error merging '([\w/]+)' with schema", lines[0])):
         return f"{file[1]} sets what it has no key for; take {file[1]}.yaml out of your folder of configs"
+    if lines and (name := re.search(r"Error resolving interpolation '([^']+)'", " ".join(lines))):
+        return f"a defaults list names {name[1]}, where an option is named by a word; write the option"
     if why := interpolations.unresolved(error):
         return f"{begin}{why}"
     said = [line for line in lines if not line.startswith(("full_key:", "object_type=", "reference_type="))]

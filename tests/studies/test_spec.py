@@ -269,6 +269,15 @@ def test_what_cannot_be_built_is_refused_unless_it_is_excluded(tmp_path: Path) -
     assert "- `*/psp_of_signs`: nothing to normalize" in page
 
 
+def test_a_study_takes_no_seed_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path)
+    assert main.main(["study", "tiny", "seed=5", "--plan"]) == 2
+    assert (
+        "the seeds of study tiny stand in its study.yaml and are the same for all methods; leave seed=5 out"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_note_stands_on_top_of_the_page(tmp_path: Path) -> None:
     page = readme.write(runner.survey(write(tmp_path, note="Only one\nwidth was run."))).read_text()
     assert page.index("**Note.** Only one width was run.") < page.index("## Claims")
