@@ -235,7 +235,7 @@ def main() -> None:
         "## S2NN beside ReLU, of the same shape\n",
         *beside_relu(spent),
         "\n## Two threads, wall time\n",
-        "The fused passes keep to one thread; torch's convolutions take two.\n",
+        "The fused passes and the convolutions of spikes share their work among both, as torch's convolutions do.\n",
         *on_two_threads(options.rounds),
         "\n## Memory against T\n",
         "What two steps add to the resident memory of a fresh process: lif, 20 layers, 32x32 pixels, a batch of 64.\n",

@@ -20,10 +20,13 @@ from snn_exp.config.experiment import TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.export.fold import fold
 from snn_exp.nn.activation_checkpointing import checkpoint_activations
-from snn_exp.nn.kernels import build
+from snn_exp.nn.kernels import build, on_cpu
+from snn_exp.nn.kernels.filtered import filtered
+from snn_exp.nn.kernels.forms import trace_of
+from snn_exp.nn.kernels.fused import fire
 from snn_exp.nn.layers import Conv2d, lay_channels_last
 from snn_exp.nn.neurons import KLIF, LIF, SRM, Neuron, Sign
-from snn_exp.nn.norms import BatchNorm, PSPNorm
+from snn_exp.nn.norms import BatchNorm, PSPNorm, Site
 from snn_exp.nn.surrogates import ATan
 from snn_exp.nn.synapses import ExponentialSynapse, Synapse
 from snn_exp.runs.folder import RunFolder
@@ -128,6 +131,32 @@ def test_a_network_learns_the_same_in_twenty_steps(neuron: str, norm: str, resid
     num_steps = 1 if neuron == "s2nn" else 2
     for ours, theirs in zip(learned(fused(plain), num_steps), learned(plain, num_steps), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+@pytest.mark.parametrize("laid", [judge.by_position, Tensor.contiguous])
+def test_results_do_not_depend_on_the_number_of_threads(
+    laid: Callable[[Tensor], Tensor], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = laid(judge.drawn((3, 70, 16, 8, 8), 0, torch.float32))  # 5 times as many values as several threads are for
+    neuron, form = judge.made({"name": "plif"}, "atan", x.shape, torch.float32)
+    trace, norm = trace_of(ExponentialSynapse()), PSPNorm(Site((16, 8, 8)))
+    assert trace is not None and x.numel() > 5 * on_cpu.FEW_VALUES
+
+    def found(number: int) -> list[Tensor]:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: number)
+        part, filter_norm = copy.deepcopy(neuron), copy.deepcopy(norm)
+        current_norm = judge.norm_like("bn", x)
+        fired = judge.everything(lambda x: fire(part, form, current_norm, x), (part, current_norm), x)
+        return [
+            *fired.values(),
+            *judge.everything(lambda s: filtered(trace, filter_norm, s), (filter_norm,), x).values(),
+        ]
+
+    torch.manual_seed(1)
+    alone = found(1)
+    torch.manual_seed(1)
+    assert all(torch.equal(one, other) for one, other in zip(alone, found(threads), strict=True))
 
 
 @pytest.mark.parametrize("norm", ["bn", "psp"])

@@ -16,7 +16,7 @@ from snn_exp.nn.kernels.build import FireCall, library
 from snn_exp.nn.kernels.forms import inference_form_of
 from snn_exp.nn.kernels.fused import channel_numbers, scalar_numbers
 from snn_exp.nn.kernels.layout import Layout, channels_last, computed_in
-from snn_exp.nn.kernels.on_cpu import NUMBERS
+from snn_exp.nn.kernels.on_cpu import NUMBERS, threads_for
 from snn_exp.nn.kernels.tables import WORD, bits_of, by_position, new_bits, require_same_numbers
 from snn_exp.nn.neurons import Neuron
 
@@ -64,7 +64,7 @@ class FiringBits(nn.Module):
         x = x if channels_last(x) else by_position(x)
         template, run = self._calls.get((x.shape, x.dtype)) or self._prepared(x)
         call = FireCall.from_buffer_copy(template)
-        call.x = x.data_ptr()
+        call.x, call.threads = x.data_ptr(), threads_for(x)
         if x.shape[2] % WORD == 0:
             bits = new_bits(x)
             call.bits = bits.data_ptr()

@@ -21,7 +21,7 @@ SHARED = "stretches.h"
 # without errno and traps loops are vectorized; without contraction they round as torch does
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 COMPILERS = ("c++", "g++", "clang++")
-THREADED = ("-fopenmp",)  # of a source that uses several threads; without it there is one
+THREADED = ("-fopenmp",)  # without it there is one thread
 LIMIT_S = 600  # on a busy machine; two seconds are usual
 
 Real = Literal["float", "double"]
@@ -33,10 +33,13 @@ class Unavailable(Exception):
     """The fused passes are unavailable; the message says why, without a full stop."""
 
 
+_SHAPE = ("num_steps", "batch", "channels", "size", "channels_last", "threads")
+
+
 class Shape(ctypes.Structure):
     """The common layout of the large tensors; stretches.h has the same."""
 
-    _fields_ = [(name, ctypes.c_int64) for name in ("num_steps", "batch", "channels", "size", "channels_last")]
+    _fields_ = [(name, ctypes.c_int64) for name in _SHAPE]
 
 
 class FireCall(Shape):
@@ -166,20 +169,17 @@ def library(source: Source, defines: tuple[str, ...], real: Real, stored: Stored
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as scratch:  # another process may build the same
                 command = [compiler, *FLAGS, *(f"-D{define}" for define in defines), "-shared", "-fPIC", "-o"]
-                _compile([*command, str(scratch), str(text)], source)
+                _compile([*command, str(scratch), str(text)])
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise Unavailable(f"{error.filename or path} cannot be used ({error.strerror or error})") from None
 
 
-def _compile(command: list[str], source: Source) -> None:
-    if source in ("events.cpp", "input_gradient.cpp", "tables.cpp"):
-        try:
-            _output_of([*command, *THREADED])
-            return
-        except Unavailable:  # a compiler without OpenMP
-            pass
-    _output_of(command)
+def _compile(command: list[str]) -> None:
+    try:
+        _output_of([*command, *THREADED])
+    except Unavailable:  # a compiler without OpenMP
+        _output_of(command)
 
 
 def _output_of(command: list[str]) -> str:

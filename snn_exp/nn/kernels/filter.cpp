@@ -1,4 +1,4 @@
-// Synapse and PSP norm in one pass over the data, forward and backward; one CPU thread.
+// Synapse and PSP norm in one pass over the data, forward and backward, on any number of threads.
 //
 // The compiler is given a single case (forms.py):
 //
@@ -101,8 +101,7 @@ std::vector<double> products(const Call &call, Other other) {
                 for (Count k = 0; k < width; ++k) at[k] += psp[k] * F(paired[k]);
             });
         sum.write(start, width, at);
-        if (start + width == call.sample() && ends_a_sum(from, until, call.batch)) sum.end();
-    });
+    }, [&] { sum.end(); });
     return sum.total_C;
 }
 
@@ -129,7 +128,7 @@ void filter(const Call &call) {
                 Stored *to = call.psp + offset;
                 for (Count k = 0; k < width; ++k) to[k] = Stored(psp[k] * scale[k]);
             });
-    });
+    }, nothing);
 }
 
 void back(const Call &call) {
@@ -147,11 +146,11 @@ void back(const Call &call) {
     }
     const Spread slope_N(call, slope_C.data());
     const F decay = F(call.decay), gain = F(call.gain);
-    std::vector<F> psp_T(call.num_steps * WIDTH);
     in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
         const F *scale = &scale_N[start], *slope = &slope_N[start];
         F p[WIDTH], q[WIDTH];
         Stored row[WIDTH];
+        F *psp_T = scratch<0>(call.num_steps * WIDTH);
         for (Count b = from; b < until; ++b) {
             for_each_step(call, b, start, width, [&](Count t, Count, const F *psp) {
                 std::copy_n(psp, width, &psp_T[t * width]);
@@ -168,7 +167,7 @@ void back(const Call &call) {
                 std::copy_n(row, width, call.grad_s + offset);
             }
         }
-    });
+    }, nothing);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Norm, neuron and surrogate in one pass over the data, forward and backward; one CPU thread.
+// Norm, neuron and surrogate in one pass over the data, forward and backward, on any number of threads.
 //
 // The compiler is given a single case (forms.py):
 //
@@ -333,7 +333,7 @@ void fire(const Call &call) {
                 if (past_caches) put_past_the_caches(call.s + offset, row, width);
             }
         }
-    });
+    }, nothing);
 }
 
 // As fire, and nothing but bits; 16 values go through all steps at once.
@@ -343,7 +343,7 @@ void fire_bits(const Call &call) {
     const Count N = call.sample(), step = call.batch * N;
     const F leak = F(call.leak), decay = F(call.decay);
     const Count together = std::max(Count(1), ROWS_TOGETHER / call.num_steps);
-    in_blocks(call.batch, together, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
+    in_blocks(call.threads, call.batch, together, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
         const F *threshold = &threshold_N[start];
         const Folded folded = folded_N.from(start);
         for (Count b = from; b < until; ++b) {
@@ -367,7 +367,7 @@ void fire_bits(const Call &call) {
                 }
             }
         }
-    });
+    }, nothing);
 }
 
 template <bool normed>
@@ -379,12 +379,12 @@ void back(const Call &call) {
     const F v_reset = F(call.v_reset), leak = F(call.leak), decay = F(call.decay);
     const bool past_caches = !normed && goes_past_the_caches(call);
     Sum by_threshold(call, LEARNS_THRESHOLD), by_leak(call, LEARNS_LEAK), by_bias(call, normed), by_gain(call, normed);
-    std::vector<F> h_T(call.num_steps * WIDTH), v_T(call.num_steps * WIDTH);
     in_blocks_of_samples(call, [&](Count from, Count until, Count start, Count width) {
         const F *threshold = &threshold_N[start], *scale = &scale_N[start], *shift = &shift_N[start];
         const F *mean = &mean_N[start], *inverse_sd = &inverse_sd_N[start];
         F v[WIDTH], grad_v[WIDTH], at_threshold[WIDTH], at_leak[WIDTH], at_bias[WIDTH], at_gain[WIDTH];
         alignas(64) Stored row[WIDTH];
+        F *h_T = scratch<0>(call.num_steps * WIDTH), *v_T = scratch<1>(call.num_steps * WIDTH);
         const Call own = call;  // the compiler need not fear that a write changes its numbers
         by_threshold.read(start, width, at_threshold), by_leak.read(start, width, at_leak);
         by_bias.read(start, width, at_bias), by_gain.read(start, width, at_gain);
@@ -427,8 +427,8 @@ void back(const Call &call) {
         }
         by_threshold.write(start, width, at_threshold), by_leak.write(start, width, at_leak);
         by_bias.write(start, width, at_bias), by_gain.write(start, width, at_gain);
-        if (start + width == N && ends_a_sum(from, until, call.batch))
-            for (Sum *sum : {&by_threshold, &by_leak, &by_bias, &by_gain}) sum->end();
+    }, [&] {
+        for (Sum *sum : {&by_threshold, &by_leak, &by_bias, &by_gain}) sum->end();
     });
     if (LEARNS_THRESHOLD && call.num_thresholds == 1) *call.grad_threshold = by_threshold.total();
     if (LEARNS_THRESHOLD && call.num_thresholds > 1) std::copy_n(by_threshold.total_C.begin(), C, call.grad_threshold);
@@ -446,7 +446,7 @@ void back(const Call &call) {
     }
     const Spread slope_N(call, slope_C.data()), offset_N(call, offset_C.data());
     const Count rows = call.rows();
-    in_blocks(rows, ROWS_TOGETHER, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
+    in_blocks(call.threads, rows, ROWS_TOGETHER, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
         const F *scale = &scale_N[start], *slope = &slope_N[start], *offset = &offset_N[start];
         for (Count row = from; row < until; ++row) {
             const Stored *x = call.x + row * N + start;
@@ -456,7 +456,7 @@ void back(const Call &call) {
             for (Count k = 0; k < width; ++k)
                 grad_x[k] = Stored(scale[k] * F(grad_x[k]) + slope[k] * F(x[k]) + offset[k]);
         }
-    });
+    }, nothing);
 }
 
 // Mean and variance of each channel, from the distances to one of its values, so that nothing large cancels.
@@ -466,7 +466,7 @@ void take_statistics(const Call &call) {
     for (Count c = 0; c < C; ++c) pivot_C[c] = F(call.x[call.channels_last ? c : c * call.size]);
     const Spread pivot_N(call, pivot_C.data());
     Sum first(call, true), second(call, true);
-    in_blocks(rows, ROWS_TOGETHER, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
+    in_blocks(call.threads, rows, ROWS_TOGETHER, N, WIDTH, [&](Count from, Count until, Count start, Count width) {
         const F *pivot = &pivot_N[start];
         F at_first[WIDTH], at_second[WIDTH];
         first.read(start, width, at_first), second.read(start, width, at_second);
@@ -480,8 +480,7 @@ void take_statistics(const Call &call) {
             }
         }
         first.write(start, width, at_first), second.write(start, width, at_second);
-        if (start + width == N && ends_a_sum(from, until, rows)) first.end(), second.end();
-    });
+    }, [&] { first.end(), second.end(); });
     const double values = double(rows * call.size);
     for (Count c = 0; c < C; ++c) {
         const double from_pivot = first.total_C[c] / values, mean = pivot_C[c] + from_pivot;
@@ -508,10 +507,8 @@ extern "C" void forward(const Call *call) {
     } else {
         fire<false>(*call);
     }
-    settle();
 }
 
 extern "C" void backward(const Call *call) {
     call->statistics ? back<true>(*call) : back<false>(*call);
-    settle();
 }

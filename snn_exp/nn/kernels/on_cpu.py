@@ -18,6 +18,7 @@ NUMBERS: dict[torch.dtype, tuple[Real, StoredType]] = {
     torch.float64: ("double", "double"),
     torch.bfloat16: ("float", "Bfloat16"),
 }
+FEW_VALUES = 1 << 15  # of a pass, lif forward: 27 us by one thread, 26 by two; of 2^20 values 477 and 259
 LARGE = ("x", "s", "psp", "grad_x", "grad_s", "grad_psp")  # of the others there are a few numbers per channel
 
 
@@ -35,6 +36,7 @@ def pass_on_cpu(
     pointers = _pointers(x, {"threshold": threshold, **others})
     call = FireCall(
         **Layout.of(x)._asdict(),
+        threads=threads_for(x),
         num_thresholds=threshold.numel(),
         x=x.data_ptr(),
         leak=float(leak),
@@ -55,9 +57,20 @@ def filter_on_cpu(
     """Run one pass; the tensors are those of FilterCall, and a null pointer there is None here."""
     pointers = _pointers(s, others)
     call = FilterCall(
-        **Layout.of(s)._asdict(), s=s.data_ptr(), decay=trace.decay, gain=trace.gain, **pointers, **numbers
+        **Layout.of(s)._asdict(),
+        threads=threads_for(s),
+        s=s.data_ptr(),
+        decay=trace.decay,
+        gain=trace.gain,
+        **pointers,
+        **numbers,
     )
     getattr(library("filter.cpp", trace.defines, *NUMBERS[s.dtype]), direction)(ctypes.byref(call))
+
+
+def threads_for(x: Tensor) -> int:
+    """Return how many threads share a pass, whose results do not depend on it."""
+    return torch.get_num_threads() if x.numel() >= FEW_VALUES else 1
 
 
 def _pointers(x: Tensor, others: dict[str, Tensor | None]) -> dict[str, int]:

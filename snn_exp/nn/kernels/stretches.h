@@ -1,4 +1,4 @@
-// Shared by the passes: numbers, the order in which large tensors are gone through, sums per channel; one CPU thread.
+// Shared by the passes: numbers, the order in which large tensors are gone through by several threads, sums per channel.
 //
 //     REAL      float or double: the type of the computation
 //     STORED    the same, or Bfloat16: the type of the large tensors in memory
@@ -56,7 +56,7 @@ constexpr Count PAST_CACHES = Count(24) << 20;   // bytes
 
 // The common layout of the large tensors: x [T, B, C, S], S all positions of a channel.
 struct Shape {
-    Count num_steps, batch, channels, size, channels_last;
+    Count num_steps, batch, channels, size, channels_last, threads;
 
     Count sample() const { return channels * size; }
     Count rows() const { return num_steps * batch; }
@@ -117,24 +117,54 @@ public:
     const F &operator[](Count start) const { return values[start % period]; }
 };
 
-// All stretches of a few rows, then of the next: few enough that a core reads each of them on as one stream.
-template <typename Work>
-void in_blocks(Count rows, Count together, Count N, Count widest, Work work) {
-    for (Count from = 0; from < rows; from += together)
-        for (Count start = 0; start < N; start += widest)
-            work(from, std::min(from + together, rows), start, std::min(widest, N - start));
+bool ends_a_sum(Count from, Count until, Count all) {
+    return until / SUMMED > from / SUMMED || until == all;
+}
+
+// All stretches of a few rows, then of the next: few enough that a core reads each of them on as one stream. Each thread
+// has stretches of its own, so that what is summed over rows does not depend on how many threads there are. Whenever as
+// many rows are done as are summed, `end` is called, by one thread.
+template <typename Work, typename End>
+void in_blocks(Count threads, Count rows, Count together, Count N, Count widest, Work work, End end) {
+    const Count stretches = (N + widest - 1) / widest, shares = std::max(Count(1), std::min(threads, stretches));
+    for (Count first = 0, last = 0; first < rows; first = last) {
+        for (bool ends = false; !ends;) {
+            const Count from = last;
+            last = std::min(from + together, rows);
+            ends = ends_a_sum(from, last, rows);
+        }
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(int(shares)) schedule(static) if (shares > 1)
+#endif
+        for (Count share = 0; share < shares; ++share) {
+            const Count left = stretches * share / shares * widest;
+            const Count right = std::min(N, stretches * (share + 1) / shares * widest);
+            for (Count from = first; from < last; from += together)
+                for (Count start = left; start < right; start += widest)
+                    work(from, std::min(from + together, last), start, std::min(widest, right - start));
+            settle();
+        }
+        end();
+    }
 }
 
 // The same for samples, whose rows are as many as steps.
-template <typename Work>
-void in_blocks_of_samples(const Shape &shape, Work work) {
+template <typename Work, typename End>
+void in_blocks_of_samples(const Shape &shape, Work work, End end) {
     const Count together = std::max(Count(1), ROWS_TOGETHER / shape.num_steps);
     const Count widest = std::max(LEAST_WIDTH, WIDTH / shape.num_steps / WORD * WORD);
-    in_blocks(shape.batch, together, shape.sample(), widest, work);
+    in_blocks(shape.threads, shape.batch, together, shape.sample(), widest, work, end);
 }
 
-bool ends_a_sum(Count from, Count until, Count all) {
-    return until / SUMMED > from / SUMMED || until == all;
+// Where nothing is summed.
+void nothing() {}
+
+// The memory of a thread, which is allocated once.
+template <int WHICH>
+F *scratch(Count size) {
+    thread_local std::vector<F> values;
+    if (Count(values.size()) < size) values.resize(size);
+    return values.data();
 }
 
 // A sum per channel: value by value over some rows, and then over the positions, in double.
