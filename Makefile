@@ -16,7 +16,7 @@ export UV_OFFLINE := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz gpu wheels search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-events bench-integer bench-kernels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
+.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz gpu wheels search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-events bench-integer bench-kernels bench-levels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -145,6 +145,9 @@ bench-depth: setup  ## memory and time of a training step, 8 to 1202 layers, int
 
 bench-events: setup  ## convolutions of spikes beside dense ones, in training and inference, into benchmarks/events.md
 	$(BIN)/python benchmarks/events.py
+
+bench-levels: setup  ## what convolutions of levels and linear layers would save by events, into benchmarks/levels.md
+	$(BIN)/python benchmarks/levels.py
 
 bench-kernels: setup  ## the fused passes beside the plain path and the convolutions, into benchmarks/kernels.md
 	$(BIN)/python benchmarks/kernels.py

@@ -458,6 +458,8 @@ def limits(spent: Spent) -> Iterator[str]:
         120,
     )
     yield ""
+    yield of_levels((Path(__file__).with_name("levels.md")).read_text())
+    yield ""
     yield textwrap.fill(
         f"In inference a convolution by tables is {min(least):.2f} to {max(tables):.2f} times as fast as the dense one "
         f"at 28x28, packing included. A lookup stands for four multiplications and additions of a lane, so that 4 is "
@@ -465,6 +467,13 @@ def limits(spent: Spent) -> Iterator[str]:
         f"Of a single image the calls of all layers take a good part of the time.",
         120,
     )
+
+
+def of_levels(page: str) -> str:
+    """Quote what levels.md concludes."""
+    found = page.strip().rpartition("\n\n")[2]
+    text = f"Signs and levels as planes of spikes, and linear layers of spikes ([levels.md](levels.md)): {found}"
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def drawn(spent: Spent) -> None:
