@@ -31,7 +31,7 @@ from snn_exp.training.task import Classification
 
 NEURONS, LINEAR, WIDTHS, BATCH = ("ternary", "ilif", "mtn", "qrelu"), "lif", (16,), 32
 LEGEND = """\
-Forward and gradient of the weights, of all layers that read such a neuron. Planes: a level is a sum of planes of spikes,
+Forward and gradient of the weights, of all layers behind such a neuron. Planes: a level is a sum of planes of spikes,
 one for each sign or each bit of it; rate: additions per value, the planes' rates added up. Events: the sums over all
 planes alone. That planes are made and packed, and their outputs added up, is not counted, so that it cannot take less.
 Dense: torch's, channels-last. Linear layers: packing included. Ratio: median of the rounds, in brackets the quartiles.
