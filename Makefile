@@ -16,7 +16,7 @@ export UV_OFFLINE := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz gpu wheels search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-events bench-integer bench-kernels bench-levels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
+.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz gpu wheels search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-events bench-integer bench-kernels bench-layout bench-levels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -154,6 +154,9 @@ bench-kernels: setup  ## the fused passes beside the plain path and the convolut
 
 bench-integer: setup  ## int8 networks beside float32 ones, batch by batch, into benchmarks/integer.md
 	$(BIN)/python benchmarks/integer.py
+
+bench-layout: setup  ## channels-last maps beside contiguous ones, against channels and map, into benchmarks/layout.md
+	$(BIN)/python benchmarks/layout.py
 
 bench-scaling: setup  ## a step against depth, T, width and batch, S2NN beside ReLU, memory, into benchmarks/scaling.md
 	$(BIN)/python benchmarks/scaling.py

@@ -97,6 +97,7 @@ Seed = Annotated[int, Ge(0), MAX_SEED]
 
 FLOAT32 = (1e-15, 1e15)  # sizes whose squares float32 still holds
 
+_AUTO = typing.Literal["auto"]
 _SCALARS = {bool: "bool", int: "int", float: "float", str: "str"}
 
 
@@ -117,6 +118,7 @@ class Parameter:
     doc: str = ""
     limit: int | None = None  # the largest value that makes sense
     because: str = ""
+    auto: bool = False  # the word auto is allowed besides, which a rule answers when a run starts
 
     @property
     def allowed(self) -> str:
@@ -132,7 +134,8 @@ class Parameter:
             signs = ((">", self.gt), (">=", self.ge), ("<", self.lt), ("<=", self.le))
             bounds = [f"{sign} {_number(bound)}" for sign, bound in signs if bound is not None]
             words += " " + " and ".join(bounds) if bounds else ""
-        return words + (f" [{self.unit}]" if self.unit else "") + (" or null" if self.optional else "")
+        words += f" [{self.unit}]" if self.unit else ""
+        return words + (" or auto" if self.auto else "") + (" or null" if self.optional else "")
 
     def checked(self, value: Any, where: str = "") -> Scalar:
         """Return the value in its declared type, or raise a UserError that names the parameter.
@@ -143,6 +146,8 @@ class Parameter:
         """
         if value is None and self.optional:
             return None
+        if value == "auto" and self.auto:
+            return "auto"
         if self.type == "float" and isinstance(value, int) and not isinstance(value, bool):
             value = float(value) if abs(value) < 2**1023 else math.inf if value > 0 else -math.inf
         fits = {
@@ -261,10 +266,12 @@ def _parameter(cls: type, p: inspect.Parameter, hint: Any) -> Parameter:
     metadata: list[Any] = []
     if typing.get_origin(hint) is Annotated:
         hint, *metadata = typing.get_args(hint)
-    optional = False
+    optional = auto = False
     if typing.get_origin(hint) in (Union, types.UnionType):
-        inner = [a for a in typing.get_args(hint) if a is not type(None)]
-        optional, hint = len(inner) < len(typing.get_args(hint)), inner[0]
+        members = typing.get_args(hint)
+        auto = _AUTO in members
+        inner = [member for member in members if member is not type(None) and member != _AUTO]
+        optional, hint = type(None) in members, inner[0]
         if typing.get_origin(hint) is Annotated:
             hint, *more = typing.get_args(hint)
             metadata += more
@@ -284,7 +291,7 @@ def _parameter(cls: type, p: inspect.Parameter, hint: Any) -> Parameter:
             elif isinstance(part, Limit):
                 bounds |= {"limit": part.most, "because": part.because}
     default = float(p.default) if kind == "float" and p.default is not None else p.default
-    return Parameter(p.name, kind, default, optional, tuple(choices), **bounds)
+    return Parameter(p.name, kind, default, optional, tuple(choices), auto=auto, **bounds)
 
 
 P = TypeVar("P")

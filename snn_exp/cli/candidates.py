@@ -170,6 +170,7 @@ def _values(name: str, before: Sequence[str], given: str) -> list[str]:
     for p in _parameters(group, before):
         if p.name == key:
             words = p.choices or (("true", "false") if p.type == "bool" else ())
+            words += ("auto",) if p.auto and words else (str(p.default), "auto") if p.auto else ()
             typed = given.split(",")[:-1]
             if words:
                 return [",".join([*typed, word]) for word in words if word not in typed]

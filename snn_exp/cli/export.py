@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     require_format(given.format)
     folder, config = trained_run(given.run)
     say(f"run {folder.path.name}: {config.label}")
-    with threads_of(config.trainer):
+    with threads_of(config):
         if given.folded and not folder.folded.exists():
             with working("folding, and comparing the two networks"):
                 folded = folded_run.fold_run(folder, config).text()

@@ -24,12 +24,12 @@ def main(arguments: Sequence[str]) -> int:
         from snn_exp.export import folded_run
         from snn_exp.training.threads import threads_of
 
-        with threads_of(config.trainer):
+        with threads_of(config):
             folded = folded_run.fold_run(folder, config).text()
     say(folded)
     say(f"written: {folder.folded}; snn_exp.load('{folder.path.name}', for_inference=True) uses such a network")
     if given.int8:
-        with working("converting to int8, and comparing the two networks"), threads_of(config.trainer):
+        with working("converting to int8, and comparing the two networks"), threads_of(config):
             from snn_exp.export import int8
 
             in_int8 = int8.integer_run(folder, config).text()

@@ -17,6 +17,7 @@ from snn_exp.data.datamodule import DataModule
 from snn_exp.errors import UserError
 from snn_exp.escaping import add_row
 from snn_exp.metrics.operations import dense_macs
+from snn_exp.training import auto
 from snn_exp.training.build import build_data, build_task, initialise
 from snn_exp.training.classifier import Classifier
 from snn_exp.training.layer_statistics import NUM_SAMPLES, Layers, probe
@@ -39,7 +40,7 @@ def _in_full(config: ExperimentConfig) -> dict[str, Any]:
 
 def build(config: ExperimentConfig) -> tuple[Classifier, DataModule]:
     """Build the task as `train` would start it, and its data."""
-    torch.set_num_threads(config.trainer.num_threads)
+    torch.set_num_threads(auto.threads(config).value)
     torch.manual_seed(config.seed)
     data = build_data(config)
     task = build_task(config, data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,8 @@ def main(arguments: Sequence[str]) -> int:
     configs = [config for config in configs if config.run_id not in stopped]
     for sentence in preflight.warnings(configs):
         say(f"snn-exp: warning: {sentence}", file=sys.stderr)
+    for sentence in _answers_to_auto(configs):
+        say(f"snn-exp: {sentence}")
     stored = stored_results()
     estimates = {config.run_id: plan.seconds(config, stored) for config in configs}
     if given.calibrate:
@@ -73,6 +76,21 @@ def main(arguments: Sequence[str]) -> int:
     if configs:
         say(f"runs it: {command_line('train', given.overrides, given.config_dir, flags)}")
     return 2 if refused else 0
+
+
+def _answers_to_auto(configs: Sequence[ExperimentConfig]) -> list[str]:
+    """Return a sentence for each answer to a field of the trainer group that is auto and has a rule, and its runs."""
+    asking = [config for config in configs if "auto" in (config.trainer.num_threads, config.trainer.channels_last)]
+    if not asking:
+        return []  # without torch
+
+    from snn_exp.training import auto
+    from snn_exp.training.build import kernels_of
+
+    found = Counter(line for config in asking for line in auto.sentences(auto.answers(config, kernels_of(config))))
+    return [
+        line if count == len(configs) else f"{line} ({count} of {len(configs)} runs)" for line, count in found.items()
+    ]
 
 
 def _calibrated(configs: Sequence[ExperimentConfig]) -> dict[str, float]:

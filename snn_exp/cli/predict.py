@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     task, check = load_checked(folder)
     resize = given.resize or (bool(config.dataset.get("size")) and config.dataset["name"] == "images")
     samples = GivenSamples(folder.path.name, check.in_shape, check.num_steps is not None, task.class_names, resize)
-    with threads_of(config.trainer):
+    with threads_of(config):
         found = list(predictions(task, check, samples.read(given.paths), config.energy))
     if given.json:
         say(json.dumps([dataclasses.asdict(each) for each in found], indent=1))

@@ -32,10 +32,14 @@ def main(arguments: Sequence[str]) -> int:
 
     from snn_exp.cli import network_tables
     from snn_exp.reporting import figures
+    from snn_exp.training import auto
+    from snn_exp.training.build import kernels_of
 
     task, data = network_tables.build(config)
     layers = network_tables.untrained_layers(task, data)
     wide_console(140).print(network_tables.config_text(config), highlight=False)
+    for line in auto.sentences(auto.answers(config, kernels_of(config))):
+        say(line)
     print_table(network_tables.network_table(task, data), ("part", "output", "parameters"))
     print_table(network_tables.layers_table(layers), ("theory", "dead channels", "|dL/dW|"), more="--picture draws all")
     if given.inits:

@@ -54,7 +54,8 @@ class TrainerConfig:
         accelerator: cpu, gpu or auto.
         devices: number of devices, GPUs or processes on a CPU; each takes its share of every batch.
         strategy: ddp (distributed data parallel), or auto, which is ddp for several devices.
-        num_threads: CPU threads of torch per process; one is fastest for small networks and repeats exactly.
+        num_threads: CPU threads of torch per process; one is fastest for small networks and repeats exactly. Auto: two
+            where a layer has work for them and the process has the cores.
         test: read the test set once training is done.
         peek: read the test set after every epoch as well, to learn what choosing the best epoch by it would be worth;
             weights stay the same, and the run is another run, which no claim and no comparison with others takes.
@@ -67,7 +68,7 @@ class TrainerConfig:
             convolutions of spikes that add only where a spike is (on a CPU), in the channels-last memory format.
             Results differ by rounding.
         channels_last: use the channels-last memory format, which is faster or slower depending on the
-            machine and the shapes; results differ by rounding.
+            machine and the shapes; results differ by rounding. Auto: where it was measured to be faster.
         compile: run training batches through torch.compile, which takes a while before the first and less for each
             one after, and computes on the plain path; results differ by rounding.
         checkpoint_every_minutes: time between two checkpoints within an epoch, from which an interrupted run resumes;
@@ -82,14 +83,16 @@ class TrainerConfig:
     accelerator: Literal["cpu", "gpu", "auto"] = "auto"
     devices: Annotated[Count, Limit(64, "no machine has as many, and a run stays on one machine")] = 1
     strategy: Literal["auto", "ddp"] = "auto"
-    num_threads: Annotated[Count, Limit(1024, "OpenMP ends the process; more threads than cores only wait")] = 1
+    num_threads: (
+        Annotated[Count, Limit(1024, "OpenMP ends the process; more threads than cores only wait")] | Literal["auto"]
+    ) = 1
     test: bool = True
     peek: bool = False
     keep_predictions: bool = False
     progress: bool = True
     checkpoint_activations: bool = False
     kernels: Literal["auto", "reference", "fused", "events"] = "auto"
-    channels_last: bool = False
+    channels_last: bool | Literal["auto"] = False
     compile: bool = False
     checkpoint_every_minutes: Annotated[float, Gt(0), Unit("min")] = 5.0
     vectorized_seeds: bool = False

@@ -66,6 +66,8 @@ def _schema(group: str, name: str, parameters: Sequence[Parameter]) -> type:
 
 def _hydra_type(p: Parameter) -> tuple[Any, Any]:
     """Return a parameter's type and default in Hydra's terms: an enum where it is a choice among words."""
+    if p.auto:
+        return Any, p.default  # the word or a value, which `Parameter.checked` tells apart
     if p.type != "choice":
         return {"bool": bool, "int": int, "float": float, "str": str}[p.type], p.default
     words: Any = enum.Enum("Choice", {choice: choice for choice in p.choices})  # type: ignore[misc]

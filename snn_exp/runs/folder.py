@@ -26,8 +26,10 @@ import platform
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
+from snn_exp.config.execution_rules import Chosen
 from snn_exp.config.experiment import ASIDE, EXECUTION, ExperimentConfig, execution, resolve
 from snn_exp.errors import UserError, say_once
 from snn_exp.files import Unreadable, is_within, printable, write_json
@@ -354,6 +356,7 @@ class RunFolder:
         kernels: Mapping[str, str] = PLAIN,
         *,
         in_step: bool = False,
+        answers: Mapping[str, Chosen[Any]] = MappingProxyType({}),
         split_fingerprint: str | None = None,
         initial: Mapping[str, str] | None = None,
     ) -> None:
@@ -366,11 +369,13 @@ class RunFolder:
             hardware: the hardware that it runs on.
             kernels: the kernels used, and why.
             in_step: with other seeds.
+            answers: what `auto` is in fields of the trainer group, and why.
             split_fingerprint: of the data.
             initial: the run that it starts from, its weights, and what was taken of them.
         """
         done_by = execution(config)
         done_by["trainer"] |= {"kernels": kernels["used"], "vectorized_seeds": in_step}
+        done_by["trainer"] |= {field: answer.value for field, answer in answers.items()}
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "failure.json").unlink(missing_ok=True)
         (self.path / "pruned.json").unlink(missing_ok=True)
@@ -383,6 +388,7 @@ class RunFolder:
                 "config": config.to_plain(),
                 "execution": done_by,
                 "kernels": dict(kernels),
+                "answers": {field: answer.why for field, answer in answers.items()},
                 "split_fingerprint": split_fingerprint,
                 "initial": dict(initial or {}),
                 "versions": package_versions(),

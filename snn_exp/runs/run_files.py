@@ -248,6 +248,7 @@ class Manifest(StoredModel):
     config: StoredConfig = Field(default=None)  # type: ignore[assignment]
     execution: dict[str, dict[str, PlainValue]] = {}
     kernels: dict[str, PlainValue] = {}
+    answers: dict[str, PlainValue] = {}
     ways: dict[str, dict[str, PlainValue]] = {}
     versions: dict[str, Text] = {}
     code: Text = ""

@@ -25,6 +25,7 @@ from snn_exp.registry import Registry
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.paths import data_root
 from snn_exp.runs.same_data import require_split
+from snn_exp.training import auto
 from snn_exp.training.classifier import Classifier
 from snn_exp.training.optim import OPTIMS
 from snn_exp.training.saved_weights import load_weights
@@ -142,7 +143,7 @@ def assemble(config: ExperimentConfig, seen: DataSpec, kernels: Choice | None = 
         num_layers=config.depth.num_layers, residual=config.residual,
     )  # fmt: skip
     used = "reference" if kernels is None else kernels.used
-    if config.trainer.channels_last or used == "events":
+    if auto.layout(config, kernels).value or used == "events":
         lay_channels_last(network)
     if used != "reference":
         fuse(network, write_words=used == "events")

@@ -9,12 +9,13 @@ import torch
 from torch.nn import functional
 
 from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.training import auto
 from snn_exp.training.build import build_data, build_task, kernels_of
 
 
 def seconds_measured(config: ExperimentConfig, num_steps: int = 3) -> float:
     """Return the CPU time that a run would take, by a few training steps; what else a run does is about a tenth."""
-    torch.set_num_threads(config.trainer.num_threads)
+    torch.set_num_threads(auto.threads(config).value)
     data = build_data(config)
     task = build_task(config, data, kernels_of(config))
     optimizer, _ = task.optim.build(task.network, len(data.train_dataloader()))

@@ -82,7 +82,7 @@ def evaluate(folder: RunFolder, config: ExperimentConfig) -> dict[str, float]:
     if first_difference(task.network.state_dict(), weights) is not None:
         _say_why_it_does_not_fit(folder, config, trained, DataSpec.of(data), weights)
     load_weights(task.network, folder.weights, again)
-    with threads_of(config.trainer):
+    with threads_of(config):
         return scoring.evaluate(task, data)
 
 

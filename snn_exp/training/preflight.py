@@ -9,7 +9,7 @@ import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from snn_exp.config import footprint, loggers, schemas, sizes
+from snn_exp.config import footprint, loggers, processor, schemas, sizes
 from snn_exp.config.experiment import ExperimentConfig, TrainerConfig
 from snn_exp.errors import UserError
 from snn_exp.runs.folder import RunFolder
@@ -18,6 +18,10 @@ from snn_exp.runs.same_data import DataAtHand
 from snn_exp.runs.source import source_of
 from snn_exp.runs.teacher import NONE_COMING, require_the_split, teacher_of
 from snn_exp.runs.weights_file import require_weights
+
+# lif_bn at 8x8, width 16, batch 32, with AVX2 alone, 11 to 19 in three processes each, and 12 on a Zen 3:
+# ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python benchmarks/training.py
+SLOWER_IN_BFLOAT16 = 12
 
 
 def require(config: ExperimentConfig, coming: Mapping[str, ExperimentConfig] = NONE_COMING) -> None:
@@ -126,12 +130,27 @@ def warnings(configs: Iterable[ExperimentConfig]) -> list[str]:
                 f"{config.label}: a training step takes at least {footprint.in_gib(needed.total)} of memory ({needed}) "
                 f"and this machine has {footprint.in_gib(memory)}"
             ] = None
+        if config.trainer.precision == "bf16-mixed" and _is_emulated(config.trainer):
+            found[
+                f"trainer.precision=bf16-mixed: this processor has no instructions for bfloat16, and a step takes "
+                f"about {SLOWER_IN_BFLOAT16} times as long as in float32; type trainer.precision=32-true, or train on "
+                f"another machine"
+            ] = None
         if num_train is not None and isinstance(batch_size, int) and batch_size > num_train:
             found[
                 f"optim.batch_size={batch_size} is more than the {num_train} training samples of "
                 f"dataset={config.dataset['name']}, so an epoch is one step"
             ] = None
     return list(found)
+
+
+def _is_emulated(trainer: TrainerConfig) -> bool:
+    """Return whether a run in bfloat16 would compute on a CPU that has no instructions for it."""
+    if trainer.accelerator == "gpu" or processor.computes_in_bfloat16():
+        return False
+    from snn_exp.nn.kernels import is_on_a_gpu
+
+    return not is_on_a_gpu(trainer.accelerator)
 
 
 def require_data(configs: Sequence[ExperimentConfig]) -> None:

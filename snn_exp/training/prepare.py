@@ -10,6 +10,7 @@ from snn_exp.data.datamodule import DataModule
 from snn_exp.nn.kernels import Choice
 from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.teacher import require_the_split, teacher_of
+from snn_exp.training import auto
 from snn_exp.training.build import build_data, build_task, initialise, load_task
 from snn_exp.training.classifier import Classifier
 from snn_exp.training.log import quiet_libraries
@@ -23,7 +24,7 @@ def prepare(config: ExperimentConfig, kernels: Choice) -> tuple[DataModule, Clas
         UserError: the devices of the run cannot share every batch.
     """
     quiet_libraries()
-    torch.set_num_threads(config.trainer.num_threads)
+    torch.set_num_threads(auto.threads(config).value)
     pl.seed_everything(config.seed, verbose=False)
     data = build_data(config)
     data.require_shares(config.trainer.devices)

@@ -7,22 +7,24 @@ from contextlib import contextmanager
 
 import torch
 
-from snn_exp.config.experiment import TrainerConfig
+from snn_exp.config.experiment import ExperimentConfig
+from snn_exp.training import auto
 
 
 @contextmanager
-def threads_of(trainer: TrainerConfig) -> Iterator[None]:
+def threads_of(config: ExperimentConfig) -> Iterator[None]:
     """Compute inside the block with as many threads as the run was trained with, so that sums round as they did there.
 
     Torch's own choice, one per core, takes many times the CPU time on a small network: the threads mostly wait.
 
     Example:
-        >>> with threads_of(TrainerConfig(num_threads=1)):
+        >>> from snn_exp.config.compose import compose
+        >>> with threads_of(compose(["trainer.num_threads=1"])):
         ...     torch.get_num_threads()
         1
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(trainer.num_threads)
+    torch.set_num_threads(auto.threads(config).value)
     try:
         yield
     finally:

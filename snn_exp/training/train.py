@@ -22,7 +22,7 @@ from snn_exp.runs.lock import Ownership, owning, removed
 from snn_exp.runs.provenance import now
 from snn_exp.runs.run_files import Result
 from snn_exp.runs.same_data import DataAtHand, Fingerprints, keep, require_split
-from snn_exp.training import callbacks, checkpoints
+from snn_exp.training import auto, callbacks, checkpoints
 from snn_exp.training.build import costs_of_own_parts, facts_of, kernels_of
 from snn_exp.training.compiling import Compiled
 from snn_exp.training.ddp import together
@@ -78,7 +78,7 @@ def run(
             return add_test_metrics(trained, config, folder, say, live)
         if config.trainer.devices > 1:
             together(config.trainer.devices, run_rank, config, folder, ownership.token, say, live,
-                     num_threads=config.trainer.num_threads)  # fmt: skip
+                     num_threads=auto.threads(config).value)  # fmt: skip
         else:
             _train(config, folder, ownership, say, live, seat, 0, on_epoch)
         result = folder.result()
@@ -109,6 +109,9 @@ def _train(
         kernels = kernels_of(config)
         for slower in costs_of_own_parts(config, kernels):
             say(slower)
+        answers = auto.answers(config, kernels)
+        for line in auto.sentences(answers):
+            say(line)
         key = DataAtHand().key(config)  # before the data are read
         data, task = prepare(config, kernels)
         if folder.last_checkpoint is not None:
@@ -118,7 +121,7 @@ def _train(
         layers: dict[str, Layers] = {}
         if is_first:
             folder.begin(
-                config, hardware(), dataclasses.asdict(kernels), in_step=seat is not None,
+                config, hardware(), dataclasses.asdict(kernels), in_step=seat is not None, answers=answers,
                 split_fingerprint=data.dataset.fingerprint, initial=initial,
             )  # fmt: skip
             layers["init"] = probe_validation(task, data)

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from snn_exp.cli import main
-from snn_exp.config import footprint, schemas, sizes, splits
+from snn_exp.config import footprint, processor, schemas, sizes, splits
 from snn_exp.config.compose import compose
 from snn_exp.config.experiment import GROUPS, ExperimentConfig, resolve
 from snn_exp.data.base import DATASETS, OfficialTest, make_dataset
@@ -337,6 +337,21 @@ def test_what_will_hardly_be_meant_is_said_and_not_refused(monkeypatch: pytest.M
     monkeypatch.setattr(footprint, "machine_memory", lambda: 2**20)
     (sentence,) = preflight.warnings([compose([])])
     assert "a training step takes at least" in sentence and "this machine has 0.0 GiB" in sentence
+
+
+def test_bfloat16_on_a_processor_without_it_is_said_once_with_the_factor_and_not_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    asked = ["plan", "-m", "trainer.precision=bf16-mixed,32-true", "seed=0,1"]
+    for computes, times in ((True, 0), (False, 1)):
+        monkeypatch.setattr(processor, "computes_in_bfloat16", lambda computes=computes: computes)
+        assert main.main(asked) == 0
+        said = capsys.readouterr().err
+        assert said.count("no instructions for bfloat16") == said.count("12 times as long as in float32") == times
+    in_bfloat16 = compose(["trainer.precision=bf16-mixed"])
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert preflight.warnings([in_bfloat16]) == [], "a GPU has its own"
 
 
 # damaged data ---------------------------------------------------------------------------------------------
