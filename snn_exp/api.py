@@ -36,8 +36,8 @@ def build(overrides: Overrides = (), data_spec: DataSpec | None = None) -> Class
         data_spec: shape, classes and pixel statistics of the data; None reads them from the data set of the config.
 
     Raises:
-        UserError: the overrides are refused; the data are missing; the weights are set by a batch of the data, as by
-            init=lsuv, although only data_spec is given.
+        UserError: the overrides or the data_spec are refused; the data are missing; the weights are set by a batch of
+            the data, as by init=lsuv, although only data_spec is given.
 
     Example:
         >>> import torch
@@ -55,6 +55,7 @@ def build(overrides: Overrides = (), data_spec: DataSpec | None = None) -> Class
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         if data_spec is not None:
+            _require_sensible(data_spec)
             task = parts.assemble(config, data_spec)
             parts.initialise(task, config)
         else:
@@ -351,7 +352,35 @@ def report(
 
 def _words(given: Overrides) -> list[str]:
     """Return overrides as words."""
-    return shlex.split(given) if isinstance(given, str) else list(given)
+    from snn_exp.errors import UserError
+    from snn_exp.files import printable
+
+    if not isinstance(given, str):
+        return list(given)
+    try:
+        return shlex.split(given)
+    except ValueError:
+        raise UserError(
+            f"{printable(given, 200)} has a quote that is not closed; close it, or give the overrides as a list"
+        ) from None
+
+
+def _require_sensible(spec: DataSpec) -> None:
+    """Refuse a shape, a number of classes or statistics that no data set has."""
+    from pydantic import ValidationError
+
+    from snn_exp.errors import UserError
+    from snn_exp.export.metadata import SeenData
+    from snn_exp.runs.validation import first_fault
+
+    given = {name: getattr(value, "tolist", lambda value=value: value)() for name, value in vars(spec).items()}
+    try:
+        SeenData.model_validate({**given, "in_shape": list(spec.in_shape)})
+    except ValidationError as error:
+        raise UserError(
+            f"the data_spec cannot be: {first_fault(error)}; type snn_exp.DataSpec(in_shape=(3, 32, 32), "
+            f"num_classes=10), say"
+        ) from None
 
 
 def _composed(overrides: Overrides) -> ExperimentConfig:

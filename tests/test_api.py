@@ -73,6 +73,18 @@ def test_what_the_command_line_refuses_is_refused_in_the_same_words(call: object
         call(["seed=0,1"])
 
 
+def test_an_open_quote_and_data_that_cannot_be_are_refused() -> None:
+    with pytest.raises(snn_exp.UserError, match="neuron='lif has a quote that is not closed; close it"):
+        snn_exp.train("neuron='lif")
+    for shape, num_classes, fault in (
+        ((0, 8, 8), 10, "in_shape"), ((8, 8), 10, "in_shape: should be channels, height and width"),
+        ((3, 10**6, 10**6), 10, "in_shape"), ((1, 8, 8), -1, "num_classes"),
+    ):  # fmt: skip
+        with pytest.raises(snn_exp.UserError, match=f"the data_spec cannot be: {fault}.*; type snn_exp.DataSpec"):
+            snn_exp.build("neuron=lif", snn_exp.DataSpec(shape, num_classes))
+    assert snn_exp.build("neuron=lif", snn_exp.DataSpec((1, 8, 8), 3, 0.5, 1)) is not None
+
+
 def test_a_run_is_trained_once_and_found_afterwards(finished: Finished) -> None:
     _, stored = finished()
     assert snn_exp.train(TINY).finished_at == stored.finished_at
