@@ -141,13 +141,17 @@ def paired_ratio(a: Mapping[int, float], b: Mapping[int, float]) -> PairedRatio 
     logs = _differences(*({seed: math.log(value) for seed, value in of.items()} for of in (a, b)))
     if len(logs) == 0:
         return None
-    mean = math.exp(float(logs.mean()))
+    mean = _ratio_of(float(logs.mean()))
     # a value is off by 5 in the digit after the last at most, so a logarithm by that relative to 1
     if len(logs) == 1 or float(np.ptp(logs)) <= 2.0001 * 10.0 ** (1 - DIGITS):
         return PairedRatio(len(logs), mean)
     d = _tested(logs)
     assert d.low is not None and d.high is not None
-    return PairedRatio(d.n, mean, math.exp(d.low), math.exp(d.high) if d.high < 709 else math.inf)
+    return PairedRatio(d.n, mean, _ratio_of(d.low), _ratio_of(d.high))
+
+
+def _ratio_of(logarithm: float) -> float:
+    return math.exp(logarithm) if logarithm < 709 else math.inf
 
 
 def equivalence_p(a: Mapping[int, float], b: Mapping[int, float], margin: float) -> float | None:

@@ -78,6 +78,11 @@ def test_an_interval_holds_its_mean_and_no_test_is_certain(pairs: list[tuple[flo
     assert r is None or r.low is None or r.low * (1 - 1e-9) <= r.mean <= r.high * (1 + 1e-9)
 
 
+def test_a_ratio_beyond_the_numbers_is_infinite() -> None:
+    assert paired_ratio({0: 5.0}, {0: 2.3e-308}).mean == math.inf
+    assert paired_ratio({0: 5.0, 1: 5.0}, {0: 2.3e-308, 1: 2.4e-308}).low == math.inf
+
+
 def test_the_interval_covers_the_true_mean_in_95_of_100_studies() -> None:
     generator = np.random.default_rng(0)
     covered = 0
