@@ -15,6 +15,9 @@ export UV_FIND_LINKS := $(CURDIR)/wheels
 export UV_OFFLINE := 1
 endif
 
+# processes of tests at a time, for `make test`, `make killed` and `make fuzz`
+N ?= 2
+
 .DEFAULT_GOAL := help
 .PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz gpu wheels search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-events bench-integer bench-kernels bench-layout bench-levels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
@@ -50,7 +53,7 @@ real: data series  ## one short training on the real Fashion-MNIST, and the real
 	$(BIN)/python -m pytest -m real tests/data/test_real.py tests/data/test_real_series.py
 
 test: dev  ## all tests but for those below, which need more than .venv or take minutes
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n $(N) --dist worksteal
 
 equivalence: dev .peers/installed  ## our parts against SpikingJelly's, our counts against NeuroBench's; .ci/run too
 	PYTHONPATH=.peers $(BIN)/python -m pytest -m equivalence tests/nn/test_equivalence.py
@@ -66,11 +69,11 @@ slurm: dev .slurm/installed  ## a multirun on a real Slurm of one node, with job
 ray: dev .ray/installed  ## a multirun on a Ray cluster of two workers, one of which is killed; .ci/run too
 	PYTHONPATH=$(CURDIR)/.ray $(BIN)/python -m pytest -m ray tests/sweeps/test_ray.py
 
-killed: dev  ## runs, sweeps and workers that are killed at random moments (SEED=) end as if undisturbed; .ci/run too
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m killed tests/sweeps/test_killed.py tests/training/test_checkpoints.py tests/runs/test_interrupted.py tests/sweeps/test_launch.py tests/sweeps/test_workers.py
+killed: dev  ## runs, sweeps and workers, killed at random moments (SEED=), end as if undisturbed; .ci/run with fewer kills (KILLS=4)
+	$(BIN)/python -m pytest -n $(N) --dist worksteal -m killed tests/sweeps/test_killed.py tests/training/test_checkpoints.py tests/runs/test_interrupted.py tests/sweeps/test_launch.py tests/sweeps/test_workers.py
 
 fuzz: dev  ## COUNT generated command lines and COUNT tampered calls (SEED of them, CASE=runs-17 for one again); .ci/run too
-	$(BIN)/python -m tests.fuzz --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
+	$(BIN)/python -m tests.fuzz --jobs $(N) --count $(or $(COUNT),200) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case $(CASE))
 
 gpu: dev  ## tests and benchmark of a GPU, into benchmarks/gpu.md; DEVICE=cpu tries both on a CPU, as .ci/run does
 	$(BIN)/python benchmarks/gpu.py --device $(or $(DEVICE),cuda) --check
@@ -116,7 +119,7 @@ picture: setup  ## docs/pictures/accuracy_energy.png of the README, from the com
 	$(BIN)/python scripts/picture.py
 
 lowest: .lowest/installed  ## all tests of `make test` with the lowest versions that pyproject.toml promises
-	.lowest/bin/python -m pytest -n 2 --dist worksteal -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
+	.lowest/bin/python -m pytest -n $(N) --dist worksteal -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
 
 .lowest/installed: requirements/lowest.lock pyproject.toml
 	$(PYTHON) -m venv .lowest

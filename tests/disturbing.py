@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -16,7 +18,8 @@ from snn_exp.files import read_json
 from snn_exp.runs.folder import RunFolder
 from snn_exp.training import train
 
-NUM_EPOCHS = 45
+NUM_EPOCHS = 12  # what is to disturb a run comes in time because the run is held, however short it is
+KILLS = int(os.environ.get("KILLS", "10"))  # of each run at random moments; `.ci/run` takes a sample
 TINY = ("neuron=s2nn", "residual=bireal", "network.width=4", "optim.batch_size=128", f"trainer.max_epochs={NUM_EPOCHS}",
         "logger=none")  # fmt: skip
 
@@ -72,6 +75,13 @@ def send(number: signal.Signals, folder: RunFolder) -> None:
     os.kill(pid, number)
 
 
+def let_go(pids: Iterable[int]) -> None:
+    """Wakes what was held and still lives."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
 def num_first_epochs(folder: RunFolder) -> int:
     return (folder.path / "train.log").read_text().count(f"epoch 1/{NUM_EPOCHS}")
 
@@ -83,7 +93,15 @@ def came_out(config: ExperimentConfig) -> tuple[object, ...]:
     return result.status, result.metrics, result.layers, folder.epochs(), folder.weights.read_bytes()
 
 
+_UNDISTURBED: dict[str, tuple[object, ...]] = {}
+
+
 def undisturbed(config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
-    monkeypatch.setenv("SNN_EXP_OUTPUT", str(tmp_path / "undisturbed"))
-    train.run(config, echo=False)
-    return came_out(config)
+    """What comes out of a run that nothing happens to, which each process of the tests trains once."""
+    asked = json.dumps(config.to_plain())
+    if asked not in _UNDISTURBED:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("SNN_EXP_OUTPUT", str(tmp_path / "undisturbed"))
+            train.run(config, echo=False)
+            _UNDISTURBED[asked] = came_out(config)
+    return _UNDISTURBED[asked]

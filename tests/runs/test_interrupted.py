@@ -21,7 +21,16 @@ import pytest
 
 from snn_exp.config.compose import compose
 from snn_exp.runs.folder import RunFolder
-from tests.disturbing import NUM_EPOCHS, TINY, came_out, has_a_checkpoint_and_goes_on, owner_of, undisturbed, wait_for
+from tests.disturbing import (
+    NUM_EPOCHS,
+    TINY,
+    came_out,
+    hold,
+    let_go,
+    owner_of,
+    undisturbed,
+    wait_for,
+)
 
 pytestmark = pytest.mark.killed
 
@@ -47,9 +56,16 @@ def started(words: tuple[str, ...], said: Path, **environment: str) -> Iterator[
         process.wait()
 
 
-def in_training(seeds: range = range(3)) -> list[RunFolder]:
-    folders = [RunFolder.of(compose([*TINY, f"seed={seed}"])) for seed in seeds]
-    return [folder for folder in folders if has_a_checkpoint_and_goes_on(folder)]
+@contextmanager
+def held(num: int) -> Iterator[list[int]]:
+    """The processes of the first runs of SWEEP, stopped behind their first checkpoints; woken after the block."""
+    folders = [RunFolder.of(compose([*TINY, f"seed={seed}"])) for seed in range(num)]
+    for folder in folders:
+        hold(folder)
+    pids = [pid for folder in folders if (pid := owner_of(folder))]
+    assert len(pids) == num
+    yield pids
+    let_go(pids)
 
 
 def ends_as_undisturbed(words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -76,8 +92,8 @@ def test_a_single_run_goes_on_from_the_epoch_that_it_named(
 ) -> None:
     words = ("train", *TINY)
     with started(words, tmp_path / "said") as run:
-        wait_for(lambda: in_training(range(1)), 600)
-        run.send_signal(number)
+        with held(1):
+            run.send_signal(number)
         assert run.wait(20) == 128 + number
     named = re.fullmatch(
         rf"snn-exp: interrupted after epoch (\d+) of {NUM_EPOCHS}; the same command resumes from there",
@@ -96,9 +112,9 @@ def test_a_sweep_is_left_without_a_process_and_goes_on(
     words = (*SWEEP, *launcher)
     num_at_once = 2 if launcher else 1
     with started(words, tmp_path / "said") as sweep:
-        wait_for(lambda: len(in_training()) == num_at_once, 600)
-        children = psutil.Process(sweep.pid).children(recursive=True)
-        os.killpg(sweep.pid, number)  # as a terminal does it
+        with held(num_at_once):
+            children = psutil.Process(sweep.pid).children(recursive=True)
+            os.killpg(sweep.pid, number)  # as a terminal does it
         assert sweep.wait(20) == 128 + number
     assert last_line(tmp_path / "said") == (
         f"snn-exp: interrupted: 0 of 3 runs done, {num_at_once} in training; the same command resumes from there"
@@ -124,8 +140,8 @@ def test_a_study_goes_on_after_ctrl_c(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     words = ("study", "tiny", *JOBLIB)
     with started(words, tmp_path / "said") as study:
-        wait_for(lambda: len(in_training()) == 2, 600)
-        os.killpg(study.pid, signal.SIGINT)
+        with held(2):
+            os.killpg(study.pid, signal.SIGINT)
         assert study.wait(20) == 130
     assert last_line(tmp_path / "said") == (
         "snn-exp: interrupted: 0 of 3 runs done, 2 in training; the same command resumes from there"
@@ -138,10 +154,8 @@ def test_a_study_goes_on_after_ctrl_c(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_worker_that_is_killed_takes_no_run_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*SWEEP, *JOBLIB)
     with started(words, tmp_path / "said") as sweep:
-        wait_for(lambda: len(in_training()) == 2, 600)
-        pid = owner_of(in_training()[0])
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        with held(2) as pids:
+            os.kill(pids[0], signal.SIGKILL)
         assert sweep.wait(400) == 0, (tmp_path / "said").read_text()
     assert "snn-exp: warning: a process was killed; 3 jobs continue" in (tmp_path / "said").read_text()
     ends_as_undisturbed(words, tmp_path, monkeypatch)
@@ -152,7 +166,7 @@ def test_a_worker_that_is_killed_again_and_again_fails_its_run_and_the_others_go
     others = [RunFolder.of(compose([*TINY, f"seed={seed}"])) for seed in (0, 2)]
     with started((*SWEEP, *JOBLIB), tmp_path / "said") as sweep:
         for _ in range(3):
-            wait_for(lambda: has_a_checkpoint_and_goes_on(victim), 600)
+            hold(victim)
             pid = owner_of(victim)
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
@@ -169,9 +183,9 @@ def test_of_a_sweep_whose_folder_is_removed_one_run_is_lost_and_named(
 ) -> None:
     words = (*SWEEP, *JOBLIB)
     with started(words, tmp_path / "said") as sweep:
-        wait_for(in_training, 600)
-        (victim, *_) = in_training()
-        shutil.rmtree(victim.path)
+        victim = RunFolder.of(compose([*TINY, "seed=0"]))
+        with held(1):
+            shutil.rmtree(victim.path)
         assert sweep.wait(400) == 1, (tmp_path / "said").read_text()
     (failed,) = [line for line in (tmp_path / "said").read_text().splitlines() if line.startswith("snn-exp: failed ")]
     assert f"the folder {victim.path} was removed while its run trained; the same command trains it again" in failed

@@ -1,4 +1,7 @@
-"""Sixty runs by joblib, killed with -9 five times at random moments and typed again; run by `make killed`."""
+"""Sixty runs by joblib, killed with -9 five times at random moments and typed again; run by `make killed`.
+
+With KILLS=4 they are 24 runs, killed twice.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ import pytest
 
 from snn_exp.config.compose import read_command
 from snn_exp.runs.folder import RunFolder
-from tests.disturbing import came_out, wait_for
+from tests.disturbing import KILLS, came_out, wait_for
 
 pytestmark = pytest.mark.killed
 
-OVERRIDES = ["neuron=s2nn,lif,relu", "norm=bn,psp", "seed=range(10)", "residual=pre", "network.width=4",
+OVERRIDES = ["neuron=s2nn,lif,relu", "norm=bn,psp", f"seed=range({KILLS})", "residual=pre", "network.width=4",
              "optim.batch_size=128", "trainer.max_epochs=2", "logger=none", "hydra/launcher=joblib",
              "hydra.launcher.n_jobs=2"]  # fmt: skip
-NUM_RUNS, NUM_KILLS = 60, 5
+NUM_RUNS, NUM_KILLS = 6 * KILLS, KILLS // 2
 SAID = re.compile(r"(\d+) runs: (\d+) done before, (\d+) to train")
 
 

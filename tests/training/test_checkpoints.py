@@ -27,12 +27,13 @@ from snn_exp.runs.folder import RunFolder
 from snn_exp.runs.lock import Lost
 from snn_exp.training import build, checkpoints, job, train
 from snn_exp.training.task import Classification
-from tests.disturbing import NUM_EPOCHS, TINY, came_out, undisturbed, wait_for
+from tests.disturbing import KILLS, TINY, came_out, undisturbed, wait_for
 
-CONFIG = compose([*TINY, "seed=0"])
 THREE_EPOCHS = [word for word in TINY if "max_epochs" not in word] + ["trainer.max_epochs=3"]
 SHORT = compose(THREE_EPOCHS)
-NUM_KILLS = 20
+NUM_KILLS = 2 * KILLS  # four of them where a file is written, the others at random moments
+NUM_EPOCHS = 2 * NUM_KILLS + 5
+CONFIG = compose([*THREE_EPOCHS[:-1], f"trainer.max_epochs={NUM_EPOCHS}", "seed=0"])
 
 
 def trained_by(output: Path, before: Callable[[], None], config: ExperimentConfig) -> None:
@@ -89,7 +90,7 @@ def child(output: Path, before: Callable[[], None] = undressed, config: Experime
 
 
 @pytest.mark.killed
-def test_a_run_killed_twenty_times_at_any_moment_ends_with_bitwise_the_same_weights(
+def test_a_run_killed_again_and_again_at_any_moment_ends_with_bitwise_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "killed"
@@ -126,7 +127,6 @@ KILLED = {
                       "optim.width_schedule=linear", "optim.width_end=0.5", OFTEN),
     "float64": ("neuron=plif", "norm=psp", "encoding.num_steps=2", "trainer.precision=64-true"),
 }  # fmt: skip
-KILLS_OF_EACH = 10
 
 
 def steps_are_written_down(file: Path, plateau: bool) -> None:
@@ -152,7 +152,7 @@ def written_steps(file: Path) -> list[tuple[int, int, float]]:
 
 @pytest.mark.killed
 @pytest.mark.parametrize("name", KILLED)
-def test_runs_killed_fifty_times_at_random_moments_lose_an_epoch_or_the_time_between_checkpoints_at_most(
+def test_runs_killed_at_random_moments_lose_an_epoch_or_the_time_between_checkpoints_at_most(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seed = int(os.environ.get("SEED", time.time_ns() % 10**6))
@@ -161,7 +161,7 @@ def test_runs_killed_fifty_times_at_random_moments_lose_an_epoch_or_the_time_bet
     num_batches = build.build_data(config).num_batches
     output, file = tmp_path / "killed", tmp_path / "steps"
     before = functools.partial(steps_are_written_down, file, plateau)
-    for _ in range(KILLS_OF_EACH):
+    for _ in range(KILLS):
         num, more = len(written_steps(file)), moment.randint(1, num_batches)
         process = child(output, before, config)
         wait_for(lambda n=num + more: len(written_steps(file)) >= n, 600)
@@ -181,7 +181,7 @@ def test_runs_killed_fifty_times_at_random_moments_lose_an_epoch_or_the_time_bet
             again.append(last_of_before[1] + 1 - step)
             done_then = [when for _, s, when in taken[:number] if s == step]
             seconds.append(last_of_before[2] - done_then[-1] if done_then else 0.0)
-    print(f"SEED={seed} {name}: {KILLS_OF_EACH} kills, trained again at most {max(again)} of {num_batches} batches of an "
+    print(f"SEED={seed} {name}: {KILLS} kills, trained again at most {max(again)} of {num_batches} batches of an "
           f"epoch and {max(seconds):.2f} s, {sum(again)} batches in all")  # fmt: skip
     assert max(again) <= num_batches, f"SEED={seed}"
     if OFTEN in KILLED[name]:
