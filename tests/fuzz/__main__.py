@@ -139,17 +139,25 @@ def warm() -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot
     import pytorch_lightning  # noqa: F401
+    import sklearn.datasets  # noqa: F401
     import torch
 
     torch.set_num_threads(1)
+    from snn_exp.cli import main, network_tables  # noqa: F401
     from snn_exp.cli.commands import COMMANDS
     from snn_exp.config import compose
     from snn_exp.export import (
         folded_run,  # noqa: F401
         int8,  # noqa: F401
     )
-    from snn_exp.reporting import figures  # noqa: F401
-    from snn_exp.studies import readme  # noqa: F401
+    from snn_exp.reporting import (
+        figures,  # noqa: F401
+        fitting,  # noqa: F401
+    )
+    from snn_exp.studies import (
+        readme,  # noqa: F401
+        repeats,  # noqa: F401
+    )
     from snn_exp.training import (
         train,  # noqa: F401
         verify,  # noqa: F401
