@@ -71,7 +71,10 @@ def _draw(data: pd.DataFrame, bounds: tuple[float, ...], metric: str, metrics: s
         if of.empty:
             continue
         mean = factor * of["mean"]
-        whiskers = [(mean - factor * of["low"]).fillna(0.0), (factor * of["high"] - mean).fillna(0.0)]
+        # arrays: matplotlib 3.10 takes a Series of one value for a number, and pandas 2.2 warns of that
+        whiskers = [
+            whisker.fillna(0.0).to_numpy() for whisker in (mean - factor * of["low"], factor * of["high"] - mean)
+        ]
         axes.errorbar(mean, places[of.index], xerr=whiskers, fmt=MARKERS[finding], markersize=4, capsize=2,
                       linewidth=1.2, color=COLOURS[finding], label=finding)  # fmt: skip
     axes.set_yticks(list(places), [mathtext(name) for name in data["comparison"]], fontsize=LETTERS)
