@@ -59,8 +59,9 @@ def test_a_network_is_one_graph_with_the_gradients_and_buffers_of_the_plain_path
 def test_a_compiled_run_is_the_plain_run_and_says_how_long_it_compiled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    two_steps = "encoding.num_steps=2"
-    plain, compiled = tiny("trainer.kernels=reference", two_steps), tiny("trainer.compile=true", two_steps)
+    # convolutions and recurrences, and few of them: a compiler of C++ runs for each kind of loop
+    small = ("network=vgg", "residual=none", "depth.num_layers=4", "encoding.num_steps=2")
+    plain, compiled = tiny("trainer.kernels=reference", *small), tiny("trainer.compile=true", *small)
     assert plain.run_id == compiled.run_id
     results = {}
     for name, config in (("plain", plain), ("compiled", compiled)):
