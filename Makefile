@@ -19,7 +19,7 @@ endif
 N ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz gpu wheels search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-events bench-integer bench-kernels bench-layout bench-levels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
+.PHONY: help setup dev run data series real test pages equivalence browser slurm ray killed fuzz gpu wheels search wandb trackers notebooks plugins shells export lowest check bench bench-depth bench-events bench-integer bench-kernels bench-layout bench-peaks bench-levels bench-sweep bench-report bench-seeds bench-scaling bench-training bench-loader docs picture format lock clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -142,6 +142,9 @@ check: dev  ## lint, format, types, the order of the rooms, spelling
 bench: dev .peers/installed  ## beside SpikingJelly, snnTorch and Norse, into benchmarks/peers.md and results/; prints the table of docs/benchmarks.md
 	PYTHONPATH=.peers $(BIN)/python benchmarks/peers.py --rounds $(or $(ROUNDS),15)
 	$(BIN)/python benchmarks/peers_table.py
+
+bench-peaks: dev .peers/installed  ## memory of a training step beside SpikingJelly, into benchmarks/peaks.md
+	PYTHONPATH=.peers $(BIN)/python benchmarks/peers.py --peaks
 
 bench-depth: setup  ## memory and time of a training step, 8 to 1202 layers, into benchmarks/depth.md
 	$(BIN)/python benchmarks/depth.py

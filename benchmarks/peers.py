@@ -17,6 +17,7 @@ import csv
 import dataclasses
 import itertools
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -44,7 +45,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from snn_exp.export.fold import fold
-from snn_exp.nn.kernels import Form, form_of, fuse
+from snn_exp.nn.kernels import Form, add_where_spikes_are, form_of, fuse
 from snn_exp.nn.kernels.fused import fire
 from snn_exp.nn.layers import Conv2d, lay_channels_last, make_part_factories
 from snn_exp.nn.networks import Network, build_network
@@ -206,6 +207,7 @@ def ways(task: str) -> Iterator[Way]:
         for layout in ("contiguous", "channels_last"):
             yield from (Way(who, layout=layout) for who in ("convolutions alone", "snn_exp", "SpikingJelly"))
             yield Way("SpikingJelly", layout=layout, compiled=True)
+        yield Way("snn_exp, events", layout="channels_last")
         return
     ours = ("snn_exp", "snn_exp, folded") if task == "inference" else ("snn_exp",)
     for dtype, layout in (("float32", "contiguous"), ("float32", "channels_last"), ("bfloat16", "channels_last")):
@@ -214,6 +216,8 @@ def ways(task: str) -> Iterator[Way]:
             yield Way(who, dtype, layout)
             yield Way(who, dtype, layout, compiled=True)
     yield from (Way("snn_exp, plain", compiled=compiled) for compiled in (False, True))
+    if task == "training step":
+        yield Way("snn_exp, events", layout="channels_last")
 
 
 def network(way: Way, task: str, sizes: Sizes = PAGE) -> nn.Module:
@@ -230,6 +234,8 @@ def network(way: Way, task: str, sizes: Sizes = PAGE) -> nn.Module:
             ours = fold(ours).network
         if way.who in ("snn_exp", "snn_exp, folded"):
             fuse(ours, overwrite=True)
+        if way.who == "snn_exp, events":
+            add_events(ours)
         model = ours
     if way.layout == "channels_last":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -253,7 +259,15 @@ def resnet(way: Way, sizes: Sizes = PAGE) -> Network:
         lay_channels_last(model)
     if way.who == "snn_exp":
         fuse(model)
+    if way.who == "snn_exp, events":
+        add_events(model)
     return model
+
+
+def add_events(network: Network) -> None:
+    """As trainer.kernels=events does."""
+    fuse(network, write_words=True)
+    add_where_spikes_are(network)
 
 
 def prepared(way: Way, task: str, sizes: Sizes = PAGE) -> Callable[[], object]:
@@ -313,6 +327,33 @@ def print_peak(task: str, who: str, dtype: str, layout: str, compiled: str) -> N
     for _ in range(2):
         run()
     print(resident_mib(highest=True) - before)
+
+
+PEAKS = ("SpikingJelly", "snn_exp, plain", "snn_exp", "snn_exp, events")
+
+
+def write_peaks(remark: str) -> None:
+    """Print the peaks of the training steps beside SpikingJelly's, eager, and write them to peaks.md."""
+    lines = [
+        "# Memory of a training step\n",
+        f"```bash\n{shlex.join(['python', 'benchmarks/peers.py', *sys.argv[1:]])}  # long\n```\n",
+        f"{machine()}. {remark}".strip() + "\n",
+        "What two steps add to a fresh process, MiB, on channels-last maps in float32. The networks are those of\n"
+        "[peers](peers.md), untrained. Events: `trainer.kernels=events`, whose layers keep spikes as bits for the "
+        "backward\npass.\n",
+        "| way | five convolutions, batch 64 | / SpikingJelly | ResNet-20, batch 128 | / SpikingJelly |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    first: list[float] = []
+    for who in PEAKS:
+        found = [peak_mib(task, Way(who, layout="channels_last")) for task in ("training step", RESNET)]
+        first = first or found
+        cells = " | ".join(f"{mib:.0f} | {mib / least:.2f}" for mib, least in zip(found, first, strict=True))
+        lines.append(f"| {who} | {cells} |")
+        print(lines[-1], file=sys.stderr)
+    text = "\n".join(lines) + "\n"
+    print(text)
+    Path(__file__).with_name("peaks.md").write_text(text)
 
 
 class Row(NamedTuple):
@@ -395,8 +436,12 @@ def main() -> None:
     parser.add_argument(
         "--tasks", nargs="+", default=TASKS, choices=TASKS, help="less than all is printed, not written"
     )
+    parser.add_argument("--peaks", action="store_true", help="only the memory of training steps, into peaks.md")
     parser.add_argument("--remark", default="", help="a sentence about the machine, such as what else it does")
     options = parser.parse_args()
+    if options.peaks:
+        write_peaks(options.remark)
+        return
     torch._dynamo.config.recompile_limit = 100  # all ways share the code of one forward; past 8 it would not compile
     warnings.filterwarnings("ignore", category=FutureWarning)  # of torch.jit, which Norse uses
     torch.set_num_threads(1)
