@@ -20,6 +20,9 @@ from snn_exp.files import printable
 RUN = "a run id, the beginning of one, or a run's folder"  # the help of an argument
 
 
+_OVERRIDES = ("overrides", "words", "what")  # arguments that take key=value: those of a run, and filters
+
+
 class Described(Exception):
     """Raised in place of parsing inside `describing`: the parser that a command has made.
 
@@ -74,7 +77,7 @@ class Parser(argparse.ArgumentParser):
         first = printable(words.split()[0] if words.split() else words, 120)
         if re.match(r"-+[A-Za-z_][\w./@]*=", first):
             raise UserError(f"{first} is not a flag but an override, which has no dashes; type {first.lstrip('-')}")
-        if first.startswith("-") and any(action.dest == "overrides" for action in self._actions):
+        if first.startswith("-") and any(a.dest in _OVERRIDES and a.nargs for a in self._actions):
             from snn_exp.config.experiment import KEYS
             from snn_exp.config.overrides import CHOICES
 

@@ -134,9 +134,14 @@ def read_command(arguments: Sequence[str], *, multirun: bool, search: Sequence[s
             raise UserError(f"{sweeping[0].input_line} is a sweep of several values; add -m to run each of them")
         composer = Composer(search)
         require_few_runs(overrides)
+        if drawn := next((o for o in overrides if o.is_interval_sweep()), None):
+            raise UserError(
+                f"{drawn.input_line} is a range without steps, and a sweep takes values; name them, as in -m "
+                f"{drawn.key_or_group}=A,B,C, or type snn-exp search with the same overrides, which draws from ranges"
+            )
         try:
             expanded = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
-        except HydraException as error:  # such as interval(0,1)
+        except HydraException as error:
             raise UserError(f"the sweep cannot be expanded: {first_line(error)}") from None
         if not multirun:
             composer.remember(tuple(expanded[0]), base)

@@ -402,7 +402,7 @@ def test_doctor_looks_at_versions_devices_data_output_and_wandb(
     [
         ("experiment=null", "There is no experiment 'null'; allowed: fashion_relu, fashion_s2nn, quick, steps_4, steps_4_2, steps_4_2_1"),
         ("--config-dir /nowhere", "--config-dir /nowhere is not a folder; it must hold folders such as experiment/"),
-        ("-m optim.lr=interval(1,2)", "the sweep cannot be expanded: BasicSweeper does not support sweep type : INTERVAL_SWEEP"),
+        ("-m optim.lr=interval(1,2)", "optim.lr=interval(1,2) is a range without steps, and a sweep takes values; name them, as in -m optim.lr=A,B,C, or type snn-exp search with the same overrides, which draws from ranges"),
         ("neuron.tau.x=3", "neuron.tau={'x': 3} is not allowed: neuron.tau must be a float > 1 [steps]; the default is neuron.tau=2.0"),
         ("hydra/launcher=nope", "There is no hydra/launcher 'nope'; allowed: basic, joblib, ray, submitit_local, submitit_slurm"),
     ],

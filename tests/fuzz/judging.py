@@ -23,7 +23,7 @@ FOREIGN = re.compile(
     r"|\bNoneType\b|not subscriptable|has no attribute|unexpected keyword|takes \d+ positional|invalid literal for|object at 0x|<class '|unhashable"
     r"|not iterable|codec can't|surrogates not allowed|\bint too large|recursion depth|Expecting value|Expecting ',' delimiter|Extra data"
     r"|could not convert string|Traceback|not supported between|to unpack|cannot unpack|unpack requires|must be real number|out of range for|size mismatch for|Missing key\(s\) in"
-    r"|Interpolation key|Recursive interpolation|resolving interpolation|malformed node|PytorchStreamReader|weights_only|[Uu]npickl(?!ed)|\bdtype\b|not JSON serializable|\[Errno"
+    r"|Interpolation key|Recursive interpolation|resolving interpolation|malformed node|BasicSweeper|[A-Z]+_SWEEP|PytorchStreamReader|weights_only|[Uu]npickl(?!ed)|\bdtype\b|not JSON serializable|\[Errno"
 )
 CLASS_NAME = re.compile(r"\b[A-Z][A-Za-z]+(?:Error|Exception)\b")
 WARNING = re.compile(r"^.*\.py:\d+: \w*Warning: .*$", re.M)
