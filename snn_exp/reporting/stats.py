@@ -96,6 +96,8 @@ def _all_equal(differences: Differences, values: Sequence[float]) -> bool:
     """Return whether differences are equal within the precision in which the values are stored."""
     largest = max(map(abs, values))
     digit = 10.0 ** (math.floor(math.log10(largest)) + 1 - DIGITS) if largest else 0.0
+    if float(np.var(differences)) == 0.0:  # also where the squares of differences of 1e-200 underflow
+        return True
     return float(np.ptp(differences)) <= 2.0001 * digit  # each of the four values is off by half a digit at most
 
 

@@ -9,7 +9,7 @@ from snn_exp.config.constraints import RUN_ID
 from snn_exp.config.experiment import ExperimentConfig
 from snn_exp.errors import UserError
 from snn_exp.runs.find import is_there
-from snn_exp.runs.folder import RunFolder
+from snn_exp.runs.folder import DamagedRun, RunFolder
 from snn_exp.runs.paths import output_root
 
 NONE_COMING: Mapping[str, ExperimentConfig] = {}
@@ -60,14 +60,19 @@ def named_run(
         coming: as in `teacher_of`.
 
     Raises:
-        UserError: there is no such run.
+        UserError: there is no such run, or it has no weights.
     """
     folder = RunFolder(output_root() / "runs" / run_id)
     if run_id in coming:
         return folder, coming[run_id]
     if not RUN_ID.fullmatch(run_id) or not is_there(folder.path / "manifest.json"):
         raise UserError(f"{key}={run_id} is not a run in {folder.path.parent}; train it first")
-    return folder, folder.trained_config()
+    try:
+        return folder, folder.trained_config()
+    except DamagedRun:
+        raise
+    except UserError as error:
+        raise UserError(f"{key}={run_id} cannot be taken: {error}") from None
 
 
 def require_the_split(key: str, folder: RunFolder, config: ExperimentConfig, fingerprint: str) -> None:

@@ -91,7 +91,7 @@ def fused_pays(name: str, neuron: Neuron) -> tuple[bool, str]:
 
 def read() -> dict[str, dict[str, Measured]]:
     """Return card -> kind of neuron -> what was measured."""
-    stored: dict[str, dict[str, dict[str, Any]]] = json.loads(FILE.read_text())
+    stored: dict[str, dict[str, dict[str, Any]]] = json.loads(FILE.read_text(encoding="utf-8"))
     return {
         name: {kind: Measured(float(found["median"]), float(found["upper"])) for kind, found in kinds.items()}
         for name, kinds in stored.items()
@@ -104,4 +104,4 @@ def keep(name: str, found: Mapping[Kind, Measured]) -> None:
     stored[name] = {
         kind: {"median": round(of.median, 3), "upper": round(of.upper, 3)} for kind, of in found.items()
     }  # fmt: skip
-    FILE.write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n")
+    FILE.write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n", encoding="utf-8")
