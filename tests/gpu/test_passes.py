@@ -14,7 +14,9 @@ from tests.triton_passes import INTERPRETS_BADLY, UNEVEN, computing
 pytestmark = pytest.mark.gpu
 
 ODD = [(5, 3, 7, 5, 5), (1, 2, 1), (2, 1, 600, 2, 1), UNEVEN, (16, 2, 33, 1, 1), (3, 129, 65)]
-SHAPES = ODD if HAS_GPU else ODD[:2]  # the interpreter takes seconds for the others
+# without a card a sample, which shows that the file runs: tests/nn/test_triton.py interprets the same passes, and more
+SHAPES = ODD if HAS_GPU else ODD[1:2]
+NORMS = judge.NORMED if HAS_GPU else ["bn"]
 LARGE = (4, 32, 24, 14, 14) if HAS_GPU else (3, 16, 6, 8, 8)
 
 
@@ -26,7 +28,7 @@ def triton_computes() -> Iterator[None]:
 
 @pytest.mark.parametrize("turned", [False, True], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("norm", judge.NORMED)
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("neuron", judge.FUSED)
 def test_in_float64_a_pass_is_the_plain_path(neuron: str, norm: str, shape: tuple[int, ...], turned: bool) -> None:
     judge.equal_in_float64({"name": neuron}, judge.own_surrogate(neuron), norm, shape, 1, turned)
@@ -46,13 +48,13 @@ def test_in_float32_a_norm_flips_hardly_a_spike(neuron: str) -> None:
 
 
 @pytest.mark.skipif(INTERPRETS_BADLY, reason="the interpreter of Triton 3.4 does not round to bfloat16")
-@pytest.mark.parametrize("norm", judge.NORMED)
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("neuron", judge.FUSED)
 def test_in_bfloat16_what_is_stored_is_rounded_and_what_is_computed_with_is_not(neuron: str, norm: str) -> None:
     judge.rounds_what_it_stores_to_bfloat16(neuron, norm, LARGE)
 
 
-@pytest.mark.parametrize("norm", ["none", "bn"])
+@pytest.mark.parametrize("norm", ["none", "bn"] if HAS_GPU else ["bn"])
 @pytest.mark.parametrize("neuron", judge.FUSED)
 def test_a_network_learns_in_20_updates_what_the_plain_one_learns(neuron: str, norm: str) -> None:
     num_updates = 20 if HAS_GPU else 1
