@@ -48,7 +48,7 @@ Prepare = dict[Key, Callable[[], Run]]
 
 
 class Plan(NamedTuple):
-    """What is measured.
+    """List what is measured.
 
     Args:
         maps: [B, C, H, W] behind norm and neuron.
@@ -202,7 +202,7 @@ def in_step(config: ExperimentConfig, plan: Plan) -> Run:
 
 
 class Found(NamedTuple):
-    """What came out of a way: ms in each round, s of the first call, MiB on the card."""
+    """Hold what came out of a way: ms in each round, s of the first call, MiB on the card."""
 
     ms: list[float]
     first_s: float
@@ -264,7 +264,7 @@ def table(section: Section, found: Mapping[Key, Found]) -> Iterator[str]:
 
 
 def decided(found: Mapping[Key, Found]) -> dict[Kind, Measured]:
-    """What `trainer.kernels=auto` is decided by, from the section of `steps`."""
+    """Return what `trainer.kernels=auto` is decided by, from the section of `steps`."""
     verdicts: dict[Kind, Measured] = {}
     for kind, method in METHODS.items():
         ways = [found.get(((kind, method), way)) for way in ("fused", "plain")]

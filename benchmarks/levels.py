@@ -131,7 +131,7 @@ def rate_of(layers: list[Layer]) -> float:
 
 
 def conclusion(ratios: list[float]) -> str:
-    """What follows from the medians."""
+    """Say what follows from the medians."""
     if min(ratios) < 1:
         return "Where the ratio is below 1, events would save time."
     return (

@@ -58,7 +58,7 @@ WIDTHS = (1, *[C] * NUM_CONVS)
 
 
 class Sizes(NamedTuple):
-    """What is computed on.
+    """Name what is computed on.
 
     Args:
         neuron: of the neuron alone.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -24,12 +25,10 @@ def num_cores() -> int:
         True
     """
     found = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
-    try:
+    with suppress(OSError, ValueError, ZeroDivisionError):  # there is no cgroup, or one of an older kind
         quota, period = CPU_MAX.read_text(encoding="utf-8").split()
         if quota != "max":
             found.append(math.floor(int(quota) / int(period)))
-    except (OSError, ValueError, ZeroDivisionError):
-        pass  # no cgroup, or of an older kind
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     if given.isdigit():
         found.append(int(given))

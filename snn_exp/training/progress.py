@@ -122,35 +122,7 @@ def pace_text(pace: Pace, trainer: pl.Trainer) -> str:
     return f"{pace.samples_per_s(epochs):.0f} samples/s  {duration(left)} left"
 
 
-class PassingBar(TQDMProgressBar):
-    """Lightning's bars, each of which is wiped when it ends; by themselves they stay unless they are nested."""
-
-    def __init__(self) -> None:
-        super().__init__(leave=False)
-
-    def init_train_tqdm(self) -> Tqdm:
-        """Return the bar of training."""
-        return _passing(super().init_train_tqdm())
-
-    def init_predict_tqdm(self) -> Tqdm:
-        """Return the bar of predictions."""
-        return _passing(super().init_predict_tqdm())
-
-    def init_test_tqdm(self) -> Tqdm:
-        """Return the bar of a test."""
-        return _passing(super().init_test_tqdm())
-
-    def init_validation_tqdm(self) -> Tqdm:
-        """Return the bar of validation."""
-        return _passing(super().init_validation_tqdm())
-
-
-def _passing(bar: Tqdm) -> Tqdm:
-    bar.leave = False
-    return bar
-
-
-class LiveBar(PassingBar):
+class LiveBar(TQDMProgressBar):
     """One line in a terminal, drawn again as training goes on: all that a line of `EpochLine` says, and a bar.
 
     Accuracy and firing rate are those of the last validation. It fits into 80 columns; the bar takes what is left.
@@ -163,7 +135,7 @@ class LiveBar(PassingBar):
     BAR_FORMAT = "{desc} {bar}"
 
     def __init__(self, num_samples: int, every_s: float = 0.1) -> None:
-        super().__init__()
+        super().__init__(leave=False)
         self.every_s = every_s
         self._pace = Pace(num_samples)
         self._drawn_at = 0.0
@@ -186,6 +158,12 @@ class LiveBar(PassingBar):
         self._drawn_at = time.monotonic()
         self.train_progress_bar.n = batch_idx + 1
         self.train_progress_bar.set_description_str(self._line(trainer, float(outputs["loss"]), batch_idx + 1))
+
+    def init_train_tqdm(self) -> Tqdm:
+        """Return the bar, which is wiped when it ends; by itself it stays unless it is nested."""
+        bar = super().init_train_tqdm()
+        bar.leave = False
+        return bar
 
     def init_validation_tqdm(self) -> Tqdm:
         """Return none: a second line would come and go at every epoch."""
